@@ -1,0 +1,49 @@
+//! The command `bouncescope`: arguments in, exit code out. One file per subcommand; what they do is in the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[cfg(all(target_os = "linux", feature = "live"))]
+mod record;
+mod replay;
+mod stats;
+mod verify;
+
+/// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Trace this kernel and write a capture.
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    Record(record::Args),
+    /// Replay a capture under other settings and predict what would bounce.
+    Replay(replay::Args),
+    /// Show what happened in a capture, without any what-if.
+    Stats(stats::Args),
+    /// Hold the prediction for the captured kernel's own settings against what that kernel did.
+    Verify(verify::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        #[cfg(all(target_os = "linux", feature = "live"))]
+        Command::Record(args) => record::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Verify(args) => verify::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bouncescope: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What user space tells the programs when it loads them: where the running kernel keeps things, and what to stream.
+//!
+//! Resolved from the running kernel's BTF; the programs themselves know no kernel version.
+
+use crate::decide::Decider;
+
+/// A field that this kernel does not have, or that could not be resolved.
+pub const NONE: u32 = u32::MAX;
+
+/// One bit in a kernel structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bit {
+    /// Byte offset, or [`NONE`]. Signed: a device's bus-specific wrapper lies in front of it as well as behind.
+    pub offset: u32,
+    /// Bit in that byte, 0 the lowest.
+    pub shift: u32,
+}
+
+impl Bit {
+    /// A bit that this kernel does not have.
+    pub const NONE: Self = Self { offset: NONE, shift: 0 };
+}
+
+/// Offsets in `struct device` and what hangs off it, bytes; [`NONE`] where the kernel has no such field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct DeviceLayout {
+    /// `device.init_name`.
+    pub init_name: u32,
+    /// `device.kobj.name`.
+    pub kobj_name: u32,
+    /// `device.driver`.
+    pub driver: u32,
+    /// `device_driver.name`.
+    pub driver_name: u32,
+    /// `device.bus`.
+    pub bus: u32,
+    /// `bus_type.name`.
+    pub bus_name: u32,
+    /// `device.dma_mask`.
+    pub dma_mask: u32,
+    /// `device.bus_dma_limit`.
+    pub bus_dma_limit: u32,
+    /// `device.dma_parms`.
+    pub dma_parms: u32,
+    /// `device_dma_parameters.min_align_mask`.
+    pub min_align_mask: u32,
+    /// `device.iommu_group`.
+    pub iommu_group: u32,
+    /// `iommu_group.domain`.
+    pub group_domain: u32,
+    /// `iommu_domain.pgsize_bitmap`.
+    pub pgsize_bitmap: u32,
+    /// `device.dma_io_tlb_mem`.
+    pub pool: u32,
+    /// `device.dma_ops`, only where there is no flag for dma-iommu.
+    pub dma_ops: u32,
+    /// `io_tlb_mem.force_bounce`.
+    pub force_bounce: u32,
+    /// Coherent: a bit of `device`.
+    pub coherent: Bit,
+    /// Maps through dma-iommu: a bit of `device`.
+    pub iommu: Bit,
+    /// `pci_dev.untrusted`, with its offset counted from `pci_dev.dev` (wrapping, as an `i32`).
+    pub untrusted: Bit,
+}
+
+/// Offsets in `struct scatterlist`, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ScatterlistLayout {
+    /// `sizeof(struct scatterlist)`: the stride of a list.
+    pub size: u32,
+    /// `page_link`.
+    pub page_link: u32,
+    /// `offset`.
+    pub offset: u32,
+    /// `length`.
+    pub length: u32,
+    /// `dma_address`.
+    pub dma_address: u32,
+    /// `dma_length`, or [`NONE`].
+    pub dma_length: u32,
+    /// `dma_flags`, or [`NONE`].
+    pub dma_flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Positions of the arguments of the pool's functions, counted from 0; [`NONE`] where there is no such argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PoolArguments {
+    /// `swiotlb_tbl_map_single()`: the alignment mask.
+    pub map_align_mask: u32,
+    /// `swiotlb_tbl_map_single()`: the direction.
+    pub map_direction: u32,
+    /// `swiotlb_tbl_unmap_single()`: the direction.
+    pub unmap_direction: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Everything at once: the global `CONFIG` of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// `struct device`.
+    pub device: DeviceLayout,
+    /// `struct scatterlist`.
+    pub scatterlist: ScatterlistLayout,
+    /// The pool's functions.
+    pub pool: PoolArguments,
+    /// The running kernel's decider, for the programs' own count of predicted bounces.
+    pub decider: Decider,
+    /// Address of `iommu_dma_ops`, only where there is no flag for dma-iommu; else 0.
+    pub iommu_dma_ops: u64,
+    /// Stream an allocation and its kfree when `hash(ptr) & sample_mask == 0`; 0 streams all, `u64::MAX` none.
+    pub sample_mask: u64,
+    /// Send the programs' debug messages through aya-log.
+    pub log: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+impl Config {
+    /// Nothing resolved: what the programs carry until user space overrides it.
+    pub const EMPTY: Self = Self {
+        device: DeviceLayout {
+            init_name: NONE,
+            kobj_name: NONE,
+            driver: NONE,
+            driver_name: NONE,
+            bus: NONE,
+            bus_name: NONE,
+            dma_mask: NONE,
+            bus_dma_limit: NONE,
+            dma_parms: NONE,
+            min_align_mask: NONE,
+            iommu_group: NONE,
+            group_domain: NONE,
+            pgsize_bitmap: NONE,
+            pool: NONE,
+            dma_ops: NONE,
+            force_bounce: NONE,
+            coherent: Bit::NONE,
+            iommu: Bit::NONE,
+            untrusted: Bit::NONE,
+        },
+        scatterlist: ScatterlistLayout {
+            size: 0,
+            page_link: NONE,
+            offset: NONE,
+            length: NONE,
+            dma_address: NONE,
+            dma_length: NONE,
+            dma_flags: NONE,
+            reserved: 0,
+        },
+        pool: PoolArguments { map_align_mask: NONE, map_direction: NONE, unmap_direction: NONE, reserved: 0 },
+        decider: Decider { bounce_unaligned: 0, cache_line_size: 0, minalign: 8, dma_minalign: 128 },
+        iommu_dma_ops: 0,
+        sample_mask: u64::MAX,
+        log: 0,
+        reserved: 0,
+    };
+}

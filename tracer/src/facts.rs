@@ -1,0 +1,213 @@
+//! What a stream says besides events: the kernel, its devices, hooks, pool, call sites, counters. Pure data, kept in
+//! captures as JSON objects with these field names.
+//!
+//! Sizes are bytes unless the name says otherwise, times nanoseconds of `CLOCK_MONOTONIC`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::DeviceId;
+
+/// What a kernel is, as far as bouncing depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelFacts {
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// `uname -m`.
+    pub machine: String,
+    /// `/proc/cmdline`.
+    pub cmdline: String,
+    /// Page size.
+    pub page_size: u32,
+    /// Possible CPUs.
+    pub possible_cpus: u32,
+    /// `MemTotal`.
+    pub memory: u64,
+    /// `cache_line_size()`.
+    pub cache_line_size: u32,
+    /// Where `cache_line_size` was learnt from.
+    pub cache_line_source: String,
+    /// `ARCH_DMA_MINALIGN`.
+    pub dma_minalign: u32,
+    /// Minimum alignment that the kmalloc caches were created with.
+    pub kmalloc_minalign: u32,
+    /// Where `kmalloc_minalign` was learnt from.
+    pub kmalloc_minalign_source: String,
+    /// `CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC`.
+    pub bounce_unaligned_kmalloc: bool,
+    /// The default swiotlb pool.
+    pub pool: PoolFacts,
+    /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
+    pub config: BTreeMap<String, String>,
+}
+
+/// The default swiotlb pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolFacts {
+    /// Slots of 2 KiB; 0 when there is no pool.
+    pub slots: u64,
+    /// Areas.
+    pub areas: u32,
+    /// Every mapping bounces (`swiotlb=force`).
+    pub force: bool,
+    /// The kernel can add pools (`CONFIG_SWIOTLB_DYNAMIC`).
+    pub dynamic: bool,
+    /// Slots in use when recording began.
+    pub used_at_start: u64,
+    /// The kernel maintains its own high-water mark, and it was reset when recording began.
+    pub hiwater_reset: bool,
+    /// How this kernel counts the slots of a mapping.
+    pub slot_rule: SlotRule,
+}
+
+/// How `swiotlb_tbl_map_single()` counts the slots of a mapping; a property of the source, found by the function's
+/// arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotRule {
+    /// 5.10 to 6.8: the caller rounds the length up, offsets are below one slot.
+    CallerAligned,
+    /// 6.10 on: the pool rounds up itself, and pads by whole slots in front.
+    #[default]
+    PoolAligned,
+}
+
+/// `struct device`, described when first seen and whenever it changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// The number that events name it by.
+    pub id: DeviceId,
+    /// `dev_name()`.
+    pub name: String,
+    /// `dev->driver->name`; empty without driver.
+    pub driver: String,
+    /// `dev->bus->name`; empty without bus.
+    pub bus: String,
+    /// `dev_is_dma_coherent()`.
+    pub coherent: bool,
+    /// `*dev->dma_mask`; 0 when there is none.
+    pub dma_mask: u64,
+    /// `dev->bus_dma_limit`; 0 means no limit.
+    pub bus_dma_limit: u64,
+    /// `dev->dma_parms->min_align_mask`.
+    pub min_align_mask: u32,
+    /// The IOMMU's granule when the device maps through dma-iommu, else `None`.
+    pub iommu_granule: Option<u64>,
+    /// Untrusted PCI device: everything unaligned to the granule bounces.
+    pub untrusted: bool,
+    /// The device's pool bounces everything (`io_tlb_mem.force_bounce`).
+    pub force_bounce: bool,
+    /// When it was described.
+    pub time_ns: u64,
+}
+
+/// A place where the programs attach, and whether they could.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hook {
+    /// What is recorded through it, such as `map` or `slot_map`.
+    pub subject: String,
+    /// Where it attaches, such as `raw_tp dma_map_phys`.
+    pub place: String,
+    /// Attached.
+    pub attached: bool,
+    /// Why not; empty when attached.
+    pub why_not: String,
+    /// What cannot be told without it.
+    pub lost_without: String,
+}
+
+/// The pool's own counters at one moment, from debugfs `swiotlb/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolSample {
+    /// When.
+    pub time_ns: u64,
+    /// `io_tlb_nslabs`, slots.
+    pub slots: u64,
+    /// `io_tlb_used`, slots.
+    pub used_slots: u64,
+    /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none.
+    pub hiwater_slots: Option<u64>,
+}
+
+/// How often one call site asked for one size, since recording began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteCount {
+    /// Return address of the caller of kmalloc.
+    pub call_site: u64,
+    /// Bytes asked for.
+    pub bytes_req: u32,
+    /// Bytes given.
+    pub bytes_alloc: u32,
+    /// Allocations.
+    pub count: u64,
+}
+
+/// The name of a code address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Symbol {
+    /// The address.
+    pub addr: u64,
+    /// `function+0xoffset`.
+    pub name: String,
+    /// Module; empty for the kernel itself.
+    #[serde(default)]
+    pub module: String,
+}
+
+/// The programs' counters, since recording began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// When they were read.
+    pub time_ns: u64,
+    /// Records by kind (`map`, `kmalloc`, …) that the programs tried to send, per CPU.
+    pub seen: BTreeMap<String, Vec<u64>>,
+    /// Losses by name (`ring_full.map`, `sites_full`, `missed.slot_map_return`, …), per CPU where the kernel counts
+    /// per CPU, else one figure. Only those that are not 0.
+    pub lost: BTreeMap<String, Vec<u64>>,
+    /// Mappings for which the decider in the kernel predicted a bounce.
+    pub predicted: u64,
+    /// `swiotlb_bounced` hits counted by the tracing file system itself, where that was asked for.
+    pub tracefs_bounced: Option<u64>,
+}
+
+impl Counters {
+    /// Everything lost, of every kind.
+    pub fn total_lost(&self) -> u64 {
+        self.lost.values().flatten().sum()
+    }
+}
+
+/// How a recording ended and what it cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct End {
+    /// When.
+    pub time_ns: u64,
+    /// Events written, by kind.
+    pub events: BTreeMap<String, u64>,
+    /// Cost of each program, where the kernel counts it.
+    pub programs: Vec<ProgramCost>,
+    /// CPU time of the recorder itself.
+    pub recorder_cpu_ns: u64,
+}
+
+/// What one BPF program cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramCost {
+    /// The program.
+    pub name: String,
+    /// Runs.
+    pub run_cnt: u64,
+    /// Time in it, ns.
+    pub run_time_ns: u64,
+}

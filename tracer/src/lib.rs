@@ -1,0 +1,19 @@
+//! bouncescope's library.
+//!
+//! Everything that happens, live or recorded, is one stream of [`stream::Item`]s. [`live`] makes it from the running
+//! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
+//! [`report`] prints what came out. [`kernel`] reads facts about the running kernel.
+//!
+//! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
+
+pub mod capture;
+pub mod event;
+pub mod facts;
+#[cfg(target_os = "linux")]
+pub mod kernel;
+#[cfg(all(target_os = "linux", feature = "live"))]
+pub mod live;
+pub mod model;
+pub mod replay;
+pub mod report;
+pub mod stream;

@@ -1,0 +1,37 @@
+//! bouncescope's own chores, `cargo xtask …`. One folder or file per chore.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build_ebpf;
+mod lab;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "bouncescope's own chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
+    BuildEbpf(build_ebpf::Args),
+    /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
+    Lab(lab::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
+        Chore::BuildEbpf(args) => build_ebpf::run(&args),
+        Chore::Lab(args) => lab::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
