@@ -84,6 +84,10 @@ pub struct ScatterlistLayout {
     pub dma_length: u32,
     /// `dma_flags`, or [`NONE`].
     pub dma_flags: u32,
+    /// `sg_table.sgl`.
+    pub table_sgl: u32,
+    /// `sg_table.orig_nents`.
+    pub table_orig_nents: u32,
     /// 0.
     pub reserved: u32,
 }
@@ -156,6 +160,8 @@ impl Config {
             dma_address: NONE,
             dma_length: NONE,
             dma_flags: NONE,
+            table_sgl: NONE,
+            table_orig_nents: NONE,
             reserved: 0,
         },
         pool: PoolArguments { map_align_mask: NONE, map_direction: NONE, unmap_direction: NONE, reserved: 0 },

@@ -163,9 +163,10 @@ mod tests {
 
     #[test]
     fn size_roundup_gives_the_cache_that_serves() {
-        assert_eq!([1, 8, 9, 33, 65, 97, 129, 193, 257, 8193].map(|n| size_roundup(n, 8)), [
-            8, 8, 16, 64, 96, 128, 192, 256, 512, 16384
-        ]);
+        assert_eq!(
+            [1, 8, 9, 33, 65, 97, 129, 193, 257, 8193].map(|n| size_roundup(n, 8)),
+            [8, 8, 16, 64, 96, 128, 192, 256, 512, 16384]
+        );
         assert_eq!([1, 65, 97, 129].map(|n| size_roundup(n, 64)), [64, 128, 128, 192]);
         assert_eq!([1, 129].map(|n| size_roundup(n, 128)), [128, 256]);
         assert_eq!(size_roundup(0, 8), 0);

@@ -1,6 +1,10 @@
 //! bouncescope's own chores, `cargo xtask …`. One folder or file per chore.
 
-use std::process::ExitCode;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -34,4 +38,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the workspace, wherever the chore was started.
+fn workspace_root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where downloads and tools are kept between runs: `$BOUNCESCOPE_CACHE`, else below the user's cache directory.
+fn cache_dir() -> PathBuf {
+    if let Some(dir) = env::var_os("BOUNCESCOPE_CACHE") {
+        return dir.into();
+    }
+    let base = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_else(env::temp_dir);
+    base.join("bouncescope")
 }

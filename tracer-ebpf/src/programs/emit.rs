@@ -1,0 +1,98 @@
+//! Counting what is seen and sending it into the ring, so that nothing is lost uncounted.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::map,
+    maps::{PerCpuArray, RingBuf},
+};
+use tracer_ebpf::{
+    counter::{self, COUNTERS, Other},
+    record::{Header, Kind},
+};
+
+/// The ring; its size is set by the loader.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// [`tracer_ebpf::counter`]: one array per CPU.
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
+const WAKE_AT: u64 = 256 << 10;
+
+/// Adds one to a counter. Atomic, because an interrupt may count on the same CPU between load and store.
+#[inline(always)]
+fn count(index: u32) {
+    if let Some(value) = COUNTS.get_ptr_mut(index) {
+        // In assembly because core has no atomic addition for this target.
+        // SAFETY: the map keeps the value alive and aligned, and the instruction touches nothing else.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) 1u64) };
+    }
+}
+
+/// Adds one to a counter that belongs to no kind of record.
+#[inline(always)]
+pub(crate) fn count_other(other: Other) {
+    count(other as u32);
+}
+
+/// The header of a record of `kind`, which happens now.
+#[inline(always)]
+pub(crate) fn header<C: EbpfContext>(ctx: &C, kind: Kind, direction: u64) -> Header {
+    Header {
+        // SAFETY: the helper has no precondition.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        // bpf_get_current_pid_tgid()'s lower half: the thread.
+        task: ctx.pid(),
+        // SAFETY: the helper has no precondition.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        kind: kind as u8,
+        direction: direction as u8,
+    }
+}
+
+/// Sends a record of `kind`; counts it, and counts it again as lost when the ring is full. Returns whether it was sent.
+#[inline(always)]
+pub(crate) fn send<T: Copy + 'static>(kind: Kind, record: T) -> bool {
+    send_with(kind, |entry: *mut T| {
+        // SAFETY: `send_with` hands out valid and aligned memory of that type.
+        unsafe { entry.write(record) }
+    })
+}
+
+/// As [`send`], for records too large for the stack: `fill` writes every field where it will be read.
+#[inline(always)]
+pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bool {
+    count(counter::seen(kind));
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        count(counter::ring_full(kind));
+        return false;
+    };
+    fill(entry.as_mut_ptr());
+    entry.submit(wakeup());
+    true
+}
+
+/// As [`send`], for records whose length is known only at run time.
+#[inline(always)]
+pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
+    count(counter::seen(kind));
+    if EVENTS.output::<[u8]>(record, wakeup()).is_err() {
+        count(counter::ring_full(kind));
+    }
+}
+
+/// A wakeup for every record would cost more than the record.
+#[inline(always)]
+fn wakeup() -> u64 {
+    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}

@@ -1,0 +1,74 @@
+//! kmem: every allocation counted exactly by call site and size; a sample of the objects, or all, streamed with the
+//! moment they are freed.
+
+use aya_ebpf::{
+    macros::{map, raw_tracepoint},
+    maps::PerCpuHashMap,
+    programs::RawTracePointContext,
+};
+use tracer_ebpf::{
+    counter::{Other, SiteKey},
+    record::{Kfree, Kind, Kmalloc},
+};
+
+use crate::{
+    config,
+    emit::{count_other, header, send},
+};
+
+/// Allocations by call site and size; its size is set by the loader.
+#[map]
+static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(16384, 0);
+
+/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node` before 6.1, whose
+/// arguments begin alike.
+#[raw_tracepoint]
+pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
+    let call_site: u64 = ctx.arg(0);
+    let ptr: u64 = ctx.arg(1);
+    let bytes_req: u64 = ctx.arg(2);
+    let bytes_alloc: u64 = ctx.arg(3);
+    count_site(call_site, bytes_req, bytes_alloc);
+    if sampled(ptr) {
+        let gfp: u32 = ctx.arg(4);
+        let header = header(&ctx, Kind::Kmalloc, 0);
+        send(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
+    }
+    0
+}
+
+/// `kmem:kfree` (call_site, ptr).
+#[raw_tracepoint]
+pub fn kfree(ctx: RawTracePointContext) -> i32 {
+    let ptr: u64 = ctx.arg(1);
+    // kfree(NULL) is common, and nothing.
+    if ptr > 16 && sampled(ptr) {
+        let header = header(&ctx, Kind::Kfree, 0);
+        send(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
+    }
+    0
+}
+
+#[inline(always)]
+fn count_site(call_site: u64, bytes_req: u64, bytes_alloc: u64) {
+    let key = SiteKey { call_site, bytes_req: saturate(bytes_req), bytes_alloc: saturate(bytes_alloc) };
+    if let Some(count) = SITES.get_ptr_mut(&key) {
+        // SAFETY: this CPU's own value, and the kernel does not run a raw tracepoint program inside itself.
+        unsafe { *count += 1 };
+    } else if SITES.insert(&key, &1, 0).is_err() {
+        count_other(Other::SitesFull);
+    }
+}
+
+#[inline(always)]
+fn saturate(bytes: u64) -> u32 {
+    if bytes > u64::from(u32::MAX) { u32::MAX } else { bytes as u32 }
+}
+
+/// Whether this object is in the sample: decided by its address alone, so that allocation and free agree.
+#[inline(always)]
+fn sampled(ptr: u64) -> bool {
+    let mask = config!(sample_mask);
+    // Fibonacci hashing of the address without the bits that alignment makes equal.
+    mask != u64::MAX && ((ptr >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) & mask == 0
+}

@@ -1,0 +1,59 @@
+//! The pool: attempts to bounce (`swiotlb:swiotlb_bounced`), and the slots themselves from `swiotlb_tbl_map_single()` and
+//! its unmapping, which have no event.
+
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{kprobe, kretprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use tracer_ebpf::record::{Bounced, Kind, SlotMap, SlotUnmap};
+
+use crate::{
+    config, device,
+    emit::{header, send},
+    probe::{Call, argument, entered, returned},
+};
+
+/// (dev, dev_addr, size, …)
+#[raw_tracepoint]
+pub fn swiotlb_bounced(ctx: RawTracePointContext) -> i32 {
+    let dev: u64 = ctx.arg(0);
+    device::describe(&ctx, dev);
+    let header = header(&ctx, Kind::Bounced, 0);
+    send(Kind::Bounced, Bounced { header, dev, dev_addr: ctx.arg(1), size: ctx.arg(2) });
+    0
+}
+
+/// `swiotlb_tbl_map_single(dev, orig_addr, mapping_size, …)`; what follows depends on the kernel.
+#[kprobe]
+pub fn slot_map_entry(ctx: ProbeContext) -> u32 {
+    let [dev, phys, size] = [0, 1, 2].map(|n| argument(&ctx, n).unwrap_or(0));
+    let align_mask = argument(&ctx, config!(pool.map_align_mask)).unwrap_or(0);
+    let direction = argument(&ctx, config!(pool.map_direction)).unwrap_or(0);
+    // SAFETY: the helper has no precondition.
+    let entry_ns = unsafe { bpf_ktime_get_ns() };
+    entered(&ctx, Call { entry_ns, args: [dev, phys, size, align_mask, direction] });
+    0
+}
+
+/// Returns the physical address of the slot, or all ones.
+#[kretprobe]
+pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
+    if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction] }) = returned(&ctx) {
+        device::known(&ctx, dev);
+        let header = header(&ctx, Kind::SlotMap, direction);
+        send(Kind::SlotMap, SlotMap { header, dev, phys, slot: ctx.ret(), size, align_mask, entry_ns });
+    }
+    0
+}
+
+/// `swiotlb_tbl_unmap_single(dev, tlb_addr, mapping_size, …)`, or `__swiotlb_tbl_unmap_single()` of the same beginning.
+#[kprobe]
+pub fn slot_unmap(ctx: ProbeContext) -> u32 {
+    let [dev, slot, size] = [0, 1, 2].map(|n| argument(&ctx, n).unwrap_or(0));
+    device::known(&ctx, dev);
+    let direction = argument(&ctx, config!(pool.unmap_direction)).unwrap_or(0);
+    let header = header(&ctx, Kind::SlotUnmap, direction);
+    send(Kind::SlotUnmap, SlotUnmap { header, dev, slot, size });
+    0
+}
