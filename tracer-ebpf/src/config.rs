@@ -9,9 +9,10 @@ pub const NONE: u32 = u32::MAX;
 
 /// One bit in a kernel structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Bit {
-    /// Byte offset, or [`NONE`]. Signed: a device's bus-specific wrapper lies in front of it as well as behind.
+    /// Byte offset, or [`NONE`].
     pub offset: u32,
     /// Bit in that byte, 0 the lowest.
     pub shift: u32,
@@ -24,6 +25,7 @@ impl Bit {
 
 /// Offsets in `struct device` and what hangs off it, bytes; [`NONE`] where the kernel has no such field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct DeviceLayout {
     /// `device.init_name`.
@@ -68,6 +70,7 @@ pub struct DeviceLayout {
 
 /// Offsets in `struct scatterlist`, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct ScatterlistLayout {
     /// `sizeof(struct scatterlist)`: the stride of a list.
@@ -94,6 +97,7 @@ pub struct ScatterlistLayout {
 
 /// Positions of the arguments of the pool's functions, counted from 0; [`NONE`] where there is no such argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct PoolArguments {
     /// `swiotlb_tbl_map_single()`: the alignment mask.
@@ -108,6 +112,7 @@ pub struct PoolArguments {
 
 /// Everything at once: the global `CONFIG` of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Config {
     /// `struct device`.

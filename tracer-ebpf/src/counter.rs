@@ -33,17 +33,20 @@ pub enum Other {
     SgTruncated = 2 * STRIDE + 4,
     /// Kernel memory that could not be read.
     ReadFault = 2 * STRIDE + 5,
-    /// Not a loss: mappings for which the decider, run in the kernel with the kernel's own settings, said bounce.
+    /// Not a loss: single mappings for which the decider, run in the kernel with the kernel's own settings, said bounce.
     Predicted = 2 * STRIDE + 6,
+    /// Entries of probed functions whose return was never seen.
+    MissedReturn = 2 * STRIDE + 7,
 }
 
 impl Other {
     /// The counters that stand for a loss, with their names in captures and on screen.
-    pub const LOSSES: [(Self, &'static str); 6] = [
+    pub const LOSSES: [(Self, &'static str); 7] = [
         (Self::SitesFull, "sites_full"),
         (Self::DevicesFull, "devices_full"),
         (Self::CallsFull, "calls_full"),
         (Self::UnpairedReturn, "unpaired_return"),
+        (Self::MissedReturn, "missed_return"),
         (Self::SgTruncated, "sg_truncated"),
         (Self::ReadFault, "read_fault"),
     ];

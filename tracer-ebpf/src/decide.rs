@@ -16,6 +16,7 @@ pub const ARM64_DMA_MINALIGN: u32 = 128;
 
 /// What a kernel's decider depends on besides the mapping itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Decider {
     /// `CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC`; 0 means that nothing ever bounces for alignment.

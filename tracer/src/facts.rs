@@ -173,7 +173,7 @@ pub struct Counters {
     /// Losses by name (`ring_full.map`, `sites_full`, `missed.slot_map_return`, …), per CPU where the kernel counts
     /// per CPU, else one figure. Only those that are not 0.
     pub lost: BTreeMap<String, Vec<u64>>,
-    /// Mappings for which the decider in the kernel predicted a bounce.
+    /// Single mappings for which the decider, run in the kernel, predicted a bounce.
     pub predicted: u64,
     /// `swiotlb_bounced` hits counted by the tracing file system itself, where that was asked for.
     pub tracefs_bounced: Option<u64>,

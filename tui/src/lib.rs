@@ -1,1 +1,5 @@
-//! The terminal dashboard of bouncescope.
+//! What a person sees in the terminal while a stream flows. State here is pure: it takes items and gives text.
+//!
+//! So far the live line of `record`; the dashboard's screens belong here too.
+
+pub mod live_line;

@@ -20,7 +20,9 @@ use crate::{
 static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
 
 /// Makes sure that `dev` has been described as it is now, and returns its [`device_flag`]s.
-#[inline(always)]
+///
+/// Not inlined: behind a call, the verifier forgets the many ways through it and goes on with one state.
+#[inline(never)]
 pub(crate) fn describe<C: EbpfContext>(ctx: &C, dev: u64) -> u32 {
     let traits = traits(dev);
     let fingerprint = fingerprint(&traits, dev);

@@ -1,7 +1,7 @@
 //! Reading kernel memory, and entries of probed functions kept until their return.
 
 use aya_ebpf::{
-    bindings::pt_regs,
+    bindings::{BPF_EXIST, BPF_NOEXIST, pt_regs},
     helpers::bpf_probe_read_kernel,
     macros::map,
     maps::HashMap,
@@ -43,10 +43,16 @@ pub(crate) fn read<T: Copy>(addr: u64) -> Option<T> {
     value.ok()
 }
 
-/// Keeps the arguments of the function being entered.
+/// Keeps the arguments of the function being entered. What an earlier call left in the same frame never saw its return.
 #[inline(always)]
 pub(crate) fn entered(ctx: &ProbeContext, call: Call) {
-    if CALLS.insert(&frame(ctx.regs, true), &call, 0).is_err() {
+    let key = frame(ctx.regs, true);
+    if CALLS.insert(&key, &call, u64::from(BPF_NOEXIST)).is_ok() {
+        return;
+    }
+    if CALLS.insert(&key, &call, u64::from(BPF_EXIST)).is_ok() {
+        count_other(Other::MissedReturn);
+    } else {
         count_other(Other::CallsFull);
     }
 }
@@ -78,17 +84,48 @@ fn frame(regs: *mut pt_regs, entry: bool) -> u64 {
     if entry { sp.wrapping_add(return_address) } else { sp }
 }
 
-/// The `n`-th argument of the probed function; `None` for [`NONE`] and beyond the registers.
+/// The first six arguments of the probed function.
+///
+/// Read at once and volatile: left to itself the compiler picks the register by a computed offset, and the verifier
+/// takes no variable offset into the context.
 #[inline(always)]
-pub(crate) fn argument(ctx: &ProbeContext, n: u32) -> Option<u64> {
-    // Registers by constant number: the verifier takes no variable offset into the context.
-    match n {
-        0 => ctx.arg(0),
-        1 => ctx.arg(1),
-        2 => ctx.arg(2),
-        3 => ctx.arg(3),
-        4 => ctx.arg(4),
-        5 => ctx.arg(5),
-        _ => None,
+pub(crate) fn arguments(ctx: &ProbeContext) -> [u64; 6] {
+    let regs = ctx.regs;
+    [register(regs, 0), register(regs, 1), register(regs, 2), register(regs, 3), register(regs, 4), register(regs, 5)]
+}
+
+/// The argument at a position that the loader told; 0 for [`NONE`].
+#[inline(always)]
+pub(crate) fn at(arguments: [u64; 6], position: u32) -> u64 {
+    let [_, _, _, third, fourth, fifth] = arguments;
+    match position {
+        3 => third,
+        4 => fourth,
+        5 => fifth,
+        _ => 0,
+    }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn register(regs: *mut pt_regs, n: usize) -> u64 {
+    // SAFETY: the context of a kprobe program is the probed CPU's registers; arguments are in x0 to x7.
+    unsafe { core::ptr::read_volatile(&raw const (*regs).regs[n]) }
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn register(regs: *mut pt_regs, n: usize) -> u64 {
+    // SAFETY: as above; arguments are in these registers, in this order.
+    unsafe {
+        let register = match n {
+            0 => &raw const (*regs).rdi,
+            1 => &raw const (*regs).rsi,
+            2 => &raw const (*regs).rdx,
+            3 => &raw const (*regs).rcx,
+            4 => &raw const (*regs).r8,
+            _ => &raw const (*regs).r9,
+        };
+        core::ptr::read_volatile(register)
     }
 }

@@ -5,7 +5,7 @@ use core::mem::size_of;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
     macros::{kprobe, kretprobe, map, raw_tracepoint},
     maps::PerCpuArray,
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
@@ -18,7 +18,7 @@ use tracer_ebpf::{
 use crate::{
     config, device,
     emit::{count_other, header, send, send_bytes},
-    probe::{Call, argument, entered, field, returned},
+    probe::{Call, arguments, entered, field, returned},
 };
 
 /// A record under construction: too large for the stack.
@@ -67,7 +67,8 @@ pub fn dma_unmap_sg(ctx: RawTracePointContext) -> i32 {
 /// `dma_map_sg_attrs(dev, sgl, nents, dir, attrs)`.
 #[kprobe]
 pub fn map_sg_entry(ctx: ProbeContext) -> u32 {
-    keep(&ctx, [0, 1, 2, 3, 4].map(|n| argument(&ctx, n).unwrap_or(0)));
+    let [dev, list, nents, direction, attrs, _] = arguments(&ctx);
+    keep(&ctx, [dev, list, nents, direction, attrs]);
     0
 }
 
@@ -85,7 +86,7 @@ pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
 /// `dma_map_sgtable(dev, sgt, dir, attrs)`.
 #[kprobe]
 pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
-    let [dev, table, direction, attrs] = [0, 1, 2, 3].map(|n| argument(&ctx, n).unwrap_or(0));
+    let [dev, table, direction, attrs, ..] = arguments(&ctx);
     let list = field(table, config!(scatterlist.table_sgl)).unwrap_or(0);
     let nents: u32 = field(table, config!(scatterlist.table_orig_nents)).unwrap_or(0);
     keep(&ctx, [dev, list, u64::from(nents), direction, attrs]);
@@ -132,36 +133,38 @@ struct List {
 fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     // SAFETY: this CPU's own value, used by one program that does not run inside itself.
     let scratch = unsafe { &mut *scratch };
-    let flags = device::describe(ctx, list.dev);
-    let mut entry = list.first;
-    let mut recorded = 0;
+    device::describe(ctx, list.dev);
+    let mut at = list.first;
+    // Kept in the map and read back below: the verifier then need not follow what comes after the loop once for each
+    // length of the list.
+    scratch.head.recorded = 0;
     for n in 0..MAX_SEGMENTS {
         if n as u32 >= list.nents {
             break;
         }
-        let Some(mut link) = field::<u64>(entry, config!(scatterlist.page_link)) else { break };
-        if link & 1 != 0 {
-            entry = link & !3;
-            let Some(chained) = field::<u64>(entry, config!(scatterlist.page_link)) else { break };
-            link = chained;
+        let Some(mut entry) = Entry::read(at) else { break };
+        if entry.link() & 1 != 0 {
+            at = entry.link() & !3;
+            let Some(chained) = Entry::read(at) else { break };
+            entry = chained;
         }
-        let segment = Segment {
-            page: link & !3,
-            dma_addr: field(entry, config!(scatterlist.dma_address)).unwrap_or(0),
-            offset: field(entry, config!(scatterlist.offset)).unwrap_or(0),
-            length: field(entry, config!(scatterlist.length)).unwrap_or(0),
-            dma_len: field(entry, config!(scatterlist.dma_length)).unwrap_or(0),
-            dma_flags: field(entry, config!(scatterlist.dma_flags)).unwrap_or(0),
+        scratch.segments[n] = Segment {
+            page: entry.link() & !3,
+            dma_addr: entry.u64(config!(scatterlist.dma_address)),
+            offset: entry.u32(config!(scatterlist.offset)),
+            length: entry.u32(config!(scatterlist.length)),
+            dma_len: entry.u32(config!(scatterlist.dma_length)),
+            dma_flags: entry.u32(config!(scatterlist.dma_flags)),
         };
-        device::predict(flags, list.direction, u64::from(segment.length));
-        scratch.segments[n] = segment;
-        recorded = n + 1;
-        if link & 2 != 0 {
+        scratch.head.recorded = n as u32 + 1;
+        if entry.link() & 2 != 0 {
             break;
         }
-        entry += u64::from(config!(scatterlist.size));
+        at += u64::from(config!(scatterlist.size));
     }
-    if (recorded as u32) < list.nents {
+    // SAFETY: a read of memory that is borrowed here.
+    let recorded = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
+    if recorded < list.nents {
         count_other(Other::SgTruncated);
     }
     scratch.head = MapSg {
@@ -171,14 +174,64 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
         attrs: list.attrs,
         nents: list.nents,
         ents: list.ents,
-        recorded: recorded as u32,
+        recorded,
         reserved: 0,
     };
-    if recorded > MAX_SEGMENTS {
+    if recorded as usize > MAX_SEGMENTS {
         return;
     }
-    let len = size_of::<MapSg>() + recorded * size_of::<Segment>();
+    let len = size_of::<MapSg>() + recorded as usize * size_of::<Segment>();
     // SAFETY: within the scratch record, of which the first `len` bytes have been written.
     let bytes = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), len) };
     send_bytes(Kind::MapSg, bytes);
+}
+
+/// A copy of one `struct scatterlist`, fetched in one read.
+#[derive(Clone, Copy)]
+struct Entry([u64; Self::WORDS]);
+
+impl Entry {
+    /// 32 bytes with 64-bit DMA addresses, with or without `dma_flags`; 40 leave room for one more field.
+    const WORDS: usize = 5;
+
+    #[inline(always)]
+    fn read(addr: u64) -> Option<Self> {
+        let size = config!(scatterlist.size);
+        let mut words = [0; Self::WORDS];
+        if size as usize > size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: no more than the buffer holds; the helper checks the address itself and fails instead of faulting.
+        let failed = unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size, addr as *const _) } != 0;
+        if failed {
+            count_other(Other::ReadFault);
+            return None;
+        }
+        Some(Self(words))
+    }
+
+    #[inline(always)]
+    fn link(&self) -> u64 {
+        self.u64(config!(scatterlist.page_link))
+    }
+
+    /// The field at `offset`; 0 where there is none.
+    #[inline(always)]
+    fn u64(&self, offset: u32) -> u64 {
+        if offset as usize > size_of::<Self>() - 8 {
+            return 0;
+        }
+        // SAFETY: inside the copy, as just checked.
+        unsafe { self.0.as_ptr().byte_add(offset as usize).read() }
+    }
+
+    /// The field at `offset`; 0 where there is none.
+    #[inline(always)]
+    fn u32(&self, offset: u32) -> u32 {
+        if offset as usize > size_of::<Self>() - 4 {
+            return 0;
+        }
+        // SAFETY: inside the copy, as just checked.
+        unsafe { self.0.as_ptr().cast::<u32>().byte_add(offset as usize).read() }
+    }
 }

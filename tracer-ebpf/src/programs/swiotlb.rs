@@ -11,7 +11,7 @@ use tracer_ebpf::record::{Bounced, Kind, SlotMap, SlotUnmap};
 use crate::{
     config, device,
     emit::{header, send},
-    probe::{Call, argument, entered, returned},
+    probe::{Call, arguments, at, entered, returned},
 };
 
 /// (dev, dev_addr, size, …)
@@ -27,9 +27,10 @@ pub fn swiotlb_bounced(ctx: RawTracePointContext) -> i32 {
 /// `swiotlb_tbl_map_single(dev, orig_addr, mapping_size, …)`; what follows depends on the kernel.
 #[kprobe]
 pub fn slot_map_entry(ctx: ProbeContext) -> u32 {
-    let [dev, phys, size] = [0, 1, 2].map(|n| argument(&ctx, n).unwrap_or(0));
-    let align_mask = argument(&ctx, config!(pool.map_align_mask)).unwrap_or(0);
-    let direction = argument(&ctx, config!(pool.map_direction)).unwrap_or(0);
+    let arguments = arguments(&ctx);
+    let [dev, phys, size, ..] = arguments;
+    let align_mask = at(arguments, config!(pool.map_align_mask));
+    let direction = at(arguments, config!(pool.map_direction));
     // SAFETY: the helper has no precondition.
     let entry_ns = unsafe { bpf_ktime_get_ns() };
     entered(&ctx, Call { entry_ns, args: [dev, phys, size, align_mask, direction] });
@@ -50,9 +51,10 @@ pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
 /// `swiotlb_tbl_unmap_single(dev, tlb_addr, mapping_size, …)`, or `__swiotlb_tbl_unmap_single()` of the same beginning.
 #[kprobe]
 pub fn slot_unmap(ctx: ProbeContext) -> u32 {
-    let [dev, slot, size] = [0, 1, 2].map(|n| argument(&ctx, n).unwrap_or(0));
+    let arguments = arguments(&ctx);
+    let [dev, slot, size, ..] = arguments;
     device::known(&ctx, dev);
-    let direction = argument(&ctx, config!(pool.unmap_direction)).unwrap_or(0);
+    let direction = at(arguments, config!(pool.unmap_direction));
     let header = header(&ctx, Kind::SlotUnmap, direction);
     send(Kind::SlotUnmap, SlotUnmap { header, dev, slot, size });
     0

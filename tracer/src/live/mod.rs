@@ -1,1 +1,37 @@
-//! live
+//! The running kernel as a stream: load, attach, drain. The only room that knows aya.
+//!
+//! A [`Session`] yields the same [`crate::stream::Item`]s that a capture does. It decides nothing about what they mean,
+//! and knows no file and no terminal.
+
+mod decode;
+mod hooks;
+mod programs_log;
+mod session;
+mod tallies;
+
+use std::io;
+
+pub use session::{Options, Session};
+
+/// Why the running kernel cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// Not root, and none of the capabilities that would do.
+    #[error("tracing needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG; run it with sudo, or as root (adb root)")]
+    NotPermitted,
+    /// Without BTF the programs do not know where the kernel keeps things.
+    #[error("this kernel has no BTF ({0}); it must be built with CONFIG_DEBUG_INFO_BTF=y")]
+    NoBtf(String),
+    /// Loading failed for another reason.
+    #[error("cannot load the BPF programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// A map could not be opened or read.
+    #[error("cannot read a BPF map: {0}")]
+    Map(#[from] aya::maps::MapError),
+    /// No hook at all could be attached.
+    #[error("no hook could be attached: {0}")]
+    NoHook(String),
+    /// Waiting for the ring failed.
+    #[error("cannot wait for events: {0}")]
+    Wait(#[from] io::Error),
+}

@@ -1,0 +1,184 @@
+//! Where the programs attach, in which order of preference, and what cannot be told without each.
+//!
+//! Every program is attached by itself. Slots before mappings: a mapping whose slot was not seen would look as if it
+//! had not bounced.
+
+use aya::{
+    Ebpf,
+    programs::{KProbe, Program, ProgramError, RawTracePoint, kprobe::KProbeLink, raw_trace_point::RawTracePointLink},
+};
+
+use crate::facts::Hook;
+
+/// One thing to be recorded.
+struct Subject {
+    /// What is recorded.
+    name: &'static str,
+    /// Tried in order until one attaches.
+    candidates: &'static [&'static [Place]],
+    /// What cannot be told without it.
+    lost_without: &'static str,
+}
+
+/// A program and where it goes.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A raw tracepoint: program, event.
+    Event(&'static str, &'static str),
+    /// Entry or return of a kernel function, as the program says: program, function.
+    Function(&'static str, &'static str),
+}
+
+use Place::{Event, Function};
+
+const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "slot_map",
+        candidates: &[&[
+            Function("slot_map_entry", "swiotlb_tbl_map_single"),
+            Function("slot_map_return", "swiotlb_tbl_map_single"),
+        ]],
+        lost_without: "which slot a mapping got, and whether the pool was full",
+    },
+    Subject {
+        name: "slot_unmap",
+        candidates: &[
+            &[Function("slot_unmap", "__swiotlb_tbl_unmap_single")],
+            &[Function("slot_unmap", "swiotlb_tbl_unmap_single")],
+        ],
+        lost_without: "when a slot was given back",
+    },
+    Subject {
+        name: "bounced",
+        candidates: &[&[Event("swiotlb_bounced", "swiotlb_bounced")]],
+        lost_without: "the kernel's own word on each bounce",
+    },
+    Subject {
+        name: "map_sg_refused",
+        candidates: &[&[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")]],
+        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
+    },
+    Subject {
+        name: "map_sgtable_refused",
+        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sgt_return", "dma_map_sgtable")]],
+        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
+    },
+    Subject {
+        name: "unmap",
+        candidates: &[&[Event("dma_unmap", "dma_unmap_phys")], &[Event("dma_unmap", "dma_unmap_page")]],
+        lost_without: "how long single mappings live, and so the pool's occupancy",
+    },
+    Subject {
+        name: "unmap_sg",
+        candidates: &[&[Event("dma_unmap_sg", "dma_unmap_sg")]],
+        lost_without: "how long scatterlists live, and so the pool's occupancy",
+    },
+    Subject {
+        name: "map",
+        candidates: &[&[Event("dma_map", "dma_map_phys")], &[Event("dma_map", "dma_map_page")]],
+        lost_without: "single mappings (the kernel has these events from 6.12 on)",
+    },
+    Subject {
+        name: "map_sg",
+        candidates: &[&[Event("dma_map_sg", "dma_map_sg")]],
+        lost_without: "scatterlists (the kernel has this event from 6.12 on)",
+    },
+    Subject { name: "kmalloc", candidates: &[&[Event("kmalloc", "kmalloc")]], lost_without: "allocations" },
+    Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
+];
+
+/// Keeps a program attached until dropped.
+pub(super) enum Link {
+    /// To a raw tracepoint.
+    Event { _link: RawTracePointLink },
+    /// To a function.
+    Function { _link: KProbeLink },
+}
+
+/// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
+/// subject.
+pub(super) fn attach_all(ebpf: &mut Ebpf) -> (Vec<Link>, Vec<Hook>) {
+    let mut links = Vec::new();
+    let hooks = SUBJECTS.iter().map(|subject| attach(ebpf, subject, &mut links)).collect();
+    (links, hooks)
+}
+
+fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
+    let mut why_not = Vec::new();
+    let mut hook =
+        Hook { subject: subject.name.to_owned(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
+    for places in subject.candidates {
+        match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
+            Ok(attached) => {
+                links.extend(attached);
+                hook.attached = true;
+                hook.place = places.last().map(Place::describe).unwrap_or_default();
+                return hook;
+            }
+            Err(reason) => why_not.push(reason),
+        }
+    }
+    hook.place = subject.candidates[0].last().map(Place::describe).unwrap_or_default();
+    hook.why_not = why_not.join("; ");
+    hook
+}
+
+impl Place {
+    fn describe(&self) -> String {
+        match self {
+            Event(_, event) => format!("raw_tp {event}"),
+            Function(_, function) => format!("kprobe {function}"),
+        }
+    }
+
+    fn attach(self, ebpf: &mut Ebpf) -> Result<Link, String> {
+        match self {
+            Event(program, event) => attach_event(ebpf, program, event),
+            Function(program, function) => attach_function(ebpf, program, function),
+        }
+        .map_err(|error| format!("{}: {}", self.describe(), explain(&error)))
+    }
+}
+
+fn attach_event(ebpf: &mut Ebpf, program: &str, event: &str) -> Result<Link, ProgramError> {
+    let program: &mut RawTracePoint = find(ebpf, program)?.try_into()?;
+    loaded(program.load())?;
+    let id = program.attach(event)?;
+    Ok(Link::Event { _link: program.take_link(id)? })
+}
+
+fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
+    let program: &mut KProbe = find(ebpf, program)?.try_into()?;
+    loaded(program.load())?;
+    let id = program.attach(function, 0)?;
+    Ok(Link::Function { _link: program.take_link(id)? })
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Program, ProgramError> {
+    ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)
+}
+
+/// A program may have been loaded for an earlier candidate that could not be attached.
+fn loaded(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+/// The error in one line: the innermost cause is the kernel's own answer.
+fn explain(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let last = log.lines().rev().find(|line| !line.starts_with("processed ") && !line.is_empty());
+        return format!("the verifier refused the program: {io_error}: {}", last.unwrap_or("no log"));
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if innermost.to_string().contains("os error 2") {
+        return "this kernel does not have it".to_owned();
+    }
+    innermost.to_string()
+}

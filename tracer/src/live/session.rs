@@ -1,0 +1,282 @@
+//! One tracing session: from loading the programs to the last record after they are detached.
+
+use std::{
+    collections::HashSet,
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::ProgramError,
+    sys::{Stats, SyscallError, enable_stats},
+};
+use bytemuck::bytes_of;
+use tokio::io::unix::AsyncFd;
+use tracer_ebpf::config::Config;
+
+use super::{
+    LiveError,
+    decode::Decoder,
+    hooks::{self, Link},
+    programs_log::ProgramsLog,
+    tallies::{self, Tallies},
+};
+use crate::{
+    event::Batch,
+    facts::{End, SiteCount, Symbol},
+    kernel::{events::TracefsCount, layout, pool::PoolCounters, running::RunningKernel, symbols::Symbols},
+    stream::{Item, Start},
+};
+
+/// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
+const BATCH: usize = 64 << 10;
+
+/// How to trace.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Stream one allocation in how many, a power of two: 1 all, 0 none. Counts by call site are exact in any case.
+    pub allocation_sample: u64,
+    /// Size of the ring, bytes; rounded up to a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
+    pub count_tracefs: bool,
+    /// Print the programs' debug messages.
+    pub programs_log: bool,
+    /// What to write into the capture as its recorder.
+    pub recorder: String,
+}
+
+/// The running kernel, being traced.
+pub struct Session {
+    // Dropped first: the programs must be detached before their maps go.
+    links: Vec<Link>,
+    ebpf: Ebpf,
+    ring: AsyncFd<RingBuf<MapData>>,
+    decoder: Decoder,
+    tallies: Tallies,
+    symbols: Option<Symbols>,
+    named: HashSet<u64>,
+    pool: Option<PoolCounters>,
+    tracefs: Option<TracefsCount>,
+    log: Option<ProgramsLog>,
+    _stats: Option<OwnedFd>,
+}
+
+impl Session {
+    /// Loads and attaches everything that this kernel lets attach. Must run inside a tokio runtime.
+    pub fn start(options: &Options) -> Result<(Self, Start), LiveError> {
+        let kernel = RunningKernel::read();
+        let btf = kernel.btf.as_ref().map_err(|error| LiveError::NoBtf(error.to_string()))?;
+        let symbols = Symbols::of_running_kernel().ok();
+        let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
+        let (mut config, _unresolved) = layout::resolve(btf, &kernel.facts.machine, address_of);
+        config.decider = layout::decider(&kernel.facts);
+        config.sample_mask = match options.allocation_sample {
+            0 => u64::MAX,
+            n => n.next_power_of_two() - 1,
+        };
+        config.log = u32::from(options.programs_log);
+
+        raise_memlock_limit();
+        let mut ebpf = load(&config, options.ring_bytes)?;
+        let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
+        let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
+        let ring = AsyncFd::new(RingBuf::try_from(ring)?)?;
+        let tallies = Tallies::take_from(&mut ebpf)?;
+        let stats = enable_stats(Stats::RunTime).ok();
+
+        let mut facts = kernel.facts;
+        let mut pool = PoolCounters::open();
+        if let Some(pool) = &mut pool {
+            facts.pool.used_at_start = pool.sample(now_ns()).map_or(0, |sample| sample.used_slots);
+            facts.pool.hiwater_reset = pool.reset_hiwater();
+        }
+        let tracefs = if options.count_tracefs { TracefsCount::start("swiotlb", "swiotlb_bounced").ok() } else { None };
+        let (links, hooks) = hooks::attach_all(&mut ebpf);
+        if links.is_empty() {
+            return Err(no_hook(&hooks));
+        }
+        let start = Start {
+            time_ns: now_ns(),
+            wall_clock_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            kernel: facts,
+            hooks,
+            allocation_sample: options.allocation_sample,
+            recorder: options.recorder.clone(),
+            other: Default::default(),
+        };
+        let decoder = Decoder::new(start.kernel.page_size);
+        let session = Self {
+            links,
+            ebpf,
+            ring,
+            decoder,
+            tallies,
+            symbols,
+            named: HashSet::new(),
+            pool,
+            tracefs,
+            log,
+            _stats: stats,
+        };
+        Ok((session, start))
+    }
+
+    /// Waits until the programs find that the ring needs emptying.
+    pub async fn ring_fills(&self) -> Result<(), LiveError> {
+        self.ring.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Takes what is in the ring: new devices, then events; at most one batch, and whether there may be more.
+    pub fn drain(&mut self) -> (Vec<Item>, bool) {
+        let ring = self.ring.get_mut();
+        let mut more = true;
+        while self.decoder.batch.events.len() < BATCH {
+            let Some(record) = ring.next() else {
+                more = false;
+                break;
+            };
+            self.decoder.record(&record);
+        }
+        if let Some(log) = &mut self.log {
+            log.print();
+        }
+        let mut items: Vec<Item> = self.decoder.new_devices.drain(..).map(Item::Device).collect();
+        let batch = std::mem::take(&mut self.decoder.batch);
+        if !batch.events.is_empty() {
+            self.name_call_sites(&batch, &mut items);
+            items.push(Item::Events(batch));
+        }
+        (items, more)
+    }
+
+    /// What is not an event: the pool, allocations by call site, counters. To be called about every second.
+    pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items = Vec::new();
+        if let Some(sample) = self.pool.as_mut().and_then(|pool| pool.sample(now_ns())) {
+            items.push(Item::Pool(sample));
+        }
+        let sites = self.tallies.changed_sites();
+        if !sites.is_empty() {
+            self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
+            items.push(Item::Sites(sites));
+        }
+        items.push(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?));
+        Ok(items)
+    }
+
+    /// Detaches, and returns everything that is left, ending with [`Item::End`].
+    pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
+        // In the reverse order of attaching, so that no mapping is seen without its slot.
+        while let Some(link) = self.links.pop() {
+            drop(link);
+        }
+        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
+        // A program that runs on another CPU at this moment finishes within microseconds.
+        thread::sleep(Duration::from_millis(20));
+        let mut items = Vec::new();
+        loop {
+            let (drained, more) = self.drain();
+            items.extend(drained);
+            if !more {
+                break;
+            }
+        }
+        items.extend(self.tallies()?);
+        if let Some(Item::Counters(counters)) = items.last_mut() {
+            counters.tracefs_bounced = tracefs_bounced;
+        }
+        items.push(Item::End(End {
+            time_ns: now_ns(),
+            events: self.decoder.decoded.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
+            programs: tallies::costs(&self.ebpf),
+            recorder_cpu_ns: process_cpu_ns(),
+        }));
+        Ok(items)
+    }
+
+    fn name_call_sites(&mut self, batch: &Batch, items: &mut Vec<Item>) {
+        use crate::event::What;
+        let call_sites = batch.events.iter().filter_map(|event| match event.what {
+            What::Kmalloc { call_site, .. } => Some(call_site),
+            _ => None,
+        });
+        self.name(call_sites, items);
+    }
+
+    /// Adds the names of those addresses that have none yet.
+    fn name(&mut self, addresses: impl Iterator<Item = u64>, items: &mut Vec<Item>) {
+        let Some(symbols) = &self.symbols else { return };
+        let named = &mut self.named;
+        let new: Vec<Symbol> =
+            addresses.filter(|addr| named.insert(*addr)).filter_map(|addr| symbols.resolve(addr)).collect();
+        if !new.is_empty() {
+            items.push(Item::Symbols(new));
+        }
+    }
+}
+
+fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
+    #[cfg(target_arch = "aarch64")]
+    let object = aya::include_bytes_aligned!("objects/aarch64.o");
+    #[cfg(target_arch = "x86_64")]
+    let object = aya::include_bytes_aligned!("objects/x86_64.o");
+    let ring_bytes = ring_bytes.max(4096).next_power_of_two();
+    let loaded = EbpfLoader::new()
+        .btf(AyaBtf::from_sys_fs().ok().as_ref())
+        .override_global("CONFIG", bytes_of(config), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .load(object);
+    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted } else { error.into() })
+}
+
+/// Whether the kernel's answer, at the bottom of the error, was EPERM or EACCES.
+fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = match error.downcast_ref::<SyscallError>() {
+            Some(error) => Some(&error.io_error),
+            None => error.downcast_ref::<std::io::Error>(),
+        };
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn no_hook(hooks: &[crate::facts::Hook]) -> LiveError {
+    let not_permitted = std::io::Error::from_raw_os_error(libc::EPERM).to_string();
+    if hooks.iter().all(|hook| hook.why_not.contains(&not_permitted)) {
+        return LiveError::NotPermitted;
+    }
+    LiveError::NoHook(hooks.first().map(|hook| hook.why_not.clone()).unwrap_or_default())
+}
+
+/// Kernels before 5.11 charge BPF maps to RLIMIT_MEMLOCK.
+fn raise_memlock_limit() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a plain system call with a valid argument; when it is refused, loading says so.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
+
+/// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns()` reads too.
+fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn process_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid clock and a valid place to write to.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

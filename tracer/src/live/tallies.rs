@@ -1,0 +1,115 @@
+//! Reading what the programs counted: records seen and lost, allocations by call site, runs missed and run time.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
+    programs::Program,
+};
+use tracer_ebpf::{
+    counter::{self, COUNTERS, Other, SiteKey},
+    record::Kind,
+};
+
+use crate::facts::{Counters, ProgramCost, SiteCount};
+
+/// The counting maps, and what they said the last time.
+pub(super) struct Tallies {
+    counts: PerCpuArray<MapData, u64>,
+    sites: PerCpuHashMap<MapData, [u64; 2], u64>,
+    reported: HashMap<[u64; 2], u64>,
+}
+
+/// What a program's fdinfo says; 0 where the kernel does not say it.
+struct ProgramInfo {
+    run_cnt: u64,
+    run_time_ns: u64,
+    recursion_misses: u64,
+}
+
+impl Tallies {
+    pub(super) fn take_from(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+        let missing = |name: &str| MapError::InvalidName { name: name.to_owned() };
+        Ok(Self {
+            counts: ebpf.take_map("COUNTS").ok_or_else(|| missing("COUNTS"))?.try_into()?,
+            sites: ebpf.take_map("SITES").ok_or_else(|| missing("SITES"))?.try_into()?,
+            reported: HashMap::new(),
+        })
+    }
+
+    /// All counters as they stand. `unread` are losses that user space found itself.
+    pub(super) fn counters(&self, ebpf: &Ebpf, time_ns: u64, malformed: u64) -> Result<Counters, MapError> {
+        let mut counters = Counters { time_ns, ..Counters::default() };
+        let read = (0..COUNTERS).map(|n| self.counts.get(&n, 0)).collect::<Result<Vec<PerCpuValues<u64>>, _>>()?;
+        let mut lose = |name: String, values: Vec<u64>| {
+            if values.iter().any(|value| *value != 0) {
+                counters.lost.insert(name, values);
+            }
+        };
+        for kind in Kind::ALL {
+            lose(format!("ring_full.{}", kind.name()), read[counter::ring_full(kind) as usize].to_vec());
+        }
+        for (other, name) in Other::LOSSES {
+            lose(name.to_owned(), read[other as usize].to_vec());
+        }
+        lose("malformed".to_owned(), vec![malformed]);
+        for (name, program) in ebpf.programs() {
+            lose(format!("missed.{name}"), vec![info(program).map_or(0, |info| info.recursion_misses)]);
+        }
+        counters.seen = Kind::ALL
+            .iter()
+            .map(|kind| (kind.name().to_owned(), read[counter::seen(*kind) as usize].to_vec()))
+            .collect();
+        counters.predicted = read[Other::Predicted as usize].iter().sum();
+        Ok(counters)
+    }
+
+    /// Totals by call site and size of those that changed since the last call.
+    pub(super) fn changed_sites(&mut self) -> Vec<SiteCount> {
+        let mut changed = Vec::new();
+        // An entry that disappears under the iteration is found the next time; none is ever removed.
+        for (key, values) in self.sites.iter().flatten() {
+            let count = values.iter().sum();
+            if self.reported.insert(key, count) != Some(count) {
+                let SiteKey { call_site, bytes_req, bytes_alloc } = bytemuck::cast(key);
+                changed.push(SiteCount { call_site, bytes_req, bytes_alloc, count });
+            }
+        }
+        changed
+    }
+}
+
+/// Runs and run time of each program that ran.
+pub(super) fn costs(ebpf: &Ebpf) -> Vec<ProgramCost> {
+    let cost = |(name, program): (&str, &Program)| {
+        let info = info(program)?;
+        (info.run_cnt > 0).then(|| ProgramCost {
+            name: name.to_owned(),
+            run_cnt: info.run_cnt,
+            run_time_ns: info.run_time_ns,
+        })
+    };
+    ebpf.programs().filter_map(cost).collect()
+}
+
+/// `None` for a program that is not loaded. `fdinfo` because aya does not hand out these fields of `bpf_prog_info`.
+fn info(program: &Program) -> Option<ProgramInfo> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let fields: BTreeMap<&str, u64> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter_map(|(name, value)| Some((name, value.trim().parse().ok()?)))
+        .collect();
+    let field = |name| fields.get(name).copied().unwrap_or(0);
+    Some(ProgramInfo {
+        run_cnt: field("run_cnt"),
+        run_time_ns: field("run_time_ns"),
+        recursion_misses: field("recursion_misses"),
+    })
+}
