@@ -1,0 +1,219 @@
+//! `record` on this machine's own kernel. Needs root and BPF, and so runs only when `BOUNCESCOPE_LIVE_TESTS=1` says that
+//! it must; then nothing is skipped.
+#![cfg(all(target_os = "linux", feature = "live"))]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracer::{
+    capture::Reader,
+    event::{Event, What},
+    facts::{Counters, SiteCount},
+    stream::{Gaps, Item, Source},
+};
+
+/// Twelve of them are too many for the kernel's on-stack array of 8, so that `writev` kmallocs 12 × 16 bytes.
+const IOVECS: usize = 12;
+const IOVEC_BYTES: u64 = 16 * IOVECS as u64;
+
+macro_rules! require_live {
+    () => {
+        if std::env::var_os("BOUNCESCOPE_LIVE_TESTS").is_none() {
+            eprintln!("SKIPPED: needs root and BPF; set BOUNCESCOPE_LIVE_TESTS=1 to run it");
+            return;
+        }
+    };
+}
+
+fn bouncescope() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_bouncescope"))
+}
+
+/// What a capture holds, for tests that look at all of it.
+#[derive(Default)]
+struct Contents {
+    events: Vec<Event>,
+    sites: BTreeMap<(u64, u32, u32), SiteCount>,
+    counters: Counters,
+    ended: bool,
+    gaps: Gaps,
+}
+
+fn read(path: &Path) -> Contents {
+    let mut reader = Reader::open(path).unwrap();
+    let mut contents = Contents::default();
+    while let Some(item) = reader.next_item().unwrap() {
+        match item {
+            Item::Events(batch) => contents.events.extend(batch.events),
+            Item::Sites(sites) => {
+                contents.sites.extend(sites.into_iter().map(|s| ((s.call_site, s.bytes_req, s.bytes_alloc), s)));
+            }
+            Item::Counters(counters) => contents.counters = counters,
+            Item::End(_) => contents.ended = true,
+            _ => {}
+        }
+    }
+    contents.gaps = reader.gaps();
+    contents
+}
+
+fn assert_ok(output: &Output) {
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+/// Writes nothing to /dev/null `times` times, with one kmalloc and one kfree each. Returns the thread that did it.
+fn storm(times: usize) -> u32 {
+    let byte = [0_u8; 1];
+    let iovecs = [libc::iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 }; IOVECS];
+    let null = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&null);
+    for _ in 0..times {
+        // SAFETY: a valid descriptor and valid vectors of valid memory, which the call only reads.
+        let written = unsafe { libc::writev(fd, iovecs.as_ptr(), IOVECS as i32) };
+        assert_eq!(written, IOVECS as isize);
+    }
+    // SAFETY: no precondition.
+    unsafe { libc::gettid() as u32 }
+}
+
+#[test]
+fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
+    require_live!();
+    const TIMES: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("storm.bounce");
+    let recording = bouncescope()
+        .args(["record", "--full", "-m", "64M", "-d", "4", "-o"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Attaching takes well under two seconds.
+    thread::sleep(Duration::from_secs(2));
+    let task = storm(TIMES);
+    assert_ok(&recording.wait_with_output().unwrap());
+
+    let contents = read(&path);
+    assert!(contents.ended && contents.gaps.is_empty());
+    assert!(contents.counters.lost.is_empty(), "lost {:?}", contents.counters.lost);
+    let ours = |event: &&Event| {
+        event.task == task && matches!(event.what, What::Kmalloc { bytes_req: IOVEC_BYTES, bytes_alloc: 192, .. })
+    };
+    assert_eq!(contents.events.iter().filter(ours).count(), TIMES);
+    let counted: u64 =
+        contents.sites.values().filter(|s| u64::from(s.bytes_req) == IOVEC_BYTES).map(|s| s.count).sum();
+    assert!(counted >= TIMES as u64, "{counted}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny-ring.bounce");
+    // A ring far too small for the storm: records must be refused, and every one of them counted.
+    let recording = bouncescope()
+        .args(["record", "--full", "-m", "4K", "-d", "4", "-q", "-o"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(2));
+    storm(200_000);
+    assert_ok(&recording.wait_with_output().unwrap());
+
+    let contents = read(&path);
+    let mut recorded: BTreeMap<&str, u64> = BTreeMap::new();
+    for event in &contents.events {
+        *recorded.entry(event.what.kind().name()).or_default() += 1;
+    }
+    let mut lost_in_all = 0;
+    for kind in ["kmalloc", "kfree"] {
+        let seen: u64 = contents.counters.seen[kind].iter().sum();
+        let lost: u64 = contents.counters.lost.get(&format!("ring_full.{kind}")).into_iter().flatten().sum();
+        assert_eq!(seen, recorded.get(kind).copied().unwrap_or(0) + lost, "{kind}");
+        lost_in_all += lost;
+    }
+    assert!(lost_in_all > 0, "the ring was meant to run full");
+}
+
+#[test]
+fn a_command_is_recorded_from_its_start_to_its_end_and_its_exit_code_is_kept() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("command.bounce");
+    let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "sh", "-c", "exit 7"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+    let contents = read(&path);
+    assert!(contents.ended);
+    assert!(!contents.sites.is_empty(), "starting a shell allocates");
+    let stats = bouncescope().args(["stats", "--json"]).arg(&path).output().unwrap();
+    assert_ok(&stats);
+}
+
+#[test]
+fn sigkill_loses_at_most_the_last_second() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("killed.bounce");
+    let mut recording =
+        bouncescope().args(["record", "--full", "-m", "64M", "-d", "60", "-q", "-o"]).arg(&path).spawn().unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) {
+        storm(100);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let killed_ns = monotonic_ns();
+    recording.kill().unwrap();
+    recording.wait().unwrap();
+
+    let contents = read(&path);
+    assert!(!contents.ended && contents.gaps.no_end);
+    let last = contents.events.last().expect("events before the kill").time_ns;
+    assert!(killed_ns - last < 1_000_000_000, "the last event is {} ms old", (killed_ns - last) / 1_000_000);
+}
+
+#[test]
+fn without_privilege_one_line_says_what_to_do() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = dir.path().join("bouncescope");
+    fs::copy(env!("CARGO_BIN_EXE_bouncescope"), &program).unwrap();
+    let output = Command::new(&program)
+        .args(["record", "-d", "1", "-o"])
+        .arg(dir.path().join("no.bounce"))
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("root") && said.contains("CAP_BPF"), "{said}");
+}
+
+#[test]
+fn the_programs_own_cost_is_stated() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cost.bounce");
+    let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "true"]).output().unwrap();
+    assert_ok(&output);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.lines().any(|line| line.trim_start().starts_with("kmalloc ") && line.contains(" ns each")), "{said}");
+}
+
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid clock and a valid place to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
