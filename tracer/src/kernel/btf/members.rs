@@ -1,6 +1,6 @@
 //! What lies inside the types of a BTF: members of structures by path, values of enumerations, parameters of functions.
 
-use super::{Btf, Kind, Type, TypeId};
+use super::{Btf, Kind, Raw, TypeId};
 
 /// Anonymous structures within anonymous structures that are searched.
 const MAX_NESTING: usize = 16;
@@ -21,7 +21,7 @@ pub struct Member {
 impl Member {
     /// Bytes from the start of the structure; `None` for a bitfield, and for what no `u32` can hold.
     pub fn byte_offset(&self) -> Option<u32> {
-        if self.bitfield_bits.is_some() || self.bit_offset % 8 != 0 {
+        if self.bitfield_bits.is_some() || !self.bit_offset.is_multiple_of(8) {
             return None;
         }
         u32::try_from(self.bit_offset / 8).ok()
@@ -85,17 +85,18 @@ impl Btf {
             if member_name == name.as_bytes() {
                 return Some(member);
             }
-            if member_name.is_empty() && nesting > 0 {
-                if let Some(inner) = self.direct_member(member.type_id, name, nesting - 1, budget) {
-                    return Some(Member { bit_offset: member.bit_offset + inner.bit_offset, ..inner });
-                }
+            if member_name.is_empty()
+                && nesting > 0
+                && let Some(inner) = self.direct_member(member.type_id, name, nesting - 1, budget)
+            {
+                return Some(Member { bit_offset: member.bit_offset + inner.bit_offset, ..inner });
             }
         }
         None
     }
 
     /// `struct btf_member` at `at`, of structure `ty`.
-    fn decode_member(&self, ty: Type, at: usize) -> Member {
+    fn decode_member(&self, ty: Raw, at: usize) -> Member {
         let type_id = self.word(at + 4);
         let offset = self.word(at + 8);
         if ty.kind_flag {

@@ -135,7 +135,7 @@ impl Kind {
 
 /// `struct btf_type`, decoded.
 #[derive(Clone, Copy, Debug)]
-struct Type {
+struct Raw {
     kind: Kind,
     kind_flag: bool,
     vlen: usize,
@@ -163,7 +163,7 @@ impl Btf {
         Self::from_file(Path::new(RUNNING))
     }
 
-    /// A raw BTF blob in a file, as `bpftool btf dump -r`, pahole's `--btf_encode_detached` and BTFHub keep it.
+    /// A raw BTF blob in a file, as `bpftool btf dump -r`, pahole's `--btf_encode_detached` and `BTFHub` keep it.
     pub fn from_file(path: &Path) -> Result<Self, BtfError> {
         let blob = std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.into(), source })?;
         Self::from_bytes(blob)
@@ -231,11 +231,11 @@ impl Btf {
     }
 
     /// The type whose `struct btf_type` is at `at`; its kind's number when that is unknown.
-    fn decode(&self, at: usize) -> Result<Type, u8> {
+    fn decode(&self, at: usize) -> Result<Raw, u8> {
         let word = |n: usize| read_u32(&self.blob, at + 4 * n).unwrap_or(0);
         let info = word(1);
         let number = (info >> 24 & 0x1f) as u8;
-        Ok(Type {
+        Ok(Raw {
             kind: Kind::from_number(number).ok_or(number)?,
             kind_flag: info >> 31 == 1,
             vlen: (info & 0xffff) as usize,
@@ -245,7 +245,7 @@ impl Btf {
         })
     }
 
-    fn get(&self, id: TypeId) -> Option<Type> {
+    fn get(&self, id: TypeId) -> Option<Raw> {
         let at = *self.starts.get((id as usize).checked_sub(1)?)?;
         self.decode(at as usize).ok()
     }
@@ -301,7 +301,7 @@ impl Btf {
     }
 
     /// The type behind typedefs, qualifiers and tags.
-    fn strip(&self, id: TypeId) -> Option<(TypeId, Type)> {
+    fn strip(&self, id: TypeId) -> Option<(TypeId, Raw)> {
         let mut id = id;
         for _ in 0..MAX_CHAIN {
             let ty = self.get(id)?;
