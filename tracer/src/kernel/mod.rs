@@ -1,1 +1,17 @@
-//! kernel
+//! What this kernel is: its types, settings, pool, symbols and events, read from procfs, sysfs, debugfs and tracefs.
+//! Linux only; nothing here loads or attaches a program.
+
+pub mod btf;
+pub mod build_config;
+pub mod cache_line;
+pub mod event_count;
+pub mod events;
+pub mod facts;
+pub mod layout;
+pub mod machine;
+pub mod pool;
+pub mod pool_parameter;
+pub mod privilege;
+pub mod root;
+pub mod slab;
+pub mod symbols;

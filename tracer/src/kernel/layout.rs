@@ -1,0 +1,367 @@
+//! Where the running kernel keeps what the programs read: BTF in, load-time configuration out. The programs themselves
+//! know no kernel version, and there is no CO-RE for eBPF written in Rust, so that everything is resolved here.
+//!
+//! What a field means is said in [`tracer_ebpf::config`].
+
+use tracer_ebpf::config::{Bit, Config, DeviceLayout, NONE, PoolArguments, ScatterlistLayout};
+use tracer_ebpf::decide::Decider;
+
+use super::btf::{Btf, Kind, Member, TypeId};
+use crate::facts::KernelFacts;
+
+/// A field that the programs would use and that this kernel's BTF does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// What was looked for, such as `device.dma_mask`.
+    pub field: String,
+    /// What cannot be told without it.
+    pub lost_without: &'static str,
+}
+
+/// Fills everything that BTF can tell; `decider`, `sample_mask` and `log` stay as in [`Config::EMPTY`].
+///
+/// `machine` is `uname -m`. `address_of` finds a kernel symbol; it is asked only on kernels before 6.12, where a
+/// device maps through dma-iommu when its `dma_ops` is `iommu_dma_ops`.
+pub fn resolve(btf: &Btf, machine: &str, address_of: impl Fn(&str) -> Option<u64>) -> (Config, Vec<Unresolved>) {
+    let mut missing = Missing { kernel: Kernel::new(btf), list: Vec::new() };
+    let mut config = Config {
+        device: device(&mut missing, machine),
+        scatterlist: scatterlist(&mut missing),
+        pool: pool(&mut missing),
+        ..Config::EMPTY
+    };
+    if config.device.iommu == Bit::NONE {
+        config.device.dma_ops = missing.kernel.offset("device", "dma_ops");
+        match (config.device.dma_ops, address_of("iommu_dma_ops")) {
+            (NONE, _) => missing.note("device.dma_iommu, DEV_FLAG_DMA_IOMMU or device.dma_ops", WITHOUT_IOMMU),
+            (_, None) => missing.note("the address of iommu_dma_ops", WITHOUT_IOMMU),
+            (_, Some(address)) => config.iommu_dma_ops = address,
+        }
+    }
+    (config, missing.list)
+}
+
+const WITHOUT_IOMMU: &str = "which devices map through an IOMMU: harmless on a machine without one";
+
+/// The running kernel's decider, from its facts.
+pub fn decider(facts: &KernelFacts) -> Decider {
+    Decider {
+        bounce_unaligned: u32::from(facts.bounce_unaligned_kmalloc),
+        cache_line_size: facts.cache_line_size,
+        minalign: facts.kmalloc_minalign,
+        dma_minalign: facts.dma_minalign,
+    }
+}
+
+/// A kernel's types, in which `device` is the driver core's and not some driver's own structure of that name.
+struct Kernel<'a> {
+    btf: &'a Btf,
+    device: Option<TypeId>,
+}
+
+impl<'a> Kernel<'a> {
+    fn new(btf: &'a Btf) -> Self {
+        Self { btf, device: btf.find(Kind::Struct, "device").find(|&id| btf.member(id, "kobj").is_some()) }
+    }
+
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        match structure {
+            "device" => self.btf.member(self.device?, path),
+            other => self.btf.member_of(other, path),
+        }
+    }
+
+    /// The byte offset of a member, or [`NONE`].
+    fn offset(&self, structure: &str, path: &str) -> u32 {
+        self.member(structure, path).and_then(|m| m.byte_offset()).unwrap_or(NONE)
+    }
+}
+
+/// Looks fields up and notes those that are not there.
+struct Missing<'a> {
+    kernel: Kernel<'a>,
+    list: Vec<Unresolved>,
+}
+
+impl Missing<'_> {
+    fn note(&mut self, field: &str, lost_without: &'static str) {
+        self.list.push(Unresolved { field: field.to_owned(), lost_without });
+    }
+
+    /// The byte offset of a member, noted when missing.
+    fn offset(&mut self, structure: &str, path: &str, lost_without: &'static str) -> u32 {
+        let offset = self.optional(structure, path);
+        if offset == NONE {
+            self.note(&format!("{structure}.{path}"), lost_without);
+        }
+        offset
+    }
+
+    /// The byte offset of a member that not every kernel has.
+    fn optional(&self, structure: &str, path: &str) -> u32 {
+        self.kernel.offset(structure, path)
+    }
+}
+
+fn device(missing: &mut Missing<'_>, machine: &str) -> DeviceLayout {
+    let names = "names of devices and drivers";
+    let reach = "whether the device can reach the buffer, so bounces for a too small DMA mask";
+    DeviceLayout {
+        init_name: missing.optional("device", "init_name"),
+        kobj_name: missing.offset("device", "kobj.name", names),
+        driver: missing.offset("device", "driver", names),
+        driver_name: missing.offset("device_driver", "name", names),
+        bus: missing.offset("device", "bus", names),
+        bus_name: missing.offset("bus_type", "name", names),
+        dma_mask: missing.offset("device", "dma_mask", reach),
+        bus_dma_limit: missing.offset("device", "bus_dma_limit", reach),
+        dma_parms: missing.offset("device", "dma_parms", "slots of devices with a min_align_mask, such as NVMe"),
+        // In 5.10 only since one of its stable releases.
+        min_align_mask: missing.optional("device_dma_parameters", "min_align_mask"),
+        iommu_group: missing.optional("device", "iommu_group"),
+        group_domain: missing.optional("iommu_group", "domain"),
+        pgsize_bitmap: missing.optional("iommu_domain", "pgsize_bitmap"),
+        // Before 5.15 the pool was a handful of global variables.
+        pool: missing.optional("device", "dma_io_tlb_mem"),
+        dma_ops: NONE,
+        force_bounce: missing.optional("io_tlb_mem", "force_bounce"),
+        coherent: coherent(missing, machine),
+        iommu: device_bit(&missing.kernel, "dma_iommu", "DEV_FLAG_DMA_IOMMU"),
+        untrusted: untrusted(&missing.kernel),
+    }
+}
+
+/// `dev_is_dma_coherent()` of `include/linux/dma-map-ops.h`: on an architecture without non-coherent devices there is
+/// no bit and the answer is always yes.
+fn coherent(missing: &mut Missing<'_>, machine: &str) -> Bit {
+    if always_coherent(machine) {
+        return Bit::NONE;
+    }
+    let bit = device_bit(&missing.kernel, "dma_coherent", "DEV_FLAG_DMA_COHERENT");
+    if bit == Bit::NONE {
+        missing.note("device.dma_coherent or DEV_FLAG_DMA_COHERENT", "which devices are coherent, so every prediction");
+    }
+    bit
+}
+
+/// Whether this architecture selects none of `ARCH_HAS_SYNC_DMA_FOR_DEVICE`, `…_FOR_CPU` and `…_FOR_CPU_ALL`.
+fn always_coherent(machine: &str) -> bool {
+    matches!(machine, "x86_64" | "s390x" | "ppc64le")
+}
+
+/// A flag of `struct device`: a bitfield of that name up to 6.19, a bit of the bitmap `flags` from 7.2 on.
+fn device_bit(kernel: &Kernel<'_>, bitfield: &str, flag: &str) -> Bit {
+    if let Some(member) = kernel.member("device", bitfield) {
+        return bit_of(member.bit_offset);
+    }
+    let flag = kernel.btf.enum_value("struct_device_flags", flag).and_then(|bit| u64::try_from(bit).ok());
+    match (kernel.member("device", "flags"), flag) {
+        (Some(bitmap), Some(bit)) => bit_of(bitmap.bit_offset + bit),
+        _ => Bit::NONE,
+    }
+}
+
+/// Little endian: the n-th bit of a structure, or of an array of longs in it, is bit n % 8 of byte n / 8.
+fn bit_of(bit_offset: u64) -> Bit {
+    match u32::try_from(bit_offset / 8) {
+        Ok(offset) => Bit { offset, shift: (bit_offset % 8) as u32 },
+        Err(_) => Bit::NONE,
+    }
+}
+
+/// `pci_dev.untrusted`, seen from the `struct device` inside it.
+fn untrusted(kernel: &Kernel<'_>) -> Bit {
+    let place = |path| kernel.member("pci_dev", path);
+    let (Some(Member { bit_offset, .. }), Some(dev)) = (place("untrusted"), place("dev").and_then(|m| m.byte_offset()))
+    else {
+        return Bit::NONE;
+    };
+    let bit = bit_of(bit_offset);
+    Bit { offset: bit.offset.wrapping_sub(dev), ..bit }
+}
+
+fn scatterlist(missing: &mut Missing<'_>) -> ScatterlistLayout {
+    let segments = "the segments of scatterlists";
+    let size = missing.kernel.btf.structure_size("scatterlist").and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
+    if size == 0 {
+        missing.note("sizeof(struct scatterlist)", segments);
+    }
+    ScatterlistLayout {
+        size,
+        page_link: missing.offset("scatterlist", "page_link", segments),
+        offset: missing.offset("scatterlist", "offset", segments),
+        length: missing.offset("scatterlist", "length", segments),
+        dma_address: missing.offset("scatterlist", "dma_address", segments),
+        dma_length: missing.optional("scatterlist", "dma_length"),
+        dma_flags: missing.optional("scatterlist", "dma_flags"),
+        reserved: 0,
+    }
+}
+
+fn pool(missing: &mut Missing<'_>) -> PoolArguments {
+    let map = missing.kernel.btf.function("swiotlb_tbl_map_single");
+    // From 6.12 on the function without underscores is inline.
+    let unmap =
+        ["__swiotlb_tbl_unmap_single", "swiotlb_tbl_unmap_single"].iter().find_map(|f| missing.kernel.btf.function(f));
+    let arguments = PoolArguments {
+        map_align_mask: map.as_ref().and_then(|f| f.position(&["align", "mask"])).unwrap_or(NONE),
+        map_direction: map.as_ref().and_then(|f| f.position(&["dir"])).unwrap_or(NONE),
+        unmap_direction: unmap.as_ref().and_then(|f| f.position(&["dir"])).unwrap_or(NONE),
+        reserved: 0,
+    };
+    if arguments.map_direction == NONE {
+        missing.note("swiotlb_tbl_map_single()", "the slot that a mapping got, so how long it was held");
+    }
+    if arguments.unmap_direction == NONE {
+        missing.note("swiotlb_tbl_unmap_single()", "the direction of what is unmapped");
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::btf::sample::Builder;
+    use super::*;
+
+    /// Types that every kernel has, around the `struct device` that `device` adds.
+    fn kernel(device: impl FnOnce(&mut Builder, u32, u32)) -> Btf {
+        let mut b = Builder::default();
+        let long = b.int("unsigned long", 8);
+        let pointer = b.pointer(long);
+        let kobject = b.structure("kobject", 16, &[("name", pointer, 0)]);
+        device(&mut b, kobject, pointer);
+        b.structure("device_driver", 16, &[("name", pointer, 0)]);
+        b.structure("bus_type", 16, &[("name", pointer, 64)]);
+        let int = b.int("unsigned int", 4);
+        b.structure(
+            "scatterlist",
+            32,
+            &[
+                ("page_link", long, 0),
+                ("offset", int, 64),
+                ("length", int, 96),
+                ("dma_address", long, 128),
+                ("dma_length", int, 192),
+            ],
+        );
+        Btf::from_bytes(b.build()).unwrap()
+    }
+
+    /// `struct device` of 96 bytes with the common members and these, as (name, type, bit, bits of a bitfield).
+    fn with_members(b: &mut Builder, kobject: u32, pointer: u32, more: &[(&str, u32, u32, u32)]) -> u32 {
+        let mut members = vec![("kobj", kobject, 0, 0), ("driver", pointer, 128, 0), ("bus", pointer, 192, 0)];
+        members.extend([
+            ("dma_mask", pointer, 256, 0),
+            ("bus_dma_limit", pointer, 320, 0),
+            ("dma_parms", pointer, 384, 0),
+        ]);
+        members.extend(more);
+        b.bitfields("device", 96, &members)
+    }
+
+    #[test]
+    fn a_bitfield_becomes_a_byte_and_a_shift() {
+        let btf = kernel(|b, kobject, pointer| {
+            with_members(b, kobject, pointer, &[("dma_coherent", 1, 706, 1), ("dma_iommu", 1, 709, 1)]);
+        });
+        let (config, _) = resolve(&btf, "aarch64", |_| panic!("not needed where the flag is there"));
+        assert_eq!(config.device.coherent, Bit { offset: 88, shift: 2 });
+        assert_eq!(config.device.iommu, Bit { offset: 88, shift: 5 });
+        assert_eq!(config.device.dma_ops, NONE);
+        assert_eq!((config.device.kobj_name, config.device.driver, config.device.bus_name), (0, 16, 8));
+    }
+
+    #[test]
+    fn a_driver_may_have_a_structure_named_device_too() {
+        let btf = kernel(|b, kobject, pointer| {
+            b.structure("device", 64, &[("driver", pointer, 0), ("dma_coherent", 1, 64), ("dma_mask", 1, 128)]);
+            with_members(b, kobject, pointer, &[]);
+        });
+        let (config, _) = resolve(&btf, "aarch64", |_| None);
+        assert_eq!((config.device.driver, config.device.dma_mask), (16, 32));
+        assert_eq!(config.device.coherent, Bit::NONE);
+    }
+
+    #[test]
+    fn a_flag_of_the_bitmap_becomes_a_byte_and_a_shift() {
+        let btf = kernel(|b, kobject, pointer| {
+            let bitmap = b.array(1, 1);
+            with_members(b, kobject, pointer, &[("flags", bitmap, 704, 0)]);
+            b.enumeration("struct_device_flags", &[("DEV_FLAG_DMA_IOMMU", 2), ("DEV_FLAG_DMA_COHERENT", 14)]);
+        });
+        let (config, _) = resolve(&btf, "aarch64", |_| None);
+        assert_eq!(config.device.coherent, Bit { offset: 89, shift: 6 });
+        assert_eq!(config.device.iommu, Bit { offset: 88, shift: 2 });
+    }
+
+    #[test]
+    fn without_a_flag_the_iommu_is_known_by_its_operations() {
+        let btf = kernel(|b, kobject, pointer| {
+            with_members(b, kobject, pointer, &[("dma_coherent", 1, 706, 1), ("dma_ops", pointer, 448, 0)]);
+        });
+        let (config, missing) = resolve(&btf, "aarch64", |name| (name == "iommu_dma_ops").then_some(0xffff_8000_0000));
+        assert_eq!((config.device.dma_ops, config.iommu_dma_ops), (56, 0xffff_8000_0000));
+        assert!(!missing.iter().any(|m| m.lost_without == WITHOUT_IOMMU));
+        let (config, missing) = resolve(&btf, "aarch64", |_| None);
+        assert_eq!(config.iommu_dma_ops, 0);
+        assert!(missing.iter().any(|m| m.field == "the address of iommu_dma_ops"));
+    }
+
+    #[test]
+    fn a_missing_coherent_flag_is_told_on_arm64_and_normal_on_x86() {
+        let btf = kernel(|b, kobject, pointer| {
+            with_members(b, kobject, pointer, &[]);
+        });
+        let told = |machine| resolve(&btf, machine, |_| None).1.iter().any(|m| m.field.contains("dma_coherent"));
+        assert!(told("aarch64"));
+        assert!(!told("x86_64"));
+    }
+
+    #[test]
+    fn an_offset_in_front_of_the_device_wraps() {
+        let untrusted_at = |bit| {
+            let btf = kernel(|b, kobject, pointer| {
+                let device = with_members(b, kobject, pointer, &[]);
+                b.bitfields("pci_dev", 1024, &[("dev", device, 1600, 0), ("untrusted", 1, bit, 1)]);
+            });
+            resolve(&btf, "aarch64", |_| None).0.device.untrusted
+        };
+        assert_eq!(untrusted_at(1600 + 801), Bit { offset: 100, shift: 1 });
+        assert_eq!(untrusted_at(803), Bit { offset: (-100i32) as u32, shift: 3 });
+    }
+
+    #[test]
+    fn arguments_of_the_pool_are_found_by_name() {
+        let arguments = |map: &[(&str, u32)], unmap: (&str, &[(&str, u32)])| {
+            let btf = kernel(|b, _, _| {
+                b.function("swiotlb_tbl_map_single", map);
+                b.function(unmap.0, unmap.1);
+            });
+            resolve(&btf, "aarch64", |_| None).0.pool
+        };
+        let old = arguments(
+            &[("dev", 2), ("orig_addr", 1), ("mapping_size", 1), ("alloc_size", 1), ("dir", 1), ("attrs", 1)],
+            (
+                "swiotlb_tbl_unmap_single",
+                &[("hwdev", 2), ("tlb_addr", 1), ("mapping_size", 1), ("alloc_size", 1), ("dir", 1)],
+            ),
+        );
+        assert_eq!((old.map_align_mask, old.map_direction, old.unmap_direction), (NONE, 4, 4));
+        let new = arguments(
+            &[("dev", 2), ("orig_addr", 1), ("mapping_size", 1), ("alloc_align_mask", 1), ("dir", 1), ("attrs", 1)],
+            ("__swiotlb_tbl_unmap_single", &[("dev", 2), ("tlb_addr", 1), ("mapping_size", 1), ("dir", 1)]),
+        );
+        assert_eq!((new.map_align_mask, new.map_direction, new.unmap_direction), (3, 4, 3));
+    }
+
+    #[test]
+    fn nothing_is_made_up_for_a_kernel_without_these_types() {
+        let mut b = Builder::default();
+        b.int("int", 4);
+        let (config, missing) = resolve(&Btf::from_bytes(b.build()).unwrap(), "aarch64", |_| None);
+        assert_eq!(config, Config::EMPTY);
+        for field in ["device.kobj.name", "device.dma_mask", "sizeof(struct scatterlist)", "swiotlb_tbl_map_single()"] {
+            assert!(missing.iter().any(|m| m.field == field), "{field}");
+        }
+    }
+}
