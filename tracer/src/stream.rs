@@ -42,6 +42,8 @@ pub struct Start {
     pub hooks: Vec<Hook>,
     /// One allocation in how many is streamed as an event: 1 all, 0 none.
     pub allocation_sample: u64,
+    /// What could not be read or resolved about the kernel, one line each.
+    pub notes: Vec<String>,
     /// The program and arguments that recorded.
     pub recorder: String,
     /// Anything else that a later version says.

@@ -3,6 +3,8 @@
 //!
 //! What a field means is said in [`tracer_ebpf::config`].
 
+use std::fmt;
+
 use tracer_ebpf::config::{Bit, Config, DeviceLayout, NONE, PoolArguments, ScatterlistLayout};
 use tracer_ebpf::decide::Decider;
 
@@ -16,6 +18,12 @@ pub struct Unresolved {
     pub field: String,
     /// What cannot be told without it.
     pub lost_without: &'static str,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not in this kernel's BTF: {} (lost without it: {})", self.field, self.lost_without)
+    }
 }
 
 /// Fills everything that BTF can tell; `decider`, `sample_mask` and `log` stay as in [`Config::EMPTY`].
@@ -182,6 +190,7 @@ fn untrusted(kernel: &Kernel<'_>) -> Bit {
 
 fn scatterlist(missing: &mut Missing<'_>) -> ScatterlistLayout {
     let segments = "the segments of scatterlists";
+    let refused = "scatterlists that dma_map_sgtable() could not map";
     let size = missing.kernel.btf.structure_size("scatterlist").and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
     if size == 0 {
         missing.note("sizeof(struct scatterlist)", segments);
@@ -194,6 +203,8 @@ fn scatterlist(missing: &mut Missing<'_>) -> ScatterlistLayout {
         dma_address: missing.offset("scatterlist", "dma_address", segments),
         dma_length: missing.optional("scatterlist", "dma_length"),
         dma_flags: missing.optional("scatterlist", "dma_flags"),
+        table_sgl: missing.offset("sg_table", "sgl", refused),
+        table_orig_nents: missing.offset("sg_table", "orig_nents", refused),
         reserved: 0,
     }
 }

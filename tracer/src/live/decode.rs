@@ -1,6 +1,6 @@
 //! Ring records into events, and device pointers into device numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytemuck::{Pod, pod_read_unaligned};
 use tracer_ebpf::record::{self, Header, Kind, device_flag};
@@ -20,8 +20,8 @@ pub(super) struct Decoder {
     devices: u32,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
-    /// Records decoded, by kind.
-    pub(super) decoded: BTreeMap<Kind, u64>,
+    /// Records decoded, by kind as in [`Kind::ALL`].
+    pub(super) decoded: [u64; Kind::ALL.len()],
     /// Records that made no sense: too short, or of an unknown kind or direction.
     pub(super) malformed: u64,
 }
@@ -34,7 +34,7 @@ impl Decoder {
     /// Decodes one record of the ring.
     pub(super) fn record(&mut self, bytes: &[u8]) {
         match self.decode(bytes) {
-            Some(kind) => *self.decoded.entry(kind).or_default() += 1,
+            Some(kind) => self.decoded[kind as usize] += 1,
             None => self.malformed += 1,
         }
     }

@@ -17,11 +17,14 @@ pub use session::{Options, Session};
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// Not root, and none of the capabilities that would do.
-    #[error("tracing needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG; run it with sudo, or as root (adb root)")]
-    NotPermitted,
+    #[error("{0}")]
+    NotPermitted(&'static str),
     /// Without BTF the programs do not know where the kernel keeps things.
     #[error("this kernel has no BTF ({0}); it must be built with CONFIG_DEBUG_INFO_BTF=y")]
     NoBtf(String),
+    /// The second witness was asked for and cannot be had.
+    #[error("cannot count with tracefs: {0}")]
+    NoTracefs(String),
     /// Loading failed for another reason.
     #[error("cannot load the BPF programs: {0}")]
     Load(#[from] aya::EbpfError),

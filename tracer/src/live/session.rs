@@ -1,7 +1,7 @@
 //! One tracing session: from loading the programs to the last record after they are detached.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     os::fd::OwnedFd,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,12 +10,11 @@ use std::{
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::ProgramError,
     sys::{Stats, SyscallError, enable_stats},
 };
 use bytemuck::bytes_of;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::config::Config;
+use tracer_ebpf::{config::Config, record::Kind};
 
 use super::{
     LiveError,
@@ -27,7 +26,16 @@ use super::{
 use crate::{
     event::Batch,
     facts::{End, SiteCount, Symbol},
-    kernel::{events::TracefsCount, layout, pool::PoolCounters, running::RunningKernel, symbols::Symbols},
+    kernel::{
+        btf::Btf,
+        event_count::EventCount,
+        events::Tracefs,
+        facts, layout,
+        pool::{PoolCounters, keeps_hiwater},
+        privilege::Privilege,
+        root::Root,
+        symbols::Symbols,
+    },
     stream::{Item, Start},
 };
 
@@ -59,8 +67,8 @@ pub struct Session {
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
-    pool: Option<PoolCounters>,
-    tracefs: Option<TracefsCount>,
+    pool: PoolCounters,
+    tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
     _stats: Option<OwnedFd>,
 }
@@ -68,12 +76,16 @@ pub struct Session {
 impl Session {
     /// Loads and attaches everything that this kernel lets attach. Must run inside a tokio runtime.
     pub fn start(options: &Options) -> Result<(Self, Start), LiveError> {
-        let kernel = RunningKernel::read();
-        let btf = kernel.btf.as_ref().map_err(|error| LiveError::NoBtf(error.to_string()))?;
-        let symbols = Symbols::of_running_kernel().ok();
+        let root = Root::default();
+        if let Some(advice) = Privilege::read(&root).advice() {
+            return Err(LiveError::NotPermitted(advice));
+        }
+        let btf = Btf::of_running_kernel().map_err(|error| LiveError::NoBtf(error.to_string()))?;
+        let (mut kernel, notes) = facts::read(&root, Some(&btf));
+        let symbols = Symbols::read(&root).ok();
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
-        let (mut config, _unresolved) = layout::resolve(btf, &kernel.facts.machine, address_of);
-        config.decider = layout::decider(&kernel.facts);
+        let (mut config, unresolved) = layout::resolve(&btf, &kernel.machine, address_of);
+        config.decider = layout::decider(&kernel);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
@@ -84,17 +96,15 @@ impl Session {
         let mut ebpf = load(&config, options.ring_bytes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
-        let ring = AsyncFd::new(RingBuf::try_from(ring)?)?;
+        let ring = AsyncFd::register(RingBuf::try_from(ring)?).map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         let stats = enable_stats(Stats::RunTime).ok();
 
-        let mut facts = kernel.facts;
-        let mut pool = PoolCounters::open();
-        if let Some(pool) = &mut pool {
-            facts.pool.used_at_start = pool.sample(now_ns()).map_or(0, |sample| sample.used_slots);
-            facts.pool.hiwater_reset = pool.reset_hiwater();
-        }
-        let tracefs = if options.count_tracefs { TracefsCount::start("swiotlb", "swiotlb_bounced").ok() } else { None };
+        let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
+        let pool = PoolCounters::new(&root, keeps_hiwater);
+        kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
+        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
+        let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
@@ -102,11 +112,12 @@ impl Session {
         let start = Start {
             time_ns: now_ns(),
             wall_clock_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            kernel: facts,
+            kernel,
             hooks,
             allocation_sample: options.allocation_sample,
             recorder: options.recorder.clone(),
-            other: Default::default(),
+            notes: notes.into_iter().chain(unresolved.iter().map(ToString::to_string)).collect(),
+            other: BTreeMap::new(),
         };
         let decoder = Decoder::new(start.kernel.page_size);
         let session = Self {
@@ -157,7 +168,8 @@ impl Session {
     /// What is not an event: the pool, allocations by call site, counters. To be called about every second.
     pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
         let mut items = Vec::new();
-        if let Some(sample) = self.pool.as_mut().and_then(|pool| pool.sample(now_ns())) {
+        // A kernel without a pool has no counters of it.
+        if let Ok(sample) = self.pool.sample(now_ns()) {
             items.push(Item::Pool(sample));
         }
         let sites = self.tallies.changed_sites();
@@ -192,7 +204,7 @@ impl Session {
         }
         items.push(Item::End(End {
             time_ns: now_ns(),
-            events: self.decoder.decoded.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
+            events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
             programs: tallies::costs(&self.ebpf),
             recorder_cpu_ns: process_cpu_ns(),
         }));
@@ -220,6 +232,9 @@ impl Session {
     }
 }
 
+/// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
+const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
+
 fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
     let object = aya::include_bytes_aligned!("objects/aarch64.o");
@@ -231,7 +246,15 @@ fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
         .override_global("CONFIG", bytes_of(config), true)
         .map_max_entries("EVENTS", ring_bytes)
         .load(object);
-    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted } else { error.into() })
+    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
+}
+
+/// Lets the tracing file system count bounces.
+fn count_bounces(root: &Root) -> Result<EventCount, LiveError> {
+    let tracefs = Tracefs::find(root).ok_or_else(|| {
+        LiveError::NoTracefs("it is not mounted: mount -t tracefs nodev /sys/kernel/tracing".to_owned())
+    })?;
+    EventCount::start(&tracefs, "swiotlb", "swiotlb_bounced").map_err(|error| LiveError::NoTracefs(error.to_string()))
 }
 
 /// Whether the kernel's answer, at the bottom of the error, was EPERM or EACCES.
@@ -253,7 +276,7 @@ fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
 fn no_hook(hooks: &[crate::facts::Hook]) -> LiveError {
     let not_permitted = std::io::Error::from_raw_os_error(libc::EPERM).to_string();
     if hooks.iter().all(|hook| hook.why_not.contains(&not_permitted)) {
-        return LiveError::NotPermitted;
+        return LiveError::NotPermitted(REFUSED);
     }
     LiveError::NoHook(hooks.first().map(|hook| hook.why_not.clone()).unwrap_or_default())
 }
