@@ -96,7 +96,8 @@ impl Session {
         let mut ebpf = load(&config, options.ring_bytes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
-        let ring = AsyncFd::register(RingBuf::try_from(ring)?).map_err(std::io::Error::from)?;
+        // SAFETY: the ring owns its descriptor, and always answers with that one.
+        let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         let stats = enable_stats(Stats::RunTime).ok();
 
