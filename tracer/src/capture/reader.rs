@@ -1,0 +1,204 @@
+//! Frames into items, from bytes that may be cut or damaged anywhere.
+
+use std::{
+    fs::File,
+    io::{BufReader, ErrorKind, Read},
+    path::Path,
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    ReadError, events,
+    frame::{self, FILE_HEADER, FRAME_HEADER, Header, MARKER, Type},
+};
+use crate::stream::{Gaps, Item, Source};
+
+/// How much is asked of the file at once.
+const CHUNK: usize = 256 << 10;
+
+/// Reads a capture. Memory is bounded by the largest frame that the format allows.
+pub struct Reader<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` already used.
+    used: usize,
+    at_end: bool,
+    /// The number that the next frame should have.
+    sequence: u32,
+    /// In search of the next intact frame.
+    lost: bool,
+    gaps: Gaps,
+    ended: bool,
+}
+
+impl Reader<BufReader<File>> {
+    /// Opens a capture file.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let open = |source| ReadError::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(open)?;
+        if file.metadata().map_err(open)?.is_dir() {
+            return Err(open(ErrorKind::IsADirectory.into()));
+        }
+        Self::new(BufReader::new(file))
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads a capture from its beginning.
+    pub fn new(mut input: R) -> Result<Self, ReadError> {
+        let mut header = [0; FILE_HEADER];
+        input.read_exact(&mut header).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => ReadError::NotACapture,
+            _ => ReadError::Io(error),
+        })?;
+        frame::check_file_header(&header)?;
+        Ok(Self {
+            input,
+            buffer: Vec::new(),
+            used: 0,
+            at_end: false,
+            sequence: 0,
+            lost: false,
+            gaps: Gaps { no_end: true, ..Gaps::default() },
+            ended: false,
+        })
+    }
+
+    /// Makes `length` unused bytes available if the input has them; whether it has.
+    fn fill(&mut self, length: usize) -> Result<bool, ReadError> {
+        while self.buffer.len() - self.used < length && !self.at_end {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+            let before = self.buffer.len();
+            let wanted = CHUNK.max(length - before) as u64;
+            self.at_end = self.input.by_ref().take(wanted).read_to_end(&mut self.buffer)? == 0;
+        }
+        Ok(self.buffer.len() - self.used >= length)
+    }
+
+    /// The next intact frame of a known type, decoded.
+    fn next_frame(&mut self) -> Result<Option<Item>, ReadError> {
+        loop {
+            if !self.fill(FRAME_HEADER)? {
+                return Ok(self.finish());
+            }
+            let header = Header::parse(&self.buffer[self.used..]);
+            let Some(header) = header else {
+                self.resynchronise();
+                continue;
+            };
+            if !self.fill(header.frame_len())? {
+                // Cut here, or a damaged length: behind it there may still be intact frames.
+                if self.marker_after(self.used + 1).is_some() {
+                    self.resynchronise();
+                    continue;
+                }
+                return Ok(self.finish());
+            }
+            let frame = &self.buffer[self.used..self.used + header.frame_len()];
+            if !header.is_intact(frame) {
+                self.resynchronise();
+                continue;
+            }
+            let item = decode(&header, frame);
+            self.used += header.frame_len();
+            self.check_sequence(header.sequence);
+            match item {
+                Decoded::Item(item) => return Ok(Some(item)),
+                Decoded::Unknown => self.gaps.unknown_frames += 1,
+                Decoded::Nonsense => {
+                    self.gaps.damaged_frames += 1;
+                    self.gaps.skipped_bytes += header.frame_len() as u64;
+                }
+            }
+        }
+    }
+
+    /// Counts frames that are missing although nothing that is there is damaged.
+    fn check_sequence(&mut self, found: u32) {
+        if found != self.sequence && !self.lost {
+            self.gaps.damaged_frames += 1;
+        }
+        self.lost = false;
+        self.sequence = found.wrapping_add(1);
+    }
+
+    /// Passes over one byte at least, up to the next marker in sight.
+    fn resynchronise(&mut self) {
+        if !self.lost {
+            self.lost = true;
+            self.gaps.damaged_frames += 1;
+        }
+        // A marker may straddle the end of what has been read so far.
+        let next = self.marker_after(self.used + 1).unwrap_or(self.buffer.len().saturating_sub(MARKER.len() - 1));
+        let next = next.max(self.used + 1);
+        self.gaps.skipped_bytes += (next - self.used) as u64;
+        self.used = next;
+    }
+
+    fn marker_after(&self, from: usize) -> Option<usize> {
+        let bytes = self.buffer.get(from..)?;
+        bytes.windows(MARKER.len()).position(|window| window == MARKER).map(|at| from + at)
+    }
+
+    /// The input is used up, but for an incomplete frame.
+    fn finish(&mut self) -> Option<Item> {
+        let rest = (self.buffer.len() - self.used) as u64;
+        if self.lost {
+            self.gaps.skipped_bytes += rest;
+        } else {
+            self.gaps.cut_bytes += rest;
+        }
+        self.used = self.buffer.len();
+        self.ended = true;
+        None
+    }
+}
+
+impl<R: Read> Source for Reader<R> {
+    type Error = ReadError;
+
+    fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let item = self.next_frame()?;
+        if matches!(item, Some(Item::End(_))) {
+            self.gaps.no_end = false;
+        }
+        Ok(item)
+    }
+
+    fn gaps(&self) -> Gaps {
+        // Until everything has been read, nobody can say that the end is missing.
+        Gaps { no_end: self.gaps.no_end && self.ended, ..self.gaps.clone() }
+    }
+}
+
+enum Decoded {
+    Item(Item),
+    /// A type of frame that a later version wrote.
+    Unknown,
+    /// Intact, and yet not what its type says: no writer of ours.
+    Nonsense,
+}
+
+fn decode(header: &Header, frame: &[u8]) -> Decoded {
+    let Some(kind) = Type::from_raw(header.kind) else { return Decoded::Unknown };
+    let item = header.payload(frame).and_then(|payload| match kind {
+        Type::Start => json(&payload).map(Item::Start),
+        Type::Device => json(&payload).map(Item::Device),
+        Type::Events => events::decode(&payload).map(Item::Events),
+        Type::Pool => json(&payload).map(Item::Pool),
+        Type::Sites => json(&payload).map(Item::Sites),
+        Type::Symbols => json(&payload).map(Item::Symbols),
+        Type::Counters => json(&payload).map(Item::Counters),
+        Type::End => json(&payload).map(Item::End),
+    });
+    item.map_or(Decoded::Nonsense, Decoded::Item)
+}
+
+fn json<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    serde_json::from_slice(payload).ok()
+}
