@@ -68,7 +68,19 @@ fn take_number(rest: &mut &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_command_line_parses(value in "[0-9a-fxX,é]{0,24}(force)?,?(noforce)?") {
+            let parameter = PoolParameter::parse(&format!("swiotlb={value}"));
+            if value.ends_with(",noforce") {
+                prop_assert!(parameter.noforce);
+            }
+        }
+    }
 
     #[test]
     fn slots_areas_and_words_are_told_apart() {

@@ -5,10 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+mod kind;
 mod members;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use kind::Kind;
 pub use members::{Function, Member, Parameter};
 
 /// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its BTF.
@@ -67,71 +69,6 @@ pub enum BtfError {
 
 /// A type's number in its BTF; 0 is `void`.
 pub type TypeId = u32;
-
-/// `BTF_KIND_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the names of include/uapi/linux/btf.h")]
-pub enum Kind {
-    Int = 1,
-    Ptr,
-    Array,
-    Struct,
-    Union,
-    Enum,
-    Fwd,
-    Typedef,
-    Volatile,
-    Const,
-    Restrict,
-    Func,
-    FuncProto,
-    Var,
-    Datasec,
-    Float,
-    DeclTag,
-    TypeTag,
-    Enum64,
-}
-
-impl Kind {
-    const ALL: [Self; 19] = [
-        Self::Int,
-        Self::Ptr,
-        Self::Array,
-        Self::Struct,
-        Self::Union,
-        Self::Enum,
-        Self::Fwd,
-        Self::Typedef,
-        Self::Volatile,
-        Self::Const,
-        Self::Restrict,
-        Self::Func,
-        Self::FuncProto,
-        Self::Var,
-        Self::Datasec,
-        Self::Float,
-        Self::DeclTag,
-        Self::TypeTag,
-        Self::Enum64,
-    ];
-
-    fn from_number(kind: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(kind).checked_sub(1)?).copied()
-    }
-
-    /// Bytes that follow `struct btf_type`.
-    fn extra_len(self, vlen: usize) -> usize {
-        match self {
-            Self::Int | Self::Var | Self::DeclTag => 4,
-            Self::Array => 12,
-            Self::Struct | Self::Union | Self::Datasec | Self::Enum64 => vlen * 12,
-            Self::Enum | Self::FuncProto => vlen * 8,
-            _ => 0,
-        }
-    }
-}
 
 /// `struct btf_type`, decoded.
 #[derive(Clone, Copy, Debug)]
