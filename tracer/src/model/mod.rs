@@ -1,1 +1,7 @@
-//! model
+//! The simulated kernel: what becomes of a mapping, the swiotlb pool, the kmalloc caches.
+//!
+//! Pure: no operating system, clock, thread or file; it sees one mapping at a time and knows nothing of captures.
+
+pub mod kmalloc;
+pub mod mapping;
+pub mod pool;

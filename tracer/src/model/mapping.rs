@@ -1,0 +1,249 @@
+//! What the kernel does with one buffer that a driver maps: nothing, bounce it, or refuse it.
+//!
+//! Mirrors the order of checks in `dma_direct_map_page()` / `dma_direct_map_phys()` (`kernel/dma/direct.h`) and
+//! `iommu_dma_map_page()` / `iommu_dma_map_phys()`, `iommu_dma_map_sg()` (`drivers/iommu/dma-iommu.c`), 6.5 to 7.3.
+
+use tracer_ebpf::decide::Decider;
+
+/// `DMA_ATTR_MMIO` (6.18 on): not memory, never bounced.
+const ATTR_MMIO: u64 = 1 << 10;
+/// `DMA_ATTR_REQUIRE_COHERENT` (7.2 on): refused by a non-coherent device, and never bounced.
+const ATTR_REQUIRE_COHERENT: u64 = 1 << 12;
+
+/// What a kernel's answer depends on besides device and buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The rule for small buffers.
+    pub decider: Decider,
+    /// There is a pool to bounce through.
+    pub pool_active: bool,
+    /// `swiotlb=force`: everything that is mapped without IOMMU bounces.
+    pub force: bool,
+}
+
+/// What of a device the answer depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTraits {
+    /// `dev_is_dma_coherent()`.
+    pub coherent: bool,
+    /// `*dev->dma_mask`; 0 when unknown.
+    pub dma_mask: u64,
+    /// `dev->bus_dma_limit`; 0 for none.
+    pub bus_dma_limit: u64,
+    /// `dev->dma_parms->min_align_mask`.
+    pub min_align_mask: u64,
+    /// The IOMMU's granule, bytes; `None` when the device maps without one.
+    pub iommu_granule: Option<u64>,
+    /// An untrusted PCI device.
+    pub untrusted: bool,
+    /// The device's own pool has `force_bounce` set.
+    pub force_bounce: bool,
+}
+
+/// A buffer to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Physical address; at least its bits below the IOMMU's granule must be right.
+    pub phys: u64,
+    /// The DMA address that it has unbounced and without IOMMU; `None` when unknown, and then taken to be reachable.
+    pub dma_addr: Option<u64>,
+    /// Length, bytes.
+    pub size: u64,
+    /// `enum dma_data_direction`.
+    pub direction: u8,
+    /// `DMA_ATTR_*` bits.
+    pub attrs: u64,
+}
+
+/// Why a buffer bounces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It may be a small kmalloc object that shares a cache line.
+    Kmalloc,
+    /// The device cannot reach it.
+    DeviceMask,
+    /// Everything bounces.
+    Force,
+    /// The device must not see what else lies in the same granule.
+    Untrusted,
+}
+
+/// What becomes of a buffer, before a slot is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Mapped as it is.
+    Direct,
+    /// Has to go through the pool; the slot must be aligned to `align_mask` + 1 bytes.
+    Bounce {
+        /// Why.
+        reason: Reason,
+        /// `alloc_align_mask`: granule - 1 behind an IOMMU, else 0.
+        align_mask: u64,
+    },
+    /// Would have to bounce, but there is no pool, or it must not.
+    Refused {
+        /// Why it would have to.
+        reason: Reason,
+    },
+}
+
+/// What becomes of a buffer mapped by itself.
+pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
+    match device.iommu_granule {
+        Some(granule) => through_iommu(machine, device, buffer, granule),
+        None => direct(machine, device, buffer),
+    }
+}
+
+/// Whether a scatterlist has to be mapped element by element, which loses the concatenation of its segments:
+/// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it.
+pub fn list_loses_concatenation(
+    machine: &Machine,
+    device: &DeviceTraits,
+    direction: u8,
+    mut lengths: impl Iterator<Item = u64>,
+) -> bool {
+    if device.iommu_granule.is_none() {
+        return false;
+    }
+    device.untrusted || lengths.any(|length| machine.decider.needs_bounce(device.coherent, direction, length))
+}
+
+fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
+    if machine.force || device.force_bounce {
+        return bounce_or_refuse(machine, Reason::Force, 0);
+    }
+    if !is_reachable(device, buffer) {
+        return bounce_or_refuse(machine, Reason::DeviceMask, 0);
+    }
+    if buffer.attrs & ATTR_MMIO == 0
+        && machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size)
+    {
+        if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 {
+            return Fate::Refused { reason: Reason::Kmalloc };
+        }
+        return bounce_or_refuse(machine, Reason::Kmalloc, 0);
+    }
+    Fate::Direct
+}
+
+fn through_iommu(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, granule: u64) -> Fate {
+    let reason = if device.untrusted {
+        Reason::Untrusted
+    } else if machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
+        Reason::Kmalloc
+    } else {
+        return Fate::Direct;
+    };
+    let unaligned = (buffer.phys | buffer.size) & (granule - 1) != 0;
+    if buffer.attrs & ATTR_MMIO != 0 || !unaligned {
+        return Fate::Direct;
+    }
+    bounce_or_refuse(machine, reason, granule - 1)
+}
+
+fn bounce_or_refuse(machine: &Machine, reason: Reason, align_mask: u64) -> Fate {
+    if machine.pool_active { Fate::Bounce { reason, align_mask } } else { Fate::Refused { reason } }
+}
+
+/// `dma_capable()`: the last byte lies within the device's mask and the bus's limit, whichever is set and lower.
+fn is_reachable(device: &DeviceTraits, buffer: &Buffer) -> bool {
+    let Some(dma_addr) = buffer.dma_addr else { return true };
+    let limit = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0).min();
+    limit.is_none_or(|limit| dma_addr.saturating_add(buffer.size.saturating_sub(1)) <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_ebpf::decide::{ARM64_DMA_MINALIGN, FROM_DEVICE, TO_DEVICE};
+
+    use super::*;
+
+    const MACHINE: Machine = Machine {
+        decider: Decider { bounce_unaligned: 1, cache_line_size: 64, minalign: 8, dma_minalign: ARM64_DMA_MINALIGN },
+        pool_active: true,
+        force: false,
+    };
+
+    fn device() -> DeviceTraits {
+        DeviceTraits { dma_mask: u64::from(u32::MAX), ..DeviceTraits::default() }
+    }
+
+    fn buffer(size: u64, direction: u8) -> Buffer {
+        Buffer { phys: 0x4000_0008, dma_addr: Some(0x4000_0008), size, direction, attrs: 0 }
+    }
+
+    const KMALLOC: Fate = Fate::Bounce { reason: Reason::Kmalloc, align_mask: 0 };
+
+    #[test]
+    fn without_iommu_the_length_decides() {
+        assert_eq!(single(&MACHINE, &device(), &buffer(8, FROM_DEVICE)), KMALLOC);
+        assert_eq!(single(&MACHINE, &device(), &buffer(64, FROM_DEVICE)), Fate::Direct);
+        assert_eq!(single(&MACHINE, &device(), &buffer(8, TO_DEVICE)), Fate::Direct);
+    }
+
+    #[test]
+    fn coherent_devices_never_bounce_for_alignment() {
+        let device = DeviceTraits { coherent: true, ..device() };
+        assert_eq!(single(&MACHINE, &device, &buffer(8, FROM_DEVICE)), Fate::Direct);
+    }
+
+    #[test]
+    fn what_the_device_cannot_reach_bounces_whatever_its_direction() {
+        let far = Buffer { dma_addr: Some(0xffff_fff0), ..buffer(4096, TO_DEVICE) };
+        assert_eq!(single(&MACHINE, &device(), &far), Fate::Bounce { reason: Reason::DeviceMask, align_mask: 0 });
+        let limited = DeviceTraits { bus_dma_limit: 0x3fff_ffff, ..device() };
+        let near = buffer(4096, TO_DEVICE);
+        assert_eq!(single(&MACHINE, &limited, &near), Fate::Bounce { reason: Reason::DeviceMask, align_mask: 0 });
+        assert_eq!(single(&MACHINE, &device(), &near), Fate::Direct);
+    }
+
+    #[test]
+    fn force_bounces_everything_without_iommu_and_nothing_behind_one() {
+        let machine = Machine { force: true, ..MACHINE };
+        let coherent = DeviceTraits { coherent: true, ..device() };
+        let forced = Fate::Bounce { reason: Reason::Force, align_mask: 0 };
+        assert_eq!(single(&machine, &coherent, &buffer(65536, TO_DEVICE)), forced);
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..coherent };
+        assert_eq!(single(&machine, &behind, &buffer(65536, TO_DEVICE)), Fate::Direct);
+    }
+
+    #[test]
+    fn behind_an_iommu_whole_granules_stay() {
+        let device = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        let bounced = Fate::Bounce { reason: Reason::Kmalloc, align_mask: 4095 };
+        assert_eq!(single(&MACHINE, &device, &buffer(8, FROM_DEVICE)), bounced);
+        let untrusted = DeviceTraits { untrusted: true, coherent: true, ..device };
+        let page = Buffer { phys: 0x4000_0000, ..buffer(4096, TO_DEVICE) };
+        assert_eq!(single(&MACHINE, &untrusted, &page), Fate::Direct);
+        let part = Fate::Bounce { reason: Reason::Untrusted, align_mask: 4095 };
+        assert_eq!(single(&MACHINE, &untrusted, &buffer(4096, TO_DEVICE)), part);
+    }
+
+    #[test]
+    fn without_a_pool_what_must_bounce_is_refused() {
+        let machine = Machine { pool_active: false, ..MACHINE };
+        let refused = Fate::Refused { reason: Reason::Kmalloc };
+        assert_eq!(single(&machine, &device(), &buffer(8, FROM_DEVICE)), refused);
+    }
+
+    #[test]
+    fn attributes_that_forbid_bouncing() {
+        let mmio = Buffer { attrs: ATTR_MMIO, ..buffer(4, FROM_DEVICE) };
+        assert_eq!(single(&MACHINE, &device(), &mmio), Fate::Direct);
+        let coherent_only = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4, FROM_DEVICE) };
+        assert_eq!(single(&MACHINE, &device(), &coherent_only), Fate::Refused { reason: Reason::Kmalloc });
+    }
+
+    #[test]
+    fn one_small_segment_costs_a_list_its_concatenation_behind_an_iommu_only() {
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        let loses = |device: &DeviceTraits, lengths: [u64; 3]| {
+            list_loses_concatenation(&MACHINE, device, FROM_DEVICE, lengths.into_iter())
+        };
+        assert!(loses(&behind, [4096, 8, 4096]));
+        assert!(!loses(&behind, [4096, 4096, 4096]));
+        assert!(!loses(&device(), [4096, 8, 4096]));
+    }
+}

@@ -1,0 +1,183 @@
+//! The pool against the laws that it must obey whatever is asked of it, and against hand-computed places.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PAGE: u64 = 4096;
+
+fn pool(slots: u64, areas: u32) -> Pool {
+    Pool::new(PoolConfig { slots, areas, slot_rule: SlotRule::PoolAligned, page_size: PAGE })
+}
+
+fn request(cpu: u32, phys: u64, size: u64) -> Request {
+    Request { cpu, phys, size, align_mask: 0, min_align_mask: 0 }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Map(Request),
+    Unmap(prop::sample::Index),
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let size = prop_oneof![1..64_u64, 1..9000_u64, 1..300_000_u64];
+    let masks = prop_oneof![Just((0, 0)), Just((4095, 0)), Just((0, 4095)), Just((16383, 4095)), Just((4095, 511))];
+    (0..8_u32, 1..1_u64 << 36, size, masks).prop_map(|(cpu, phys, size, (align_mask, min_align_mask))| Request {
+        cpu,
+        phys,
+        size,
+        align_mask,
+        min_align_mask,
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![requests().prop_map(Step::Map), any::<prop::sample::Index>().prop_map(Step::Unmap)];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    #[test]
+    fn slots_are_never_booked_twice_and_all_come_back(
+        steps in steps(),
+        segments in 1..9_u64,
+        areas in 1..9_u32,
+        old in any::<bool>(),
+    ) {
+        let slot_rule = if old { SlotRule::CallerAligned } else { SlotRule::PoolAligned };
+        let config = PoolConfig { slots: segments * 128, areas, slot_rule, page_size: PAGE };
+        let mut pool = Pool::new(config);
+        let mut held: Vec<Bounce> = Vec::new();
+        let mut peak = 0;
+        for step in steps {
+            match step {
+                Step::Map(request) => match pool.map(&request) {
+                    Ok(bounce) => {
+                        let range = bounce.first..bounce.first + bounce.slots;
+                        for other in &held {
+                            let apart = other.first >= range.end || range.start >= other.first + other.slots;
+                            prop_assert!(apart, "{bounce:?} overlaps {other:?}");
+                        }
+                        prop_assert_eq!(range.start / 128, (range.end - 1) / 128, "crosses a segment");
+                        prop_assert!(u64::from(range.end) <= pool.total_slots());
+                        let addr = bounce.slot_addr();
+                        let first = u64::from(bounce.first) * SLOT;
+                        prop_assert_eq!(first & request.align_mask, 0);
+                        let kept = request.min_align_mask & (SLOT - 1);
+                        prop_assert_eq!(addr & kept, request.phys & kept);
+                        if !old {
+                            prop_assert_eq!(addr & request.min_align_mask, request.phys & request.min_align_mask);
+                        }
+                        prop_assert!(addr + request.size <= u64::from(range.end) * SLOT);
+                        held.push(bounce);
+                    }
+                    Err(refused) => {
+                        let free = pool.total_slots() - pool.used_slots();
+                        prop_assert!(refused != Refused::NoPool);
+                        if request.align_mask == 0 && request.min_align_mask == 0 && request.size <= SLOT {
+                            prop_assert_eq!(free, 0, "a single slot is refused only by a full pool");
+                        }
+                        if refused == Refused::Fragmented {
+                            prop_assert!(free * SLOT >= request.size);
+                        }
+                    }
+                },
+                Step::Unmap(which) if !held.is_empty() => {
+                    let bounce = held.swap_remove(which.index(held.len()));
+                    pool.unmap(bounce);
+                }
+                Step::Unmap(_) => {}
+            }
+            let used: u64 = held.iter().map(Bounce::slots).sum();
+            peak = peak.max(used);
+            prop_assert_eq!(pool.used_slots(), used);
+            prop_assert_eq!(pool.peak_slots(), peak);
+        }
+        for bounce in held {
+            pool.unmap(bounce);
+        }
+        prop_assert_eq!(pool.used_slots(), 0);
+        let fresh = Pool::new(config);
+        prop_assert_eq!(&pool.free, &fresh.free, "the free lists are as in the beginning");
+    }
+}
+
+#[test]
+fn a_small_buffer_takes_one_slot_and_behind_an_iommu_a_granule() {
+    let mut pool = pool(512, 1);
+    assert_eq!(pool.map(&request(0, 0x1008, 8)).unwrap().slots(), 1);
+    assert_eq!(pool.map(&Request { align_mask: 4095, ..request(0, 0x1008, 8) }).unwrap().slots(), 2);
+    assert_eq!(pool.map(&Request { align_mask: 16383, ..request(0, 0x1008, 8) }).unwrap().slots(), 8);
+    assert_eq!(pool.map(&Request { align_mask: 65535, ..request(0, 0x1008, 8) }).unwrap().slots(), 32);
+}
+
+#[test]
+fn a_minimum_alignment_mask_costs_the_slots_in_front() {
+    let mut pool = pool(512, 1);
+    let nvme = |phys, size| Request { min_align_mask: 4095, ..request(0, phys, size) };
+    // Without IOMMU only the offset within a slot is kept by padding; the rest by where the slot lies.
+    let low = pool.map(&nvme(0x1200, 512)).unwrap();
+    assert_eq!((low.slots(), low.slot_addr() & 4095), (1, 0x200));
+    let high = pool.map(&nvme(0x1e00, 512)).unwrap();
+    assert_eq!((high.slots(), high.slot_addr() & 4095), (1, 0xe00));
+    let crossing = pool.map(&nvme(0x17ff, 2)).unwrap();
+    assert_eq!(crossing.slots(), 2);
+}
+
+#[test]
+fn the_search_starts_in_the_area_of_the_cpu_and_rolls_on() {
+    let mut pool = pool(512, 4);
+    let place = |pool: &mut Pool, cpu| pool.map(&request(cpu, 8, 8)).unwrap().slot_addr() / SLOT;
+    assert_eq!([place(&mut pool, 2), place(&mut pool, 2), place(&mut pool, 6)], [256, 257, 258]);
+    assert_eq!(place(&mut pool, 1), 128);
+    let first = pool.map(&request(0, 8, 8)).unwrap();
+    pool.unmap(first);
+    assert_eq!(place(&mut pool, 0), 1, "a slot given back is not the next one taken");
+}
+
+#[test]
+fn a_full_area_overflows_into_the_next() {
+    let mut pool = pool(256, 2);
+    for _ in 0..128 {
+        pool.map(&request(0, 8, 8)).unwrap();
+    }
+    assert_eq!(pool.map(&request(0, 8, 8)).unwrap().slot_addr() / SLOT, 128);
+}
+
+#[test]
+fn why_nothing_is_found() {
+    let mut pool = pool(128, 1);
+    assert_eq!(pool.map(&request(0, 8, 256 * 1024 + 1)), Err(Refused::TooLarge));
+    let held: Vec<_> = (0..128).map(|_| pool.map(&request(0, 8, 8)).unwrap()).collect();
+    assert_eq!(pool.map(&request(0, 8, 8)), Err(Refused::Full));
+    for (n, bounce) in held.into_iter().enumerate() {
+        if n % 2 == 0 {
+            pool.unmap(bounce);
+        }
+    }
+    assert_eq!(pool.map(&request(0, 8, 2049)), Err(Refused::Fragmented));
+    assert_eq!(self::pool(0, 1).map(&request(0, 8, 8)), Err(Refused::NoPool));
+}
+
+#[test]
+fn slots_held_from_before_come_back_one_by_one() {
+    let mut pool = pool(128, 1);
+    pool.occupy_foreign(3);
+    assert_eq!(pool.used_slots(), 3);
+    pool.release_foreign(2);
+    assert_eq!(pool.used_slots(), 1);
+    pool.release_foreign(5);
+    assert_eq!(pool.used_slots(), 0);
+}
+
+#[test]
+fn the_boot_parameter_is_rounded_to_whole_areas() {
+    for requested in [0, 1, 128, 512, 1024] {
+        assert_eq!(rounded_slots(requested, 8), (1024, 8), "swiotlb={requested} on 8 CPUs is 2 MiB");
+    }
+    assert_eq!(rounded_slots(1, 64).0 * SLOT, 16 << 20, "16 MiB on 64 CPUs");
+    assert_eq!(rounded_slots(128, 2), (256, 2));
+    assert_eq!(rounded_slots(32768, 8), (32768, 8));
+    assert_eq!(rounded_slots(1500, 6), (2048, 8));
+}
