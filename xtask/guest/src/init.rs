@@ -48,7 +48,7 @@ fn boot() -> Result<(), String> {
         let start = Instant::now();
         match record(recording) {
             Ok(code) => {
-                println!("LAB done {} exit={code} seconds={:.1}", recording.name, start.elapsed().as_secs_f64())
+                println!("LAB done {} exit={code} seconds={:.1}", recording.name, start.elapsed().as_secs_f64());
             }
             Err(error) => println!("LAB failed {} {error}", recording.name),
         }
