@@ -202,36 +202,26 @@ impl Lab<'_> {
     /// One recording's row.
     fn judge(&self, kernel: &Kernel, scenario: &Scenario, recording: &Recording, dir: &Path, boot: &Boot) -> Row {
         let share = dir.join("share");
+        let (mut witness, mut verified) = (Witness::default(), None);
         let mut problems = boot.troubles.clone();
-        if !boot.done.iter().any(|name| name == recording.name) {
-            problems.push("was not made".into());
-        }
-        let witness = Witness::read(&share, recording.name).unwrap_or_else(|error| {
-            problems.push(format!("{error:#}"));
-            Witness::default()
-        });
-        let capture = share.join(format!("{}.bounce", recording.name));
-        let verified = match &self.product {
-            None => {
+        if boot.done.iter().any(|name| name == recording.name) {
+            let capture = share.join(format!("{}.bounce", recording.name));
+            let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
+            let compared = (|| -> Result<()> {
+                witness = Witness::read(&share, recording.name)?;
                 problems.extend(verdict::kernel_side(recording.expect, &witness));
-                None
-            }
-            Some(product) => match verify(product, &capture) {
-                Ok(verified) => {
-                    problems.extend(verdict::problems(recording.expect, &verified, &witness));
-                    Some(verified)
+                let Some(product) = &self.product else { return Ok(()) };
+                if let Some(captures) = &self.args.captures {
+                    keep_capture(&capture, captures, &kept_as)?;
                 }
-                Err(error) => {
-                    problems.push(format!("{error:#}"));
-                    None
-                }
-            },
-        };
-        if let Some(captures) = &self.args.captures
-            && let Err(error) =
-                keep_capture(&capture, captures, &format!("{}-{}-{}", kernel.series, scenario.name, recording.name))
-        {
-            problems.push(format!("{error:#}"));
+                let told = verify(product, &capture)?;
+                problems.extend(verdict::product_side(recording.expect, &told, &witness));
+                verified = Some(told);
+                Ok(())
+            })();
+            problems.extend(compared.err().map(|error| format!("{error:#}")));
+        } else {
+            problems.push("was not made".into());
         }
         Row { cells: cells(kernel, scenario, recording, verified.as_ref(), &witness), problems }
     }

@@ -50,10 +50,10 @@ impl Verified {
     }
 }
 
-/// Everything that is off about a recording, a line each; empty when nothing is.
-pub(super) fn problems(expect: Expect, verified: &Verified, witness: &Witness) -> Vec<String> {
+/// What is off about the product's answer, a line each; empty when nothing is.
+pub(super) fn product_side(expect: Expect, verified: &Verified, witness: &Witness) -> Vec<String> {
     let Verified { mappings, agreements, disagreements, unknown, bounces, peak_slots, failed, .. } = *verified;
-    let mut problems = kernel_side(expect, witness);
+    let mut problems = Vec::new();
     let mut check = |right: bool, problem: String| {
         if !right {
             problems.push(problem);
@@ -86,7 +86,7 @@ pub(super) fn problems(expect: Expect, verified: &Verified, witness: &Witness) -
     problems
 }
 
-/// What can be said without the product: whether the kernel did what the scenario is there for.
+/// What is off without any regard to the product: whether the kernel did what the scenario is there for.
 pub(super) fn kernel_side(expect: Expect, witness: &Witness) -> Vec<String> {
     let mut problems = Vec::new();
     let mut check = |right: bool, problem: String| {
@@ -143,6 +143,10 @@ mod tests {
         let facts = [("exit", "0"), ("quiet", "true"), ("refused", "44"), ("hiwater", "256")];
         let facts = facts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         Witness { bounced: 300, maps: 300, lists: 0, unmapped_lengths: 0, facts }
+    }
+
+    fn problems(expect: Expect, verified: &Verified, witness: &Witness) -> Vec<String> {
+        [kernel_side(expect, witness), product_side(expect, verified, witness)].concat()
     }
 
     #[test]

@@ -36,14 +36,18 @@ pub(super) fn wait_for_disks() -> Result<(), String> {
         sysfs::wait_for(&format!("a disk of {driver}"), Duration::from_secs(30), || {
             let name = disk(prefix)?;
             let sectors = sysfs::read_number(format!("/sys/block/{name}/size"))?;
-            (sectors > 0 && PathBuf::from(format!("/dev/{name}")).exists()).then_some(())
+            (sectors > 0).then_some(())
         })?;
     }
     Ok(())
 }
 
+/// The first disk with this prefix and a node: a path of a multipath NVMe (`nvme0c0n1`) is listed but has none.
 fn disk(prefix: &str) -> Option<String> {
-    sysfs::entries("/sys/block").iter().map(|path| sysfs::name(path)).find(|name| name.starts_with(prefix))
+    sysfs::entries("/sys/block")
+        .iter()
+        .map(|path| sysfs::name(path))
+        .find(|name| name.starts_with(prefix) && PathBuf::from(format!("/dev/{name}")).exists())
 }
 
 fn read(name: &str, sectors: u64, count: u64, random: &mut Random) -> Result<(), String> {
