@@ -251,7 +251,7 @@ fn cells(
         told(|one| one.unknown),
         format!("{}/{}", told(|one| one.peak_slots.0), hiwater()),
         format!("{}/{refused}", told(|one| one.failed.0)),
-        format!("{}/{}", told(|one| one.bounced_events), witness.bounced),
+        format!("{}/{}", told(|one| one.bounced_recorded), witness.bounced),
         fact("seconds"),
     ]
 }
