@@ -1,8 +1,285 @@
-//! Chore.
+//! `cargo xtask lab`: boots real arm64 kernels in QEMU, lets the product record in them while workloads map and bounce,
+//! and holds what it predicts against what those kernels did.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use self::{
+    boot::Boot,
+    initramfs::Programs,
+    kernel::Kernel,
+    machine::Machine,
+    modules::Module,
+    scenario::{Recording, Scenario},
+    table::Row,
+    verdict::Verified,
+    witness::Witness,
+};
+use crate::{cache_dir, workspace_root};
+
+mod boot;
+mod build;
+mod console;
+mod cpio;
+mod fetch;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+mod packages;
+mod scenario;
+mod table;
+mod verdict;
+mod witness;
+
+/// One boot with all its recordings; under emulation on a busy machine it takes a minute or two.
+const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Kernel series to boot, the newest of each that Debian has
+    #[arg(long, value_name = "SERIES", value_delimiter = ',', default_value = "6.12,7.3")]
+    kernel: Vec<String>,
+    /// Only these scenarios
+    #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
+    scenario: Vec<String>,
+    /// Show the scenarios and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Print the QEMU command of each boot, and keep what it needs to be run by hand
+    #[arg(long)]
+    keep: bool,
+    /// Boots at the same time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Where captures, counts and console logs go [default: target/lab]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Also copy each capture to this directory, as KERNEL-SCENARIO-RECORDING.bounce
+    #[arg(long, value_name = "DIR")]
+    captures: Option<PathBuf>,
+    /// Run the workloads without recording: shows what the kernels themselves count
+    #[arg(long)]
+    bare: bool,
+}
 
-pub(crate) fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let scenarios = chosen(&args.scenario)?;
+    if args.list {
+        for scenario in scenarios {
+            let recordings: Vec<_> = scenario.recordings.iter().map(|one| one.name).collect();
+            println!("{:<16} {}", scenario.name, recordings.join(" "));
+        }
+        return Ok(());
+    }
+    let root = workspace_root();
+    let out = args.out.clone().unwrap_or_else(|| root.join("target/lab"));
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let out = out.canonicalize()?;
+    let programs = build::programs(root, !args.bare)?;
+    let product = if args.bare { None } else { Some(host_product(root)?) };
+    let lab = Lab { args, out, programs, product };
+
+    let mut boots = Vec::new();
+    for series in &args.kernel {
+        let kernel = Kernel::newest(&cache_dir().join("lab"), series)?;
+        let modules = modules::in_load_order(&kernel.modules)?;
+        eprintln!("lab: {series} is {}, with {} modules", kernel.release, modules.len());
+        boots.push((kernel, modules));
+    }
+    let jobs: Vec<_> = boots
+        .iter()
+        .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (kernel, modules, scenario)))
+        .collect();
+    let rows = lab.all(&jobs);
+    print!("{}", table::format(&rows));
+    let failed = rows.iter().filter(|row| !row.problems.is_empty()).count();
+    ensure!(failed == 0, "{failed} of {} recordings failed; logs are in {}", rows.len(), lab.out.display());
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if let Some(unknown) = names.iter().find(|name| scenario::ALL.iter().all(|scenario| scenario.name != **name)) {
+        bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
+    }
+    Ok(scenario::ALL.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name)).collect())
+}
+
+/// Builds the product for this machine, which verifies what its arm64 twin recorded.
+fn host_product(root: &Path) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(root)
+        .args(["build", "--quiet", "--locked", "--package", "bouncescope"])
+        .status();
+    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("debug/bouncescope"))
+}
+
+/// A run: what every boot of it shares.
+struct Lab<'a> {
+    args: &'a Args,
+    out: PathBuf,
+    programs: Programs,
+    /// The product on this machine; `None` when nothing is recorded.
+    product: Option<PathBuf>,
+}
+
+type Job<'a> = (&'a Kernel, &'a Vec<Module>, &'static Scenario);
+
+impl Lab<'_> {
+    /// Boots everything, `--jobs` at a time, and gives the rows in the order of the jobs.
+    fn all(&self, jobs: &[Job]) -> Vec<Row> {
+        let next = Mutex::new(jobs.iter().enumerate());
+        let rows: Mutex<Vec<(usize, Vec<Row>)>> = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..self.args.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let job = next.lock().ok().and_then(|mut jobs| jobs.next());
+                        let Some((index, &(kernel, modules, scenario))) = job else { return };
+                        let made = self.one(kernel, modules, scenario);
+                        if let Ok(mut rows) = rows.lock() {
+                            rows.push((index, made));
+                        }
+                    }
+                });
+            }
+        });
+        let mut rows = rows.into_inner().unwrap_or_default();
+        rows.sort_by_key(|(index, _)| *index);
+        rows.into_iter().flat_map(|(_, rows)| rows).collect()
+    }
+
+    /// Boots one scenario and judges its recordings, a row each, whatever happens.
+    fn one(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario) -> Vec<Row> {
+        let dir = self.out.join(format!("{}-{}", kernel.series, scenario.name));
+        let boot = self
+            .boot(kernel, modules, scenario, &dir)
+            .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
+        eprintln!("lab: {} {}: {:.0} s", kernel.series, scenario.name, boot.seconds);
+        let row = |recording: &Recording| self.judge(kernel, scenario, recording, &dir, &boot);
+        scenario.recordings.iter().map(row).collect()
+    }
+
+    fn boot(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario, dir: &Path) -> Result<Boot> {
+        let _ = fs::remove_dir_all(dir);
+        let (work, share) = (dir.join("machine"), dir.join("share"));
+        fs::create_dir_all(&work)?;
+        fs::create_dir_all(&share)?;
+        let initramfs = work.join("initramfs.cpio");
+        fs::write(&initramfs, initramfs::build(&self.programs, kernel, modules, &scenario.script(self.args.bare))?)?;
+        let machine = Machine {
+            smmu: scenario.smmu,
+            coherent: scenario.coherent,
+            image: &kernel.image,
+            parameters: &scenario.parameters(kernel.version()),
+            initramfs: &initramfs,
+            share: &share,
+            work: &work,
+        };
+        let command = machine.command()?;
+        if self.args.keep {
+            eprintln!("lab: {}", shell_words(&command));
+        }
+        let label = format!("{} {}", kernel.series, scenario.name);
+        let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
+        if !self.args.keep {
+            fs::remove_dir_all(&work)?;
+        }
+        Ok(boot)
+    }
+
+    /// One recording's row.
+    fn judge(&self, kernel: &Kernel, scenario: &Scenario, recording: &Recording, dir: &Path, boot: &Boot) -> Row {
+        let share = dir.join("share");
+        let (mut witness, mut verified) = (Witness::default(), None);
+        let mut problems = boot.troubles.clone();
+        if boot.done.iter().any(|name| name == recording.name) {
+            let capture = share.join(format!("{}.bounce", recording.name));
+            let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
+            let compared = (|| -> Result<()> {
+                witness = Witness::read(&share, recording.name)?;
+                problems.extend(verdict::kernel_side(recording.expect, &witness));
+                let Some(product) = &self.product else { return Ok(()) };
+                if let Some(captures) = &self.args.captures {
+                    keep_capture(&capture, captures, &kept_as)?;
+                }
+                let told = verify(product, &capture)?;
+                problems.extend(verdict::product_side(recording.expect, &told, &witness));
+                verified = Some(told);
+                Ok(())
+            })();
+            problems.extend(compared.err().map(|error| format!("{error:#}")));
+        } else {
+            problems.push("was not made".into());
+        }
+        Row { cells: cells(kernel, scenario, recording, verified.as_ref(), &witness), problems }
+    }
+}
+
+fn cells(
+    kernel: &Kernel,
+    scenario: &Scenario,
+    recording: &Recording,
+    verified: Option<&Verified>,
+    witness: &Witness,
+) -> Vec<String> {
+    let told =
+        |tell: fn(&Verified) -> u64| verified.map_or_else(|| "-".to_owned(), |verified| tell(verified).to_string());
+    let fact = |key: &str| witness.facts.get(key).cloned().unwrap_or_else(|| "-".to_owned());
+    let hiwater =
+        || verified.and_then(|one| one.peak_slots.1).map_or_else(|| fact("hiwater"), |slots| slots.to_string());
+    let mappings = (witness.maps + witness.lists).to_string();
+    let refused = verified.map_or_else(|| fact("refused"), |one| one.failed.1.to_string());
+    vec![
+        kernel.series.clone(),
+        scenario.name.to_owned(),
+        recording.name.to_owned(),
+        verified.map_or(mappings, |verified| verified.mappings.to_string()),
+        told(|one| one.agreements),
+        told(|one| one.disagreements),
+        told(|one| one.unknown),
+        format!("{}/{}", told(|one| one.peak_slots.0), hiwater()),
+        format!("{}/{refused}", told(|one| one.failed.0)),
+        format!("{}/{}", told(|one| one.bounced_recorded), witness.bounced),
+        fact("seconds"),
+    ]
+}
+
+fn verify(product: &Path, capture: &Path) -> Result<Verified> {
+    ensure!(capture.is_file(), "the guest left no capture");
+    let output =
+        Command::new(product).args(["verify", "--json"]).arg(capture).output().context("cannot run bouncescope")?;
+    let json = String::from_utf8_lossy(&output.stdout);
+    fs::write(capture.with_extension("verify.json"), &*json)?;
+    let code = output.status.code().unwrap_or(-1);
+    Verified::parse(code, &json)
+        .map_err(|error| anyhow::anyhow!("{error} {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn keep_capture(capture: &Path, dir: &Path, name: &str) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let kept = dir.join(format!("{name}.bounce"));
+    fs::copy(capture, &kept).with_context(|| format!("cannot copy {} to {}", capture.display(), kept.display()))?;
+    Ok(())
+}
+
+/// A command as it can be pasted into a shell.
+fn shell_words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+".contains(c);
+        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

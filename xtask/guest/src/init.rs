@@ -1,0 +1,141 @@
+//! Process 1 of a guest: mounts, loads the modules that the lab packed, makes the recordings of the script one after
+//! the other, and powers off. What the lab has to know goes to the share; the console shows `LAB …` lines to follow.
+
+use std::{
+    ffi::CString,
+    fmt::Write as _,
+    fs,
+    os::fd::AsRawFd,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    pool, process,
+    script::{self, Recording},
+    witness, workload,
+};
+
+/// Where the host's directory is mounted.
+const SHARE: &str = "/host";
+/// One recording, the recorder's start and end included.
+const RECORDING_LIMIT: Duration = Duration::from_mins(5);
+
+/// Does everything, and never returns.
+pub(crate) fn run() -> ! {
+    match boot() {
+        Ok(()) => println!("LAB end"),
+        Err(error) => println!("LAB error {error}"),
+    }
+    power_off()
+}
+
+fn boot() -> Result<(), String> {
+    mount("proc", "/proc", "proc", "")?;
+    mount("sysfs", "/sys", "sysfs", "")?;
+    mount("devtmpfs", "/dev", "devtmpfs", "")?;
+    mount("tmpfs", "/tmp", "tmpfs", "")?;
+    mount("debugfs", "/sys/kernel/debug", "debugfs", "")?;
+    mount("tracefs", "/sys/kernel/tracing", "tracefs", "")?;
+    load_modules(Path::new("/modules"))?;
+    mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
+    let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
+    let recordings = script::parse(&script)?;
+    workload::wait_for_devices()?;
+    for recording in &recordings {
+        println!("LAB start {}", recording.name);
+        let start = Instant::now();
+        match record(recording) {
+            Ok(code) => {
+                println!("LAB done {} exit={code} seconds={:.1}", recording.name, start.elapsed().as_secs_f64());
+            }
+            Err(error) => println!("LAB failed {} {error}", recording.name),
+        }
+    }
+    Ok(())
+}
+
+/// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
+fn record(recording: &Recording) -> Result<i32, String> {
+    let name = &recording.name;
+    witness::start()?;
+    let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
+    witness::start()?;
+    pool::reset_hiwater();
+    let _ = fs::remove_file(workload::FACTS);
+    let used_before = pool::used();
+
+    // The capture is written to memory and copied afterwards, so that the share's own traffic is not in it.
+    let capture = format!("/tmp/{name}.bounce");
+    let mut command = Command::new(if recording.record { "/bin/bouncescope" } else { "/init" });
+    if recording.record {
+        command.args(["record", "--full", "--count-tracefs", "-o", &capture, "--", "/init"]);
+    }
+    let start = Instant::now();
+    let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let share = Path::new(SHARE);
+    witness::save(share, name)?;
+    if recording.record {
+        fs::copy(&capture, share.join(format!("{name}.bounce")))
+            .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
+        let _ = fs::remove_file(&capture);
+    }
+    let mut result = format!("exit={code}\nseconds={seconds:.1}\nquiet={quiet}\n");
+    let counters = [
+        ("slots", pool::slots()),
+        ("used_before", used_before),
+        ("used_after", pool::used()),
+        ("hiwater", pool::hiwater()),
+    ];
+    for (key, value) in counters.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        let _ = writeln!(result, "{key}={value}");
+    }
+    result += &fs::read_to_string(workload::FACTS).unwrap_or_default();
+    let file = share.join(format!("{name}.result"));
+    fs::write(&file, result).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(code)
+}
+
+/// Loads `dir/NAME` for every NAME in `dir/order`.
+fn load_modules(dir: &Path) -> Result<(), String> {
+    let order =
+        fs::read_to_string(dir.join("order")).map_err(|error| format!("cannot read the module order: {error}"))?;
+    for name in order.lines() {
+        let file = fs::File::open(dir.join(name)).map_err(|error| format!("cannot open module {name}: {error}"))?;
+        // SAFETY: the descriptor is open for the call, and the parameter string is NUL-terminated.
+        let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+        if result != 0 {
+            return Err(format!("module {name}: {}", std::io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<(), String> {
+    let _ = fs::create_dir_all(target);
+    let strings = [source, target, kind, options].map(|text| CString::new(text).unwrap_or_default());
+    // SAFETY: all four are NUL-terminated strings that outlive the call.
+    let result = unsafe {
+        libc::mount(strings[0].as_ptr(), strings[1].as_ptr(), strings[2].as_ptr(), 0, strings[3].as_ptr().cast())
+    };
+    let error = std::io::Error::last_os_error();
+    // The kernel mounts devtmpfs by itself where CONFIG_DEVTMPFS_MOUNT applies.
+    if result != 0 && error.raw_os_error() != Some(libc::EBUSY) {
+        return Err(format!("cannot mount {kind} on {target}: {error}"));
+    }
+    Ok(())
+}
+
+fn power_off() -> ! {
+    // SAFETY: sync() and reboot() take no pointers; reboot() with this command does not come back.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,72 @@
+//! An independent count of what the kernel maps and bounces: hist triggers of tracefs in an instance of their own. They
+//! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product.
+//!
+//! The lab reads the hist files; here they are only set up, copied out, and used to see whether devices are idle.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::sysfs;
+
+const INSTANCE: &str = "/sys/kernel/tracing/instances/lab";
+
+/// Event, hist key, and the name of the file on the share. Which of the mapping events exists depends on the kernel:
+/// `dma_map_page` until 6.17, `dma_map_phys` since 6.18.
+const COUNTED: [(&str, &str, &str); 4] = [
+    ("swiotlb/swiotlb_bounced", "dev_name", "bounced"),
+    ("dma/dma_map_page", "size,dir", "map"),
+    ("dma/dma_map_phys", "size,dir", "map"),
+    ("dma/dma_map_sg", "dir", "map_sg"),
+];
+
+/// Starts every count anew from 0.
+pub(crate) fn start() -> Result<(), String> {
+    let _ = fs::remove_dir(INSTANCE);
+    fs::create_dir(INSTANCE).map_err(|error| format!("cannot create {INSTANCE}: {error}"))?;
+    for (event, key, _) in existing() {
+        sysfs::write(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:size=16384"))?;
+    }
+    Ok(())
+}
+
+/// Copies every count to `dir`, as `NAME.COUNT.hist`.
+pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
+    for (event, _, count) in existing() {
+        let text = sysfs::read(format!("{INSTANCE}/events/{event}/hist")).unwrap_or_default();
+        let file = dir.join(format!("{name}.{count}.hist"));
+        fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Waits until nothing was mapped for `quiet`, at most `limit`. Whether it became quiet.
+pub(crate) fn settle(quiet: Duration, limit: Duration) -> bool {
+    let start = Instant::now();
+    let (mut hits, mut since) = (hits(), Instant::now());
+    while start.elapsed() < limit {
+        thread::sleep(Duration::from_millis(50));
+        let now = self::hits();
+        if now != hits {
+            (hits, since) = (now, Instant::now());
+        } else if since.elapsed() >= quiet {
+            return true;
+        }
+    }
+    false
+}
+
+fn existing() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    COUNTED.into_iter().filter(|(event, ..)| Path::new(INSTANCE).join("events").join(event).is_dir())
+}
+
+/// The `Hits:` line of every count.
+fn hits() -> Vec<String> {
+    existing()
+        .filter_map(|(event, ..)| sysfs::read(format!("{INSTANCE}/events/{event}/hist")))
+        .flat_map(|text| text.lines().filter(|line| line.contains("Hits:")).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}

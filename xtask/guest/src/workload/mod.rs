@@ -1,0 +1,64 @@
+//! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
+//! are quiet again, so that a recording around it holds all of it.
+
+use std::{fs::OpenOptions, io::Write as _, time::Duration};
+
+use crate::{sysfs, usbfs, witness};
+
+mod hold;
+mod storage;
+mod usb_control;
+mod usb_rescan;
+mod xhci_rebind;
+
+/// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
+pub(crate) const FACTS: &str = "/tmp/facts";
+
+/// Runs the workload that the arguments name.
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let (name, rest) = args.split_first().ok_or("no workload named")?;
+    let number = |default: u64| {
+        rest.first().map_or(Ok(default), |text| text.parse().map_err(|_| format!("not a number: {text}")))
+    };
+    match name.as_str() {
+        "usb-control" => usb_control::run()?,
+        "storage" => storage::run(number(300)?)?,
+        "usb-rescan" => usb_rescan::run(number(100)?)?,
+        "xhci-rebind" => xhci_rebind::run(number(2)?)?,
+        "hold" => hold::run(number(100)?)?,
+        "mixed" => {
+            usb_control::run()?;
+            storage::run(number(300)?)?;
+            usb_rescan::run(100)?;
+            xhci_rebind::run(2)?;
+            // Devices that were enumerated anew must be followed as well.
+            storage::run(50)?;
+        }
+        _ => return Err(format!("no workload {name}")),
+    }
+    if !witness::settle(Duration::from_millis(400), Duration::from_secs(15)) {
+        return Err("devices do not become quiet".into());
+    }
+    Ok(())
+}
+
+/// Waits until every device that a workload uses is there.
+pub(crate) fn wait_for_devices() -> Result<(), String> {
+    sysfs::wait_for("the USB input devices", Duration::from_secs(30), || {
+        (usbfs::devices().iter().filter(|device| is_input(device)).count() >= 2).then_some(())
+    })?;
+    storage::wait_for_disks()
+}
+
+/// A device whose only endpoint besides 0 is silent until somebody types or points: safe to talk to.
+fn is_input(device: &usbfs::Device) -> bool {
+    device.product.contains("Tablet") || device.product.contains("Keyboard")
+}
+
+/// Keeps a fact for the lab, and shows it.
+fn fact(key: &str, value: impl std::fmt::Display) {
+    println!("  {key}={value}");
+    if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(FACTS) {
+        let _ = writeln!(file, "{key}={value}");
+    }
+}

@@ -1,0 +1,147 @@
+//! `storage N`: N direct reads of random place and size on every disk. What is read is page-aligned and never bounces;
+//! what goes with it does: a virtio request's status byte, a SCSI command's small buffers.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::fact;
+use crate::sysfs;
+
+const SECTOR: u64 = 512;
+/// The largest read, bytes.
+const LARGEST: u64 = 64 * 1024;
+
+/// The disks of the lab's machine: driver name, and how its disks are called.
+const DISKS: [(&str, &str); 3] = [("nvme", "nvme"), ("virtio_blk", "vd"), ("usb_storage", "sd")];
+
+pub(super) fn run(count: u64) -> Result<(), String> {
+    wait_for_disks()?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for (driver, prefix) in DISKS {
+        let name = disk(prefix).ok_or_else(|| format!("no disk of {driver}"))?;
+        let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).ok_or("a disk without size")?;
+        read(&name, sectors, count, &mut random)?;
+        fact(&format!("reads.{driver}"), count);
+    }
+    Ok(())
+}
+
+/// Waits until every kind of disk is there with its size, and its node.
+pub(super) fn wait_for_disks() -> Result<(), String> {
+    for (driver, prefix) in DISKS {
+        sysfs::wait_for(&format!("a disk of {driver}"), Duration::from_secs(30), || {
+            let name = disk(prefix)?;
+            let sectors = sysfs::read_number(format!("/sys/block/{name}/size"))?;
+            (sectors > 0).then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The first disk with this prefix and a node: a path of a multipath NVMe (`nvme0c0n1`) is listed but has none.
+fn disk(prefix: &str) -> Option<String> {
+    sysfs::entries("/sys/block")
+        .iter()
+        .map(|path| sysfs::name(path))
+        .find(|name| name.starts_with(prefix) && PathBuf::from(format!("/dev/{name}")).exists())
+}
+
+fn read(name: &str, sectors: u64, count: u64, random: &mut Random) -> Result<(), String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(format!("/dev/{name}"))
+        .map_err(|error| format!("cannot open /dev/{name}: {error}"))?;
+    let buffer = Pages::new(LARGEST as usize).ok_or("no memory for the buffer")?;
+    for _ in 0..count {
+        let length = SECTOR * (1 + random.below(LARGEST / SECTOR));
+        let offset = SECTOR * random.below(sectors.saturating_sub(length / SECTOR).max(1));
+        buffer
+            .fill(&file, length, offset)
+            .map_err(|error| format!("/dev/{name}: {length} bytes at {offset}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Page-aligned memory, which direct reads want.
+struct Pages {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Pages {
+    fn new(length: usize) -> Option<Self> {
+        // SAFETY: an anonymous mapping at a place of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        (start != libc::MAP_FAILED).then_some(Self { start, length })
+    }
+
+    fn fill(&self, file: &File, length: u64, offset: u64) -> std::io::Result<()> {
+        let length = (length as usize).min(self.length);
+        // SAFETY: the mapping is at least `length` long and nothing else refers to it.
+        let got = unsafe { libc::pread(file.as_raw_fd(), self.start, length, offset as libc::off_t) };
+        match got {
+            got if got < 0 => Err(std::io::Error::last_os_error()),
+            got if got as usize == length => Ok(()),
+            _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that new() made, unmapped once.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
+}
+
+/// xorshift64: the same reads in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_places_stay_below_the_limit_and_differ() {
+        let mut random = Random(1);
+        let drawn: Vec<_> = (0..100).map(|_| random.below(128)).collect();
+        assert!(drawn.iter().all(|&n| n < 128));
+        assert!(drawn.iter().collect::<std::collections::BTreeSet<_>>().len() > 30);
+    }
+
+    #[test]
+    fn pages_are_filled_from_the_offset() {
+        let path = std::env::temp_dir().join(format!("lab-guest-pages-{}", std::process::id()));
+        std::fs::write(&path, [0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+        let (pages, file) = (Pages::new(4096).unwrap(), File::open(&path).unwrap());
+        pages.fill(&file, 3, 4).unwrap();
+        // SAFETY: the mapping is 4096 long and nobody writes to it meanwhile.
+        let filled = unsafe { std::slice::from_raw_parts(pages.start.cast::<u8>(), 4) };
+        assert_eq!(filled, [4, 5, 6, 0]);
+        assert!(pages.fill(&file, 9, 0).is_err());
+        std::fs::remove_file(path).unwrap();
+    }
+}

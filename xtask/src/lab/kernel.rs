@@ -1,0 +1,89 @@
+//! A Debian arm64 kernel unpacked into the cache: where its image, configuration and modules are.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{fetch, packages};
+
+/// Where kernels are looked for, in this order: a series is in one of them.
+const SUITES: [&str; 4] = ["trixie", "trixie-backports", "bookworm", "bullseye"];
+
+/// An unpacked kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    /// The series asked for, such as `6.12`.
+    pub(super) series: String,
+    /// `uname -r`.
+    pub(super) release: String,
+    /// The bootable image.
+    pub(super) image: PathBuf,
+    /// Its configuration, as text.
+    pub(super) config: PathBuf,
+    /// `lib/modules/RELEASE`.
+    pub(super) modules: PathBuf,
+}
+
+impl Kernel {
+    /// The newest kernel of a series, fetched and unpacked unless the cache has it.
+    pub(super) fn newest(cache: &Path, series: &str) -> Result<Self> {
+        for suite in SUITES {
+            let index = fetch::packages_index(cache, suite)?;
+            let Some(kernel) = packages::newest_kernel(&index, series) else { continue };
+            let dir = cache.join("kernels").join(&kernel.release);
+            if !dir.is_dir() {
+                unpack(cache, &dir, &kernel)?;
+            }
+            return Self::locate(series, &dir, &kernel.release);
+        }
+        bail!("no arm64 kernel {series} in Debian's {}", SUITES.join(", "));
+    }
+
+    /// Finds the parts, which lie in `/boot` or, in newer packages, beside the modules.
+    fn locate(series: &str, dir: &Path, release: &str) -> Result<Self> {
+        let modules = ["usr/lib/modules", "lib/modules"]
+            .map(|path| dir.join(path).join(release))
+            .into_iter()
+            .find(|path| path.is_dir())
+            .with_context(|| format!("no modules of {release} in {}; remove it and try again", dir.display()))?;
+        let part = |name: &str| {
+            [dir.join("boot").join(format!("{name}-{release}")), modules.join(name)]
+                .into_iter()
+                .find(|path| path.is_file())
+                .with_context(|| format!("no {name} of {release} in {}; remove it and try again", dir.display()))
+        };
+        Ok(Self {
+            series: series.to_owned(),
+            release: release.to_owned(),
+            image: part("vmlinuz")?,
+            config: part("config")?,
+            modules,
+        })
+    }
+
+    /// Major and minor number of the series.
+    pub(super) fn version(&self) -> (u32, u32) {
+        let mut numbers = self.series.split('.').map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
+/// Fetches the packages and unpacks them, without installing anything.
+fn unpack(cache: &Path, dir: &Path, kernel: &packages::KernelPackages) -> Result<()> {
+    let part = dir.with_added_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(&part)?;
+    for package in &kernel.packages {
+        let deb = fetch::fetch(&cache.join("debs"), &package.filename, &package.sha256)?;
+        let status = Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&part).status();
+        let status = status.context("cannot run dpkg-deb, which unpacks Debian packages (package dpkg)")?;
+        ensure!(status.success(), "dpkg-deb cannot unpack {}", deb.display());
+        // Unpacked it is kept; the package itself would only take room.
+        fs::remove_file(&deb)?;
+    }
+    fs::rename(&part, dir).with_context(|| format!("cannot create {}", dir.display()))
+}

@@ -1,0 +1,133 @@
+//! The machine that a kernel boots on: QEMU's command line and its device tree.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::fetch::output;
+
+/// What a boot needs.
+pub(super) struct Machine<'a> {
+    /// PCI devices behind an `SMMUv3`.
+    pub(super) smmu: bool,
+    /// The machine's own device tree, in which every device is coherent; else one that says that none is.
+    pub(super) coherent: bool,
+    /// Kernel image.
+    pub(super) image: &'a Path,
+    /// Added to the kernel's command line.
+    pub(super) parameters: &'a str,
+    /// Initramfs.
+    pub(super) initramfs: &'a Path,
+    /// Directory that the guest sees as its 9p share.
+    pub(super) share: &'a Path,
+    /// Directory for disk images and device trees.
+    pub(super) work: &'a Path,
+}
+
+/// Size of each disk, bytes; sparse.
+const DISK: u64 = 64 << 20;
+
+impl Machine<'_> {
+    /// The command that boots it, with the console on standard output.
+    pub(super) fn command(&self) -> Result<Command> {
+        let mut command = Command::new("qemu-system-aarch64");
+        self.base(&mut command, "");
+        if !self.coherent {
+            command.arg("-dtb").arg(self.non_coherent_tree()?);
+        }
+        command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs).arg("-append");
+        command.arg(format!("console=ttyAMA0 panic=-1 loglevel=5 {}", self.parameters).trim());
+        // Everything in front of virtio's DMA API switch: the share does not map through it, so its traffic is not seen.
+        let share = format!("local,id=host,security_model=none,path={}", escaped(self.share));
+        command.args(["-fsdev", &share, "-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
+        for (disk, device) in
+            [("nvme", "nvme,serial=lab"), ("virtio", "virtio-blk-pci,iommu_platform=on,disable-legacy=on")]
+        {
+            self.disk(&mut command, disk)?;
+            command.args(["-device", &format!("{device},drive={disk}")]);
+        }
+        command.args(["-device", "qemu-xhci,id=xhci"]);
+        self.disk(&mut command, "usb")?;
+        command.args(["-device", "usb-storage,bus=xhci.0,drive=usb", "-device", "usb-tablet,bus=xhci.0"]);
+        command.args(["-device", "usb-ehci,id=ehci", "-device", "usb-kbd,bus=ehci.0"]);
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn base(&self, command: &mut Command, dump: &str) {
+        let smmu = if self.smmu { ",iommu=smmuv3" } else { "" };
+        command.arg("-machine").arg(format!("virt,gic-version=3{smmu}{dump}"));
+        command.args(["-cpu", "cortex-a72", "-smp", "2", "-m", "1G", "-accel", "tcg,thread=multi"]);
+        command.args(["-nographic", "-no-reboot", "-nic", "none"]);
+    }
+
+    fn disk(&self, command: &mut Command, name: &str) -> Result<()> {
+        let file = self.work.join(format!("{name}.img"));
+        if !file.is_file() {
+            let created = fs::File::create(&file).and_then(|file| file.set_len(DISK));
+            created.with_context(|| format!("cannot create {}", file.display()))?;
+        }
+        // Each boot sees the disk empty, and two boots can share it.
+        command.args(["-drive", &format!("if=none,id={name},format=raw,snapshot=on,file={}", escaped(&file))]);
+        Ok(())
+    }
+
+    /// The machine's own tree, dumped, edited and compiled again.
+    fn non_coherent_tree(&self) -> Result<PathBuf> {
+        let name = if self.smmu { "smmu" } else { "direct" };
+        let [dumped, source, tree] =
+            ["dump.dtb", "dts", "dtb"].map(|suffix| self.work.join(format!("{name}.{suffix}")));
+        if tree.is_file() {
+            return Ok(tree);
+        }
+        let mut qemu = Command::new("qemu-system-aarch64");
+        self.base(&mut qemu, &format!(",dumpdtb={}", escaped(&dumped)));
+        output(&mut qemu)?;
+        let text = output(Command::new("dtc").args(["-q", "-I", "dtb", "-O", "dts"]).arg(&dumped))?;
+        let (text, removed) = without_coherence(&String::from_utf8_lossy(&text));
+        ensure!(removed > 0, "QEMU's device tree has no dma-coherent property to remove");
+        fs::write(&source, text)?;
+        let compiled = output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(&source))?;
+        fs::write(&tree, compiled)?;
+        Ok(tree)
+    }
+}
+
+/// A device tree source without any `dma-coherent`, and how many there were.
+fn without_coherence(source: &str) -> (String, usize) {
+    let mut removed = 0;
+    let kept = source.lines().filter(|line| {
+        let coherent = line.trim() == "dma-coherent;";
+        removed += usize::from(coherent);
+        !coherent
+    });
+    let text = kept.flat_map(|line| [line, "\n"]).collect();
+    (text, removed)
+}
+
+/// A path as a value among QEMU's comma-separated options.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dma_coherent_is_removed_and_nothing_else() {
+        let source = "/ {\n\tdma-coherent;\n\tpcie {\n\t\tdma-coherent;\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n";
+        let (text, removed) = without_coherence(source);
+        assert_eq!(removed, 2);
+        assert_eq!(text, "/ {\n\tpcie {\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n");
+    }
+
+    #[test]
+    fn commas_in_paths_are_doubled() {
+        assert_eq!(escaped(Path::new("/a,b/c")), "/a,,b/c");
+    }
+}

@@ -1,0 +1,125 @@
+//! Debian's `Packages` indices: which packages make up the newest kernel of a series. Parsing only; fetching is elsewhere.
+
+use std::collections::BTreeMap;
+
+/// One package of an index, as far as fetching and choosing need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Package {
+    /// `Package:`.
+    pub(super) name: String,
+    /// `Filename:`, relative to the mirror.
+    pub(super) filename: String,
+    /// `SHA256:`, in lower-case hex.
+    pub(super) sha256: String,
+    /// `Depends:`, names only.
+    depends: Vec<String>,
+}
+
+/// A kernel to fetch: its release, and the packages that hold its image, configuration and modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KernelPackages {
+    /// As `uname -r` will say.
+    pub(super) release: String,
+    /// What to unpack, into one directory.
+    pub(super) packages: Vec<Package>,
+}
+
+/// The newest kernel of `series` (such as `6.12`) with 4 KiB pages and the plain arm64 flavour; `None` when the index has none.
+///
+/// Until 6.19 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`,
+/// `linux-modules-` and `linux-base-` of the same release.
+pub(super) fn newest_kernel(index: &str, series: &str) -> Option<KernelPackages> {
+    let packages: BTreeMap<String, Package> = index
+        .split("\n\n")
+        .filter_map(parse)
+        .filter(|package| package.name.starts_with("linux-"))
+        .map(|package| (package.name.clone(), package))
+        .collect();
+    let release = packages
+        .keys()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|release| is_plain(release, series))
+        .max_by_key(|release| numbers(release))?;
+    let image = &packages[&format!("linux-image-{release}")];
+    let parts = image.depends.iter().filter(|name| name.ends_with(&format!("-{release}")));
+    let packages = std::iter::once(image).chain(parts.filter_map(|name| packages.get(name))).cloned().collect();
+    Some(KernelPackages { release: release.to_owned(), packages })
+}
+
+/// Whether a release such as `6.12.107+deb13-arm64` is of the series, and of no special flavour.
+fn is_plain(release: &str, series: &str) -> bool {
+    let Some((version, flavour)) = release.split_once('-') else { return false };
+    flavour == "arm64"
+        && version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('+'))
+}
+
+/// The numbers in a release, by which releases of one naming scheme are ordered.
+fn numbers(release: &str) -> Vec<u64> {
+    release.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+fn parse(paragraph: &str) -> Option<Package> {
+    let field = |name: &str| {
+        paragraph
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.trim().to_owned())
+    };
+    let depends = field("Depends").unwrap_or_default();
+    Some(Package {
+        name: field("Package")?,
+        filename: field("Filename")?,
+        sha256: field("SHA256")?.to_lowercase(),
+        depends: depends.split([',', '|']).filter_map(|one| Some(one.split_whitespace().next()?.to_owned())).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paragraph(name: &str, depends: &str) -> String {
+        format!("Package: {name}\nDepends: {depends}\nFilename: pool/{name}.deb\nSHA256: AB{}\n\n", name.len())
+    }
+
+    fn names(kernel: &KernelPackages) -> Vec<&str> {
+        kernel.packages.iter().map(|package| package.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_highest_number_wins_not_the_last_in_the_alphabet() {
+        let index = ["6.12.94+deb13-arm64", "6.12.107+deb13-arm64", "6.12.9+deb13-arm64"]
+            .map(|release| paragraph(&format!("linux-image-{release}"), "kmod"))
+            .concat();
+        let kernel = newest_kernel(&index, "6.12").unwrap();
+        assert_eq!(kernel.release, "6.12.107+deb13-arm64");
+        assert_eq!(names(&kernel), ["linux-image-6.12.107+deb13-arm64"]);
+        assert_eq!(kernel.packages[0].sha256, "ab32");
+    }
+
+    #[test]
+    fn other_flavours_and_other_series_are_not_taken() {
+        let index = ["6.1.9-arm64", "6.12.5+deb13-arm64-16k", "6.12.6+deb13-rt-arm64", "6.12.7+deb13-arm64-unsigned"]
+            .map(|release| paragraph(&format!("linux-image-{release}"), ""))
+            .concat();
+        assert_eq!(newest_kernel(&index, "6.12"), None);
+        assert_eq!(newest_kernel(&index, "6.1").unwrap().release, "6.1.9-arm64");
+    }
+
+    #[test]
+    fn a_kernel_in_parts_brings_its_parts_of_the_same_release_only() {
+        let index = paragraph(
+            "linux-image-7.3.4+deb13-arm64",
+            "dracut | initramfs-tools (>= 0.120), linux-base-7.3.4+deb13-arm64 (= 7.3.4-1), linux-binary-7.3.4+deb13-arm64, \
+             linux-base (>= 4)",
+        ) + &paragraph("linux-base-7.3.4+deb13-arm64", "")
+            + &paragraph("linux-binary-7.3.4+deb13-arm64", "")
+            + &paragraph("linux-base", "")
+            + &paragraph("linux-modules-7.3.3+deb13-arm64", "");
+        let kernel = newest_kernel(&index, "7.3").unwrap();
+        assert_eq!(
+            names(&kernel),
+            ["linux-image-7.3.4+deb13-arm64", "linux-base-7.3.4+deb13-arm64", "linux-binary-7.3.4+deb13-arm64"]
+        );
+    }
+}

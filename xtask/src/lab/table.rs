@@ -1,0 +1,73 @@
+//! The table that a run ends with. Formatting only.
+
+/// One recording's row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// Cells in the order of [`HEADER`], without the last.
+    pub(super) cells: Vec<String>,
+    /// What is off; empty when nothing is.
+    pub(super) problems: Vec<String>,
+}
+
+/// What the columns hold. The peak and the refusals are predicted/kernel, the count is capture/tracefs.
+pub(super) const HEADER: [&str; 12] = [
+    "kernel",
+    "scenario",
+    "recording",
+    "mappings",
+    "agree",
+    "disagree",
+    "unknown",
+    "peak",
+    "refused",
+    "bounced",
+    "seconds",
+    "",
+];
+
+/// Numbers to the right, names to the left, and below it every problem with the row that it belongs to.
+pub(super) fn format(rows: &[Row]) -> String {
+    let last = |row: &Row| if row.problems.is_empty() { "ok" } else { "FAILED" }.to_owned();
+    let mut lines: Vec<Vec<String>> = vec![HEADER.map(str::to_owned).to_vec()];
+    lines.extend(rows.iter().map(|row| row.cells.iter().cloned().chain([last(row)]).collect()));
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<_> = (0..HEADER.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    for row in rows {
+        for problem in &row.problems {
+            text += &[&row.cells[..3].join(" "), ": ", problem, "\n"].concat();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_problems_name_their_row() {
+        let row = |kernel: &str, problems: &[&str]| Row {
+            cells: [kernel, "direct", "mixed", "2500", "2500", "0", "0", "3/3", "0/0", "9/9", "41.0"]
+                .map(str::to_owned)
+                .to_vec(),
+            problems: problems.iter().map(|&problem| problem.to_owned()).collect(),
+        };
+        let text = format(&[row("6.12", &[]), row("7.3", &["3 disagreements"])]);
+        assert_eq!(
+            text,
+            "kernel  scenario  recording  mappings  agree  disagree  unknown  peak  refused  bounced  seconds\n\
+             6.12    direct    mixed          2500   2500         0        0   3/3      0/0      9/9     41.0      ok\n\
+             7.3     direct    mixed          2500   2500         0        0   3/3      0/0      9/9     41.0  FAILED\n\
+             7.3 direct mixed: 3 disagreements\n"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Whether a recording shows what it must: the product's `verify`, held against the kernel's own count, the workload's
+//! own view and what the scenario expects. Pure.
+
+use serde_json::Value;
+
+use super::{scenario::Expect, witness::Witness};
+
+/// Unknown mappings that are tolerated: fewer than one in so many.
+const UNKNOWN_ONE_IN: u64 = 1000;
+
+/// What `bouncescope verify --json` says, as far as the lab looks at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verified {
+    /// Exit code of the command.
+    pub(super) exit_code: i32,
+    /// Mappings in the capture.
+    pub(super) mappings: u64,
+    /// Mappings for which prediction and kernel agree.
+    pub(super) agreements: u64,
+    /// Those for which they do not.
+    pub(super) disagreements: u64,
+    /// Those for which the kernel's answer is not known.
+    pub(super) unknown: u64,
+    /// Bounces predicted, and seen.
+    pub(super) bounces: (u64, u64),
+    /// Most slots in use at once predicted, and the kernel's own high-water mark where it keeps one.
+    pub(super) peak_slots: (u64, Option<u64>),
+    /// Mappings refused for want of slots predicted, and seen.
+    pub(super) failed: (u64, u64),
+    /// `swiotlb_bounced` events in the capture.
+    pub(super) bounced_recorded: u64,
+    /// What `verify` itself found off besides single mappings, in words.
+    pub(super) problems: Vec<String>,
+}
+
+impl Verified {
+    /// From the JSON text, or which field is missing.
+    pub(super) fn parse(exit_code: i32, json: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(json).map_err(|error| format!("verify printed no JSON: {error}"))?;
+        let number = |key: &str| value.get(key).and_then(Value::as_u64).ok_or_else(|| format!("verify tells no {key}"));
+        let exact_peak = value.get("peak_is_exact").and_then(Value::as_bool) == Some(true);
+        Ok(Self {
+            exit_code,
+            mappings: number("mappings")?,
+            agreements: number("agreements")?,
+            disagreements: number("disagreements")?,
+            unknown: number("unknown")?,
+            bounces: (number("bounces_predicted")?, number("bounces_kernel")?),
+            peak_slots: (number("peak_slots_predicted")?, exact_peak.then(|| number("peak_slots_kernel")).transpose()?),
+            failed: (number("failed_predicted")?, number("failed_kernel")?),
+            bounced_recorded: number("bounced_recorded")?,
+            problems: words(value.get("problems")),
+        })
+    }
+}
+
+fn words(list: Option<&Value>) -> Vec<String> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What is off about the product's answer, a line each; empty when nothing is.
+pub(super) fn product_side(expect: Expect, verified: &Verified, witness: &Witness) -> Vec<String> {
+    let &Verified { mappings, agreements, disagreements, unknown, bounces, peak_slots, failed, .. } = verified;
+    let refused = witness.number("refused").unwrap_or(0.0) as u64;
+    let mut problems: Vec<_> = verified.problems.iter().map(|problem| format!("verify: {problem}")).collect();
+    let mut check = |right: bool, problem: String| {
+        if !right {
+            problems.push(problem);
+        }
+    };
+    check(verified.exit_code == 0, format!("verify exits with {}", verified.exit_code));
+    let counted = witness.maps + witness.lists;
+    // Tracefs knows nothing of lists that were refused, nor of slots taken without a mapping event.
+    let whole = if refused == 0 && unknown == 0 { mappings == counted } else { mappings >= counted };
+    check(whole, format!("the capture has {mappings} mappings, tracefs counted {counted}"));
+    check(disagreements == 0, format!("{disagreements} disagreements"));
+    check(unknown * UNKNOWN_ONE_IN <= agreements + unknown, format!("{unknown} of {mappings} unknown"));
+    check(agreements > 0, "nothing agrees: no mapping was compared".into());
+    check(bounces.0 == bounces.1, format!("{} bounces predicted, {} seen", bounces.0, bounces.1));
+    check(
+        verified.bounced_recorded == witness.bounced,
+        format!(
+            "the capture has {} swiotlb_bounced events, tracefs counted {}",
+            verified.bounced_recorded, witness.bounced
+        ),
+    );
+    match peak_slots.1 {
+        // Slots that were in use before are part of both.
+        Some(kernel) => {
+            check(peak_slots.0 == kernel, format!("peak of {} slots predicted, {kernel} counted", peak_slots.0));
+        }
+        None => check(!expect.bounces, "the kernel counted no peak".into()),
+    }
+    check(
+        failed == (refused, refused),
+        format!("{} refusals predicted, {} seen, {refused} felt by the workload", failed.0, failed.1),
+    );
+    problems
+}
+
+/// What is off without any regard to the product: whether the kernel did what the scenario is there for.
+pub(super) fn kernel_side(expect: Expect, witness: &Witness) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut check = |right: bool, problem: String| {
+        if !right {
+            problems.push(problem);
+        }
+    };
+    let number = |key: &str| witness.number(key);
+    check(number("exit") == Some(0.0), format!("recorder or workload exits with {:?}", witness.facts.get("exit")));
+    check(witness.facts.get("quiet").is_some_and(|quiet| quiet == "true"), "devices were not idle at the start".into());
+    let mappings = witness.maps + witness.lists;
+    check(mappings >= expect.mappings, format!("the kernel mapped {mappings} times, expected {}", expect.mappings));
+    check(
+        (witness.bounced > 0) == expect.bounces,
+        format!("the kernel bounced {} times, which is not what this scenario is for", witness.bounced),
+    );
+    check(
+        !expect.every_length || witness.unmapped_lengths == 0,
+        format!("{} of 512 lengths × 2 directions were never mapped", witness.unmapped_lengths),
+    );
+    if let Some(hiwater) = number("hiwater") {
+        check(hiwater >= expect.peak_slots as f64, format!("peak of {hiwater} slots, expected {}", expect.peak_slots));
+    }
+    let refused = number("refused").unwrap_or(0.0);
+    let wanted = expect.refused as f64;
+    check(
+        if expect.refused == 0 { refused == 0.0 } else { refused >= wanted },
+        format!("{refused} requests refused, expected {wanted}"),
+    );
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPECT: Expect = Expect { mappings: 100, every_length: true, bounces: true, peak_slots: 100, refused: 44 };
+
+    fn verified() -> Verified {
+        Verified {
+            exit_code: 0,
+            mappings: 300,
+            agreements: 300,
+            disagreements: 0,
+            unknown: 0,
+            bounces: (256, 256),
+            peak_slots: (256, Some(256)),
+            failed: (44, 44),
+            bounced_recorded: 300,
+            problems: Vec::new(),
+        }
+    }
+
+    fn witness() -> Witness {
+        let facts = [("exit", "0"), ("quiet", "true"), ("refused", "44"), ("hiwater", "256")];
+        let facts = facts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Witness { bounced: 300, maps: 300, lists: 0, unmapped_lengths: 0, facts }
+    }
+
+    fn problems(expect: Expect, verified: &Verified, witness: &Witness) -> Vec<String> {
+        [kernel_side(expect, witness), product_side(expect, verified, witness)].concat()
+    }
+
+    #[test]
+    fn agreement_on_everything_is_no_problem() {
+        assert_eq!(problems(EXPECT, &verified(), &witness()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_difference_is_one_problem() {
+        let wrong = [
+            Verified { exit_code: 1, ..verified() },
+            Verified { disagreements: 1, ..verified() },
+            Verified { unknown: 1, ..verified() },
+            Verified { bounces: (255, 256), ..verified() },
+            Verified { peak_slots: (255, Some(256)), ..verified() },
+            Verified { peak_slots: (256, None), ..verified() },
+            Verified { failed: (43, 44), ..verified() },
+            Verified { bounced_recorded: 299, ..verified() },
+            Verified { problems: vec!["lost".into()], ..verified() },
+            Verified { mappings: 299, ..verified() },
+        ];
+        for verified in wrong {
+            assert_eq!(problems(EXPECT, &verified, &witness()).len(), 1, "{verified:?}");
+        }
+        let wrong = [
+            Witness { maps: 99, ..witness() },
+            Witness { unmapped_lengths: 1, ..witness() },
+            Witness { facts: witness().facts.into_iter().filter(|(key, _)| key != "quiet").collect(), ..witness() },
+        ];
+        for witness in wrong {
+            assert_eq!(problems(EXPECT, &verified(), &witness).len(), 1, "{witness:?}");
+        }
+    }
+
+    #[test]
+    fn a_bounce_where_none_may_be_is_a_problem() {
+        let expect = Expect { bounces: false, peak_slots: 0, refused: 0, ..EXPECT };
+        let silent = Witness {
+            bounced: 0,
+            facts: [("exit".into(), "0".into()), ("quiet".into(), "true".into())].into(),
+            ..witness()
+        };
+        assert_eq!(kernel_side(expect, &silent), Vec::<String>::new());
+        assert_eq!(kernel_side(expect, &Witness { bounced: 1, ..silent }).len(), 1);
+    }
+
+    #[test]
+    fn verify_s_json_is_read_and_a_missing_field_is_named() {
+        let json = r#"{"mappings":5,"agreements":4,"disagreements":1,"unknown":0,"bounces_predicted":2,"bounces_kernel":1,
+            "peak_slots_predicted":7,"peak_slots_kernel":null,"peak_is_exact":false,"failed_predicted":0,"failed_kernel":3,
+            "bounced_recorded":1,"problems":["a"]}"#;
+        let verified = Verified::parse(1, json).unwrap();
+        assert_eq!((verified.bounces, verified.peak_slots, verified.failed), ((2, 1), (7, None), (0, 3)));
+        assert_eq!(verified.problems, ["a"]);
+        assert!(Verified::parse(0, &json.replace("unknown", "other")).unwrap_err().contains("unknown"));
+        assert!(Verified::parse(0, "").is_err());
+    }
+}
