@@ -49,7 +49,7 @@ impl Decider {
             return true;
         }
         let line = self.cache_line_size as u64;
-        line == 0 || size_roundup(len, self.minalign) % line == 0
+        line == 0 || size_roundup(len, self.minalign).is_multiple_of(line)
     }
 }
 

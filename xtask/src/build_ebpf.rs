@@ -71,7 +71,7 @@ fn sources_hash(root: &Path) -> Result<String> {
         hash.update((content.len() as u64).to_le_bytes());
         hash.update(content);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -282,7 +282,7 @@ fn no_hook(hooks: &[crate::facts::Hook]) -> LiveError {
     LiveError::NoHook(hooks.first().map(|hook| hook.why_not.clone()).unwrap_or_default())
 }
 
-/// Kernels before 5.11 charge BPF maps to RLIMIT_MEMLOCK.
+/// Kernels before 5.11 charge BPF maps to `RLIMIT_MEMLOCK`.
 fn raise_memlock_limit() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: a plain system call with a valid argument; when it is refused, loading says so.

@@ -165,6 +165,7 @@ impl Pool {
     }
 
     /// Gives slots back: `swiotlb_release_slots()`.
+    #[expect(clippy::needless_pass_by_value, reason = "who has given slots back holds them no longer")]
     pub fn unmap(&mut self, bounce: Bounce) {
         self.release(bounce.first, bounce.slots);
     }
@@ -236,7 +237,7 @@ impl Pool {
 
     fn release(&mut self, first: u32, slots: u32) {
         let end = first + slots;
-        let following = if end % SEGMENT_SLOTS == 0 { 0 } else { self.free[end as usize] };
+        let following = if end.is_multiple_of(SEGMENT_SLOTS) { 0 } else { self.free[end as usize] };
         for (n, slot) in (first..end).rev().enumerate() {
             self.free[slot as usize] = following + n as u8 + 1;
         }

@@ -82,8 +82,8 @@ struct Slot {
     device: Identity,
     phys: u64,
     size: u64,
-    /// `None` when no slots were found.
-    slot: Option<u64>,
+    /// Its address; `None` when none was found.
+    found: Option<u64>,
     /// Its place in the queue.
     place: u64,
 }
@@ -140,14 +140,14 @@ impl Pairing {
             }
             What::SlotMap { device, phys, slot, size, .. } => {
                 let identity = devices.identity(device);
-                let slot = (slot != MAPPING_ERROR).then_some(slot);
+                let found = (slot != MAPPING_ERROR).then_some(slot);
                 let place = self.first_waiting + self.waiting.len() as u64;
-                self.slots.entry(task).or_default().push(Slot { device: identity, phys, size, slot, place });
+                self.slots.entry(task).or_default().push(Slot { device: identity, phys, size, found, place });
                 self.waiting.push_back(Waiting::Slot {
                     device,
                     time_ns: event.time_ns,
                     size,
-                    given_back: slot.is_none(),
+                    given_back: found.is_none(),
                 });
             }
             What::SlotUnmap { slot, size, .. } => self.slot_given_back(slot, size, event.time_ns),
@@ -159,11 +159,11 @@ impl Pairing {
             }
             What::Unmap { device, dma_addr, size, .. } => {
                 let key = (devices.identity(device), dma_addr, size);
-                let id = pop(&mut self.singles, key);
+                let id = pop(&mut self.singles, &key);
                 self.unmap(id, event.time_ns);
             }
             What::UnmapSg { device, list, .. } => {
-                let id = pop(&mut self.lists, (devices.identity(device), list));
+                let id = pop(&mut self.lists, &(devices.identity(device), list));
                 self.unmap(id, event.time_ns);
             }
         }
@@ -192,7 +192,7 @@ impl Pairing {
         let refused = dma_addr == MAPPING_ERROR;
         let through_iommu = devices.traits(device).iommu_granule.is_some();
         let truth = match claimed {
-            Some(Slot { slot: Some(_), .. }) if !refused => Truth::Bounced,
+            Some(Slot { found: Some(_), .. }) if !refused => Truth::Bounced,
             _ if refused => Truth::Refused,
             Some(_) => Truth::Unknown(Unknown::EventsLost),
             None if attempted => Truth::Bounced,
@@ -249,7 +249,7 @@ impl Pairing {
                 slot.device == identity && slot.size == size && slot.phys & page_mask == offset
             });
             let truth = match claimed {
-                Some(Slot { slot: None, .. }) => Truth::Refused,
+                Some(Slot { found: None, .. }) => Truth::Refused,
                 Some(_) => Truth::Bounced,
                 None if attempted && self.hooks.slot_map => Truth::Unknown(Unknown::EventsLost),
                 None if attempted => Truth::Bounced,
@@ -315,7 +315,7 @@ impl Pairing {
         for claim in claims.iter().rev() {
             let Some(entry) = self.waiting.get_mut((claim.place - self.first_waiting) as usize) else { continue };
             if let Waiting::Slot { given_back: false, .. } = entry
-                && let Some(slot) = claim.slot
+                && let Some(slot) = claim.found
             {
                 self.holders.insert(slot, id);
                 self.bounced.entry(id).or_default().slots += 1;
@@ -333,7 +333,7 @@ impl Pairing {
             self.gone(id, time_ns);
             return;
         }
-        let pending = self.slots.values().flatten().find(|pending| pending.slot == Some(slot)).copied();
+        let pending = self.slots.values().flatten().find(|pending| pending.found == Some(slot)).copied();
         match pending {
             // A list that fails gives back what it has got before its event comes.
             Some(pending) => {
@@ -414,11 +414,11 @@ impl Pairing {
     }
 }
 
-fn pop<K: Eq + std::hash::Hash>(map: &mut HashMap<K, Vec<MappingId>>, key: K) -> Option<MappingId> {
-    let ids = map.get_mut(&key)?;
+fn pop<K: Eq + std::hash::Hash>(map: &mut HashMap<K, Vec<MappingId>>, key: &K) -> Option<MappingId> {
+    let ids = map.get_mut(key)?;
     let id = ids.pop();
     if ids.is_empty() {
-        map.remove(&key);
+        map.remove(key);
     }
     id
 }
