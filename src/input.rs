@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tracer::{
-    capture::Reader,
+    capture::{ReadError, Reader},
     replay::{Replayed, replay, settings::Settings},
     stream::{Source, Start},
 };
@@ -21,7 +21,14 @@ pub(crate) fn replay_capture(
     settings: impl FnOnce(&Start) -> Vec<Settings>,
 ) -> Result<Replayed> {
     match path {
-        Some(path) => replay_source(&mut Reader::open(path)?, settings).with_context(|| named(path)),
+        Some(path) => {
+            let mut reader = Reader::open(path).or_else(|error| match error {
+                // This one names the file itself.
+                ReadError::Open { .. } => Err(error.into()),
+                _ => Err(error).with_context(|| named(path)),
+            })?;
+            replay_source(&mut reader, settings).with_context(|| named(path))
+        }
         None => replay_source(&mut Reader::new(EMBEDDED)?, settings).context("the embedded capture"),
     }
 }

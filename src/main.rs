@@ -38,8 +38,8 @@ fn main() -> ExitCode {
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
-        Command::Stats(args) => stats::run(args),
-        Command::Verify(args) => verify::run(args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     match result {
         Ok(code) => code,

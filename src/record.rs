@@ -36,6 +36,7 @@ const TALLY_EVERY: Duration = Duration::from_millis(500);
 const QUEUE: usize = 64;
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(after_help = "\
 Examples:
   bouncescope record -d 10                    ten seconds of this system into bouncescope.bounce
@@ -59,7 +60,7 @@ pub(crate) struct Args {
     /// Size of the ring between kernel and recorder, such as 8M
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
-    /// Let the tracing file system count swiotlb_bounced too, as a second witness for `verify`
+    /// Let the tracing file system count bounces too, as a second witness for `verify`
     #[arg(long)]
     count_tracefs: bool,
     /// Print nothing while recording

@@ -28,13 +28,13 @@ pub(crate) struct Args {
     /// Policies to replay
     #[arg(long, value_delimiter = ',', default_value = "mainline,legacy", value_name = "NAME,…")]
     policy: Vec<PolicyName>,
-    /// Assume this cache_line_size(), bytes
+    /// Assume this cache line size, bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_alignment)]
     cache_line_size: Option<u32>,
     /// Assume kmalloc caches of this minimum alignment, bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_alignment)]
     minalign: Option<u32>,
-    /// Assume this pool: slots as in the kernel's swiotlb=, or a size such as 4M, both rounded as the kernel does; or none
+    /// Assume this pool: slots as in the kernel's parameter, or a size such as 4M, both rounded as the kernel does; or none
     #[arg(long, value_name = "SLOTS|SIZE|none", value_parser = parse_slots)]
     swiotlb: Option<u64>,
     /// Assume that this device is coherent (its name as in the report; may be given more than once)
@@ -52,7 +52,7 @@ pub(crate) struct Args {
 enum PolicyName {
     /// Caches from 8 bytes; small buffers of non-coherent devices bounce (Linux 6.5 on)
     Mainline,
-    /// Caches at ARCH_DMA_MINALIGN; nothing bounces for alignment (before 6.5)
+    /// Caches from 128 bytes; nothing bounces for alignment (before 6.5)
     Legacy,
 }
 

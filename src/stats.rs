@@ -16,7 +16,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let replayed = replay_capture(args.capture.as_ref(), |_| Vec::new())?;
     if args.json {
         print_json(&report::stats::json(&replayed))?;

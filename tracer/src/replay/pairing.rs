@@ -422,3 +422,6 @@ fn pop<K: Eq + std::hash::Hash>(map: &mut HashMap<K, Vec<MappingId>>, key: &K) -
     }
     id
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use crate::stream::Gaps;
 pub(super) fn text(counters: &Counters, end: Option<&End>, gaps: &Gaps) -> String {
     let mut text = String::new();
     for (name, values) in &counters.lost {
-        text += &format!("LOST {name}: {} (per CPU {values:?})\n", values.iter().sum::<u64>());
+        let per_cpu = if values.len() > 1 { format!(" (per CPU {values:?})") } else { String::new() };
+        text += &format!("LOST {name}: {}{per_cpu}\n", values.iter().sum::<u64>());
     }
     if gaps.damaged_frames > 0 {
         text += &format!("DAMAGED: {} frames skipped, {} bytes\n", gaps.damaged_frames, gaps.skipped_bytes);

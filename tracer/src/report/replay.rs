@@ -1,11 +1,16 @@
 //! `bouncescope replay`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::losses::{self, seconds};
 use super::table::{Table, bytes};
 use crate::replay::Replayed;
 use crate::replay::outcome::{Outcome, Rows, Tally};
+
+/// Beyond twice `ARCH_DMA_MINALIGN` no length bounces for alignment, whatever the line size.
+const SHORT: u64 = 256;
 
 /// For people.
 pub fn text(replayed: &Replayed) -> String {
@@ -26,12 +31,10 @@ pub fn text(replayed: &Replayed) -> String {
     table.row(observed_row(replayed));
     text += &table.text(0);
     for outcome in &replayed.outcomes {
-        text += &format!("\n{}\n", outcome.name);
         text += &reasons(outcome);
-        text += &rows(&outcome.rows);
     }
-    text += "\nwhat the kernel did\n";
-    text += &rows(&replayed.observed_rows);
+    text += "\nbounces by device, direction and length, predicted and real\n";
+    text += &breakdown(replayed);
     text += "\n";
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     text
@@ -107,54 +110,63 @@ fn observed_row(replayed: &Replayed) -> [String; 9] {
 }
 
 fn reasons(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    let list = |reasons: &std::collections::BTreeMap<String, u64>| {
+    let list = |reasons: &BTreeMap<String, u64>| {
         reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
     };
+    let mut text = String::new();
     if !outcome.bounces_by_reason.is_empty() {
-        text += &format!("  bounces for: {}\n", list(&outcome.bounces_by_reason));
+        text += &format!("{} bounces for: {}\n", outcome.name, list(&outcome.bounces_by_reason));
     }
     if !outcome.failed_by_reason.is_empty() {
-        text += &format!("  failures for: {}\n", list(&outcome.failed_by_reason));
+        text += &format!("{} fails for: {}\n", outcome.name, list(&outcome.failed_by_reason));
     }
     if outcome.lists_losing_concatenation > 0 {
         text += &format!(
-            "  scatterlists behind an IOMMU that lose concatenation: {} of {} lists\n",
-            outcome.lists_losing_concatenation, outcome.lists
+            "{}: {} of {} scatterlists lose their concatenation behind an IOMMU\n",
+            outcome.name, outcome.lists_losing_concatenation, outcome.lists
         );
     }
     text
 }
 
-fn rows(rows: &Rows) -> String {
-    const HEADINGS: [&str; 6] = ["", "mappings", "buffers", "bounces", "copied", "failed"];
-    let cells = |label: String, tally: &Tally| {
-        [
-            label,
-            tally.mappings.to_string(),
-            tally.buffers.to_string(),
-            tally.bounces.to_string(),
-            bytes(tally.bytes_copied),
-            tally.failed.to_string(),
-        ]
-    };
-    let mut devices = Table::new(&HEADINGS);
+/// One row for each device, direction and size class: how much there was, and who bounced how much of it.
+fn breakdown(replayed: &Replayed) -> String {
+    let mut headings = vec!["", "mappings", "buffers"];
+    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
+    headings.push("(kernel did)");
+    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
+    let mut table = Table::new(&headings);
+    for (label, observed) in labelled(&replayed.observed_rows) {
+        let bounces = |rows: &Vec<(String, Tally)>| {
+            rows.iter().find(|(other, _)| *other == label).map_or(0, |(_, tally)| tally.bounces).to_string()
+        };
+        let mut cells = vec![label.clone(), observed.mappings.to_string(), observed.buffers.to_string()];
+        cells.extend(runs.iter().map(bounces));
+        cells.push(observed.bounces.to_string());
+        table.row(cells);
+    }
+    table.text(2)
+}
+
+fn labelled(rows: &Rows) -> Vec<(String, Tally)> {
+    let mut labelled = Vec::new();
     for row in &rows.by_device {
         let coherent = if row.coherent { ", coherent" } else { "" };
-        devices.row(cells(format!("{} ({}{coherent})", row.device, driver(&row.driver)), &row.tally));
+        labelled.push((format!("{} ({}{coherent})", row.device, driver(&row.driver)), row.tally));
     }
     for row in &rows.by_direction {
-        devices.row(cells(row.direction.name().into(), &row.tally));
+        labelled.push((row.direction.name().to_owned(), row.tally));
     }
-    for row in rows.by_size_class.iter().filter(|row| row.up_to <= 512) {
-        devices.row(cells(format!("up to {} B", row.up_to), &row.tally));
+    let (short, long): (Vec<_>, Vec<_>) = rows.by_size_class.iter().partition(|row| row.up_to <= SHORT);
+    for row in short {
+        labelled.push((format!("up to {} B", row.up_to), row.tally));
     }
     let mut longer = Tally::default();
-    for row in rows.by_size_class.iter().filter(|row| row.up_to > 512) {
+    for row in long {
         longer.add(&row.tally);
     }
-    devices.row(cells("longer".into(), &longer));
-    devices.text(2)
+    labelled.push((format!("longer than {SHORT} B"), longer));
+    labelled
 }
 
 /// A device's driver, in words where there is none.

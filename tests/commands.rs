@@ -1,0 +1,225 @@
+//! `replay`, `stats` and `verify` as a user runs them, on captures of real kernels and on what is no good capture.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn bouncescope(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bouncescope")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = bouncescope(arguments);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
+}
+
+/// The captures of the repository, with each its path as an argument.
+fn captures() -> Vec<(PathBuf, String)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut captures: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bounce"))
+        .map(|path| (path.clone(), path.to_str().unwrap().to_owned()))
+        .collect();
+    captures.sort();
+    assert!(captures.len() >= 4);
+    captures
+}
+
+fn assert_one_line_and_code_2(output: &Output, says: &str) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(says), "{said}");
+}
+
+#[test]
+fn every_bundled_capture_of_a_real_kernel_agrees_with_its_prediction() {
+    for (_, capture) in captures() {
+        let output = bouncescope(&["verify", &capture, "--json"]);
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{capture}: {verdict:#}");
+        assert_eq!(verdict["disagreements"], 0, "{capture}");
+        assert!(verdict["mappings"].as_u64() >= Some(300), "{capture}");
+        assert_eq!(verdict["agreements"].as_u64().unwrap() + verdict["unknown"].as_u64().unwrap(), verdict["mappings"]);
+        assert_eq!(verdict["tracefs_bounced"], verdict["bounced_recorded"], "{capture}");
+        let accounted = verdict["events_recorded"].as_u64().unwrap() + verdict["events_lost"].as_u64().unwrap();
+        assert_eq!(verdict["events_seen"], accounted, "{capture}");
+    }
+}
+
+#[test]
+fn bundled_captures_are_small_enough_to_carry() {
+    for (path, capture) in captures() {
+        assert!(fs::metadata(path).unwrap().len() < 2 << 20, "{capture}");
+    }
+}
+
+#[test]
+fn replay_without_arguments_predicts_from_the_embedded_capture() {
+    let output = bouncescope(&["replay"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for word in ["aarch64", "mainline", "legacy", "(kernel did)", "FROM_DEVICE", "xhci_hcd"] {
+        assert!(said.contains(word), "no {word} in\n{said}");
+    }
+}
+
+#[test]
+fn mainline_on_the_captured_kernel_predicts_what_the_kernel_did() {
+    let replayed = json(&["replay", "--json"]);
+    let (mainline, legacy) = (&replayed["policies"][0], &replayed["policies"][1]);
+    assert_eq!(mainline["name"], "mainline");
+    assert_eq!(legacy["name"], "legacy");
+    assert_eq!(mainline["bounces"], replayed["observed"]["bounces"]);
+    assert_eq!(mainline["bytes_copied"], replayed["observed"]["bytes_copied"]);
+    assert_eq!(mainline["peak_slots"], replayed["observed"]["peak_slots"]);
+    assert!(mainline["bounces"].as_u64() > Some(0));
+    assert_eq!(legacy["bounces"], 0);
+    for key in ["mappings", "failed", "by_device", "by_direction", "by_size_class"] {
+        assert!(!mainline[key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn a_longer_cache_line_bounces_more_and_no_pool_bounces_nothing() {
+    let bounces = |arguments: &[&str]| {
+        let replayed = json(&[&["replay", "--json", "--policy", "mainline"], arguments].concat());
+        replayed["policies"][0]["bounces"].as_u64().unwrap()
+    };
+    let of_line = |line| bounces(&["--cache-line-size", line]);
+    let lines = ["32", "64", "128", "256"].map(of_line);
+    assert!(lines.is_sorted() && lines[0] < lines[3], "{lines:?}");
+    assert_eq!(bounces(&["--swiotlb", "none"]), 0);
+    assert_eq!(bounces(&["--minalign", "128"]), 0);
+}
+
+#[test]
+fn a_coherent_device_no_longer_bounces() {
+    let replayed = json(&["replay", "--json", "--policy", "mainline"]);
+    let device = replayed["policies"][0]["by_device"][0]["device"].as_str().unwrap().to_owned();
+    let without = json(&["replay", "--json", "--policy", "mainline", "--coherent", &device]);
+    let rows = without["policies"][0]["by_device"].as_array().unwrap();
+    assert_eq!(rows.iter().find(|row| row["device"] == device.as_str()).unwrap()["bounces"], 0);
+    assert!(without["policies"][0]["bounces"].as_u64() < replayed["policies"][0]["bounces"].as_u64());
+}
+
+#[test]
+fn a_pool_too_small_for_what_was_held_fails_the_rest() {
+    let capture = captures().into_iter().find(|(_, name)| name.ends_with("7.3-direct-hold-300.bounce")).unwrap().1;
+    let policy =
+        |pool| json(&["replay", &capture, "--json", "--policy", "mainline", "--swiotlb", pool])["policies"][0].clone();
+    let (enough, small) = (policy("1M"), policy("128"));
+    assert_eq!((&enough["peak_slots"], &enough["failed"]), (&Value::from(300), &Value::from(0)));
+    // 128 slots are rounded up to one segment for each of two CPUs.
+    assert_eq!((&small["total_slots"], &small["peak_slots"]), (&Value::from(256), &Value::from(256)));
+    assert_eq!((&small["failed"], &small["failed_by_reason"]["full"]), (&Value::from(44), &Value::from(44)));
+}
+
+#[test]
+fn stats_tell_lengths_alignments_and_call_sites() {
+    let stats = json(&["stats", "--json"]);
+    let devices = stats["devices"].as_array().unwrap();
+    for direction in ["TO_DEVICE", "FROM_DEVICE"] {
+        let mut lengths = std::collections::BTreeSet::new();
+        for device in devices.iter().filter(|device| device["direction"] == direction) {
+            lengths.extend(device["lengths"].as_object().unwrap().keys().map(|length| length.parse::<u64>().unwrap()));
+        }
+        let missing: Vec<u64> = (1..=512).filter(|length| !lengths.contains(length)).collect();
+        assert!(missing.is_empty(), "{direction}: lengths {missing:?} were never mapped");
+    }
+    let buffers = |key: &str| devices.iter().map(|device| device[key].as_u64().unwrap()).sum::<u64>();
+    let by_alignment: u64 = devices
+        .iter()
+        .flat_map(|device| device["start_alignment"].as_array().unwrap())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    assert_eq!(by_alignment, buffers("buffers"));
+    let sites = stats["allocations"]["by_call_site"].as_array().unwrap();
+    assert!(sites.iter().any(|site| site["call_site"].as_str().unwrap().starts_with("proc_do_submiturb+")));
+    assert!(text(&bouncescope(&["stats"]).stdout).contains("kmalloc by size"));
+}
+
+#[test]
+fn a_cut_capture_is_read_as_far_as_it_is_good_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = dir.path().join("cut.bounce");
+    let whole = fs::read(&captures()[0].0).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let output = bouncescope(&["replay", cut.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("CUT: the recording has no end"));
+}
+
+#[test]
+fn a_damaged_capture_says_how_much_was_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("damaged.bounce");
+    let mut bytes = fs::read(&captures()[0].0).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    fs::write(&damaged, &bytes).unwrap();
+    let output = bouncescope(&["verify", damaged.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("DAMAGED: 1 frames skipped"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_is_no_capture_gets_one_line_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for command in ["replay", "stats", "verify"] {
+        assert_one_line_and_code_2(&bouncescope(&[command, "/nonexistent/x.bounce"]), "/nonexistent/x.bounce");
+        assert_one_line_and_code_2(&bouncescope(&[command, dir.path().to_str().unwrap()]), "cannot open");
+        assert_one_line_and_code_2(&bouncescope(&[command, &file("empty", b"")]), "not a bouncescope capture");
+        let garbage = file("garbage", &[0x42; 5000]);
+        assert_one_line_and_code_2(&bouncescope(&[command, &garbage]), "garbage");
+    }
+}
+
+#[test]
+fn nonsense_options_are_refused() {
+    for arguments in [
+        &["replay", "--cache-line-size", "48"][..],
+        &["replay", "--minalign", "7"],
+        &["replay", "--swiotlb", "many"],
+        &["replay", "--policy", "wishful"],
+        &["replay", "--coherent", "nosuchdevice"],
+        &["replay", "--coherent", "a", "--non-coherent", "a"],
+        &["nosuchcommand"],
+    ] {
+        let output = bouncescope(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    let output = bouncescope(&["replay", "--coherent", "nosuchdevice"]);
+    assert!(text(&output.stderr).contains("xhci") || text(&output.stderr).contains("0000:"), "names those there are");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bouncescope"))
+        .args(["stats", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert_eq!(said, "");
+}
