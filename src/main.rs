@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod input;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
 mod replay;
 mod stats;
+mod units;
 mod verify;
 
 /// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.

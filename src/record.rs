@@ -43,7 +43,7 @@ Examples:
   bouncescope verify usb.bounce               hold the prediction against what the kernel did
 
 Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG. Stops at the end of the duration or the command, or at ^C.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Capture to write; one that exists is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
     output: PathBuf,
@@ -73,7 +73,7 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(record(args))
 }

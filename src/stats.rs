@@ -1,10 +1,27 @@
 //! `bouncescope stats`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use tracer::report;
+
+use crate::input::{print, print_json, replay_capture};
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub(crate) struct Args {
+    /// Capture to show; the embedded one without
+    capture: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let replayed = replay_capture(args.capture.as_ref(), |_| Vec::new())?;
+    if args.json {
+        print_json(&report::stats::json(&replayed))?;
+    } else {
+        print(&report::stats::text(&replayed))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

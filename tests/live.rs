@@ -107,8 +107,7 @@ fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
         event.task == task && matches!(event.what, What::Kmalloc { bytes_req: IOVEC_BYTES, bytes_alloc: 192, .. })
     };
     assert_eq!(contents.events.iter().filter(ours).count(), TIMES);
-    let counted: u64 =
-        contents.sites.values().filter(|s| u64::from(s.bytes_req) == IOVEC_BYTES).map(|s| s.count).sum();
+    let counted: u64 = contents.sites.values().filter(|s| u64::from(s.bytes_req) == IOVEC_BYTES).map(|s| s.count).sum();
     assert!(counted >= TIMES as u64, "{counted}");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -259,11 +259,9 @@ impl Decoder<'_> {
                 let (device, direction, attrs) = self.mapping()?;
                 What::UnmapSg { device, list: self.delta(C::List)?, nents: self.small(C::Nents)?, direction, attrs }
             }
-            Kind::Bounced => What::Bounced {
-                device: self.device()?,
-                dev_addr: self.delta(C::DevAddr)?,
-                size: self.value(C::Size)?,
-            },
+            Kind::Bounced => {
+                What::Bounced { device: self.device()?, dev_addr: self.delta(C::DevAddr)?, size: self.value(C::Size)? }
+            }
             Kind::SlotMap => What::SlotMap {
                 device: self.device()?,
                 direction: self.direction()?,

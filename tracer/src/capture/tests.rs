@@ -67,15 +67,9 @@ fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
             },
             5 => What::UnmapSg { device, list: a, nents: n, direction, attrs: b },
             6 => What::Bounced { device, dev_addr: a, size: b },
-            7 => What::SlotMap {
-                device,
-                phys: a,
-                slot: b,
-                size: c,
-                align_mask: d,
-                direction,
-                duration_ns: u64::from(n),
-            },
+            7 => {
+                What::SlotMap { device, phys: a, slot: b, size: c, align_mask: d, direction, duration_ns: u64::from(n) }
+            }
             _ => What::SlotUnmap { device, slot: a, size: b, direction },
         };
         (what, if kind == 4 { segments } else { Vec::new() })
@@ -99,9 +93,8 @@ fn batch() -> impl Strategy<Value = Batch> {
 fn item() -> impl Strategy<Value = Item> {
     let text = "[ -~äß]{0,12}";
     prop_oneof![
-        (any::<u64>(), text).prop_map(|(time_ns, recorder)| {
-            Item::Start(Start { time_ns, recorder, ..Start::default() })
-        }),
+        (any::<u64>(), text)
+            .prop_map(|(time_ns, recorder)| { Item::Start(Start { time_ns, recorder, ..Start::default() }) }),
         (text, any::<bool>(), any::<Option<u64>>()).prop_map(|(name, coherent, iommu_granule)| {
             Item::Device(Device { name, coherent, iommu_granule, ..Device::default() })
         }),

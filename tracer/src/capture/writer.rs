@@ -31,13 +31,7 @@ impl<W: Write> Writer<W> {
     pub fn new(mut out: W) -> Result<Self, WriteError> {
         let header = frame::file_header();
         out.write_all(&header)?;
-        Ok(Self {
-            out,
-            sequence: 0,
-            encoder: Encoder::default(),
-            events: BTreeMap::new(),
-            bytes: header.len() as u64,
-        })
+        Ok(Self { out, sequence: 0, encoder: Encoder::default(), events: BTreeMap::new(), bytes: header.len() as u64 })
     }
 
     /// Writes one item.
@@ -90,8 +84,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn json(&mut self, kind: Type, value: &impl Serialize) -> Result<(), WriteError> {
-        let payload =
-            serde_json::to_vec(value).map_err(|source| WriteError::Encode { what: kind.name(), source })?;
+        let payload = serde_json::to_vec(value).map_err(|source| WriteError::Encode { what: kind.name(), source })?;
         self.frame(kind, &payload)
     }
 

@@ -117,9 +117,7 @@ fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
     if !is_reachable(device, buffer) {
         return bounce_or_refuse(machine, Reason::DeviceMask, 0);
     }
-    if buffer.attrs & ATTR_MMIO == 0
-        && machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size)
-    {
+    if buffer.attrs & ATTR_MMIO == 0 && machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
         if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 {
             return Fate::Refused { reason: Reason::Kmalloc };
         }

@@ -266,6 +266,5 @@ pub fn rounded_slots(requested: u64, possible_cpus: u32) -> (u64, u32) {
     (slots, areas)
 }
 
-
 #[cfg(test)]
 mod tests;

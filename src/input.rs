@@ -1,0 +1,49 @@
+//! Captures as arguments, and output that may go into a pipe.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use tracer::{
+    capture::Reader,
+    replay::{Replayed, replay, settings::Settings},
+    stream::{Source, Start},
+};
+
+/// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
+const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
+
+/// Replays the capture, or the embedded one.
+pub(crate) fn replay_capture(
+    path: Option<&PathBuf>,
+    settings: impl FnOnce(&Start) -> Vec<Settings>,
+) -> Result<Replayed> {
+    match path {
+        Some(path) => replay_source(&mut Reader::open(path)?, settings).with_context(|| named(path)),
+        None => replay_source(&mut Reader::new(EMBEDDED)?, settings).context("the embedded capture"),
+    }
+}
+
+fn named(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn replay_source<S: Source>(source: &mut S, settings: impl FnOnce(&Start) -> Vec<Settings>) -> Result<Replayed> {
+    Ok(replay(source, settings)?)
+}
+
+/// Prints to standard output; a reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Prints JSON, indented, with a line end.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
+    print(&format!("{value:#}\n"))
+}

@@ -1,0 +1,114 @@
+//! The devices of a stream: descriptions by number, and which descriptions are of the same device.
+
+use std::collections::HashMap;
+
+use crate::event::DeviceId;
+use crate::facts::Device;
+use crate::model::mapping::DeviceTraits;
+
+/// A device, whatever descriptions it has had: index in order of first appearance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub u32);
+
+/// All that have been described so far.
+#[derive(Debug, Default)]
+pub struct Devices {
+    described: Vec<(Device, Identity)>,
+    by_name: HashMap<String, Identity>,
+    /// DMA address less physical address of unbounced buffers without IOMMU, where seen: the bus's offset.
+    offsets: HashMap<Identity, u64>,
+}
+
+impl Devices {
+    /// Takes in a description; numbers come in order, and a gap (a lost frame) is filled with devices nobody knows.
+    pub fn add(&mut self, device: Device) {
+        while self.described.len() < device.id.0 as usize && self.described.len() < MAX_GAP {
+            self.push(unknown(DeviceId(self.described.len() as u32)));
+        }
+        if device.id.0 as usize == self.described.len() {
+            self.push(device);
+        }
+    }
+
+    fn push(&mut self, device: Device) {
+        let next = Identity(self.by_name.len() as u32);
+        let identity = *self.by_name.entry(device.name.clone()).or_insert(next);
+        self.described.push((device, identity));
+    }
+
+    /// The description that an event names.
+    pub fn get(&self, id: DeviceId) -> Device {
+        self.described.get(id.0 as usize).map_or_else(|| unknown(id), |(device, _)| device.clone())
+    }
+
+    /// The device behind a description.
+    pub fn identity(&self, id: DeviceId) -> Identity {
+        self.described.get(id.0 as usize).map_or(Identity(u32::MAX), |(_, identity)| *identity)
+    }
+
+    /// What of a description decides a mapping's fate.
+    pub fn traits(&self, id: DeviceId) -> DeviceTraits {
+        let Some((device, _)) = self.described.get(id.0 as usize) else { return DeviceTraits::default() };
+        DeviceTraits {
+            coherent: device.coherent,
+            dma_mask: device.dma_mask,
+            bus_dma_limit: device.bus_dma_limit,
+            min_align_mask: u64::from(device.min_align_mask),
+            iommu_granule: device.iommu_granule,
+            untrusted: device.untrusted,
+            force_bounce: device.force_bounce,
+        }
+    }
+
+    /// Learns the bus's offset from an unbounced mapping without IOMMU.
+    pub fn learn_offset(&mut self, id: DeviceId, phys: u64, dma_addr: u64) {
+        let identity = self.identity(id);
+        self.offsets.insert(identity, dma_addr.wrapping_sub(phys));
+    }
+
+    /// The DMA address that a buffer has unbounced and without IOMMU, as far as the bus's offset is known; 0 is assumed.
+    pub fn dma_addr(&self, id: DeviceId, phys: u64) -> u64 {
+        phys.wrapping_add(self.offsets.get(&self.identity(id)).copied().unwrap_or(0))
+    }
+
+    /// How the device is called on screen: name and driver.
+    pub fn label(&self, id: DeviceId) -> (String, String) {
+        let device = self.get(id);
+        (device.name, device.driver)
+    }
+}
+
+/// A damaged number must not make a reader fill memory.
+const MAX_GAP: usize = 1 << 16;
+
+fn unknown(id: DeviceId) -> Device {
+    Device { id, name: format!("(unknown {})", id.0), ..Device::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(id: u32, name: &str, driver: &str) -> Device {
+        Device { id: DeviceId(id), name: name.into(), driver: driver.into(), ..Device::default() }
+    }
+
+    #[test]
+    fn a_device_keeps_its_identity_when_described_again() {
+        let mut devices = Devices::default();
+        devices.add(device(0, "0000:00:01.0", "xhci_hcd"));
+        devices.add(device(1, "0000:00:02.0", "nvme"));
+        devices.add(device(2, "0000:00:01.0", ""));
+        assert_eq!(devices.identity(DeviceId(0)), devices.identity(DeviceId(2)));
+        assert_ne!(devices.identity(DeviceId(0)), devices.identity(DeviceId(1)));
+    }
+
+    #[test]
+    fn a_lost_description_leaves_the_others_in_place() {
+        let mut devices = Devices::default();
+        devices.add(device(2, "c", ""));
+        assert_eq!(devices.get(DeviceId(2)).name, "c");
+        assert_eq!(devices.get(DeviceId(1)).name, "(unknown 1)");
+        assert_eq!(devices.get(DeviceId(9)).name, "(unknown 9)");
+    }
+}

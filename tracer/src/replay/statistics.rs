@@ -1,0 +1,256 @@
+//! What happened, without any what-if.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::devices::{Devices, Identity};
+use super::mapping::{Mapping, Operation, Truth};
+use super::outcome::{Breakdown, Rows, Tally};
+use super::run::copied;
+use crate::event::{DeviceId, Event, Kind};
+use crate::facts::{PoolSample, SiteCount, Symbol};
+use crate::stream::Start;
+
+/// What the kernel did, in the same figures as a replay's outcome.
+#[derive(Debug, Default)]
+pub struct Observed {
+    breakdown: Breakdown,
+    /// Totals; `failed` are mappings that the kernel refused.
+    pub total: Tally,
+    /// Buffers of which it is not known whether they bounced.
+    pub unknown: u64,
+    /// Slots taken for which no mapping was seen.
+    pub orphans: u64,
+    /// The most slots in use in any sample, and the high-water mark of the last one.
+    pub used_peak: Option<u64>,
+    /// `io_tlb_used_hiwater` of the last sample.
+    pub hiwater: Option<u64>,
+}
+
+impl Observed {
+    /// Takes in a step.
+    pub fn operation(&mut self, operation: &Operation, devices: &Devices) {
+        match operation {
+            Operation::Map(mapping) => {
+                let bounced = |n: usize| mapping.buffers[n].truth == Truth::Bounced;
+                let copied = |size| copied(mapping, size);
+                let tally = self.breakdown.add(mapping, devices, mapping.refused(), bounced, copied);
+                self.total.add(&tally);
+                let unknown = mapping.buffers.iter().filter(|buffer| matches!(buffer.truth, Truth::Unknown(_)));
+                self.unknown += unknown.count() as u64;
+            }
+            Operation::Orphan { .. } => self.orphans += 1,
+            Operation::Unmap { .. } | Operation::ForeignSlots { .. } => {}
+        }
+    }
+
+    /// Takes in a sample of the pool's counters.
+    pub fn pool(&mut self, sample: &PoolSample) {
+        self.used_peak = self.used_peak.max(Some(sample.used_slots));
+        self.hiwater = sample.hiwater_slots;
+    }
+
+    /// Breakdowns.
+    pub fn rows(&self, devices: &Devices) -> Rows {
+        self.breakdown.rows(devices)
+    }
+}
+
+/// Powers of two, from 1 up to a page and "more", by which something is aligned.
+pub const ALIGNMENTS: usize = 14;
+
+/// Counts by alignment: index n for what is a multiple of 2^n bytes and of no more; the last for all that is more.
+pub type ByAlignment = [u64; ALIGNMENTS];
+
+/// Mappings of one device in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceStatistics {
+    /// `dev_name()`.
+    pub device: String,
+    /// Driver.
+    pub driver: String,
+    /// `dev_is_dma_coherent()`.
+    pub coherent: bool,
+    /// Direction.
+    pub direction: String,
+    /// Mappings.
+    pub mappings: u64,
+    /// Of them scatterlists.
+    pub lists: u64,
+    /// Buffers.
+    pub buffers: u64,
+    /// Bytes of the buffers.
+    pub bytes: u64,
+    /// Buffers that bounced.
+    pub bounces: u64,
+    /// Mappings that the kernel refused.
+    pub refused: u64,
+    /// Buffers that do not begin at a multiple of the line size.
+    pub starts_inside_a_line: u64,
+    /// Buffers whose length is no multiple of the line size.
+    pub ends_inside_a_line: u64,
+    /// Buffers by alignment of their start.
+    pub start_alignment: ByAlignment,
+    /// Buffers by alignment of their length.
+    pub length_alignment: ByAlignment,
+    /// Buffers by length.
+    pub lengths: BTreeMap<u64, u64>,
+}
+
+/// Allocations of one call site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SiteStatistics {
+    /// `function+0xoffset`, or the address.
+    pub call_site: String,
+    /// Module.
+    pub module: String,
+    /// Allocations.
+    pub count: u64,
+    /// Bytes asked for.
+    pub bytes_req: u64,
+    /// Bytes given.
+    pub bytes_alloc: u64,
+}
+
+/// Allocations of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SizeStatistics {
+    /// Bytes given to each.
+    pub bytes_alloc: u32,
+    /// Allocations.
+    pub count: u64,
+    /// Bytes asked for, by all of them.
+    pub bytes_req: u64,
+}
+
+/// Everything counted in one pass.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    line: u64,
+    page: u64,
+    by_device: BTreeMap<(Identity, u8), (DeviceId, DeviceStatistics)>,
+    /// Latest totals by call site and size.
+    sites: HashMap<(u64, u32, u32), u64>,
+    symbols: HashMap<u64, Symbol>,
+    events: [u64; Kind::ALL.len()],
+    /// Time of the first and of the last event, ns.
+    pub span_ns: Option<(u64, u64)>,
+}
+
+impl Statistics {
+    /// For a stream with this beginning.
+    pub fn new(start: &Start) -> Self {
+        Self {
+            line: u64::from(start.kernel.cache_line_size.max(1)),
+            page: u64::from(start.kernel.page_size.max(1)),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an event.
+    pub fn event(&mut self, event: &Event) {
+        self.events[event.what.kind() as usize] += 1;
+        let first = self.span_ns.map_or(event.time_ns, |(first, _)| first);
+        self.span_ns = Some((first, event.time_ns));
+    }
+
+    /// Takes in totals by call site.
+    pub fn sites(&mut self, sites: Vec<SiteCount>) {
+        for site in sites {
+            self.sites.insert((site.call_site, site.bytes_req, site.bytes_alloc), site.count);
+        }
+    }
+
+    /// Takes in names of call sites.
+    pub fn symbols(&mut self, symbols: Vec<Symbol>) {
+        self.symbols.extend(symbols.into_iter().map(|symbol| (symbol.addr, symbol)));
+    }
+
+    /// Takes in a step.
+    pub fn operation(&mut self, operation: &Operation, devices: &Devices) {
+        let Operation::Map(mapping) = operation else { return };
+        let key = (devices.identity(mapping.device), mapping.direction as u8);
+        let (described, statistics) = self.by_device.entry(key).or_default();
+        if statistics.mappings == 0 || *described != mapping.device {
+            *described = mapping.device;
+            let device = devices.get(mapping.device);
+            statistics.device = device.name;
+            statistics.driver = device.driver;
+            statistics.coherent = device.coherent;
+            mapping.direction.name().clone_into(&mut statistics.direction);
+        }
+        statistics.add(mapping, self.line, self.page);
+    }
+
+    /// Events in the stream, of a kind.
+    pub fn events(&self, kind: Kind) -> u64 {
+        self.events[kind as usize]
+    }
+
+    /// Mappings by device and direction.
+    pub fn devices(&self) -> Vec<DeviceStatistics> {
+        let mut devices: Vec<_> = self.by_device.values().map(|(_, statistics)| statistics.clone()).collect();
+        devices.sort_by_key(|device| std::cmp::Reverse((device.bounces, device.mappings)));
+        devices
+    }
+
+    /// Allocations by call site, most bytes given first.
+    pub fn call_sites(&self) -> Vec<SiteStatistics> {
+        let mut sites: HashMap<u64, SiteStatistics> = HashMap::new();
+        for ((call_site, bytes_req, bytes_alloc), count) in &self.sites {
+            let site = sites.entry(*call_site).or_default();
+            site.count += count;
+            site.bytes_req += u64::from(*bytes_req) * count;
+            site.bytes_alloc += u64::from(*bytes_alloc) * count;
+        }
+        let mut named: Vec<_> = sites
+            .into_iter()
+            .map(|(addr, site)| {
+                let symbol = self.symbols.get(&addr);
+                let call_site = symbol.map_or_else(|| format!("{addr:#x}"), |symbol| symbol.name.clone());
+                let module = symbol.map(|symbol| symbol.module.clone()).unwrap_or_default();
+                SiteStatistics { call_site, module, ..site }
+            })
+            .collect();
+        named.sort_by(|a, b| (b.bytes_alloc, &a.call_site).cmp(&(a.bytes_alloc, &b.call_site)));
+        named
+    }
+
+    /// Allocations by size given, ascending.
+    pub fn sizes(&self) -> Vec<SizeStatistics> {
+        let mut sizes: BTreeMap<u32, SizeStatistics> = BTreeMap::new();
+        for ((_, bytes_req, bytes_alloc), count) in &self.sites {
+            let size = sizes.entry(*bytes_alloc).or_default();
+            size.bytes_alloc = *bytes_alloc;
+            size.count += count;
+            size.bytes_req += u64::from(*bytes_req) * count;
+        }
+        sizes.into_values().collect()
+    }
+}
+
+impl DeviceStatistics {
+    fn add(&mut self, mapping: &Mapping, line: u64, page: u64) {
+        self.mappings += 1;
+        self.lists += u64::from(mapping.list);
+        self.refused += u64::from(mapping.refused());
+        for buffer in &mapping.buffers {
+            self.buffers += 1;
+            self.bytes += buffer.size;
+            self.bounces += u64::from(buffer.truth == Truth::Bounced && !mapping.refused());
+            self.starts_inside_a_line += u64::from(buffer.phys % line != 0);
+            self.ends_inside_a_line += u64::from(buffer.size % line != 0);
+            // Beyond the page only the address itself tells.
+            let start = if buffer.exact { buffer.phys } else { buffer.phys | page };
+            self.start_alignment[alignment(start)] += 1;
+            self.length_alignment[alignment(buffer.size)] += 1;
+            *self.lengths.entry(buffer.size).or_default() += 1;
+        }
+    }
+}
+
+/// Index into [`ByAlignment`].
+fn alignment(value: u64) -> usize {
+    (value.trailing_zeros() as usize).min(ALIGNMENTS - 1)
+}

@@ -1,0 +1,151 @@
+//! `bouncescope stats`.
+
+use serde_json::{Value, json};
+
+use super::losses::{self, seconds};
+use super::replay::driver;
+use super::table::{Table, bytes};
+use crate::event::Kind;
+use crate::replay::Replayed;
+use crate::replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
+
+/// Call sites shown to people; programs get all.
+const SITES: usize = 20;
+
+/// For people.
+pub fn text(replayed: &Replayed) -> String {
+    let start = &replayed.start;
+    let statistics = &replayed.statistics;
+    let mut text = format!("{} {}, recorded by: {}\n", start.kernel.machine, start.kernel.release, start.recorder);
+    for note in &start.notes {
+        text += &format!("note: {note}\n");
+    }
+    for hook in start.hooks.iter().filter(|hook| !hook.attached) {
+        text += &format!("not attached: {}: {} (lost without it: {})\n", hook.subject, hook.why_not, hook.lost_without);
+    }
+    if let Some((first, last)) = statistics.span_ns {
+        text += &format!("events over {:.3} s:", seconds(last, first));
+        for kind in Kind::ALL.into_iter().filter(|kind| statistics.events(*kind) > 0) {
+            text += &format!(" {} {}", kind.name(), statistics.events(kind));
+        }
+        text.push('\n');
+    }
+    let peak = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |slots| slots.to_string());
+    text += &format!(
+        "pool {} slots; most in use in a sample {}, high-water mark {}\n",
+        start.kernel.pool.slots,
+        peak(replayed.observed.used_peak),
+        peak(replayed.observed.hiwater.filter(|_| start.kernel.pool.hiwater_reset)),
+    );
+    text += &mappings(&statistics.devices(), start.kernel.cache_line_size);
+    text += &allocations(replayed);
+    text.push('\n');
+    text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+    text
+}
+
+/// For programs.
+pub fn json(replayed: &Replayed) -> Value {
+    let statistics = &replayed.statistics;
+    let events: serde_json::Map<String, Value> =
+        Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
+    json!({
+        "start": replayed.start,
+        "events": events,
+        "span_ns": statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
+        "devices": statistics.devices(),
+        "allocations": { "by_call_site": statistics.call_sites(), "by_size": statistics.sizes() },
+        "pool": { "used_slots_peak": replayed.observed.used_peak, "hiwater_slots": replayed.observed.hiwater },
+        "tracefs_bounced": replayed.counters.tracefs_bounced,
+        "losses": replayed.counters.lost,
+        "end": replayed.end,
+        "gaps": replayed.gaps,
+    })
+}
+
+fn mappings(devices: &[DeviceStatistics], line: u32) -> String {
+    if devices.is_empty() {
+        return "\nno mappings\n".into();
+    }
+    let starts = format!("starts off {line}");
+    let ends = format!("length off {line}");
+    let mut table = Table::new(&[
+        "device",
+        "direction",
+        "mappings",
+        "lists",
+        "buffers",
+        "bytes",
+        "bounces",
+        "refused",
+        &starts,
+        &ends,
+    ]);
+    for device in devices {
+        let coherent = if device.coherent { ", coherent" } else { "" };
+        table.row([
+            format!("{} ({}{coherent})", device.device, driver(&device.driver)),
+            device.direction.clone(),
+            device.mappings.to_string(),
+            device.lists.to_string(),
+            device.buffers.to_string(),
+            bytes(device.bytes),
+            device.bounces.to_string(),
+            device.refused.to_string(),
+            device.starts_inside_a_line.to_string(),
+            device.ends_inside_a_line.to_string(),
+        ]);
+    }
+    let mut text = format!("\n{}", table.text(0));
+    let mut starts = [0; ALIGNMENTS];
+    let mut lengths = [0; ALIGNMENTS];
+    for device in devices {
+        for n in 0..ALIGNMENTS {
+            starts[n] += device.start_alignment[n];
+            lengths[n] += device.length_alignment[n];
+        }
+    }
+    text += "\nbuffers by alignment (largest power of two)\n";
+    text += &alignments(&starts, &lengths);
+    text
+}
+
+fn alignments(starts: &ByAlignment, lengths: &ByAlignment) -> String {
+    let mut table = Table::new(&["", "start", "length"]);
+    for n in 0..ALIGNMENTS {
+        let label = if n == ALIGNMENTS - 1 { "more".into() } else { format!("{} B", 1_u64 << n) };
+        table.row([label, starts[n].to_string(), lengths[n].to_string()]);
+    }
+    table.text(2)
+}
+
+fn allocations(replayed: &Replayed) -> String {
+    let mut sizes = Table::new(&["bytes given", "allocations", "asked", "given", "unused"]);
+    for size in replayed.statistics.sizes() {
+        let given = u64::from(size.bytes_alloc) * size.count;
+        sizes.row([
+            size.bytes_alloc.to_string(),
+            size.count.to_string(),
+            bytes(size.bytes_req),
+            bytes(given),
+            bytes(given - size.bytes_req.min(given)),
+        ]);
+    }
+    if sizes.is_empty() {
+        return "\nno allocations\n".into();
+    }
+    let sites = replayed.statistics.call_sites();
+    let mut table = Table::new(&["call site", "allocations", "asked", "given"]);
+    for site in sites.iter().take(SITES) {
+        let module = if site.module.is_empty() { String::new() } else { format!(" [{}]", site.module) };
+        table.row([
+            format!("{}{module}", site.call_site),
+            site.count.to_string(),
+            bytes(site.bytes_req),
+            bytes(site.bytes_alloc),
+        ]);
+    }
+    let more = sites.len().saturating_sub(SITES);
+    let more = if more > 0 { format!("  … and {more} more (--json has all)\n") } else { String::new() };
+    format!("\nkmalloc by size\n{}\nkmalloc by call site, most bytes first\n{}{more}", sizes.text(2), table.text(2))
+}
