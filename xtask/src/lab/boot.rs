@@ -96,3 +96,45 @@ fn follow(line: &str, label: &str, boot: &mut Boot, ended: &mut bool, current: &
         None => {}
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A boot whose console says what a shell prints.
+    fn boot(name: &str, script: &str, limit: Duration) -> Boot {
+        let dir = std::env::temp_dir().join(format!("lab-boot-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        run(shell, &dir.join(format!("{name}.log")), name, limit).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_guest_that_reports_its_end_is_in_order() {
+        let boot = boot("end", "echo LAB start a; echo LAB done a exit=0; echo LAB end", LONG);
+        assert_eq!((boot.done, boot.troubles), (vec!["a".to_owned()], Vec::new()));
+    }
+
+    #[test]
+    fn a_guest_that_powers_off_without_a_word_has_died() {
+        let boot = boot("died", "echo LAB start a", LONG);
+        assert_eq!(boot.troubles, ["the guest died during a without a word of its init"]);
+    }
+
+    #[test]
+    fn a_guest_that_never_ends_is_ended() {
+        let start = Instant::now();
+        let boot = boot("hung", "echo LAB start a; exec sleep 20", Duration::from_secs(3));
+        assert!(boot.troubles[0].starts_with("hung during a"), "{:?}", boot.troubles);
+        assert!(start.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_warning_fails_a_boot_that_otherwise_ends_well() {
+        let boot = boot("warning", "echo '[ 1.0] WARNING: CPU: 0 PID: 1 at x.c:1'; echo LAB end", LONG);
+        assert_eq!(boot.troubles, ["console: [ 1.0] WARNING: CPU: 0 PID: 1 at x.c:1"]);
+    }
+}
