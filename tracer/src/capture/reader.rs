@@ -96,8 +96,13 @@ impl<R: Read> Reader<R> {
             self.used = 0;
             let before = self.buffer.len();
             let wanted = CHUNK.max(length - before) as u64;
-            let got = self.input.by_ref().take(wanted).read_to_end(&mut self.buffer)?;
+            let read = self.input.by_ref().take(wanted).read_to_end(&mut self.buffer);
+            let got = self.buffer.len() - before;
             self.taken += got as u64;
+            // What came before an error is good; who needs more meets the error again.
+            if self.buffer.len() < length {
+                read?;
+            }
             self.at_end = got == 0;
         }
         Ok(self.buffer.len() - self.used >= length)
@@ -133,9 +138,9 @@ impl<R: Read> Reader<R> {
             self.used += header.frame_len();
             self.check_sequence(header.sequence);
             match item {
-                Decoded::Item(item) => return Ok(Some(item)),
-                Decoded::Unknown => self.gaps.unknown_frames += 1,
-                Decoded::Nonsense => {
+                Ok(item) => return Ok(Some(item)),
+                Err(Passed::Unknown) => self.gaps.unknown_frames += 1,
+                Err(Passed::Nonsense) => {
                     self.gaps.damaged_frames += 1;
                     self.gaps.skipped_bytes += header.frame_len() as u64;
                 }
@@ -204,16 +209,21 @@ impl<R: Read> Source for Reader<R> {
     }
 }
 
-enum Decoded {
-    Item(Item),
+/// Why an intact frame is no item.
+enum Passed {
     /// A type of frame that a later version wrote.
     Unknown,
-    /// Intact, and yet not what its type says: no writer of ours.
+    /// Not what its type says: no writer of ours.
     Nonsense,
 }
 
-fn decode(header: &Header, frame: &[u8], decompressor: &mut Decompressor<'_>, payload: &mut Vec<u8>) -> Decoded {
-    let Some(kind) = Type::from_raw(header.kind) else { return Decoded::Unknown };
+fn decode(
+    header: &Header,
+    frame: &[u8],
+    decompressor: &mut Decompressor<'_>,
+    payload: &mut Vec<u8>,
+) -> Result<Item, Passed> {
+    let Some(kind) = Type::from_raw(header.kind) else { return Err(Passed::Unknown) };
     let item = header.payload(decompressor, frame, payload).and_then(|()| match kind {
         Type::Start => json(payload).map(Item::Start),
         Type::Device => json(payload).map(Item::Device),
@@ -224,9 +234,31 @@ fn decode(header: &Header, frame: &[u8], decompressor: &mut Decompressor<'_>, pa
         Type::Counters => json(payload).map(Item::Counters),
         Type::End => json(payload).map(Item::End),
     });
-    item.map_or(Decoded::Nonsense, Decoded::Item)
+    item.ok_or(Passed::Nonsense)
 }
 
 fn json<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
     serde_json::from_slice(payload).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Writer;
+
+    #[test]
+    fn headers_that_all_announce_the_largest_payload_cost_no_more_than_the_files_length_allows() {
+        let mut file = Writer::new(Vec::new()).unwrap().into_inner().unwrap();
+        let mut header = [0_u8; FRAME_HEADER];
+        header[..4].copy_from_slice(&MARKER);
+        header[12..16].copy_from_slice(&(4_u32 << 20).to_le_bytes());
+        // Checked one by one, these would be 20 GB.
+        file.extend(header.repeat(5_000));
+        file.resize(file.len() + (4 << 20), 0);
+        let mut reader = Reader::new(&file[..]).unwrap();
+        assert!(reader.next_item().unwrap().is_none());
+        assert!(reader.in_vain > IN_VAIN, "the limit was not reached");
+        assert!(reader.in_vain <= IN_VAIN + (IN_VAIN_PER_BYTE + 1) * file.len() as u64);
+        assert_eq!(reader.gaps().skipped_bytes, (file.len() - FILE_HEADER) as u64);
+    }
 }
