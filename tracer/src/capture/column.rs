@@ -79,21 +79,45 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 /// Takes one LEB128 value off the beginning of `bytes`; `None` when there is none, or one beyond 64 bits.
 #[inline]
 pub(super) fn get(bytes: &mut &[u8]) -> Option<u64> {
-    let (&first, rest) = bytes.split_first()?;
+    let &first = bytes.first()?;
     if first < 0x80 {
-        *bytes = rest;
+        *bytes = &bytes[1..];
         return Some(u64::from(first));
     }
-    let mut value = u64::from(first & 0x7f);
-    for (n, &byte) in rest.iter().enumerate().take(9) {
+    if let Some(&eight) = bytes.first_chunk::<8>() {
+        let word = u64::from_le_bytes(eight);
+        // The byte that ends the value is the first without its top bit.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() + 1;
+            *bytes = &bytes[bits as usize / 8..];
+            return Some(join_sevens(word & (u64::MAX >> (64 - bits))));
+        }
+    }
+    get_bytewise(bytes)
+}
+
+/// Eight groups of seven bits, each in a byte, joined into one number, two neighbours at a time.
+#[inline]
+const fn join_sevens(word: u64) -> u64 {
+    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+    (word & 0x0000_0000_0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// [`get`] for long values and for the last bytes of a column.
+fn get_bytewise(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for (n, &byte) in bytes.iter().enumerate().take(10) {
         let part = u64::from(byte & 0x7f);
-        let shift = 7 * (n as u32 + 1);
+        let shift = 7 * n as u32;
         if part << shift >> shift != part {
             return None;
         }
         value |= part << shift;
         if byte < 0x80 {
-            *bytes = &rest[n + 1..];
+            *bytes = &bytes[n + 1..];
             return Some(value);
         }
     }
@@ -123,6 +147,22 @@ mod tests {
             assert_eq!((plain.value(), deltas.delta()), (Some(value), Some(value)));
         }
         assert!(plain.is_empty() && deltas.is_empty() && rest.is_empty());
+    }
+
+    #[test]
+    fn values_of_every_length_come_back_whatever_follows() {
+        for bit in 0..64 {
+            for value in [1 << bit, (1_u64 << bit) - 1, u64::MAX >> bit, 0xdead_beef_cafe_f00d >> bit] {
+                for tail in [&[][..], &[0; 9], &[0xff; 9]] {
+                    let mut bytes = Vec::new();
+                    put(&mut bytes, value);
+                    assert_eq!(bytes.len(), (64 - value.leading_zeros() as usize).div_ceil(7).max(1));
+                    bytes.extend(tail);
+                    let mut rest = &bytes[..];
+                    assert_eq!((get(&mut rest), rest), (Some(value), tail), "{value:#x}");
+                }
+            }
+        }
     }
 
     #[test]

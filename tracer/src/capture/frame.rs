@@ -1,6 +1,8 @@
 //! Frames: marker, type, lengths, checksum, compressed payload; and the file's header.
 
-use std::io::{self, Read};
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::{ReadError, VERSION};
 
@@ -76,35 +78,62 @@ pub(super) fn file_header() -> [u8; FILE_HEADER] {
     let mut header = [0; FILE_HEADER];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    let checksum = crc32c::crc32c(&header[..12]);
-    header[12..].copy_from_slice(&checksum.to_le_bytes());
+    header[12..].copy_from_slice(&file_checksum(VERSION).to_le_bytes());
     header
 }
 
-/// Checks the header of a file.
-pub(super) fn check_file_header(header: &[u8; FILE_HEADER]) -> Result<(), ReadError> {
-    if header[..8] != MAGIC || crc32c::crc32c(&header[..12]) != word(header, 12) {
-        return Err(ReadError::NotACapture);
+/// The checksum in the header of a file of this version.
+fn file_checksum(version: u32) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &version.to_le_bytes())
+}
+
+/// Checks the header of a file; whether it is intact.
+///
+/// Magic, version and checksum determine each other, so any two of them make up for a third that is damaged: one bad
+/// byte must not take a whole recording with it.
+pub(super) fn check_file_header(header: &[u8; FILE_HEADER]) -> Result<bool, ReadError> {
+    let magic = header[..8] == MAGIC;
+    let checksum = word(header, 12);
+    let mut version = word(header, 8);
+    let consistent = file_checksum(version) == checksum;
+    match (magic, consistent) {
+        (false, false) => return Err(ReadError::NotACapture),
+        // Either the version is damaged, and the checksum tells which it was, or the checksum itself is.
+        (true, false) => version = (1..=0xff).find(|&v| file_checksum(v) == checksum).unwrap_or(version),
+        (_, true) => {}
     }
-    match word(header, 8) {
-        0..=VERSION => Ok(()),
+    match version {
+        0 => Err(ReadError::NotACapture),
+        1..=VERSION => Ok(magic && consistent),
         found => Err(ReadError::TooNew { found }),
     }
 }
 
-/// A whole frame: the payload compressed, header in front.
-pub(super) fn encode(kind: Type, sequence: u32, payload: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let stored = zstd::bulk::compress(payload, level)?;
-    let mut frame = Vec::with_capacity(FRAME_HEADER + stored.len());
-    frame.extend_from_slice(&MARKER);
-    frame.extend_from_slice(&[kind as u8, 0, 0, 0]);
-    frame.extend_from_slice(&sequence.to_le_bytes());
-    frame.extend_from_slice(&(stored.len() as u32).to_le_bytes());
-    frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), &stored);
-    frame.extend_from_slice(&checksum.to_le_bytes());
-    frame.extend_from_slice(&stored);
-    Ok(frame)
+/// Puts a whole frame into `frame`: header, and the payload compressed.
+pub(super) fn encode(
+    compressor: &mut Compressor<'_>,
+    kind: Type,
+    sequence: u32,
+    payload: &[u8],
+    frame: &mut Vec<u8>,
+) -> io::Result<()> {
+    frame.clear();
+    frame.resize(FRAME_HEADER + zstd::zstd_safe::compress_bound(payload.len()), 0);
+    let stored = compressor.compress_to_buffer(payload, &mut frame[FRAME_HEADER..])?;
+    frame.truncate(FRAME_HEADER + stored);
+    frame[..4].copy_from_slice(&MARKER);
+    frame[4] = kind as u8;
+    frame[8..12].copy_from_slice(&sequence.to_le_bytes());
+    frame[12..16].copy_from_slice(&(stored as u32).to_le_bytes());
+    frame[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    let checksum = checksum(frame);
+    frame[20..FRAME_HEADER].copy_from_slice(&checksum.to_le_bytes());
+    Ok(())
+}
+
+/// The checksum of a whole frame: over everything but the checksum's own place.
+pub(super) fn checksum(frame: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&frame[..FRAME_HEADER - 4]), &frame[FRAME_HEADER..])
 }
 
 impl Header {
@@ -132,18 +161,23 @@ impl Header {
 
     /// Whether `frame`, header and payload, is what was written.
     pub(super) fn is_intact(&self, frame: &[u8]) -> bool {
-        let sum = crc32c::crc32c(&frame[..FRAME_HEADER - 4]);
-        crc32c::crc32c_append(sum, &frame[FRAME_HEADER..]) == self.checksum
+        checksum(frame) == self.checksum
     }
 
-    /// The payload of an intact frame decompressed; `None` when it is not of the length that the header says.
-    pub(super) fn payload(&self, frame: &[u8]) -> Option<Vec<u8>> {
+    /// Decompresses the payload of an intact frame into `payload`; `None` when it is not of the length that the header
+    /// says. In one pass into memory of that length: a streaming decoder would allocate whatever window the payload
+    /// asks for.
+    pub(super) fn payload(
+        &self,
+        decompressor: &mut Decompressor<'_>,
+        frame: &[u8],
+        payload: &mut Vec<u8>,
+    ) -> Option<()> {
         let raw = self.raw as usize;
-        let mut payload = Vec::new();
-        let decoder = zstd::stream::read::Decoder::with_buffer(&frame[FRAME_HEADER..]).ok()?;
-        // One byte more than promised is enough to see that there is more; memory grows with what is really there.
-        decoder.take(raw as u64 + 1).read_to_end(&mut payload).ok()?;
-        (payload.len() == raw).then_some(payload)
+        payload.clear();
+        payload.reserve_exact(raw);
+        decompressor.decompress_to_buffer(&frame[FRAME_HEADER..], payload).ok()?;
+        (payload.len() == raw).then_some(())
     }
 }
 

@@ -55,6 +55,12 @@ pub enum WriteError {
         /// Its size before compression, bytes.
         bytes: usize,
     },
+    /// A scatterlist is longer than any reader accepts.
+    #[error("a scatterlist of {found} segments is longer than the format allows")]
+    TooManySegments {
+        /// Its segments.
+        found: usize,
+    },
 }
 
 /// Why a file cannot be read as a capture at all. Damage inside it is no error: see [`crate::stream::Gaps`].
@@ -71,8 +77,11 @@ pub enum ReadError {
     /// Reading failed.
     #[error("cannot read the capture: {0}")]
     Io(#[from] io::Error),
+    /// There is nothing in it, not even the header that [`create`] writes.
+    #[error("the file is empty, not a bouncescope capture")]
+    Empty,
     /// It does not begin as a capture does.
-    #[error("not a bouncescope capture, or its first 16 bytes are damaged")]
+    #[error("not a bouncescope capture")]
     NotACapture,
     /// It was written by a later version.
     #[error("the capture has format version {found}; this bouncescope reads up to {VERSION}: use a newer one")]
@@ -80,16 +89,34 @@ pub enum ReadError {
         /// The file's version.
         found: u32,
     },
+    /// What is wrong with a file opened by name.
+    #[error("{path}: {source}")]
+    In {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Self>,
+    },
 }
 
-/// Creates `path` for a capture, readable and writable by its owner alone (0600): it contains kernel addresses.
+/// Creates `path` for a capture, readable and writable by its owner alone (0600): it contains kernel addresses. A file
+/// that is there already is emptied, and given that mode too. The header is on its way to the disk when this returns.
 pub fn create(path: &Path) -> Result<FileWriter, WriteError> {
+    let named = |source| WriteError::Create { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    // Not truncated by opening: the mode has to be narrow before, not after, the old content makes way for the new.
+    options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(|source| WriteError::Create { path: path.to_owned(), source })?;
-    Writer::new(BufWriter::new(file))
+    let file = options.open(path).map_err(named)?;
+    if file.metadata().map_err(named)?.is_file() {
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(named)?;
+        file.set_len(0).map_err(named)?;
+    }
+    let mut writer = Writer::new(BufWriter::new(file))?;
+    writer.flush()?;
+    Ok(writer)
 }
 
 #[cfg(test)]

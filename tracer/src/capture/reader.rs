@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use zstd::bulk::Decompressor;
 
 use super::{
     ReadError, events,
@@ -16,6 +17,12 @@ use crate::stream::{Gaps, Item, Source};
 
 /// How much is asked of the file at once.
 const CHUNK: usize = 256 << 10;
+
+/// Bytes checksummed in vain that are allowed beyond [`IN_VAIN_PER_BYTE`].
+const IN_VAIN: u64 = 64 << 20;
+/// Bytes that may be checksummed in vain for each byte of the file. Damage costs about one; a file made of headers that
+/// each announce the largest payload would otherwise cost the square of its length.
+const IN_VAIN_PER_BYTE: u64 = 8;
 
 /// Reads a capture. Memory is bounded by the largest frame that the format allows.
 pub struct Reader<R> {
@@ -28,12 +35,19 @@ pub struct Reader<R> {
     sequence: u32,
     /// In search of the next intact frame.
     lost: bool,
+    /// Bytes taken from the input.
+    taken: u64,
+    /// Bytes checksummed of frames that were not intact.
+    in_vain: u64,
+    decompressor: Decompressor<'static>,
+    /// The payload being decoded; kept for its memory.
+    payload: Vec<u8>,
     gaps: Gaps,
     ended: bool,
 }
 
 impl Reader<BufReader<File>> {
-    /// Opens a capture file.
+    /// Opens a capture file. Errors name it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let open = |source| ReadError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(open)?;
@@ -41,18 +55,24 @@ impl Reader<BufReader<File>> {
             return Err(open(ErrorKind::IsADirectory.into()));
         }
         Self::new(BufReader::new(file))
+            .map_err(|source| ReadError::In { path: path.to_owned(), source: Box::new(source) })
     }
 }
 
 impl<R: Read> Reader<R> {
     /// Reads a capture from its beginning.
     pub fn new(mut input: R) -> Result<Self, ReadError> {
-        let mut header = [0; FILE_HEADER];
-        input.read_exact(&mut header).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => ReadError::NotACapture,
-            _ => ReadError::Io(error),
-        })?;
-        frame::check_file_header(&header)?;
+        let mut header = Vec::with_capacity(FILE_HEADER);
+        input.by_ref().take(FILE_HEADER as u64).read_to_end(&mut header)?;
+        if header.is_empty() {
+            return Err(ReadError::Empty);
+        }
+        let header: [u8; FILE_HEADER] = header.try_into().map_err(|_| ReadError::NotACapture)?;
+        let mut gaps = Gaps { no_end: true, ..Gaps::default() };
+        if !frame::check_file_header(&header)? {
+            gaps.damaged_frames += 1;
+            gaps.skipped_bytes += FILE_HEADER as u64;
+        }
         Ok(Self {
             input,
             buffer: Vec::new(),
@@ -60,7 +80,11 @@ impl<R: Read> Reader<R> {
             at_end: false,
             sequence: 0,
             lost: false,
-            gaps: Gaps { no_end: true, ..Gaps::default() },
+            taken: 0,
+            in_vain: 0,
+            decompressor: Decompressor::new()?,
+            payload: Vec::new(),
+            gaps,
             ended: false,
         })
     }
@@ -72,7 +96,14 @@ impl<R: Read> Reader<R> {
             self.used = 0;
             let before = self.buffer.len();
             let wanted = CHUNK.max(length - before) as u64;
-            self.at_end = self.input.by_ref().take(wanted).read_to_end(&mut self.buffer)? == 0;
+            let read = self.input.by_ref().take(wanted).read_to_end(&mut self.buffer);
+            let got = self.buffer.len() - before;
+            self.taken += got as u64;
+            // What came before an error is good; who needs more meets the error again.
+            if self.buffer.len() < length {
+                read?;
+            }
+            self.at_end = got == 0;
         }
         Ok(self.buffer.len() - self.used >= length)
     }
@@ -97,17 +128,19 @@ impl<R: Read> Reader<R> {
                 return Ok(self.finish());
             }
             let frame = &self.buffer[self.used..self.used + header.frame_len()];
-            if !header.is_intact(frame) {
+            let worth_it = self.in_vain <= IN_VAIN + IN_VAIN_PER_BYTE * self.taken;
+            if !worth_it || !header.is_intact(frame) {
+                self.in_vain += if worth_it { frame.len() as u64 } else { 0 };
                 self.resynchronise();
                 continue;
             }
-            let item = decode(&header, frame);
+            let item = decode(&header, frame, &mut self.decompressor, &mut self.payload);
             self.used += header.frame_len();
             self.check_sequence(header.sequence);
             match item {
-                Decoded::Item(item) => return Ok(Some(item)),
-                Decoded::Unknown => self.gaps.unknown_frames += 1,
-                Decoded::Nonsense => {
+                Ok(item) => return Ok(Some(item)),
+                Err(Passed::Unknown) => self.gaps.unknown_frames += 1,
+                Err(Passed::Nonsense) => {
                     self.gaps.damaged_frames += 1;
                     self.gaps.skipped_bytes += header.frame_len() as u64;
                 }
@@ -176,29 +209,56 @@ impl<R: Read> Source for Reader<R> {
     }
 }
 
-enum Decoded {
-    Item(Item),
+/// Why an intact frame is no item.
+enum Passed {
     /// A type of frame that a later version wrote.
     Unknown,
-    /// Intact, and yet not what its type says: no writer of ours.
+    /// Not what its type says: no writer of ours.
     Nonsense,
 }
 
-fn decode(header: &Header, frame: &[u8]) -> Decoded {
-    let Some(kind) = Type::from_raw(header.kind) else { return Decoded::Unknown };
-    let item = header.payload(frame).and_then(|payload| match kind {
-        Type::Start => json(&payload).map(Item::Start),
-        Type::Device => json(&payload).map(Item::Device),
-        Type::Events => events::decode(&payload).map(Item::Events),
-        Type::Pool => json(&payload).map(Item::Pool),
-        Type::Sites => json(&payload).map(Item::Sites),
-        Type::Symbols => json(&payload).map(Item::Symbols),
-        Type::Counters => json(&payload).map(Item::Counters),
-        Type::End => json(&payload).map(Item::End),
+fn decode(
+    header: &Header,
+    frame: &[u8],
+    decompressor: &mut Decompressor<'_>,
+    payload: &mut Vec<u8>,
+) -> Result<Item, Passed> {
+    let Some(kind) = Type::from_raw(header.kind) else { return Err(Passed::Unknown) };
+    let item = header.payload(decompressor, frame, payload).and_then(|()| match kind {
+        Type::Start => json(payload).map(Item::Start),
+        Type::Device => json(payload).map(Item::Device),
+        Type::Events => events::decode(payload).map(Item::Events),
+        Type::Pool => json(payload).map(Item::Pool),
+        Type::Sites => json(payload).map(Item::Sites),
+        Type::Symbols => json(payload).map(Item::Symbols),
+        Type::Counters => json(payload).map(Item::Counters),
+        Type::End => json(payload).map(Item::End),
     });
-    item.map_or(Decoded::Nonsense, Decoded::Item)
+    item.ok_or(Passed::Nonsense)
 }
 
 fn json<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
     serde_json::from_slice(payload).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Writer;
+
+    #[test]
+    fn headers_that_all_announce_the_largest_payload_cost_no_more_than_the_files_length_allows() {
+        let mut file = Writer::new(Vec::new()).unwrap().into_inner().unwrap();
+        let mut header = [0_u8; FRAME_HEADER];
+        header[..4].copy_from_slice(&MARKER);
+        header[12..16].copy_from_slice(&(4_u32 << 20).to_le_bytes());
+        // Checked one by one, these would be 20 GB.
+        file.extend(header.repeat(5_000));
+        file.resize(file.len() + (4 << 20), 0);
+        let mut reader = Reader::new(&file[..]).unwrap();
+        assert!(reader.next_item().unwrap().is_none());
+        assert!(reader.in_vain > IN_VAIN, "the limit was not reached");
+        assert!(reader.in_vain <= IN_VAIN + (IN_VAIN_PER_BYTE + 1) * file.len() as u64);
+        assert_eq!(reader.gaps().skipped_bytes, (file.len() - FILE_HEADER) as u64);
+    }
 }

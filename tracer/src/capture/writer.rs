@@ -3,25 +3,33 @@
 use std::{collections::BTreeMap, io::Write};
 
 use serde::Serialize;
+use zstd::bulk::Compressor;
 
 use super::{
     WriteError,
     events::{Encoder, MAX_EVENTS, MAX_SEGMENTS},
-    frame::{self, MAX_PAYLOAD, Type},
+    frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
 };
 use crate::{
-    event::{Batch, Event, What},
+    event::{Batch, Event},
     stream::Item,
 };
 
 /// zstd's default: a capture of full rate must not cost more CPU than the tracing.
 const LEVEL: i32 = 3;
 
-/// Writes a stream as a capture. Every item is a frame of its own (events: one or more), readable without those before.
+/// Entries of a list of call sites or symbols in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
+const LIST: usize = 1 << 14;
+
+/// Writes a stream as a capture. Every item is a frame of its own, readable without those before; events and lists that
+/// are too long for one are spread over several, and read as several items.
 pub struct Writer<W> {
     out: W,
     sequence: u32,
     encoder: Encoder,
+    compressor: Compressor<'static>,
+    /// The frame being made; kept for its memory.
+    frame: Vec<u8>,
     events: BTreeMap<&'static str, u64>,
     bytes: u64,
 }
@@ -31,7 +39,15 @@ impl<W: Write> Writer<W> {
     pub fn new(mut out: W) -> Result<Self, WriteError> {
         let header = frame::file_header();
         out.write_all(&header)?;
-        Ok(Self { out, sequence: 0, encoder: Encoder::default(), events: BTreeMap::new(), bytes: header.len() as u64 })
+        Ok(Self {
+            out,
+            sequence: 0,
+            encoder: Encoder::default(),
+            compressor: Compressor::new(LEVEL)?,
+            frame: Vec::new(),
+            events: BTreeMap::new(),
+            bytes: header.len() as u64,
+        })
     }
 
     /// Writes one item.
@@ -41,8 +57,8 @@ impl<W: Write> Writer<W> {
             Item::Device(device) => self.json(Type::Device, device),
             Item::Events(batch) => self.events(batch),
             Item::Pool(sample) => self.json(Type::Pool, sample),
-            Item::Sites(sites) => self.json(Type::Sites, sites),
-            Item::Symbols(symbols) => self.json(Type::Symbols, symbols),
+            Item::Sites(sites) => self.list(Type::Sites, sites),
+            Item::Symbols(symbols) => self.list(Type::Symbols, symbols),
             Item::Counters(counters) => self.json(Type::Counters, counters),
             Item::End(end) => self.json(Type::End, end),
         }
@@ -53,7 +69,8 @@ impl<W: Write> Writer<W> {
         Ok(self.out.flush()?)
     }
 
-    /// Flushes, and returns what was written to.
+    /// Flushes, and returns what was written to. A writer that is only dropped may fail to write its last part, and
+    /// nobody is told.
     pub fn into_inner(mut self) -> Result<W, WriteError> {
         self.flush()?;
         Ok(self.out)
@@ -72,7 +89,11 @@ impl<W: Write> Writer<W> {
     fn events(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let mut rest = &batch.events[..];
         while !rest.is_empty() {
-            let (events, later) = rest.split_at(frame_of_events(rest));
+            let fit = frame_of_events(batch, rest);
+            if fit == 0 {
+                return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
+            }
+            let (events, later) = rest.split_at(fit);
             let payload = self.encoder.encode(events, batch);
             self.frame(Type::Events, &payload)?;
             for event in events {
@@ -83,31 +104,38 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    fn list<T: Serialize>(&mut self, kind: Type, list: &[T]) -> Result<(), WriteError> {
+        list.chunks(LIST).try_for_each(|part| self.json(kind, &part))
+    }
+
     fn json(&mut self, kind: Type, value: &impl Serialize) -> Result<(), WriteError> {
         let payload = serde_json::to_vec(value).map_err(|source| WriteError::Encode { what: kind.name(), source })?;
         self.frame(kind, &payload)
     }
 
     fn frame(&mut self, kind: Type, payload: &[u8]) -> Result<(), WriteError> {
-        if payload.len() > MAX_PAYLOAD {
-            return Err(WriteError::TooLarge { what: kind.name(), bytes: payload.len() });
+        let bytes = payload.len();
+        if bytes > MAX_PAYLOAD {
+            return Err(WriteError::TooLarge { what: kind.name(), bytes });
         }
-        let frame = frame::encode(kind, self.sequence, payload, LEVEL)?;
-        self.out.write_all(&frame)?;
+        frame::encode(&mut self.compressor, kind, self.sequence, payload, &mut self.frame)?;
+        // What cannot be compressed grows a little.
+        if self.frame.len() > FRAME_HEADER + MAX_PAYLOAD {
+            return Err(WriteError::TooLarge { what: kind.name(), bytes });
+        }
+        self.out.write_all(&self.frame)?;
         self.sequence = self.sequence.wrapping_add(1);
-        self.bytes += frame.len() as u64;
+        self.bytes += self.frame.len() as u64;
         Ok(())
     }
 }
 
-/// How many of `events` go into one frame: at least one, and no more than a reader accepts.
-fn frame_of_events(events: &[Event]) -> usize {
+/// How many of `events` go into one frame that a reader accepts; 0 when already the first has too many segments.
+fn frame_of_events(batch: &Batch, events: &[Event]) -> usize {
     let mut segments = 0;
     let fits = |event: &&Event| {
-        if let What::MapSg { segments: more, .. } = event.what {
-            segments += more as usize;
-        }
+        segments += batch.segments(event).len();
         segments <= MAX_SEGMENTS
     };
-    events.iter().take(MAX_EVENTS).take_while(fits).count().max(1)
+    events.iter().take(MAX_EVENTS).take_while(fits).count()
 }
