@@ -23,6 +23,9 @@ use tracer::{
 const IOVECS: usize = 12;
 const IOVEC_BYTES: u64 = 16 * IOVECS as u64;
 
+/// How often the storm of known size allocates.
+const TIMES: usize = 20_000;
+
 macro_rules! require_live {
     () => {
         if std::env::var_os("BOUNCESCOPE_LIVE_TESTS").is_none() {
@@ -86,7 +89,6 @@ fn storm(times: usize) -> u32 {
 #[test]
 fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
     require_live!();
-    const TIMES: usize = 20_000;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("storm.bounce");
     let recording = bouncescope()
@@ -102,7 +104,10 @@ fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
 
     let contents = read(&path);
     assert!(contents.ended && contents.gaps.is_empty());
-    assert!(contents.counters.lost.is_empty(), "lost {:?}", contents.counters.lost);
+    // The kernel does not run a program inside itself: what an interrupt allocates or frees just then is missed, and
+    // counted. What our own task allocates never is.
+    let lost: Vec<_> = contents.counters.lost.keys().filter(|name| !name.starts_with("missed.")).collect();
+    assert!(lost.is_empty(), "{:?}", contents.counters.lost);
     let ours = |event: &&Event| {
         event.task == task && matches!(event.what, What::Kmalloc { bytes_req: IOVEC_BYTES, bytes_alloc: 192, .. })
     };
