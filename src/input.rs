@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tracer::{
-    capture::{ReadError, Reader},
+    capture::Reader,
     replay::{Replayed, replay, settings::Settings},
     stream::{Source, Start},
 };
@@ -22,11 +22,7 @@ pub(crate) fn replay_capture(
 ) -> Result<Replayed> {
     match path {
         Some(path) => {
-            let mut reader = Reader::open(path).or_else(|error| match error {
-                // This one names the file itself.
-                ReadError::Open { .. } => Err(error.into()),
-                _ => Err(error).with_context(|| named(path)),
-            })?;
+            let mut reader = Reader::open(path)?;
             replay_source(&mut reader, settings).with_context(|| named(path))
         }
         None => replay_source(&mut Reader::new(EMBEDDED)?, settings).context("the embedded capture"),

@@ -198,7 +198,8 @@ enum Work {
 
 impl Sink {
     fn open(path: &Path) -> Result<Self> {
-        if path.exists() {
+        // Not a device such as /dev/null, nor what a link points to.
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
             let mut old = path.as_os_str().to_owned();
             old.push(".old");
             fs::rename(path, &old).with_context(|| format!("cannot rename {} to make room", path.display()))?;
