@@ -4,25 +4,26 @@
 
 use tracer_ebpf::decide::size_roundup;
 
+/// More than any kernel's `KMALLOC_MAX_SIZE` (512 MiB with 64 KiB pages), bytes.
+const LARGEST: u64 = 1 << 30;
+
 /// Bytes that `kmalloc(bytes)` gets: the object size of its cache, or whole pages beyond the largest cache
-/// (`KMALLOC_MAX_CACHE_SIZE`, two pages). 0 for 0.
+/// (`KMALLOC_MAX_CACHE_SIZE`, two pages). 0 for 0; what no kernel would give is returned as it is.
 pub fn bytes_given(bytes: u64, minalign: u32, page_size: u64) -> u64 {
-    if bytes > 2 * page_size {
-        return bytes.div_ceil(page_size).next_power_of_two() * page_size;
+    if bytes > LARGEST {
+        bytes
+    } else if bytes > page_size.saturating_mul(2) {
+        bytes.div_ceil(page_size.max(1)).next_power_of_two() * page_size.max(1)
+    } else {
+        size_roundup(bytes, minalign)
     }
-    size_roundup(bytes, minalign)
 }
 
 /// Object sizes of the caches that exist, ascending, bytes.
 pub fn cache_sizes(minalign: u32, page_size: u64) -> Vec<u64> {
-    let mut sizes: Vec<u64> = Vec::new();
-    let mut next = 1;
-    while next <= 2 * page_size {
-        let size = size_roundup(next, minalign);
-        sizes.push(size);
-        next = size + 1;
-    }
-    sizes
+    let largest = page_size.saturating_mul(2).min(LARGEST);
+    let next = |size: &u64| (*size < largest).then(|| size_roundup(size + 1, minalign));
+    std::iter::successors(next(&0), next).collect()
 }
 
 #[cfg(test)]
@@ -44,5 +45,19 @@ mod tests {
         assert_eq!(bytes_given(8193, 8, 4096), 16384);
         assert_eq!(bytes_given(20_000, 8, 4096), 32768);
         assert_eq!(bytes_given(0, 8, 4096), 0);
+    }
+
+    #[test]
+    fn pages_of_any_size_bound_the_caches() {
+        assert_eq!(cache_sizes(8, 65536).last(), Some(&131_072));
+        assert_eq!(bytes_given(32769, 8, 16384), 65536);
+    }
+
+    #[test]
+    fn absurd_numbers_are_answered() {
+        assert_eq!(bytes_given(u64::MAX, u32::MAX, u64::MAX), u64::MAX);
+        assert_eq!(bytes_given(5, 8, 0), 8);
+        assert_eq!(cache_sizes(8, 0), Vec::<u64>::new());
+        assert_eq!(cache_sizes(8, u64::MAX).last(), Some(&LARGEST));
     }
 }

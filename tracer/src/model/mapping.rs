@@ -1,9 +1,12 @@
-//! What the kernel does with one buffer that a driver maps: nothing, bounce it, or refuse it.
+//! What the kernel does with a buffer, or a list of them, that a driver maps: nothing, bounce it, or refuse it. Whether
+//! there are slots for it is the pool's answer, not given here.
 //!
 //! Mirrors the order of checks in `dma_direct_map_page()` / `dma_direct_map_phys()` (`kernel/dma/direct.h`) and
 //! `iommu_dma_map_page()` / `iommu_dma_map_phys()`, `iommu_dma_map_sg()` (`drivers/iommu/dma-iommu.c`), 6.5 to 7.3.
 
-use tracer_ebpf::decide::Decider;
+use tracer_ebpf::decide::{BIDIRECTIONAL, Decider};
+
+use super::pool::Refused;
 
 /// `DMA_ATTR_MMIO` (6.18 on): not memory, never bounced.
 const ATTR_MMIO: u64 = 1 << 10;
@@ -55,7 +58,7 @@ pub struct Buffer {
     pub attrs: u64,
 }
 
-/// Why a buffer bounces.
+/// Why a buffer cannot be mapped as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -67,6 +70,8 @@ pub enum Reason {
     Force,
     /// The device must not see what else lies in the same granule.
     Untrusted,
+    /// The driver wants coherent memory, and the device is not coherent; no bounce would help.
+    NotCoherent,
 }
 
 /// What becomes of a buffer, before a slot is looked for.
@@ -81,18 +86,48 @@ pub enum Fate {
         /// `alloc_align_mask`: granule - 1 behind an IOMMU, else 0.
         align_mask: u64,
     },
-    /// Would have to bounce, but there is no pool, or it must not.
+    /// Cannot be mapped as it is, and must not or cannot bounce.
     Refused {
-        /// Why it would have to.
+        /// Why it cannot be mapped as it is.
         reason: Reason,
+        /// Why it does not bounce: [`Refused::NoPool`] or [`Refused::Forbidden`].
+        why: Refused,
     },
+}
+
+/// What becomes of a scatterlist's buffers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scatterlist {
+    /// Of each, as if those before it had been mapped: a list is given up at the first that cannot be.
+    pub fates: Vec<Fate>,
+    /// [`list_loses_concatenation`].
+    pub per_element_path: bool,
 }
 
 /// What becomes of a buffer mapped by itself.
 pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
+    // dma_map_phys() and __dma_map_sg_attrs(), before anything else.
+    if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 && !device.coherent {
+        return Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
+    }
     match device.iommu_granule {
         Some(granule) => through_iommu(machine, device, buffer, granule),
         None => direct(machine, device, buffer),
+    }
+}
+
+/// What becomes of the buffers of a scatterlist, all of one direction. Each is answered as if it were mapped by itself: a list
+/// that stays whole behind an IOMMU is one in which nothing would bounce.
+pub fn scatterlist(
+    machine: &Machine,
+    device: &DeviceTraits,
+    buffers: impl Iterator<Item = Buffer> + Clone,
+) -> Scatterlist {
+    let direction = buffers.clone().next().map_or(BIDIRECTIONAL, |buffer| buffer.direction);
+    let lengths = buffers.clone().map(|buffer| buffer.size);
+    Scatterlist {
+        per_element_path: list_loses_concatenation(machine, device, direction, lengths),
+        fates: buffers.map(|buffer| single(machine, device, &buffer)).collect(),
     }
 }
 
@@ -111,19 +146,26 @@ pub fn list_loses_concatenation(
 }
 
 fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
-    if machine.force || device.force_bounce {
-        return bounce_or_refuse(machine, Reason::Force, 0);
+    let forced = machine.force || device.force_bounce;
+    if buffer.attrs & ATTR_MMIO != 0 {
+        // The length is not looked at, and the address is that of the buffer, whatever the bus's offset.
+        let reason = match is_reachable(device, Some(buffer.phys), buffer.size) {
+            _ if forced => Reason::Force,
+            false => Reason::DeviceMask,
+            true => return Fate::Direct,
+        };
+        return Fate::Refused { reason, why: Refused::Forbidden };
     }
-    if !is_reachable(device, buffer) {
-        return bounce_or_refuse(machine, Reason::DeviceMask, 0);
-    }
-    if buffer.attrs & ATTR_MMIO == 0 && machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
-        if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 {
-            return Fate::Refused { reason: Reason::Kmalloc };
-        }
-        return bounce_or_refuse(machine, Reason::Kmalloc, 0);
-    }
-    Fate::Direct
+    let reason = if forced {
+        Reason::Force
+    } else if !is_reachable(device, buffer.dma_addr, buffer.size) {
+        Reason::DeviceMask
+    } else if machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
+        Reason::Kmalloc
+    } else {
+        return Fate::Direct;
+    };
+    bounce_or_refuse(machine, buffer, reason, 0)
 }
 
 fn through_iommu(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, granule: u64) -> Fate {
@@ -134,22 +176,29 @@ fn through_iommu(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, gran
     } else {
         return Fate::Direct;
     };
-    let unaligned = (buffer.phys | buffer.size) & (granule - 1) != 0;
-    if buffer.attrs & ATTR_MMIO != 0 || !unaligned {
+    let align_mask = granule.saturating_sub(1);
+    // MMIO stays, as in 7.2; 6.18 and 6.19 refuse what of it is small and unaligned.
+    if buffer.attrs & ATTR_MMIO != 0 || (buffer.phys | buffer.size) & align_mask == 0 {
         return Fate::Direct;
     }
-    bounce_or_refuse(machine, reason, granule - 1)
+    bounce_or_refuse(machine, buffer, reason, align_mask)
 }
 
-fn bounce_or_refuse(machine: &Machine, reason: Reason, align_mask: u64) -> Fate {
-    if machine.pool_active { Fate::Bounce { reason, align_mask } } else { Fate::Refused { reason } }
+fn bounce_or_refuse(machine: &Machine, buffer: &Buffer, reason: Reason, align_mask: u64) -> Fate {
+    if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 {
+        Fate::Refused { reason, why: Refused::Forbidden }
+    } else if machine.pool_active {
+        Fate::Bounce { reason, align_mask }
+    } else {
+        Fate::Refused { reason, why: Refused::NoPool }
+    }
 }
 
 /// `dma_capable()`: the last byte lies within the device's mask and the bus's limit, whichever is set and lower.
-fn is_reachable(device: &DeviceTraits, buffer: &Buffer) -> bool {
-    let Some(dma_addr) = buffer.dma_addr else { return true };
+fn is_reachable(device: &DeviceTraits, dma_addr: Option<u64>, size: u64) -> bool {
+    let Some(dma_addr) = dma_addr else { return true };
     let limit = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0).min();
-    limit.is_none_or(|limit| dma_addr.saturating_add(buffer.size.saturating_sub(1)) <= limit)
+    limit.is_none_or(|limit| dma_addr.saturating_add(size.saturating_sub(1)) <= limit)
 }
 
 #[cfg(test)]
@@ -222,16 +271,89 @@ mod tests {
     #[test]
     fn without_a_pool_what_must_bounce_is_refused() {
         let machine = Machine { pool_active: false, ..MACHINE };
-        let refused = Fate::Refused { reason: Reason::Kmalloc };
+        let refused = Fate::Refused { reason: Reason::Kmalloc, why: Refused::NoPool };
         assert_eq!(single(&machine, &device(), &buffer(8, FROM_DEVICE)), refused);
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        assert_eq!(single(&machine, &behind, &buffer(8, FROM_DEVICE)), refused);
+        assert_eq!(single(&machine, &behind, &buffer(8, TO_DEVICE)), Fate::Direct);
     }
 
     #[test]
-    fn attributes_that_forbid_bouncing() {
+    fn mmio_never_bounces() {
         let mmio = Buffer { attrs: ATTR_MMIO, ..buffer(4, FROM_DEVICE) };
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
         assert_eq!(single(&MACHINE, &device(), &mmio), Fate::Direct);
-        let coherent_only = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4, FROM_DEVICE) };
-        assert_eq!(single(&MACHINE, &device(), &coherent_only), Fate::Refused { reason: Reason::Kmalloc });
+        assert_eq!(single(&MACHINE, &behind, &mmio), Fate::Direct);
+        let forced = Machine { force: true, ..MACHINE };
+        let refused = |reason| Fate::Refused { reason, why: Refused::Forbidden };
+        assert_eq!(single(&forced, &device(), &mmio), refused(Reason::Force));
+        let far = Buffer { phys: 1 << 32, ..mmio };
+        assert_eq!(single(&MACHINE, &device(), &far), refused(Reason::DeviceMask));
+    }
+
+    #[test]
+    fn what_is_to_be_coherent_never_bounces_and_needs_a_coherent_device() {
+        let refused = |reason| Fate::Refused { reason, why: Refused::Forbidden };
+        let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
+        let coherent = DeviceTraits { coherent: true, ..device() };
+        assert_eq!(single(&MACHINE, &device(), &page), refused(Reason::NotCoherent));
+        assert_eq!(single(&MACHINE, &coherent, &page), Fate::Direct);
+        assert_eq!(single(&Machine { force: true, ..MACHINE }, &coherent, &page), refused(Reason::Force));
+        let far = Buffer { dma_addr: Some(1 << 32), ..page };
+        assert_eq!(single(&MACHINE, &coherent, &far), refused(Reason::DeviceMask));
+    }
+
+    #[test]
+    fn a_buffer_of_unknown_dma_address_is_taken_to_be_reachable() {
+        let unknown = Buffer { dma_addr: None, ..buffer(4096, TO_DEVICE) };
+        let narrow = DeviceTraits { dma_mask: 0xffff, ..device() };
+        assert_eq!(single(&MACHINE, &narrow, &unknown), Fate::Direct);
+        assert_eq!(single(&MACHINE, &narrow, &Buffer { size: 8, direction: FROM_DEVICE, ..unknown }), KMALLOC);
+    }
+
+    fn list(device: &DeviceTraits, buffers: &[(u64, u64)]) -> Scatterlist {
+        let buffers = buffers.iter().map(|&(phys, size)| Buffer { phys, dma_addr: None, ..buffer(size, FROM_DEVICE) });
+        scatterlist(&MACHINE, device, buffers)
+    }
+
+    #[test]
+    fn without_iommu_a_lists_buffers_stand_alone() {
+        let fates = vec![Fate::Direct, KMALLOC, Fate::Direct];
+        let expected = Scatterlist { fates, per_element_path: false };
+        assert_eq!(list(&device(), &[(0x1000, 4096), (0x2000, 8), (0x3008, 512)]), expected);
+    }
+
+    #[test]
+    fn behind_an_iommu_a_small_buffer_sends_the_list_apart_and_bounces_alone() {
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        let bounced = Fate::Bounce { reason: Reason::Kmalloc, align_mask: 4095 };
+        let apart = Scatterlist { fates: vec![Fate::Direct, bounced, Fate::Direct], per_element_path: true };
+        assert_eq!(list(&behind, &[(0x1000, 4096), (0x2000, 8), (0x3008, 512)]), apart);
+        let whole = Scatterlist { fates: vec![Fate::Direct; 2], per_element_path: false };
+        assert_eq!(list(&behind, &[(0x1000, 4096), (0x3008, 512)]), whole);
+    }
+
+    #[test]
+    fn an_untrusted_devices_list_bounces_where_it_is_unaligned() {
+        let untrusted = DeviceTraits { iommu_granule: Some(4096), untrusted: true, coherent: true, ..device() };
+        let bounced = Fate::Bounce { reason: Reason::Untrusted, align_mask: 4095 };
+        let expected = Scatterlist { fates: vec![Fate::Direct, bounced], per_element_path: true };
+        assert_eq!(list(&untrusted, &[(0x1000, 4096), (0x3008, 512)]), expected);
+    }
+
+    #[test]
+    fn a_list_that_is_to_be_coherent_is_refused_whole_or_not() {
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, FROM_DEVICE) };
+        let refused = Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
+        let expected = Scatterlist { fates: vec![refused; 2], per_element_path: false };
+        assert_eq!(scatterlist(&MACHINE, &behind, [page, page].into_iter()), expected);
+    }
+
+    #[test]
+    fn an_absurd_granule_is_answered() {
+        let device = DeviceTraits { iommu_granule: Some(0), ..device() };
+        assert_eq!(single(&MACHINE, &device, &buffer(8, FROM_DEVICE)), Fate::Direct);
     }
 
     #[test]

@@ -1,10 +1,15 @@
-//! The default swiotlb pool of a fixed size: areas, segments, alignment, and who gets which slot.
+//! The default swiotlb pool of a fixed size: areas, segments, and who gets which slot.
 //!
-//! Mirrors `swiotlb_tbl_map_single()`, `swiotlb_search_pool_area()` and `swiotlb_release_slots()` in
-//! `kernel/dma/swiotlb.c` as of 6.12; for 6.8 and before ([`SlotRule::CallerAligned`]) the number of slots of a mapping is
-//! as there, their place as in 6.12. Addresses are offsets into the pool, whose beginning is taken to be aligned to any mask;
-//! DMA segment boundaries (4 GiB by default) are taken not to lie inside it.
+//! Mirrors `swiotlb_find_slots()`, `swiotlb_search_pool_area()` and `swiotlb_release_slots()` in `kernel/dma/swiotlb.c` as
+//! of 6.12. For 6.8 and before ([`SlotRule::CallerAligned`]) the number of slots of a mapping is as there, their place as
+//! in 6.12. Addresses are offsets into the pool, whose beginning is taken to be aligned to any mask; DMA segment boundaries
+//! (4 GiB by default) are taken not to lie inside it. Pools that grow (`CONFIG_SWIOTLB_DYNAMIC`) are not simulated.
 
+mod demand;
+mod size;
+
+pub use self::size::rounded_slots;
+use self::{demand::Demand, size::MAX_SLOTS};
 pub use crate::facts::SlotRule;
 
 /// Size of a slot, bytes (`IO_TLB_SIZE`).
@@ -15,9 +20,9 @@ pub const SEGMENT_SLOTS: u32 = 128;
 /// A pool's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Slots; 0 for no pool. Others than multiples of 128 are rounded down.
+    /// Slots; 0 for no pool.
     pub slots: u64,
-    /// Areas; rounded down to what divides the slots into whole segments.
+    /// Areas, a power of two; fewer are made where they would be smaller than a segment (`limit_nareas()`).
     pub areas: u32,
     /// How a mapping's slots are counted.
     pub slot_rule: SlotRule,
@@ -49,7 +54,7 @@ pub struct Bounce {
 }
 
 impl Bounce {
-    /// Slots that it holds.
+    /// Slots that it holds, padding included.
     pub fn slots(&self) -> u64 {
         u64::from(self.slots)
     }
@@ -60,13 +65,15 @@ impl Bounce {
     }
 }
 
-/// Why there are no slots. The kernel's message says "swiotlb buffer is full" for all of them.
+/// Why there are no slots. The kernel's message says "swiotlb buffer is full" for `TooLarge`, `Full` and `Fragmented`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refused {
     /// There is no pool.
     NoPool,
-    /// More than a segment of 256 KiB: no pool, however large, has room for it.
+    /// The mapping's attributes forbid that it bounces; the pool was not asked.
+    Forbidden,
+    /// More than a segment of 256 KiB, or than an area: an empty pool has no room for it either.
     TooLarge,
     /// Fewer slots are free than it needs.
     Full,
@@ -75,18 +82,21 @@ pub enum Refused {
 }
 
 /// A pool.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pool {
     config: PoolConfig,
     area_slots: u32,
     areas: Vec<Area>,
-    /// For each slot, how many free ones begin there, up to the end of its segment; 0 when it is taken.
+    /// `io_tlb_slot.list`: for each slot, how many free ones begin there, up to the end of its segment; 0 when taken.
     free: Vec<u8>,
     used: u64,
     peak: u64,
-    foreign: Vec<(u32, u32)>,
+    foreign: Vec<Bounce>,
+    /// Slots held from before that this pool had no room for.
+    foreign_without_room: u64,
 }
 
+/// `struct io_tlb_area`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Area {
     /// Where the next search begins, slots from the area's beginning.
@@ -95,176 +105,154 @@ struct Area {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool: `swiotlb_init_io_tlb_pool()`.
     pub fn new(config: PoolConfig) -> Self {
-        let segments = (config.slots / u64::from(SEGMENT_SLOTS)).min(u64::from(u32::MAX / SEGMENT_SLOTS)) as u32;
-        let mut areas = config.areas.clamp(1, segments.max(1));
-        while !segments.is_multiple_of(areas) {
-            areas -= 1;
-        }
-        let slots = segments * SEGMENT_SLOTS;
+        let slots = config.slots.min(MAX_SLOTS) as u32;
+        let areas = config.areas.min(slots / SEGMENT_SLOTS).max(1);
         Self {
             config,
             area_slots: slots / areas,
             areas: vec![Area::default(); areas as usize],
-            free: (0..slots).map(|slot| (SEGMENT_SLOTS - slot % SEGMENT_SLOTS) as u8).collect(),
+            free: (0..slots).map(|slot| (SEGMENT_SLOTS - slot % SEGMENT_SLOTS).min(slots - slot) as u8).collect(),
             used: 0,
             peak: 0,
             foreign: Vec::new(),
+            foreign_without_room: 0,
         }
     }
 
-    /// Slots in all.
+    /// Slots in all (`io_tlb_nslabs`).
     pub fn total_slots(&self) -> u64 {
         self.free.len() as u64
     }
 
-    /// Slots in use.
+    /// Slots in use (`io_tlb_used`).
     pub fn used_slots(&self) -> u64 {
         self.used
     }
 
-    /// Most slots ever in use at once.
+    /// Most slots in use after any mapping (`io_tlb_used_hiwater`, reset at the beginning): slots held from before count
+    /// together with a mapping's, and not before there was one.
     pub fn peak_slots(&self) -> u64 {
         self.peak
     }
 
     /// Finds slots for a buffer: `swiotlb_tbl_map_single()`.
     pub fn map(&mut self, request: &Request) -> Result<Bounce, Refused> {
-        if self.free.is_empty() {
-            return Err(Refused::NoPool);
-        }
-        let slot_mask = SLOT - 1;
-        let (offset, bytes) = match self.config.slot_rule {
-            SlotRule::PoolAligned => {
-                let offset = request.phys & request.min_align_mask & (request.align_mask | slot_mask);
-                (offset, (request.size + offset).next_multiple_of(request.align_mask + 1))
-            }
-            SlotRule::CallerAligned => {
-                let offset = request.phys & request.min_align_mask & slot_mask;
-                (offset, request.size.next_multiple_of(request.align_mask + 1) + offset)
-            }
-        };
-        let slots = bytes.div_ceil(SLOT).max(1);
-        if slots > u64::from(SEGMENT_SLOTS) {
-            return Err(Refused::TooLarge);
-        }
-        let slots = slots as u32;
-        let areas = self.areas.len() as u32;
-        // Areas are a power of two in the kernel, where this is a mask.
-        let start = request.cpu % areas;
-        for n in 0..areas {
-            if let Some(first) = self.search_area((start + n) % areas, slots, bytes, request) {
-                self.used += u64::from(slots);
-                self.peak = self.peak.max(self.used);
-                return Ok(Bounce { first, slots, offset });
-            }
-        }
-        let free = self.total_slots() - self.used;
-        Err(if free < u64::from(slots) { Refused::Full } else { Refused::Fragmented })
+        let bounce = self.find(request)?;
+        self.peak = self.peak.max(self.used);
+        Ok(bounce)
     }
 
     /// Gives slots back: `swiotlb_release_slots()`.
     #[expect(clippy::needless_pass_by_value, reason = "who has given slots back holds them no longer")]
     pub fn unmap(&mut self, bounce: Bounce) {
-        self.release(bounce.first, bounce.slots);
+        self.release(&bounce);
     }
 
-    /// Takes slots that somebody held before anybody looked, each as a mapping of its own.
+    /// Takes slots that were held before anybody looked, as far as there is room: each as a mapping of its own, spread over
+    /// the areas as if all CPUs had mapped alike, for nobody knows where they really are.
     pub fn occupy_foreign(&mut self, slots: u64) {
-        for _ in 0..slots {
-            let request = Request { cpu: 0, phys: 0, size: 1, align_mask: 0, min_align_mask: 0 };
-            let Ok(bounce) = self.map(&request) else { return };
-            self.foreign.push((bounce.first, bounce.slots));
+        for n in 0..slots {
+            let cpu = (n % self.areas.len() as u64) as u32;
+            let request = Request { cpu, phys: 0, size: 1, align_mask: 0, min_align_mask: 0 };
+            let Ok(bounce) = self.find(&request) else {
+                self.foreign_without_room += slots - n;
+                return;
+            };
+            self.foreign.push(bounce);
         }
     }
 
-    /// Gives back slots that [`Pool::occupy_foreign`] took; no more than it took.
+    /// Gives back slots that [`Pool::occupy_foreign`] was told of, no more; first those for which there was no room, so that
+    /// a pool too small for what it began with does not look better than it is.
     pub fn release_foreign(&mut self, slots: u64) {
-        for _ in 0..slots {
-            let Some((first, slots)) = self.foreign.pop() else { return };
-            self.release(first, slots);
+        let without_room = slots.min(self.foreign_without_room);
+        self.foreign_without_room -= without_room;
+        for _ in without_room..slots {
+            let Some(bounce) = self.foreign.pop() else { return };
+            self.release(&bounce);
         }
+    }
+
+    /// `swiotlb_find_slots()`.
+    fn find(&mut self, request: &Request) -> Result<Bounce, Refused> {
+        if self.free.is_empty() {
+            return Err(Refused::NoPool);
+        }
+        let demand = Demand::new(request, self.config.slot_rule, self.config.page_size)
+            .filter(|demand| demand.slots <= self.area_slots)
+            .ok_or(Refused::TooLarge)?;
+        let areas = self.areas.len() as u32;
+        // A mask in the kernel, where areas are a power of two.
+        let start = request.cpu % areas;
+        for area in (start..areas).chain(0..start) {
+            if let Some(first) = self.search_area(area, &demand) {
+                self.used += u64::from(demand.slots);
+                return Ok(Bounce { first, slots: demand.slots, offset: demand.offset });
+            }
+        }
+        let free = self.total_slots() - self.used;
+        Err(if free < u64::from(demand.slots) { Refused::Full } else { Refused::Fragmented })
     }
 
     /// `swiotlb_search_pool_area()`: the first slot, taken.
-    fn search_area(&mut self, area: u32, slots: u32, bytes: u64, request: &Request) -> Option<u32> {
-        if slots > self.area_slots - self.areas[area as usize].used {
+    fn search_area(&mut self, area: u32, demand: &Demand) -> Option<u32> {
+        let (area_slots, base) = (self.area_slots, area * self.area_slots);
+        let wrap = |index| if index >= area_slots { 0 } else { index };
+        let Area { mut index, used } = self.areas[area as usize];
+        if demand.slots > area_slots.saturating_sub(used) {
             return None;
         }
-        let mut align_mask = request.align_mask;
-        // Mappings of a page and more are page-aligned where nothing else is asked for.
-        if align_mask == 0 && request.min_align_mask == 0 && bytes >= self.config.page_size {
-            align_mask = self.config.page_size - 1;
-        }
-        align_mask |= SLOT - 1;
-        // What lies below is kept by the offset into the slot, and the slots in front.
-        let keep_mask = request.min_align_mask & !align_mask;
-        let stride = (align_mask.max(keep_mask) / SLOT + 1) as u32;
-        let base = area * self.area_slots;
-        let mut index = self.areas[area as usize].index;
         let mut checked = 0;
-        while checked < self.area_slots {
-            let addr = u64::from(base + index) * SLOT;
-            let misplaced = request.phys != 0 && addr & keep_mask != request.phys & keep_mask;
-            if addr & align_mask != 0 || misplaced {
-                index = self.wrap(index + 1);
-                checked += 1;
-                continue;
-            }
-            if u32::from(self.free[(base + index) as usize]) >= slots {
-                self.take(base + index, slots);
-                let area = &mut self.areas[area as usize];
-                area.used += slots;
-                area.index = if index + slots >= self.area_slots { 0 } else { index + slots };
-                return Some(base + index);
-            }
-            index = self.wrap(index + stride);
-            checked += stride;
+        while checked < area_slots {
+            let slot = base + index;
+            let step = if !demand.allows(u64::from(slot) * SLOT) {
+                1
+            } else if u32::from(self.free[slot as usize]) < demand.slots {
+                demand.stride
+            } else {
+                self.take(slot, demand.slots);
+                self.areas[area as usize] = Area { index: wrap(index + demand.slots), used: used + demand.slots };
+                return Some(slot);
+            };
+            index = wrap(index + step);
+            checked += step;
         }
         None
     }
 
-    /// `wrap_area_index()`.
-    fn wrap(&self, index: u32) -> u32 {
-        if index >= self.area_slots { 0 } else { index }
-    }
-
     fn take(&mut self, first: u32, slots: u32) {
         self.free[first as usize..(first + slots) as usize].fill(0);
-        self.count_down_to(first, 0);
+        self.recount_before(first, 0);
     }
 
-    fn release(&mut self, first: u32, slots: u32) {
+    fn release(&mut self, bounce: &Bounce) {
+        let &Bounce { first, slots, .. } = bounce;
         let end = first + slots;
-        let following = if end.is_multiple_of(SEGMENT_SLOTS) { 0 } else { self.free[end as usize] };
-        for (n, slot) in (first..end).rev().enumerate() {
-            self.free[slot as usize] = following + n as u8 + 1;
+        // The pool may end within a segment.
+        let following = (!end.is_multiple_of(SEGMENT_SLOTS)).then(|| self.free.get(end as usize)).flatten();
+        let mut free = following.copied().unwrap_or(0);
+        for slot in self.free[first as usize..end as usize].iter_mut().rev() {
+            free += 1;
+            *slot = free;
         }
-        self.count_down_to(first, self.free[first as usize]);
+        self.recount_before(first, free);
         self.areas[(first / self.area_slots) as usize].used -= slots;
         self.used -= u64::from(slots);
     }
 
     /// Recounts the free slots in front of `slot`, at which `free` begin, back to the last taken one of the segment.
-    fn count_down_to(&mut self, slot: u32, mut free: u8) {
-        for before in (slot - slot % SEGMENT_SLOTS..slot).rev() {
-            if self.free[before as usize] == 0 {
+    fn recount_before(&mut self, slot: u32, mut free: u8) {
+        let segment = (slot - slot % SEGMENT_SLOTS) as usize;
+        for before in self.free[segment..slot as usize].iter_mut().rev() {
+            if *before == 0 {
                 break;
             }
             free += 1;
-            self.free[before as usize] = free;
+            *before = free;
         }
     }
-}
-
-/// The pool that a kernel of 6.1 and later makes of `swiotlb=requested` on a machine with so many possible CPUs: slots and
-/// areas. `setup_io_tlb_npages()`, `swiotlb_adjust_nareas()` and `limit_nareas()`.
-pub fn rounded_slots(requested: u64, possible_cpus: u32) -> (u64, u32) {
-    let segment = u64::from(SEGMENT_SLOTS);
-    let areas = possible_cpus.max(1).next_power_of_two();
-    let slots = requested.max(1).next_multiple_of(segment).max(segment * u64::from(areas)).next_power_of_two();
-    (slots, areas)
 }
 
 #[cfg(test)]

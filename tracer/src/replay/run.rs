@@ -128,7 +128,7 @@ impl Run {
     fn buffer(&mut self, device: &DeviceTraits, buffer: &Buffer, cpu: u16, bounces: &mut Vec<Bounce>) -> Predicted {
         let (reason, align_mask) = match single(&self.machine, device, buffer) {
             Fate::Direct => return Predicted::Direct,
-            Fate::Refused { reason } => return Predicted::Refused(reason, Refused::NoPool),
+            Fate::Refused { reason, why } => return Predicted::Refused(reason, why),
             Fate::Bounce { reason, align_mask } => (reason, align_mask),
         };
         let request = Request {
