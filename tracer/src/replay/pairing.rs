@@ -8,9 +8,15 @@
 //! an unmapping that of its first slot given back. Until a slot is claimed, what comes after it waits, up to
 //! [`WINDOW`] records.
 
-use std::collections::{HashMap, VecDeque};
+mod lifetimes;
+mod pending;
 
-use super::devices::{Devices, Identity};
+use std::collections::VecDeque;
+
+use lifetimes::Lifetimes;
+use pending::{Pending, Slot, Task};
+
+use super::devices::Devices;
 use super::mapping::{Buffer, Mapping, MappingId, Operation, Truth, Unknown};
 use crate::event::{DeviceId, Direction, Event, MAPPING_ERROR, Segment, What};
 use crate::facts::Counters;
@@ -18,43 +24,20 @@ use crate::stream::Start;
 
 /// How many records may wait for a slot to be claimed. Between a slot and its mapping's event lie microseconds.
 const WINDOW: usize = 1024;
-/// Unclaimed attempts to bounce kept for a task.
-const ATTEMPTS: usize = 64;
-
-/// A task, or one CPU's idle task, of which all have thread id 0.
-type Task = (u32, u16);
-
 /// Pairs events; see the module.
 #[derive(Debug)]
 pub struct Pairing {
     hooks: Hooks,
     page_mask: u64,
     next: MappingId,
-    slots: HashMap<Task, Vec<Slot>>,
-    attempts: HashMap<Task, Vec<Attempt>>,
-    /// Mappings in progress by device, DMA address and length.
-    singles: HashMap<(Identity, u64, u64), Vec<MappingId>>,
-    /// Scatterlists in progress by device and address of the first entry.
-    lists: HashMap<(Identity, u64), Vec<MappingId>>,
-    /// Which mapping holds a slot.
-    holders: HashMap<u64, MappingId>,
-    /// Bounced mappings in progress.
-    bounced: HashMap<MappingId, Held>,
+    pending: Pending,
+    lifetimes: Lifetimes,
     waiting: VecDeque<Waiting>,
     /// Number of the first of `waiting`.
     first_waiting: u64,
     lost_slots: bool,
     /// Attempts to bounce that the kernel announced.
     pub attempts_seen: u64,
-}
-
-/// A bounced mapping: it is gone with its first slot given back or its unmapping's event, whichever comes first, and
-/// forgotten with the last of them.
-#[derive(Debug, Default)]
-struct Held {
-    slots: u32,
-    gone: bool,
-    event_seen: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,23 +60,6 @@ enum Waiting {
     Nothing,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    device: Identity,
-    phys: u64,
-    size: u64,
-    /// Its address; `None` when none was found.
-    found: Option<u64>,
-    /// Its place in the queue.
-    place: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
-    device: Identity,
-    size: u64,
-}
-
 impl Pairing {
     /// For a stream with this beginning.
     pub fn new(start: &Start) -> Self {
@@ -102,12 +68,8 @@ impl Pairing {
             hooks: Hooks { slot_map: attached("slot_map"), bounced: attached("bounced") },
             page_mask: u64::from(start.kernel.page_size.max(1)) - 1,
             next: 0,
-            slots: HashMap::new(),
-            attempts: HashMap::new(),
-            singles: HashMap::new(),
-            lists: HashMap::new(),
-            holders: HashMap::new(),
-            bounced: HashMap::new(),
+            pending: Pending::default(),
+            lifetimes: Lifetimes::default(),
             waiting: VecDeque::new(),
             first_waiting: 0,
             lost_slots: false,
@@ -126,23 +88,19 @@ impl Pairing {
 
     /// Takes in one event; what is settled by it goes to `out`.
     pub fn event(&mut self, event: &Event, segments: &[Segment], devices: &mut Devices, out: &mut Vec<Operation>) {
-        let task = (event.task, if event.task == 0 { event.cpu } else { 0 });
+        let task = Task::of(event);
         match event.what {
             What::Kmalloc { .. } | What::Kfree { .. } => return,
             What::Bounced { device, size, .. } => {
                 self.attempts_seen += 1;
-                let attempts = self.attempts.entry(task).or_default();
-                if attempts.len() == ATTEMPTS {
-                    attempts.remove(0);
-                }
-                attempts.push(Attempt { device: devices.identity(device), size });
+                self.pending.add_attempt(task, devices.identity(device), size);
                 return;
             }
             What::SlotMap { device, phys, slot, size, .. } => {
                 let identity = devices.identity(device);
                 let found = (slot != MAPPING_ERROR).then_some(slot);
                 let place = self.first_waiting + self.waiting.len() as u64;
-                self.slots.entry(task).or_default().push(Slot { device: identity, phys, size, found, place });
+                self.pending.add_slot(task, Slot { device: identity, phys, size, found, place });
                 self.waiting.push_back(Waiting::Slot {
                     device,
                     time_ns: event.time_ns,
@@ -158,13 +116,12 @@ impl Pairing {
                 self.list(event, task, devices, segments, device, (list, nents, ents), direction, attrs);
             }
             What::Unmap { device, dma_addr, size, .. } => {
-                let key = (devices.identity(device), dma_addr, size);
-                let id = pop(&mut self.singles, &key);
-                self.unmap(id, event.time_ns);
+                let ended = self.lifetimes.end_single(devices.identity(device), dma_addr, size);
+                self.unmapped(ended, event.time_ns);
             }
             What::UnmapSg { device, list, .. } => {
-                let id = pop(&mut self.lists, &(devices.identity(device), list));
-                self.unmap(id, event.time_ns);
+                let ended = self.lifetimes.end_list(devices.identity(device), list);
+                self.unmapped(ended, event.time_ns);
             }
         }
         self.release(out, WINDOW);
@@ -187,8 +144,9 @@ impl Pairing {
         attrs: u64,
     ) {
         let identity = devices.identity(device);
-        let attempted = self.claim_attempt(task, identity, size);
-        let claimed = self.claim(task, |slot| slot.device == identity && slot.size == size && slot.phys == phys);
+        let attempted = self.pending.claim_attempt(task, identity, size);
+        let claimed =
+            self.pending.claim_newest(task, |slot| slot.device == identity && slot.size == size && slot.phys == phys);
         let refused = dma_addr == MAPPING_ERROR;
         let through_iommu = devices.traits(device).iommu_granule.is_some();
         let truth = match claimed {
@@ -204,7 +162,7 @@ impl Pairing {
         }
         let id = self.number();
         if !refused {
-            self.singles.entry((identity, dma_addr, size)).or_default().push(id);
+            self.lifetimes.begin_single(identity, dma_addr, size, id);
         }
         let mapping = Mapping {
             id,
@@ -244,8 +202,8 @@ impl Pairing {
         for segment in segments {
             let size = u64::from(segment.length);
             let offset = u64::from(segment.offset) & page_mask;
-            let attempted = self.claim_attempt(task, identity, size);
-            let claimed = self.claim_first(task, |slot| {
+            let attempted = self.pending.claim_attempt(task, identity, size);
+            let claimed = self.pending.claim_oldest(task, |slot| {
                 slot.device == identity && slot.size == size && slot.phys & page_mask == offset
             });
             let truth = match claimed {
@@ -274,7 +232,7 @@ impl Pairing {
         }
         let id = self.number();
         if !refused {
-            self.lists.entry((identity, list)).or_default().push(id);
+            self.lifetimes.begin_list(identity, list, id);
         }
         let truncated = nents.saturating_sub(segments.len() as u32);
         let mapping = Mapping {
@@ -317,8 +275,7 @@ impl Pairing {
             if let Waiting::Slot { given_back: false, .. } = entry
                 && let Some(slot) = claim.found
             {
-                self.holders.insert(slot, id);
-                self.bounced.entry(id).or_default().slots += 1;
+                self.lifetimes.hold(slot, id);
             }
             *entry = mapping.take().unwrap_or(Waiting::Nothing);
         }
@@ -326,69 +283,22 @@ impl Pairing {
     }
 
     fn slot_given_back(&mut self, slot: u64, size: u64, time_ns: u64) {
-        if let Some(id) = self.holders.remove(&slot) {
-            if let Some(held) = self.bounced.get_mut(&id) {
-                held.slots -= 1;
-            }
-            self.gone(id, time_ns);
-            return;
-        }
-        let pending = self.slots.values().flatten().find(|pending| pending.found == Some(slot)).copied();
-        match pending {
+        if let Some((id, ended)) = self.lifetimes.slot_given_back(slot) {
+            self.unmapped(ended.then_some(id), time_ns);
+        } else if let Some(place) = self.pending.place_of(slot) {
             // A list that fails gives back what it has got before its event comes.
-            Some(pending) => {
-                let at = (pending.place - self.first_waiting) as usize;
-                if let Some(Waiting::Slot { given_back, .. }) = self.waiting.get_mut(at) {
-                    *given_back = true;
-                }
+            let at = (place - self.first_waiting) as usize;
+            if let Some(Waiting::Slot { given_back, .. }) = self.waiting.get_mut(at) {
+                *given_back = true;
             }
-            None => self.waiting.push_back(Waiting::Ready(Operation::ForeignSlots { size })),
-        }
-    }
-
-    /// An unmapping's own event; without number for what was mapped before the recording began, or lost.
-    fn unmap(&mut self, id: Option<MappingId>, time_ns: u64) {
-        let Some(id) = id else { return };
-        if let Some(held) = self.bounced.get_mut(&id) {
-            held.event_seen = true;
-            self.gone(id, time_ns);
         } else {
-            self.waiting.push_back(Waiting::Ready(Operation::Unmap { id, time_ns }));
+            self.waiting.push_back(Waiting::Ready(Operation::ForeignSlots { size }));
         }
     }
 
-    fn gone(&mut self, id: MappingId, time_ns: u64) {
-        let Some(held) = self.bounced.get_mut(&id) else { return };
-        if !held.gone {
-            held.gone = true;
-            self.waiting.push_back(Waiting::Ready(Operation::Unmap { id, time_ns }));
-        }
-        if held.slots == 0 && held.event_seen {
-            self.bounced.remove(&id);
-        }
-    }
-
-    /// The task's newest pending slot that fits, taken.
-    fn claim(&mut self, task: Task, fits: impl Fn(&Slot) -> bool) -> Option<Slot> {
-        let slots = self.slots.get_mut(&task)?;
-        let at = slots.iter().rposition(fits)?;
-        Some(slots.remove(at))
-    }
-
-    /// The task's oldest pending slot that fits, taken: a list's segments are mapped in order.
-    fn claim_first(&mut self, task: Task, fits: impl Fn(&Slot) -> bool) -> Option<Slot> {
-        let slots = self.slots.get_mut(&task)?;
-        let at = slots.iter().position(fits)?;
-        Some(slots.remove(at))
-    }
-
-    fn claim_attempt(&mut self, task: Task, device: Identity, size: u64) -> bool {
-        let Some(attempts) = self.attempts.get_mut(&task) else { return false };
-        let Some(at) = attempts.iter().rposition(|attempt| attempt.device == device && attempt.size == size) else {
-            return false;
-        };
-        attempts.remove(at);
-        true
+    fn unmapped(&mut self, ended: Option<MappingId>, time_ns: u64) {
+        let ended = ended.map(|id| Waiting::Ready(Operation::Unmap { id, time_ns }));
+        self.waiting.extend(ended);
     }
 
     /// Lets go what is settled, and beyond `window` records also what is not.
@@ -401,10 +311,7 @@ impl Pairing {
                 Some(Waiting::Ready(operation)) => out.push(operation),
                 Some(Waiting::Slot { device, time_ns, size, .. }) => {
                     let place = self.first_waiting;
-                    self.slots.retain(|_, slots| {
-                        slots.retain(|slot| slot.place != place);
-                        !slots.is_empty()
-                    });
+                    self.pending.forget(place);
                     out.push(Operation::Orphan { device, time_ns, size });
                 }
                 Some(Waiting::Nothing) | None => {}
@@ -412,15 +319,6 @@ impl Pairing {
             self.first_waiting += 1;
         }
     }
-}
-
-fn pop<K: Eq + std::hash::Hash>(map: &mut HashMap<K, Vec<MappingId>>, key: &K) -> Option<MappingId> {
-    let ids = map.get_mut(key)?;
-    let id = ids.pop();
-    if ids.is_empty() {
-        map.remove(key);
-    }
-    id
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ fn an_unmapping_is_told_once_whichever_of_its_two_records_comes_first() {
         }
         let unmaps = stream.end().iter().filter(|step| matches!(step, Operation::Unmap { id: 0, .. }));
         assert_eq!(unmaps.count(), 1);
-        assert!(stream.pairing.bounced.is_empty() && stream.pairing.holders.is_empty());
+        assert!(stream.pairing.lifetimes.is_empty());
     }
 }
 
