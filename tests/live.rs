@@ -67,6 +67,15 @@ fn read(path: &Path) -> Contents {
     contents
 }
 
+/// Waits until the recording has begun: the capture is created once everything is attached.
+fn wait_for(capture: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !capture.exists() {
+        assert!(Instant::now() < deadline, "no recording began within a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn assert_ok(output: &Output) {
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
@@ -97,8 +106,7 @@ fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Attaching takes well under two seconds.
-    thread::sleep(Duration::from_secs(2));
+    wait_for(&path);
     let task = storm(TIMES);
     assert_ok(&recording.wait_with_output().unwrap());
 
@@ -129,7 +137,7 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_secs(2));
+    wait_for(&path);
     storm(200_000);
     assert_ok(&recording.wait_with_output().unwrap());
 
@@ -169,6 +177,7 @@ fn sigkill_loses_at_most_the_last_second() {
     let path = dir.path().join("killed.bounce");
     let mut recording =
         bouncescope().args(["record", "--full", "-m", "64M", "-d", "60", "-q", "-o"]).arg(&path).spawn().unwrap();
+    wait_for(&path);
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(5) {
         storm(100);
@@ -182,6 +191,30 @@ fn sigkill_loses_at_most_the_last_second() {
     assert!(!contents.ended && contents.gaps.no_end);
     let last = contents.events.last().expect("events before the kill").time_ns;
     assert!(killed_ns - last < 1_000_000_000, "the last event is {} ms old", (killed_ns - last) / 1_000_000);
+}
+
+#[test]
+fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
+    require_live!();
+    let dir = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| Command::new("mount").args(arguments).arg(dir.path()).status().unwrap().success();
+    assert!(mount(&["-t", "tmpfs", "-o", "size=64k", "bouncescope-test"]));
+    let path = dir.path().join("full.bounce");
+    let recording = bouncescope()
+        .args(["record", "--full", "-m", "64M", "-d", "20", "-q", "-o"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&path);
+    storm(200_000);
+    let output = recording.wait_with_output().unwrap();
+    let contents = read(&path);
+    assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    assert!(!contents.ended && contents.gaps.no_end && contents.gaps.damaged_frames == 0, "{:?}", contents.gaps);
 }
 
 #[test]

@@ -22,7 +22,8 @@ const QUEUE: usize = 64;
 /// Where items go: a thread that compresses and writes, so that the ring is emptied meanwhile.
 pub(super) struct Sink {
     queue: SyncSender<Work>,
-    writer: JoinHandle<Result<u64>>,
+    /// Taken when it is joined.
+    writer: Option<JoinHandle<Result<u64>>>,
     pub(super) line: LiveLine,
     pub(super) now_ns: u64,
     last_counters: Option<Counters>,
@@ -49,7 +50,7 @@ impl Sink {
         let writer = thread::Builder::new().name("capture".into()).spawn(move || write_all(file, &work))?;
         Ok(Self {
             queue,
-            writer,
+            writer: Some(writer),
             line: LiveLine::default(),
             now_ns: 0,
             last_counters: None,
@@ -78,24 +79,30 @@ impl Sink {
         self.send(Work::Write(item))
     }
 
-    pub(super) fn flush(&self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         self.send(Work::Flush)
     }
 
-    /// The writer only goes away when it failed; its own error comes from [`Sink::close`], at once.
-    fn send(&self, work: Work) -> Result<()> {
+    /// The writer only goes away when it failed.
+    fn send(&mut self, work: Work) -> Result<()> {
         if self.queue.send(work).is_err() {
-            bail!("the capture can no longer be written (disk full?); what was written until now is readable");
+            self.join()?;
         }
         Ok(())
     }
 
-    pub(super) fn close(self) -> Result<Summary> {
-        drop(self.queue);
-        let bytes = match self.writer.join() {
-            Ok(written) => written?,
-            Err(_) => bail!("the thread that writes the capture panicked"),
-        };
+    /// What the writer came to, once its queue is closed or it has failed: the length of the file, bytes.
+    fn join(&mut self) -> Result<u64> {
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            _ => bail!("the thread that writes the capture panicked"),
+        }
+    }
+
+    pub(super) fn close(mut self) -> Result<Summary> {
+        // Closing the queue ends the writer.
+        self.queue = sync_channel(0).0;
+        let bytes = self.join()?;
         Ok(Summary {
             bytes,
             line: self.line,
