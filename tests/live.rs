@@ -69,7 +69,7 @@ fn read(path: &Path) -> Contents {
 
 /// Waits until the recording has begun: the capture is created once everything is attached.
 fn wait_for(capture: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !capture.exists() {
         assert!(Instant::now() < deadline, "no recording began within a minute");
         thread::sleep(Duration::from_millis(20));

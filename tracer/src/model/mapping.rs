@@ -95,15 +95,6 @@ pub enum Fate {
     },
 }
 
-/// What becomes of a scatterlist's buffers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scatterlist {
-    /// Of each, as if those before it had been mapped: a list is given up at the first that cannot be.
-    pub fates: Vec<Fate>,
-    /// [`list_loses_concatenation`].
-    pub per_element_path: bool,
-}
-
 /// What becomes of a buffer mapped by itself.
 pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
     // dma_map_phys() and __dma_map_sg_attrs(), before anything else.
@@ -116,23 +107,9 @@ pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate
     }
 }
 
-/// What becomes of the buffers of a scatterlist, all of one direction. Each is answered as if it were mapped by itself: a list
-/// that stays whole behind an IOMMU is one in which nothing would bounce.
-pub fn scatterlist(
-    machine: &Machine,
-    device: &DeviceTraits,
-    buffers: impl Iterator<Item = Buffer> + Clone,
-) -> Scatterlist {
-    let direction = buffers.clone().next().map_or(BIDIRECTIONAL, |buffer| buffer.direction);
-    let lengths = buffers.clone().map(|buffer| buffer.size);
-    Scatterlist {
-        per_element_path: list_loses_concatenation(machine, device, direction, lengths),
-        fates: buffers.map(|buffer| single(machine, device, &buffer)).collect(),
-    }
-}
-
 /// Whether a scatterlist has to be mapped element by element, which loses the concatenation of its segments:
-/// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it.
+/// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it. Either way each buffer's fate is that
+/// of [`single`]: in a list that stays whole behind an IOMMU nothing would bounce.
 pub fn list_loses_concatenation(
     machine: &Machine,
     device: &DeviceTraits,
@@ -311,43 +288,20 @@ mod tests {
         assert_eq!(single(&MACHINE, &narrow, &Buffer { size: 8, direction: FROM_DEVICE, ..unknown }), KMALLOC);
     }
 
-    fn list(device: &DeviceTraits, buffers: &[(u64, u64)]) -> Scatterlist {
-        let buffers = buffers.iter().map(|&(phys, size)| Buffer { phys, dma_addr: None, ..buffer(size, FROM_DEVICE) });
-        scatterlist(&MACHINE, device, buffers)
-    }
-
     #[test]
-    fn without_iommu_a_lists_buffers_stand_alone() {
-        let fates = vec![Fate::Direct, KMALLOC, Fate::Direct];
-        let expected = Scatterlist { fates, per_element_path: false };
-        assert_eq!(list(&device(), &[(0x1000, 4096), (0x2000, 8), (0x3008, 512)]), expected);
-    }
-
-    #[test]
-    fn behind_an_iommu_a_small_buffer_sends_the_list_apart_and_bounces_alone() {
+    fn in_a_list_that_stays_whole_nothing_would_bounce() {
         let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
-        let bounced = Fate::Bounce { reason: Reason::Kmalloc, align_mask: 4095 };
-        let apart = Scatterlist { fates: vec![Fate::Direct, bounced, Fate::Direct], per_element_path: true };
-        assert_eq!(list(&behind, &[(0x1000, 4096), (0x2000, 8), (0x3008, 512)]), apart);
-        let whole = Scatterlist { fates: vec![Fate::Direct; 2], per_element_path: false };
-        assert_eq!(list(&behind, &[(0x1000, 4096), (0x3008, 512)]), whole);
+        for length in 1..=1024 {
+            let loses = list_loses_concatenation(&MACHINE, &behind, FROM_DEVICE, [4096, length].into_iter());
+            let unaligned = Buffer { phys: 0x3008, ..buffer(length, FROM_DEVICE) };
+            assert_eq!(loses, single(&MACHINE, &behind, &unaligned) != Fate::Direct, "length {length}");
+        }
     }
 
     #[test]
-    fn an_untrusted_devices_list_bounces_where_it_is_unaligned() {
+    fn an_untrusted_devices_list_always_loses_its_concatenation() {
         let untrusted = DeviceTraits { iommu_granule: Some(4096), untrusted: true, coherent: true, ..device() };
-        let bounced = Fate::Bounce { reason: Reason::Untrusted, align_mask: 4095 };
-        let expected = Scatterlist { fates: vec![Fate::Direct, bounced], per_element_path: true };
-        assert_eq!(list(&untrusted, &[(0x1000, 4096), (0x3008, 512)]), expected);
-    }
-
-    #[test]
-    fn a_list_that_is_to_be_coherent_is_refused_whole_or_not() {
-        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
-        let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, FROM_DEVICE) };
-        let refused = Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
-        let expected = Scatterlist { fates: vec![refused; 2], per_element_path: false };
-        assert_eq!(scatterlist(&MACHINE, &behind, [page, page].into_iter()), expected);
+        assert!(list_loses_concatenation(&MACHINE, &untrusted, TO_DEVICE, [4096].into_iter()));
     }
 
     #[test]

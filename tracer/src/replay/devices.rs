@@ -70,12 +70,6 @@ impl Devices {
     pub fn dma_addr(&self, id: DeviceId, phys: u64) -> u64 {
         phys.wrapping_add(self.offsets.get(&self.identity(id)).copied().unwrap_or(0))
     }
-
-    /// How the device is called on screen: name and driver.
-    pub fn label(&self, id: DeviceId) -> (String, String) {
-        let device = self.get(id);
-        (device.name, device.driver)
-    }
 }
 
 /// A damaged number must not make a reader fill memory.

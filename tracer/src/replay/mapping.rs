@@ -66,11 +66,6 @@ impl Mapping {
     pub fn refused(&self) -> bool {
         self.ents == 0
     }
-
-    /// Bytes of its buffers.
-    pub fn bytes(&self) -> u64 {
-        self.buffers.iter().map(|buffer| buffer.size).sum()
-    }
 }
 
 /// One buffer of a mapping.

@@ -36,8 +36,6 @@ pub struct Pairing {
     /// Number of the first of `waiting`.
     first_waiting: u64,
     lost_slots: bool,
-    /// Attempts to bounce that the kernel announced.
-    pub attempts_seen: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +71,6 @@ impl Pairing {
             waiting: VecDeque::new(),
             first_waiting: 0,
             lost_slots: false,
-            attempts_seen: 0,
         }
     }
 
@@ -92,7 +89,6 @@ impl Pairing {
         match event.what {
             What::Kmalloc { .. } | What::Kfree { .. } => return,
             What::Bounced { device, size, .. } => {
-                self.attempts_seen += 1;
                 self.pending.add_attempt(task, devices.identity(device), size);
                 return;
             }

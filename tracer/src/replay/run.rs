@@ -84,18 +84,14 @@ impl Run {
         if !self.settings.coherence.is_empty() {
             device.coherent = self.settings.coherent(&devices.get(mapping.device).name, device.coherent);
         }
-        // A list behind an IOMMU that has no small segment never reaches the pool: iommu_dma_map_sg().
         let lengths = || mapping.buffers.iter().map(|buffer| buffer.size);
         let loses =
             mapping.list && list_loses_concatenation(&self.machine, &device, mapping.direction as u8, lengths());
-        let whole = mapping.list && device.iommu_granule.is_some() && !loses;
         let mut bounces = Vec::new();
         let mut refused = None;
         for buffer in &mapping.buffers {
             let predicted = if refused.is_some() {
                 Predicted::NotReached
-            } else if whole {
-                Predicted::Direct
             } else {
                 let dma_addr = buffer.exact.then(|| devices.dma_addr(mapping.device, buffer.phys));
                 let buffer = Buffer {
