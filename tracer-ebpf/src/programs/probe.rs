@@ -16,7 +16,7 @@ use crate::emit::count_other;
 #[repr(C)]
 pub(crate) struct Call {
     pub(crate) entry_ns: u64,
-    pub(crate) args: [u64; 5],
+    pub(crate) args: [u64; 6],
 }
 
 /// Calls that have not returned, by [`frame`].

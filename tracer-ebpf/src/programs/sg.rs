@@ -29,6 +29,13 @@ struct Scratch {
     segments: [Segment; MAX_SEGMENTS],
 }
 
+/// Which function a kept call is of.
+const LIST: u64 = 0;
+const TABLE: u64 = 1;
+
+/// Links from one part of a chained list to the next that are followed; `sg_alloc_table()` makes parts of 128 entries.
+const MAX_CHAINS: usize = 16;
+
 /// For [`dma_map_sg`] alone, which the kernel does not run inside itself.
 #[map]
 static MAPPED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -68,18 +75,7 @@ pub fn dma_unmap_sg(ctx: RawTracePointContext) -> i32 {
 #[kprobe]
 pub fn map_sg_entry(ctx: ProbeContext) -> u32 {
     let [dev, list, nents, direction, attrs, _] = arguments(&ctx);
-    keep(&ctx, [dev, list, nents, direction, attrs]);
-    0
-}
-
-/// Returns the number of DMA segments, 0 for failure.
-#[kretprobe]
-pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = returned(&ctx)
-        && ctx.ret::<u32>() == 0
-    {
-        refused(&ctx, &call);
-    }
+    keep(&ctx, [dev, list, nents, direction, attrs, LIST]);
     0
 }
 
@@ -89,15 +85,16 @@ pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
     let [dev, table, direction, attrs, ..] = arguments(&ctx);
     let list = field(table, config!(scatterlist.table_sgl)).unwrap_or(0);
     let nents: u32 = field(table, config!(scatterlist.table_orig_nents)).unwrap_or(0);
-    keep(&ctx, [dev, list, u64::from(nents), direction, attrs]);
+    keep(&ctx, [dev, list, u64::from(nents), direction, attrs, TABLE]);
     0
 }
 
-/// Returns 0, or a negative error.
+/// The return of either: `dma_map_sg_attrs()` returns the number of DMA segments, 0 for failure; `dma_map_sgtable()` returns 0,
+/// or a negative error.
 #[kretprobe]
-pub fn map_sgt_return(ctx: RetProbeContext) -> u32 {
+pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx)
-        && ctx.ret::<u32>() != 0
+        && (ctx.ret::<u32>() == 0) == (call.args[5] == LIST)
     {
         refused(&ctx, &call);
     }
@@ -105,7 +102,7 @@ pub fn map_sgt_return(ctx: RetProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn keep(ctx: &ProbeContext, args: [u64; 5]) {
+fn keep(ctx: &ProbeContext, args: [u64; 6]) {
     // SAFETY: the helper has no precondition.
     let entry_ns = unsafe { bpf_ktime_get_ns() };
     entered(ctx, Call { entry_ns, args });
@@ -113,7 +110,7 @@ fn keep(ctx: &ProbeContext, args: [u64; 5]) {
 
 #[inline(always)]
 fn refused(ctx: &RetProbeContext, call: &Call) {
-    let [dev, first, nents, direction, attrs] = call.args;
+    let [dev, first, nents, direction, attrs, _] = call.args;
     if let Some(scratch) = REFUSED.get_ptr_mut(0) {
         record(ctx, scratch, &List { dev, first, nents: nents as u32, ents: 0, direction, attrs });
     }
@@ -135,32 +132,41 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     let scratch = unsafe { &mut *scratch };
     device::describe(ctx, list.dev);
     let mut at = list.first;
-    // Kept in the map and read back below: the verifier then need not follow what comes after the loop once for each
-    // length of the list.
+    let mut faulted = false;
+    // Kept in the map and read back: the verifier then need not follow what comes after the loop once for each length of
+    // the list. All ways through the body are short for the same reason: it walks each of them in every turn.
     scratch.head.recorded = 0;
-    for n in 0..MAX_SEGMENTS {
-        if n as u32 >= list.nents {
+    for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
+        // SAFETY: a read of memory that is borrowed here.
+        let n = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
+        if n >= list.nents || n as usize >= MAX_SEGMENTS {
             break;
         }
-        let Some(mut entry) = Entry::read(at) else { break };
-        if entry.link() & 1 != 0 {
-            at = entry.link() & !3;
-            let Some(chained) = Entry::read(at) else { break };
-            entry = chained;
+        let Some(entry) = Entry::read(at) else {
+            faulted = true;
+            break;
+        };
+        let link = entry.link();
+        if link & 1 != 0 {
+            at = link & !3;
+            continue;
         }
-        scratch.segments[n] = Segment {
-            page: entry.link() & !3,
+        scratch.segments[n as usize] = Segment {
+            page: link & !3,
             dma_addr: entry.u64(config!(scatterlist.dma_address)),
             offset: entry.u32(config!(scatterlist.offset)),
             length: entry.u32(config!(scatterlist.length)),
             dma_len: entry.u32(config!(scatterlist.dma_length)),
             dma_flags: entry.u32(config!(scatterlist.dma_flags)),
         };
-        scratch.head.recorded = n as u32 + 1;
-        if entry.link() & 2 != 0 {
+        scratch.head.recorded = n + 1;
+        if link & 2 != 0 {
             break;
         }
         at += u64::from(config!(scatterlist.size));
+    }
+    if faulted {
+        count_other(Other::ReadFault);
     }
     // SAFETY: a read of memory that is borrowed here.
     let recorded = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
@@ -203,11 +209,7 @@ impl Entry {
         }
         // SAFETY: no more than the buffer holds; the helper checks the address itself and fails instead of faulting.
         let failed = unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size, addr as *const _) } != 0;
-        if failed {
-            count_other(Other::ReadFault);
-            return None;
-        }
-        Some(Self(words))
+        (!failed).then_some(Self(words))
     }
 
     #[inline(always)]

@@ -33,14 +33,14 @@ pub fn slot_map_entry(ctx: ProbeContext) -> u32 {
     let direction = at(arguments, config!(pool.map_direction));
     // SAFETY: the helper has no precondition.
     let entry_ns = unsafe { bpf_ktime_get_ns() };
-    entered(&ctx, Call { entry_ns, args: [dev, phys, size, align_mask, direction] });
+    entered(&ctx, Call { entry_ns, args: [dev, phys, size, align_mask, direction, 0] });
     0
 }
 
 /// Returns the physical address of the slot, or all ones.
 #[kretprobe]
 pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
-    if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction] }) = returned(&ctx) {
+    if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction, _] }) = returned(&ctx) {
         device::known(&ctx, dev);
         let header = header(&ctx, Kind::SlotMap, direction);
         send(Kind::SlotMap, SlotMap { header, dev, phys, slot: ctx.ret(), size, align_mask, entry_ns });

@@ -60,7 +60,7 @@ const SUBJECTS: &[Subject] = &[
     },
     Subject {
         name: "map_sgtable_refused",
-        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sgt_return", "dma_map_sgtable")]],
+        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_return", "dma_map_sgtable")]],
         lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
     },
     Subject {

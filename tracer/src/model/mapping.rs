@@ -4,7 +4,7 @@
 //! Mirrors the order of checks in `dma_direct_map_page()` / `dma_direct_map_phys()` (`kernel/dma/direct.h`) and
 //! `iommu_dma_map_page()` / `iommu_dma_map_phys()`, `iommu_dma_map_sg()` (`drivers/iommu/dma-iommu.c`), 6.5 to 7.3.
 
-use tracer_ebpf::decide::{BIDIRECTIONAL, Decider};
+use tracer_ebpf::decide::Decider;
 
 use super::pool::Refused;
 
