@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::devices::Devices;
-use super::mapping::{Mapping, Operation, Truth, Unknown};
+use super::losses::Doubts;
+use super::mapping::{Mapping, Proof, Truth, Unknown};
 use super::outcome::Outcome;
 use super::run::Predicted;
 use super::statistics::{Observed, Statistics};
+use super::step::Step;
 use crate::event::Kind;
 use crate::facts::{Counters, Device};
 use crate::stream::{Gaps, Start};
@@ -49,12 +51,45 @@ pub struct Difference {
 #[derive(Debug, Default)]
 pub struct Comparison {
     mappings: u64,
-    agreements: u64,
-    disagreements: u64,
-    unknown: u64,
+    agreements: Counted,
+    disagreements: Counted,
     unknown_by_reason: BTreeMap<Unknown, u64>,
     buffers: u64,
-    differences: Vec<Difference>,
+    differences: Vec<(RestsOn, Difference)>,
+}
+
+/// What the comparison of a mapping rests on, besides records that were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct RestsOn {
+    /// No attempt to bounce was seen.
+    no_attempt: bool,
+    /// The simulated pool was as full as the kernel's.
+    pool: bool,
+}
+
+impl RestsOn {
+    fn is_doubtful(self, doubts: Doubts) -> bool {
+        self.no_attempt && doubts.no_attempt || self.pool && doubts.pool
+    }
+}
+
+/// Mappings by what their comparison rests on.
+#[derive(Debug, Default)]
+struct Counted(BTreeMap<RestsOn, u64>);
+
+impl Counted {
+    fn one(&mut self, rests_on: RestsOn) {
+        *self.0.entry(rests_on).or_default() += 1;
+    }
+
+    /// Those to be relied on, and those not.
+    fn split(&self, doubts: Doubts) -> (u64, u64) {
+        let sum = |doubtful: bool| {
+            let counts = self.0.iter().filter(|(rests_on, _)| rests_on.is_doubtful(doubts) == doubtful);
+            counts.map(|(_, count)| count).sum()
+        };
+        (sum(false), sum(true))
+    }
 }
 
 /// What `verify` says.
@@ -112,86 +147,99 @@ impl Verdict {
 }
 
 impl Comparison {
-    /// Takes in a step, and what was predicted for its buffers.
-    pub fn operation(&mut self, operation: &Operation, predicted: &[Predicted], devices: &Devices) {
-        match operation {
-            Operation::Map(mapping) => self.mapping(mapping, predicted, devices),
-            Operation::Orphan { .. } => {
+    /// Takes in a step, and what was predicted for the buffers of the mapping that it completes.
+    pub fn step(&mut self, step: &Step, predicted: &[Predicted], devices: &Devices) {
+        match step {
+            Step::Mapped { mapping, .. } => self.mapping(mapping, predicted, devices),
+            Step::Unseen(_) => {
                 self.mappings += 1;
-                self.dont_know(Unknown::NoMappingEvent);
+                self.dont_know(Unknown::NoMappingEvent, 1);
             }
-            Operation::Unmap { .. } | Operation::ForeignSlots { .. } => {}
+            Step::Buffer { .. } | Step::SlotReleased(_) | Step::Unmapped(_) => {}
         }
     }
 
     fn mapping(&mut self, mapping: &Mapping, predicted: &[Predicted], devices: &Devices) {
         self.mappings += 1;
         self.buffers += mapping.buffers.len() as u64;
-        let mut differs = false;
+        let mut rests = RestsOn::default();
+        // What the surest of the disagreements rests on.
+        let mut differs: Option<RestsOn> = None;
         let mut unknown = (mapping.truncated > 0).then_some(Unknown::Truncated);
         for (n, (buffer, predicted)) in mapping.buffers.iter().zip(predicted).enumerate() {
-            let agrees = match (buffer.truth, predicted) {
-                (Truth::Unknown(why), _) => {
-                    unknown = Some(why);
-                    continue;
+            let rests_on = rests_on(*predicted, buffer.truth);
+            match (buffer.truth, predicted) {
+                // The list failed, at a segment that is not known; it was to fail at this one.
+                (Truth::Unknown(Unknown::ListFailed), Predicted::Refused(..)) => {
+                    unknown = None;
+                    break;
                 }
+                (Truth::Unknown(why), _) => unknown = Some(why),
                 // Nothing is known about a segment behind the one that was refused.
-                (Truth::NotReached, _) => continue,
-                (Truth::Direct, Predicted::Direct)
-                | (Truth::Bounced, Predicted::Bounced(_))
-                | (Truth::Refused, Predicted::Refused(..)) => true,
-                _ => false,
-            };
-            if !agrees {
-                differs = true;
-                self.keep(mapping, n, *predicted, devices);
+                (Truth::NotReached, _) => {}
+                (Truth::Direct { .. }, Predicted::Direct)
+                | (Truth::Bounced { .. }, Predicted::Bounced(_))
+                | (Truth::Refused, Predicted::Refused(..)) => {
+                    rests.no_attempt |= rests_on.no_attempt;
+                }
+                _ => {
+                    differs = Some(differs.map_or(rests_on, |other| other.min(rests_on)));
+                    self.keep(mapping, n, *predicted, rests_on, devices);
+                }
             }
         }
-        if differs {
-            self.disagreements += 1;
-        } else if let Some(why) = unknown {
-            self.dont_know(why);
-        } else {
-            self.agreements += 1;
+        match (differs, unknown) {
+            (Some(rests_on), _) => self.disagreements.one(rests_on),
+            (None, Some(why)) => self.dont_know(why, 1),
+            (None, None) => self.agreements.one(rests),
         }
     }
 
-    fn dont_know(&mut self, why: Unknown) {
-        self.unknown += 1;
-        *self.unknown_by_reason.entry(why).or_default() += 1;
+    fn dont_know(&mut self, why: Unknown, count: u64) {
+        *self.unknown_by_reason.entry(why).or_default() += count;
     }
 
-    fn keep(&mut self, mapping: &Mapping, n: usize, predicted: Predicted, devices: &Devices) {
+    fn keep(&mut self, mapping: &Mapping, n: usize, predicted: Predicted, rests_on: RestsOn, devices: &Devices) {
         if self.differences.len() == KEPT {
             return;
         }
         let buffer = mapping.buffers[n];
-        self.differences.push(Difference {
-            time_ns: mapping.time_ns,
-            cpu: mapping.cpu,
+        let difference = Difference {
+            time_ns: buffer.time_ns,
+            cpu: buffer.cpu,
             device: devices.get(mapping.device),
             direction: mapping.direction.name(),
             attrs: mapping.attrs,
-            list: mapping.list,
+            list: mapping.is_list(),
             buffer: n,
             phys: buffer.phys,
             phys_exact: buffer.exact,
             size: buffer.size,
             predicted: format!("{predicted:?}"),
-            kernel: format!("{:?}", buffer.truth),
-        });
+            kernel: buffer.truth.name().to_owned(),
+        };
+        self.differences.push((rests_on, difference));
     }
 
     /// The end: totals against the kernel's own.
+    #[expect(clippy::too_many_arguments, reason = "everything that a stream has to say")]
     pub fn finish(
-        self,
+        mut self,
         own: &Outcome,
         observed: &Observed,
         counters: &Counters,
         statistics: &Statistics,
         start: &Start,
         gaps: &Gaps,
+        doubts: Doubts,
     ) -> Verdict {
+        let (agreements, agreements_doubtful) = self.agreements.split(doubts);
+        let (disagreements, disagreements_doubtful) = self.disagreements.split(doubts);
+        let doubtful = agreements_doubtful + disagreements_doubtful;
+        if doubtful > 0 {
+            self.dont_know(Unknown::EventsLost, doubtful);
+        }
+        self.differences.retain(|(rests_on, _)| !rests_on.is_doubtful(doubts));
         let sum = |values: &Vec<u64>| values.iter().sum::<u64>();
         // Device descriptions are no events of the stream.
         let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Device);
@@ -200,15 +248,15 @@ impl Comparison {
         let exact_peak = if start.kernel.pool.hiwater_reset { observed.hiwater } else { None };
         let mut verdict = Verdict {
             mappings: self.mappings,
-            agreements: self.agreements,
-            disagreements: self.disagreements,
-            unknown: self.unknown,
+            agreements,
+            disagreements,
+            unknown: self.unknown_by_reason.values().sum(),
             unknown_by_reason: self.unknown_by_reason,
             buffers: self.buffers,
             bounces_predicted: own.bounces,
-            bounces_kernel: observed.total.bounces,
+            bounces_kernel: observed.total().bounces,
             failed_predicted: own.failed,
-            failed_kernel: observed.total.failed,
+            failed_kernel: observed.total().failed,
             peak_slots_predicted: own.peak_slots,
             peak_slots_kernel: exact_peak.max(observed.used_peak),
             peak_is_exact: exact_peak.is_some(),
@@ -219,7 +267,7 @@ impl Comparison {
             events_lost: kinds.clone().map(lost).sum(),
             losses: counters.lost.iter().map(|(name, values)| (name.clone(), sum(values))).collect(),
             problems: Vec::new(),
-            differences: self.differences,
+            differences: self.differences.into_iter().map(|(_, difference)| difference).collect(),
         };
         if !gaps.is_empty() {
             // A capture that is not whole can only be compared mapping by mapping.
@@ -234,38 +282,50 @@ impl Comparison {
                 ));
             }
         }
-        if verdict.unknown == 0 && !verdict.losses.keys().any(|name| spoils_totals(name)) {
-            verdict.compare_totals();
-        }
+        verdict.compare_totals(doubts, lost(Kind::Bounced));
         verdict
     }
 }
 
-/// Whether totals cannot be compared with this kind of loss. Allocations have no part in them, and a slot whose giving
-/// back was missed is given back by its unmapping's own event.
-fn spoils_totals(loss: &str) -> bool {
-    !["kmalloc", "kfree", "sites_full", "slot_unmap"].iter().any(|harmless| loss.contains(harmless))
+/// What the comparison of a buffer rests on.
+fn rests_on(predicted: Predicted, truth: Truth) -> RestsOn {
+    RestsOn {
+        no_attempt: matches!(truth, Truth::Direct { proof: Proof::NoAttempt }),
+        pool: matches!(
+            (predicted, truth),
+            (Predicted::Refused(..) | Predicted::NotReached, Truth::Bounced { .. })
+                | (Predicted::Bounced(_), Truth::Refused)
+        ),
+    }
 }
 
 impl Verdict {
-    /// Totals that must be equal when nothing was lost and nothing is unknown.
-    fn compare_totals(&mut self) {
+    /// Totals that must be equal, as far as nothing is unknown and nothing lost that would tell.
+    fn compare_totals(&mut self, doubts: Doubts, bounced_lost: u64) {
         let mut differs = |what: &str, predicted: u64, kernel: u64| {
             if predicted != kernel {
                 self.problems.push(format!("{what}: predicted {predicted}, the kernel says {kernel}"));
             }
         };
-        differs("bounces", self.bounces_predicted, self.bounces_kernel);
-        differs("mappings refused", self.failed_predicted, self.failed_kernel);
-        match self.peak_slots_kernel {
-            Some(kernel) if self.peak_is_exact => differs("peak slots", self.peak_slots_predicted, kernel),
-            Some(kernel) if kernel > self.peak_slots_predicted => {
-                differs("peak slots (at least)", self.peak_slots_predicted, kernel);
+        if self.unknown == 0 && !doubts.pool {
+            differs("bounces", self.bounces_predicted, self.bounces_kernel);
+        }
+        if !doubts.pool {
+            differs("mappings refused", self.failed_predicted, self.failed_kernel);
+            match self.peak_slots_kernel {
+                Some(kernel) if self.peak_is_exact => differs("peak slots", self.peak_slots_predicted, kernel),
+                Some(kernel) if kernel > self.peak_slots_predicted => {
+                    differs("peak slots (at least)", self.peak_slots_predicted, kernel);
+                }
+                _ => {}
             }
-            _ => {}
         }
         if let Some(counted) = self.tracefs_bounced {
-            differs("swiotlb_bounced (recorded, against tracefs)", self.bounced_recorded, counted);
+            differs(
+                "swiotlb_bounced (recorded or lost, against tracefs)",
+                self.bounced_recorded + bounced_lost,
+                counted,
+            );
         }
     }
 }

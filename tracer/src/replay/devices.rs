@@ -32,13 +32,20 @@ impl Devices {
 
     fn push(&mut self, device: Device) {
         let next = Identity(self.by_name.len() as u32);
-        let identity = *self.by_name.entry(device.name.clone()).or_insert(next);
+        // Two devices of which nothing is known are not one.
+        let name = if is_described(&device) { device.name.clone() } else { format!("{} {}", device.name, device.id.0) };
+        let identity = *self.by_name.entry(name).or_insert(next);
         self.described.push((device, identity));
     }
 
     /// The description that an event names.
     pub fn get(&self, id: DeviceId) -> Device {
         self.described.get(id.0 as usize).map_or_else(|| unknown(id), |(device, _)| device.clone())
+    }
+
+    /// The same, `None` when it was lost: then nothing can be predicted for the device.
+    pub fn described(&self, id: DeviceId) -> Option<&Device> {
+        self.described.get(id.0 as usize).map(|(device, _)| device).filter(|device| is_described(device))
     }
 
     /// The device behind a description.
@@ -66,6 +73,11 @@ impl Devices {
         self.offsets.insert(identity, dma_addr.wrapping_sub(phys));
     }
 
+    /// Whether [`Self::dma_addr`] rests on a mapping that was seen.
+    pub fn knows_offset(&self, id: DeviceId) -> bool {
+        self.offsets.contains_key(&self.identity(id))
+    }
+
     /// The DMA address that a buffer has unbounced and without IOMMU, as far as the bus's offset is known; 0 is assumed.
     pub fn dma_addr(&self, id: DeviceId, phys: u64) -> u64 {
         phys.wrapping_add(self.offsets.get(&self.identity(id)).copied().unwrap_or(0))
@@ -76,7 +88,15 @@ impl Devices {
 const MAX_GAP: usize = 1 << 16;
 
 fn unknown(id: DeviceId) -> Device {
-    Device { id, name: format!("(unknown {})", id.0), ..Device::default() }
+    Device { id, name: format!("{UNKNOWN} {})", id.0), ..Device::default() }
+}
+
+/// How the names begin that are given to devices whose description never came, here and by the decoder of the ring.
+const UNKNOWN: &str = "(unknown";
+const DESCRIPTION_LOST: &str = "(description lost)";
+
+fn is_described(device: &Device) -> bool {
+    device.name != DESCRIPTION_LOST && !device.name.starts_with(UNKNOWN)
 }
 
 #[cfg(test)]

@@ -1,125 +1,151 @@
-//! What pairing makes of events: mappings with what the kernel did, and unmappings.
+//! A mapping with all that a stream tells of it, and what the recorded kernel did with each of its buffers.
 
 use crate::event::{DeviceId, Direction};
 
-/// `DMA_ATTR_SKIP_CPU_SYNC`.
-pub const ATTR_SKIP_CPU_SYNC: u64 = 1 << 5;
-
-/// Names a mapping from its map to its unmap; counts from 0 in the order of the stream.
-pub type MappingId = u64;
-
-/// One step for the simulated kernel. Steps come in the order in which the kernel took and gave back slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Something was mapped, or refused.
-    Map(Mapping),
-    /// Something was unmapped.
-    Unmap {
-        /// What.
-        id: MappingId,
-        /// When.
-        time_ns: u64,
-    },
-    /// Something that was mapped before the recording began gave back slots.
-    ForeignSlots {
-        /// Its length, bytes.
-        size: u64,
-    },
-    /// Slots were taken by something that no mapping event claims: a path without events, such as `dma_iova_link()`.
-    Orphan {
-        /// Which device.
-        device: DeviceId,
-        /// When.
-        time_ns: u64,
-        /// Length, bytes.
-        size: u64,
-    },
-}
-
-/// One call of `dma_map_*`.
+/// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Its number.
-    pub id: MappingId,
-    /// When: the moment of the event.
+    /// Its number in the stream, in the order of the mapping events.
+    pub id: u64,
+    /// Time of the mapping event, ns.
     pub time_ns: u64,
-    /// CPU number.
-    pub cpu: u16,
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
     /// Direction.
     pub direction: Direction,
     /// `DMA_ATTR_*` bits.
     pub attrs: u64,
-    /// A scatterlist, even of one segment.
-    pub list: bool,
-    /// DMA segments that came out of a list; 1 for a single buffer. 0 when refused.
-    pub ents: u32,
-    /// Its buffers, in order: one, or a list's recorded segments.
-    pub buffers: Vec<Buffer>,
-    /// Segments of a list that were not recorded.
+    /// What its unmapping will name.
+    pub handle: Handle,
+    /// The driver got an error.
+    pub failed: bool,
+    /// Its buffers: one, or the recorded segments of the list.
+    pub buffers: Box<[Buffer]>,
+    /// Segments of the list that were not recorded.
     pub truncated: u32,
 }
 
 impl Mapping {
-    /// The kernel refused it.
-    pub fn refused(&self) -> bool {
-        self.ents == 0
+    /// Whether it is a scatterlist.
+    pub const fn is_list(&self) -> bool {
+        matches!(self.handle, Handle::List(_))
     }
 }
 
-/// One buffer of a mapping.
+/// What an unmapping names its mapping by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handle {
+    /// The DMA address.
+    Single(u64),
+    /// The address of the first entry of the list.
+    List(u64),
+}
+
+/// One buffer of a mapping: what is bounced, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
+    /// When the kernel took its slots, or when the mapping event was sent, ns.
+    pub time_ns: u64,
+    /// The CPU of that moment, from which the kernel chooses the pool's area.
+    pub cpu: u16,
     /// Physical address; where `exact` is false, right only below the page size.
     pub phys: u64,
     /// The whole of `phys` is known.
     pub exact: bool,
     /// Length, bytes.
     pub size: u64,
-    /// What the kernel did with it.
+    /// The DMA address that the buffer itself has, where the stream tells it.
+    pub direct_dma_addr: Option<u64>,
+    /// What the kernel did.
     pub truth: Truth,
 }
 
-/// What the kernel did with a buffer.
+/// What the recorded kernel did with a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
-    /// Mapped as it is.
-    Direct,
-    /// Bounced.
-    Bounced,
-    /// Refused: there were no slots, or no pool.
+    /// The device was given the buffer itself.
+    Direct {
+        /// How that is known.
+        proof: Proof,
+    },
+    /// The device was given slots of the pool.
+    Bounced {
+        /// Their physical address, where it was recorded.
+        slot: Option<u64>,
+    },
+    /// The driver got an error at this buffer.
     Refused,
     /// Belongs to a list that was refused for an earlier segment.
     NotReached,
-    /// Not known.
+    /// The stream does not tell.
     Unknown(Unknown),
 }
 
-/// Why the truth about a buffer is not known.
+impl Truth {
+    /// Its name, without what else is known.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct { .. } => "Direct",
+            Self::Bounced { .. } => "Bounced",
+            Self::Refused => "Refused",
+            Self::NotReached => "NotReached",
+            Self::Unknown(_) => "Unknown",
+        }
+    }
+
+    /// The slots that were taken, where that was recorded.
+    pub const fn slot(self) -> Option<u64> {
+        match self {
+            Self::Bounced { slot } => slot,
+            _ => None,
+        }
+    }
+
+    /// The buffer bounced.
+    pub const fn is_bounced(self) -> bool {
+        matches!(self, Self::Bounced { .. })
+    }
+}
+
+/// How it is known that a buffer did not bounce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Its DMA address is its own.
+    Address,
+    /// No slot was looked for; worth nothing when such events were lost.
+    NoAttempt,
+}
+
+/// Unknown the truth is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// Records that would prove it may have been lost.
+    /// Events that would tell were lost.
     EventsLost,
-    /// No hook attached that would tell.
+    /// No hook that would tell was attached.
     NoHook,
-    /// Slots were taken, and no event says for what.
-    NoMappingEvent,
-    /// The segment was not recorded.
+    /// A list failed, and not at this segment as far as is known.
+    ListFailed,
+    /// The list is longer than what was recorded of it, and the IOMMU path looks at all of it.
     Truncated,
+    /// The device's description was lost: nothing can be predicted.
+    DeviceUnknown,
+    /// A slot was taken, but no mapping event came.
+    NoMappingEvent,
 }
 
 impl Unknown {
     /// In words.
-    pub fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Self::EventsLost => "records that would prove it may have been lost",
             Self::NoHook => "no hook attached that would tell",
+            Self::ListFailed => "segments of a list that failed for no reason that was seen",
+            Self::Truncated => "segments of a long scatterlist that were not recorded",
+            Self::DeviceUnknown => "the description of the device was lost",
             Self::NoMappingEvent => {
                 "slots taken without a mapping event (a path that has none, or cut off by begin or end)"
             }
-            Self::Truncated => "segments of a long scatterlist that were not recorded",
         }
     }
 }

@@ -1,31 +1,34 @@
 //! Driving a stream through models.
 //!
-//! [`pairing`] turns events into mappings and unmappings, each with what the kernel did ([`mapping::Truth`]); [`run`]
-//! drives those through the simulated kernel under some [`settings::Settings`] into an [`outcome::Outcome`]; [`compare`]
+//! [`pairing`] turns events into [`step::Step`]s: mappings, with what the kernel did with each of their buffers
+//! ([`mapping::Truth`]), and unmappings, in the order in which the kernel took and gave back slots; [`run`] drives those through the simulated kernel under some [`settings::Settings`] into an [`outcome::Outcome`]; [`compare`]
 //! holds a run against the truth; [`statistics`] counts what happened. [`replay`] does it all in one pass.
 //!
 //! Pure: no operating system, clock, thread or file. Memory is bounded by what is mapped at one time.
 
 pub mod compare;
 pub mod devices;
+mod losses;
 pub mod mapping;
 pub mod outcome;
 pub mod pairing;
 pub mod run;
 pub mod settings;
 pub mod statistics;
+pub mod step;
 
 use crate::facts::{Counters, End};
 use crate::stream::{Gaps, Item, Source, Start};
 
 use compare::{Comparison, Verdict};
 use devices::Devices;
-use mapping::Operation;
+use losses::Doubts;
 use outcome::{Outcome, Rows};
-use pairing::Pairing;
+use pairing::{Pairing, Witnesses};
 use run::Run;
 use settings::Settings;
 use statistics::{Observed, Statistics};
+use step::Step;
 
 /// What one pass over a stream gives.
 #[derive(Debug)]
@@ -95,21 +98,22 @@ struct Pass {
     observed: Observed,
     statistics: Statistics,
     counters: Counters,
-    operations: Vec<Operation>,
+    witnesses: Witnesses,
 }
 
 impl Pass {
     fn new(start: &Start, settings: Vec<Settings>) -> Self {
+        let witnesses = Witnesses::new(&start.hooks);
         Self {
             devices: Devices::default(),
-            pairing: Pairing::new(start),
-            runs: settings.into_iter().map(|settings| Run::new(settings, start)).collect(),
-            own: Run::new(Settings::captured(&start.kernel), start),
+            pairing: Pairing::new(witnesses),
+            runs: settings.into_iter().map(|settings| Run::new(settings, start, witnesses)).collect(),
+            own: Run::new(Settings::captured(&start.kernel), start, witnesses),
             comparison: Comparison::default(),
             observed: Observed::default(),
             statistics: Statistics::new(start),
             counters: Counters::default(),
-            operations: Vec::new(),
+            witnesses,
         }
     }
 
@@ -120,37 +124,40 @@ impl Pass {
             Item::Events(batch) => {
                 for event in &batch.events {
                     self.statistics.event(event);
-                    self.pairing.event(event, batch.segments(event), &mut self.devices, &mut self.operations);
-                    self.apply();
+                    self.pairing.event(event, batch.segments(event), &mut self.devices);
+                    self.take_steps();
                 }
             }
             Item::Pool(sample) => self.observed.pool(&sample),
             Item::Sites(sites) => self.statistics.sites(sites),
             Item::Symbols(symbols) => self.statistics.symbols(symbols),
-            Item::Counters(counters) => {
-                self.pairing.losses(&counters);
-                self.counters = counters;
-            }
+            Item::Counters(counters) => self.counters = counters,
         }
     }
 
-    fn apply(&mut self) {
-        for operation in self.operations.drain(..) {
-            self.observed.operation(&operation, &self.devices);
-            self.statistics.operation(&operation, &self.devices);
-            for run in &mut self.runs {
-                run.operation(&operation, &self.devices);
-            }
-            let predicted = self.own.operation(&operation, &self.devices);
-            self.comparison.operation(&operation, predicted, &self.devices);
+    fn take_steps(&mut self) {
+        while let Some(step) = self.pairing.next_step(&self.devices) {
+            self.step(&step);
         }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.observed.step(step, &self.devices);
+        self.statistics.step(step, &self.devices);
+        for run in &mut self.runs {
+            run.step(step, &self.devices);
+        }
+        let predicted = self.own.step(step, &self.devices);
+        self.comparison.step(step, predicted, &self.devices);
     }
 
     fn finish(mut self, start: Start, end: Option<End>, gaps: Gaps) -> Replayed {
-        self.pairing.finish(&mut self.operations);
-        self.apply();
+        self.pairing.finish();
+        self.take_steps();
         let own = self.own.finish(&self.devices);
-        let verdict = self.comparison.finish(&own, &self.observed, &self.counters, &self.statistics, &start, &gaps);
+        let doubts = Doubts::new(&self.counters, &gaps, self.witnesses);
+        let verdict =
+            self.comparison.finish(&own, &self.observed, &self.counters, &self.statistics, &start, &gaps, doubts);
         Replayed {
             start,
             outcomes: self.runs.into_iter().map(|run| run.finish(&self.devices)).collect(),
@@ -164,3 +171,8 @@ impl Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod run_tests;
+#[cfg(test)]
+mod sample;

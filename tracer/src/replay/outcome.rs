@@ -42,6 +42,7 @@ impl Tally {
 /// Counts by device, direction and size class. A list counts, as a mapping, in the class of its first segment.
 #[derive(Clone, Debug, Default)]
 pub struct Breakdown {
+    total: Tally,
     devices: BTreeMap<Identity, (DeviceId, Tally)>,
     directions: BTreeMap<Direction, Tally>,
     classes: BTreeMap<u64, Tally>,
@@ -93,34 +94,49 @@ pub struct Rows {
 }
 
 impl Breakdown {
-    /// Adds a mapping, of whose buffers those for which `bounced` holds bounce. Returns its counts.
-    pub fn add(
-        &mut self,
-        mapping: &Mapping,
-        devices: &Devices,
-        failed: bool,
-        bounced: impl Fn(usize) -> bool,
-        copied: impl Fn(u64) -> u64,
-    ) -> Tally {
+    /// Adds a mapping, of whose buffers those for which `bounced` holds bounce. Each is copied into the pool, whatever the
+    /// direction (`swiotlb_tbl_map_single()`).
+    pub fn add(&mut self, mapping: &Mapping, devices: &Devices, failed: bool, bounced: impl Fn(usize) -> bool) {
         let mut total = Tally { mappings: 1, failed: u64::from(failed), ..Tally::default() };
         for (n, buffer) in mapping.buffers.iter().enumerate() {
             let mut one = Tally { buffers: 1, bytes: buffer.size, ..Tally::default() };
-            if !failed && bounced(n) {
+            if bounced(n) {
                 one.bounces = 1;
-                one.bytes_copied = copied(buffer.size);
+                one.bytes_copied = buffer.size;
             }
             total.add(&one);
             if n == 0 {
                 one.mappings = 1;
                 one.failed = u64::from(failed);
             }
-            self.classes.entry(size_roundup(buffer.size, 8)).or_default().add(&one);
+            self.class(buffer.size).add(&one);
         }
-        let (described, tally) = self.devices.entry(devices.identity(mapping.device)).or_default();
+        self.add_all(mapping, devices, &total);
+    }
+
+    /// A bounced buffer of a mapping is copied back, when unmapped.
+    pub fn copied_back(&mut self, mapping: &Mapping, buffer: usize, devices: &Devices) {
+        let Some(buffer) = mapping.buffers.get(buffer) else { return };
+        let copied = Tally { bytes_copied: buffer.size, ..Tally::default() };
+        self.class(buffer.size).add(&copied);
+        self.add_all(mapping, devices, &copied);
+    }
+
+    /// All together.
+    pub fn total(&self) -> Tally {
+        self.total
+    }
+
+    fn class(&mut self, size: u64) -> &mut Tally {
+        self.classes.entry(size_roundup(size, 8)).or_default()
+    }
+
+    fn add_all(&mut self, mapping: &Mapping, devices: &Devices, tally: &Tally) {
+        self.total.add(tally);
+        let (described, sum) = self.devices.entry(devices.identity(mapping.device)).or_default();
         *described = mapping.device;
-        tally.add(&total);
-        self.directions.entry(mapping.direction).or_default().add(&total);
-        total
+        sum.add(tally);
+        self.directions.entry(mapping.direction).or_default().add(tally);
     }
 
     /// As rows.
@@ -183,9 +199,24 @@ pub struct Outcome {
     pub lists: u64,
     /// Scatterlists behind an IOMMU whose segments are no longer concatenated.
     pub lists_losing_concatenation: u64,
+    /// Slots taken for what has no mapping event, as the kernel was seen to: in the peak, and in nothing else.
+    pub slots_without_mapping: u64,
+    /// Mappings of devices whose description was lost: taken as mapped directly.
+    pub not_simulated: u64,
     /// Mappings that this run has and the kernel refused, of which therefore no unmapping is known.
     pub mapped_but_refused_by_kernel: u64,
     /// Breakdowns.
     #[serde(flatten)]
     pub rows: Rows,
+}
+
+impl Outcome {
+    /// Adds sums over mappings.
+    pub(super) fn add(&mut self, tally: &Tally) {
+        self.mappings += tally.mappings;
+        self.buffers += tally.buffers;
+        self.bounces += tally.bounces;
+        self.bytes_copied += tally.bytes_copied;
+        self.failed += tally.failed;
+    }
 }

@@ -40,6 +40,13 @@ pub struct Settings {
     pub areas: u32,
     /// Everything bounces that is mapped without IOMMU.
     pub force: bool,
+    /// The captured kernel was booted with `force`, which its devices show then too.
+    pub captured_force: bool,
+    /// Slots in use when the recording began. Who took them, and whether another policy would have, is not known: they stay
+    /// where the policy is the captured kernel's.
+    pub used_at_start: u64,
+    /// Slots that were seen taken without a mapping event are taken here too, for the same reason.
+    pub takes_unseen: bool,
     /// How the slots of a mapping are counted.
     pub slot_rule: SlotRule,
     /// Page size, bytes.
@@ -75,6 +82,9 @@ impl Settings {
             slots: kernel.pool.slots,
             areas: kernel.pool.areas,
             force: kernel.pool.force,
+            captured_force: kernel.pool.force,
+            used_at_start: kernel.pool.used_at_start,
+            takes_unseen: true,
             slot_rule: kernel.pool.slot_rule,
             page_size: u64::from(kernel.page_size),
             coherence: Vec::new(),
@@ -89,6 +99,9 @@ impl Settings {
             (settings.slots, settings.areas) =
                 if requested == 0 { (0, 1) } else { rounded_slots(requested, kernel.possible_cpus) };
             settings.force &= requested != 0;
+        }
+        if policy == Policy::Legacy {
+            (settings.used_at_start, settings.takes_unseen) = (0, false);
         }
         let decider = &mut settings.decider;
         decider.cache_line_size = change.cache_line_size.unwrap_or(decider.cache_line_size);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::devices::{Devices, Identity};
-use super::mapping::{Mapping, Operation, Truth};
+use super::mapping::{Mapping, Truth};
 use super::outcome::{Breakdown, Rows, Tally};
-use super::run::copied;
+use super::step::Step;
 use crate::event::{DeviceId, Event, Kind};
 use crate::facts::{PoolSample, SiteCount, Symbol};
 use crate::stream::Start;
@@ -16,8 +16,6 @@ use crate::stream::Start;
 #[derive(Debug, Default)]
 pub struct Observed {
     breakdown: Breakdown,
-    /// Totals; `failed` are mappings that the kernel refused.
-    pub total: Tally,
     /// Buffers of which it is not known whether they bounced.
     pub unknown: u64,
     /// Slots taken for which no mapping was seen.
@@ -30,19 +28,29 @@ pub struct Observed {
 
 impl Observed {
     /// Takes in a step.
-    pub fn operation(&mut self, operation: &Operation, devices: &Devices) {
-        match operation {
-            Operation::Map(mapping) => {
-                let bounced = |n: usize| mapping.buffers[n].truth == Truth::Bounced;
-                let copied = |size| copied(mapping, size);
-                let tally = self.breakdown.add(mapping, devices, mapping.refused(), bounced, copied);
-                self.total.add(&tally);
+    pub fn step(&mut self, step: &Step, devices: &Devices) {
+        match step {
+            Step::Mapped { mapping, .. } => {
+                self.breakdown.add(mapping, devices, mapping.failed, |n| mapping.buffers[n].truth.is_bounced());
                 let unknown = mapping.buffers.iter().filter(|buffer| matches!(buffer.truth, Truth::Unknown(_)));
                 self.unknown += unknown.count() as u64;
             }
-            Operation::Orphan { .. } => self.orphans += 1,
-            Operation::Unmap { .. } | Operation::ForeignSlots { .. } => {}
+            Step::Unmapped(unmapping) => {
+                let mapping = unmapping.mapping.iter().filter(|_| unmapping.copies_back());
+                for (mapping, n) in mapping.flat_map(|mapping| (0..mapping.buffers.len()).map(move |n| (mapping, n))) {
+                    if mapping.buffers[n].truth.is_bounced() {
+                        self.breakdown.copied_back(mapping, n, devices);
+                    }
+                }
+            }
+            Step::Unseen(_) => self.orphans += 1,
+            Step::Buffer { .. } | Step::SlotReleased(_) => {}
         }
+    }
+
+    /// Totals; `failed` are mappings that the kernel refused.
+    pub fn total(&self) -> Tally {
+        self.breakdown.total()
     }
 
     /// Takes in a sample of the pool's counters.
@@ -168,8 +176,8 @@ impl Statistics {
     }
 
     /// Takes in a step.
-    pub fn operation(&mut self, operation: &Operation, devices: &Devices) {
-        let Operation::Map(mapping) = operation else { return };
+    pub fn step(&mut self, step: &Step, devices: &Devices) {
+        let Step::Mapped { mapping, .. } = step else { return };
         let key = (devices.identity(mapping.device), mapping.direction as u8);
         let (described, statistics) = self.by_device.entry(key).or_default();
         if statistics.mappings == 0 || *described != mapping.device {
@@ -233,12 +241,12 @@ impl Statistics {
 impl DeviceStatistics {
     fn add(&mut self, mapping: &Mapping, line: u64, page: u64) {
         self.mappings += 1;
-        self.lists += u64::from(mapping.list);
-        self.refused += u64::from(mapping.refused());
+        self.lists += u64::from(mapping.is_list());
+        self.refused += u64::from(mapping.failed);
         for buffer in &mapping.buffers {
             self.buffers += 1;
             self.bytes += buffer.size;
-            self.bounces += u64::from(buffer.truth == Truth::Bounced && !mapping.refused());
+            self.bounces += u64::from(buffer.truth.is_bounced());
             self.starts_inside_a_line += u64::from(buffer.phys % line != 0);
             self.ends_inside_a_line += u64::from(buffer.size % line != 0);
             // Beyond the page only the address itself tells.

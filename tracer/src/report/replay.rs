@@ -47,11 +47,11 @@ pub fn json(replayed: &Replayed) -> Value {
         "capture": { "kernel": replayed.start.kernel, "recorder": replayed.start.recorder },
         "policies": replayed.outcomes,
         "observed": {
-            "mappings": observed.total.mappings,
-            "buffers": observed.total.buffers,
-            "bounces": observed.total.bounces,
-            "bytes_copied": observed.total.bytes_copied,
-            "failed": observed.total.failed,
+            "mappings": observed.total().mappings,
+            "buffers": observed.total().buffers,
+            "bounces": observed.total().bounces,
+            "bytes_copied": observed.total().bytes_copied,
+            "failed": observed.total().failed,
             "unknown_buffers": observed.unknown,
             "slots_without_mapping": observed.orphans,
             "peak_slots": replayed.verdict.peak_slots_kernel,
@@ -89,7 +89,7 @@ fn policy_row(outcome: &Outcome, start_ns: u64) -> [String; 9] {
 
 fn observed_row(replayed: &Replayed) -> [String; 9] {
     let kernel = &replayed.start.kernel;
-    let total = &replayed.observed.total;
+    let total = replayed.observed.total();
     let verdict = &replayed.verdict;
     let peak = match verdict.peak_slots_kernel {
         Some(peak) if verdict.peak_is_exact => format!("{peak} of {}", kernel.pool.slots),

@@ -1,100 +1,81 @@
-//! Which mappings are in progress, and what ends them.
+//! Which mapping an unmapping is of, and whose slots are given back.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::{collections::HashMap, sync::Arc};
 
-use super::super::devices::Identity;
-use super::super::mapping::MappingId;
+use crate::{
+    event::MAPPING_ERROR,
+    replay::{
+        devices::{Devices, Identity},
+        mapping::{Handle, Mapping},
+        step::{Holder, Step, Unmapping},
+    },
+};
 
-/// Mappings in progress, by what their end will name.
+/// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.
+const MOST_OF_ONE_HANDLE: usize = 64;
+
+/// What is mapped at this moment.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
-    /// By device, DMA address and length. The same buffer may be mapped more than once.
-    singles: HashMap<(Identity, u64, u64), Vec<MappingId>>,
-    /// By device and address of the first entry.
-    lists: HashMap<(Identity, u64), Vec<MappingId>>,
-    /// By the address of a slot.
-    holders: HashMap<u64, MappingId>,
-    bounced: HashMap<MappingId, Held>,
-}
-
-/// A bounced mapping: it is gone with its first slot given back or its unmapping's event, whichever comes first, and
-/// forgotten with the last of them.
-#[derive(Debug, Default)]
-struct Held {
-    slots: u32,
-    gone: bool,
-    event_seen: bool,
+    mapped: HashMap<(Identity, Handle), Vec<Arc<Mapping>>>,
+    slots: HashMap<u64, Holder>,
+    /// Releases of slots are recorded, so that it is worth remembering whose they are.
+    slots_released: bool,
 }
 
 impl Lifetimes {
-    pub(super) fn begin_single(&mut self, device: Identity, dma_addr: u64, size: u64, id: MappingId) {
-        self.singles.entry((device, dma_addr, size)).or_default().push(id);
+    pub(super) fn new(slots_released: bool) -> Self {
+        Self { slots_released, ..Self::default() }
     }
 
-    pub(super) fn begin_list(&mut self, device: Identity, list: u64, id: MappingId) {
-        self.lists.entry((device, list)).or_default().push(id);
-    }
-
-    /// The mapping holds this slot.
-    pub(super) fn hold(&mut self, slot: u64, id: MappingId) {
-        // The record of the last holder's giving it back was missed.
-        if let Some(held) = self.holders.insert(slot, id).and_then(|last| self.bounced.get_mut(&last)) {
-            held.slots -= 1;
+    /// Completes a step with what came before it. To be called in the order of the steps.
+    pub(super) fn resolve(&mut self, step: &mut Step, devices: &Devices) {
+        match step {
+            Step::Buffer { mapping, index, replaces } => {
+                if let Some(slot) = mapping.buffers[*index as usize].truth.slot() {
+                    *replaces = self.hold(slot, || Holder::Buffer(Arc::clone(mapping), *index));
+                }
+            }
+            Step::Mapped { mapping, replaces } if !mapping.failed => {
+                let mapped = self.mapped.entry((devices.identity(mapping.device), mapping.handle)).or_default();
+                // A list is mapped once at a time: its entries hold the DMA addresses.
+                if (mapping.is_list() || mapped.len() == MOST_OF_ONE_HANDLE) && !mapped.is_empty() {
+                    *replaces = Some(mapped.remove(0));
+                }
+                mapped.push(Arc::clone(mapping));
+            }
+            Step::Mapped { .. } => {}
+            Step::Unseen(unseen) => {
+                if let Some(slot) = unseen.slot {
+                    // Whoever held it before is gone as well; that is settled when its unmapping comes.
+                    self.hold(slot, || Holder::Unseen(unseen.id));
+                }
+            }
+            Step::SlotReleased(release) => release.holder = self.slots.remove(&release.slot),
+            Step::Unmapped(unmapping) => unmapping.mapping = self.unmap(unmapping, devices),
         }
-        self.bounced.entry(id).or_default().slots += 1;
     }
 
-    /// A slot is given back: the mapping that held it, if one did, and whether that is the mapping's end.
-    pub(super) fn slot_given_back(&mut self, slot: u64) -> Option<(MappingId, bool)> {
-        let id = self.holders.remove(&slot)?;
-        if let Some(held) = self.bounced.get_mut(&id) {
-            held.slots -= 1;
+    fn hold(&mut self, slot: u64, holder: impl FnOnce() -> Holder) -> Option<Holder> {
+        if !self.slots_released || slot == MAPPING_ERROR {
+            return None;
         }
-        Some((id, self.gone(id)))
+        self.slots.insert(slot, holder())
     }
 
-    /// A single buffer's unmapping: the mapping that ends with it. `None` when it has ended already, with its slot, or was
-    /// mapped before the recording began.
-    pub(super) fn end_single(&mut self, device: Identity, dma_addr: u64, size: u64) -> Option<MappingId> {
-        let id = pop(&mut self.singles, &(device, dma_addr, size))?;
-        self.end(id)
-    }
-
-    /// A list's unmapping, likewise.
-    pub(super) fn end_list(&mut self, device: Identity, list: u64) -> Option<MappingId> {
-        let id = pop(&mut self.lists, &(device, list))?;
-        self.end(id)
-    }
-
-    fn end(&mut self, id: MappingId) -> Option<MappingId> {
-        let Some(held) = self.bounced.get_mut(&id) else { return Some(id) };
-        held.event_seen = true;
-        self.gone(id).then_some(id)
-    }
-
-    /// Notes a bounced mapping's end; whether this is the first that is heard of it.
-    fn gone(&mut self, id: MappingId) -> bool {
-        let Some(held) = self.bounced.get_mut(&id) else { return false };
-        let first = !held.gone;
-        held.gone = true;
-        if held.slots == 0 && held.event_seen {
-            self.bounced.remove(&id);
+    /// The oldest mapping of the same length and direction, else the oldest. The same buffer may be mapped more than
+    /// once, and an unmapping's event may come after the address was given out again.
+    fn unmap(&mut self, unmapping: &Unmapping, devices: &Devices) -> Option<Arc<Mapping>> {
+        let key = (devices.identity(unmapping.device), unmapping.handle);
+        let mapped = self.mapped.get_mut(&key)?;
+        let same = |mapping: &Arc<Mapping>| {
+            mapping.direction == unmapping.direction
+                && (mapping.is_list() || mapping.buffers.iter().all(|buffer| buffer.size == unmapping.size))
+        };
+        let mapping = mapped.remove(mapped.iter().position(same).unwrap_or(0));
+        if mapped.is_empty() {
+            self.mapped.remove(&key);
         }
-        first
+        Some(mapping)
     }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.singles.is_empty() && self.lists.is_empty() && self.holders.is_empty() && self.bounced.is_empty()
-    }
-}
-
-fn pop<K: Eq + Hash>(map: &mut HashMap<K, Vec<MappingId>>, key: &K) -> Option<MappingId> {
-    let ids = map.get_mut(key)?;
-    let id = ids.pop();
-    if ids.is_empty() {
-        map.remove(key);
-    }
-    id
 }

@@ -1,243 +1,300 @@
-//! What the kernel did, from streams small enough to be read.
+//! What the kernel did, told from its events.
 
-use super::*;
-use crate::facts::{Device, Hook, KernelFacts};
+use crate::{
+    event::DeviceId,
+    facts::Device,
+    replay::{
+        mapping::{Proof, Truth, Unknown},
+        sample::{DEVICE, REFUSED, Sample},
+        step::{Holder, Step},
+    },
+};
 
-const DEVICE: DeviceId = DeviceId(0);
-const BEHIND_IOMMU: DeviceId = DeviceId(1);
-const FROM: Direction = Direction::FromDevice;
+const DIRECT: Truth = Truth::Direct { proof: Proof::Address };
+const NO_ATTEMPT: Truth = Truth::Direct { proof: Proof::NoAttempt };
+const PHYS: u64 = 0x4000_1008;
+const SLOT: u64 = 0x8000_0000;
 
-struct Stream {
-    pairing: Pairing,
-    devices: Devices,
-    steps: Vec<Operation>,
-    time_ns: u64,
-}
-
-impl Stream {
-    fn new(hooks: &[&str]) -> Self {
-        let hook = |subject: &&str| Hook { subject: (*subject).into(), attached: true, ..Hook::default() };
-        let start = Start {
-            hooks: hooks.iter().map(hook).collect(),
-            kernel: KernelFacts { page_size: 4096, ..KernelFacts::default() },
-            ..Start::default()
-        };
-        let mut devices = Devices::default();
-        devices.add(Device { id: DEVICE, name: "usb".into(), ..Device::default() });
-        devices.add(Device { id: BEHIND_IOMMU, name: "nvme".into(), iommu_granule: Some(4096), ..Device::default() });
-        Self { pairing: Pairing::new(&start), devices, steps: Vec::new(), time_ns: 0 }
-    }
-
-    fn full() -> Self {
-        Self::new(&["slot_map", "slot_unmap", "bounced", "map", "unmap", "map_sg", "unmap_sg"])
-    }
-
-    fn on(&mut self, task: u32, cpu: u16, what: What, segments: &[Segment]) -> &mut Self {
-        self.time_ns += 1;
-        let event = Event { time_ns: self.time_ns, task, cpu, what };
-        self.pairing.event(&event, segments, &mut self.devices, &mut self.steps);
-        self
-    }
-
-    fn event(&mut self, what: What) -> &mut Self {
-        self.on(7, 0, what, &[])
-    }
-
-    fn end(&mut self) -> &[Operation] {
-        self.pairing.finish(&mut self.steps);
-        &self.steps
-    }
-
-    fn truths(&mut self) -> Vec<Truth> {
-        let buffers = self.end().iter().filter_map(|step| match step {
-            Operation::Map(mapping) => Some(&mapping.buffers),
-            _ => None,
-        });
-        buffers.flatten().map(|buffer| buffer.truth).collect()
-    }
-}
-
-fn bounced(size: u64) -> What {
-    What::Bounced { device: DEVICE, dev_addr: 0, size }
-}
-
-fn slot_map(phys: u64, size: u64, slot: u64) -> What {
-    What::SlotMap { device: DEVICE, phys, slot, size, align_mask: 0, direction: FROM, duration_ns: 1 }
-}
-
-fn slot_unmap(slot: u64, size: u64) -> What {
-    What::SlotUnmap { device: DEVICE, slot, size, direction: FROM }
-}
-
-fn map(device: DeviceId, phys: u64, dma_addr: u64, size: u64) -> What {
-    What::Map { device, phys, dma_addr, size, direction: FROM, attrs: 0 }
-}
-
-fn unmap(dma_addr: u64, size: u64) -> What {
-    What::Unmap { device: DEVICE, dma_addr, size, direction: FROM, attrs: 0 }
-}
-
-fn map_sg(ents: u32, segments: u32) -> What {
-    What::MapSg {
-        device: DEVICE,
-        list: 0x99,
-        nents: segments,
-        ents,
-        direction: FROM,
-        attrs: 0,
-        first_segment: 0,
-        segments,
-    }
-}
-
-fn segment(offset: u32, length: u32) -> Segment {
-    Segment { offset, length, ..Segment::default() }
-}
-
-#[test]
-fn a_slot_found_just_before_makes_a_mapping_bounced() {
-    let mut stream = Stream::full();
-    stream.event(bounced(8)).event(slot_map(0x1008, 8, 0x8000)).event(map(DEVICE, 0x1008, 0x8000, 8));
-    assert_eq!(stream.truths(), [Truth::Bounced]);
-}
-
-#[test]
-fn without_a_slot_it_was_mapped_as_it_is() {
-    let mut stream = Stream::full();
-    stream.event(map(DEVICE, 0x1008, 0x1008, 8)).event(map(BEHIND_IOMMU, 0x1008, 0xffff_0008, 8));
-    assert_eq!(stream.truths(), [Truth::Direct, Truth::Direct]);
-}
-
-#[test]
-fn an_interrupt_in_between_claims_its_own_slot() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x1008, 8, 0x8000));
-    stream.event(slot_map(0x2008, 8, 0x8800)).event(map(DEVICE, 0x2008, 0x8800, 8));
-    stream.event(map(DEVICE, 0x1008, 0x8000, 8)).event(map(DEVICE, 0x3008, 0x3008, 8));
-    // In the order in which the slots were taken.
-    let phys: Vec<u64> = stream
-        .end()
+/// The truth of every buffer, by mapping and index.
+fn truths(sample: &mut Sample) -> Vec<Truth> {
+    let mut truths: Vec<((u64, u32), Truth)> = sample
+        .steps()
         .iter()
-        .map(|step| match step {
-            Operation::Map(mapping) => mapping.buffers[0].phys,
-            other => panic!("{other:?}"),
+        .filter_map(|step| match step {
+            Step::Buffer { mapping, index, .. } => Some(((mapping.id, *index), mapping.buffers[*index as usize].truth)),
+            _ => None,
         })
         .collect();
-    assert_eq!(phys, [0x1008, 0x2008, 0x3008]);
-    assert_eq!(stream.truths(), [Truth::Bounced, Truth::Bounced, Truth::Direct]);
+    truths.sort_by_key(|(key, _)| *key);
+    truths.into_iter().map(|(_, truth)| truth).collect()
+}
+
+fn unseen(sample: &mut Sample) -> usize {
+    sample.steps().iter().filter(|step| matches!(step, Step::Unseen(_))).count()
+}
+
+/// The steps in short, in order.
+fn kinds(sample: &mut Sample) -> String {
+    let kind = |step: &Step| match step {
+        Step::Buffer { mapping, .. } => format!("buffer{} ", mapping.id),
+        Step::Mapped { mapping, .. } => format!("mapped{} ", mapping.id),
+        Step::Unseen(_) => "unseen ".into(),
+        Step::SlotReleased(_) => "released ".into(),
+        Step::Unmapped(_) => "unmapped ".into(),
+    };
+    sample.steps().iter().map(kind).collect()
 }
 
 #[test]
-fn another_tasks_slot_is_not_claimed() {
-    let mut stream = Stream::full();
-    stream.on(1, 0, slot_map(0x1008, 8, 0x8000), &[]);
-    stream.on(2, 1, map(DEVICE, 0x1008, 0x1008, 8), &[]);
-    stream.on(1, 0, map(DEVICE, 0x1008, 0x8000, 8), &[]);
-    let mut truths = stream.truths();
-    truths.sort_by_key(|truth| *truth == Truth::Direct);
-    assert_eq!(truths, [Truth::Bounced, Truth::Direct]);
+fn a_mapping_claims_the_attempt_made_for_it() {
+    assert_eq!(truths(Sample::new().bounce(PHYS, 8, SLOT)), [Truth::Bounced { slot: Some(SLOT) }]);
 }
 
 #[test]
-fn idle_tasks_of_two_cpus_are_two_tasks() {
-    let mut stream = Stream::full();
-    stream.on(0, 0, slot_map(0x1008, 8, 0x8000), &[]);
-    stream.on(0, 1, map(DEVICE, 0x1008, 0x1008, 8), &[]);
-    stream.on(0, 0, map(DEVICE, 0x1008, 0x8000, 8), &[]);
-    assert_eq!(stream.truths().iter().filter(|truth| **truth == Truth::Bounced).count(), 1);
+fn a_mapping_without_attempt_is_direct() {
+    assert_eq!(truths(Sample::new().map(DEVICE, PHYS, PHYS, 8)), [DIRECT]);
+    assert_eq!(truths(Sample::with_iommu().map(DEVICE, PHYS, 0xffff_f008, 8)), [NO_ATTEMPT]);
 }
 
 #[test]
-fn a_mapping_error_is_a_refusal_with_or_without_a_pool() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x1008, 8, MAPPING_ERROR)).event(map(DEVICE, 0x1008, MAPPING_ERROR, 8));
-    stream.event(map(DEVICE, 0x2008, MAPPING_ERROR, 8));
-    assert_eq!(stream.truths(), [Truth::Refused, Truth::Refused]);
+fn an_interrupt_between_attempt_and_mapping_claims_its_own() {
+    let mut sample = Sample::new();
+    sample.attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    // The same length and device, in the interrupt.
+    sample.bounce(0x5000_0008, 8, SLOT + 2048);
+    sample.map(DEVICE, 0x6000_0008, 0x6000_0008, 8);
+    sample.map(DEVICE, PHYS, SLOT, 8);
+    let [inner, direct, outer] = truths(&mut sample)[..] else { panic!() };
+    assert_eq!(inner, Truth::Bounced { slot: Some(SLOT + 2048) });
+    assert_eq!(direct, DIRECT);
+    assert_eq!(outer, Truth::Bounced { slot: Some(SLOT) });
 }
 
 #[test]
-fn each_segment_of_a_list_claims_its_own_slot() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x5010, 8, 0x8000));
-    stream.on(7, 0, map_sg(3, 3), &[segment(0, 4096), segment(0x10, 8), segment(0, 4096)]);
-    assert_eq!(stream.truths(), [Truth::Direct, Truth::Bounced, Truth::Direct]);
+fn the_same_buffer_mapped_by_another_task_claims_nothing() {
+    let mut sample = Sample::with_iommu();
+    sample.on(1, 0).attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    sample.on(2, 1).map(DEVICE, PHYS, 0xffff_e008, 8);
+    sample.on(1, 0).map(DEVICE, PHYS, 0xffff_f008, 8);
+    assert_eq!(truths(&mut sample), [NO_ATTEMPT, Truth::Bounced { slot: Some(SLOT) }]);
 }
 
 #[test]
-fn a_refused_list_says_which_segment_it_was() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x5010, 8, 0x8000)).event(slot_map(0x6020, 8, MAPPING_ERROR)).event(slot_unmap(0x8000, 8));
-    stream.on(7, 0, map_sg(0, 3), &[segment(0x10, 8), segment(0x20, 8), segment(0x30, 8)]);
-    assert_eq!(stream.truths(), [Truth::Bounced, Truth::Refused, Truth::NotReached]);
+fn idle_tasks_are_told_apart_by_cpu_and_others_are_followed_from_one_to_the_next() {
+    let mut idle = Sample::with_iommu();
+    idle.on(0, 0).attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    idle.on(0, 1).map(DEVICE, PHYS, 0xffff_f008, 8);
+    assert_eq!(truths(&mut idle), [NO_ATTEMPT]);
+    let mut moved = Sample::new();
+    moved.on(7, 0).attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    moved.on(7, 1).map(DEVICE, PHYS, SLOT, 8);
+    assert_eq!(truths(&mut moved), [Truth::Bounced { slot: Some(SLOT) }]);
 }
 
 #[test]
-fn slots_that_no_mapping_claims_are_told_apart() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x1008, 8, 0x8000));
-    assert!(matches!(stream.end(), [Operation::Orphan { device: DEVICE, size: 8, .. }]));
+fn a_full_pool_refuses() {
+    assert_eq!(truths(Sample::new().bounce(PHYS, 8, REFUSED)), [Truth::Refused]);
 }
 
 #[test]
-fn an_unmapping_is_told_once_whichever_of_its_two_records_comes_first() {
-    for slot_first in [true, false] {
-        let mut stream = Stream::full();
-        stream.event(slot_map(0x1008, 8, 0x8000)).event(map(DEVICE, 0x1008, 0x8000, 8));
-        if slot_first {
-            stream.event(slot_unmap(0x8000, 8)).event(unmap(0x8000, 8));
-        } else {
-            stream.event(unmap(0x8000, 8)).event(slot_unmap(0x8000, 8));
-        }
-        let unmaps = stream.end().iter().filter(|step| matches!(step, Operation::Unmap { id: 0, .. }));
-        assert_eq!(unmaps.count(), 1);
-        assert!(stream.pairing.lifetimes.is_empty());
+fn a_refusal_without_attempt_is_one_too() {
+    assert_eq!(truths(Sample::new().map(DEVICE, PHYS, REFUSED, 8)), [Truth::Refused]);
+}
+
+#[test]
+fn either_witness_alone_is_enough() {
+    let mut attempts = Sample::with_hooks(&["bounced", "map"]);
+    attempts.attempt(DEVICE, PHYS, 8).map(DEVICE, PHYS, SLOT, 8);
+    attempts.attempt(DEVICE, PHYS, 8).map(DEVICE, PHYS, REFUSED, 8);
+    assert_eq!(truths(&mut attempts), [Truth::Bounced { slot: None }, Truth::Refused]);
+    let mut searches = Sample::with_hooks(&["slot_map", "map"]);
+    searches.search(DEVICE, PHYS, 8, SLOT).map(DEVICE, PHYS, SLOT, 8);
+    assert_eq!(truths(&mut searches), [Truth::Bounced { slot: Some(SLOT) }]);
+}
+
+#[test]
+fn attempt_and_search_of_one_buffer_are_one() {
+    let mut sample = Sample::new();
+    sample.bounce(PHYS, 8, SLOT);
+    assert_eq!(unseen(&mut sample), 0);
+}
+
+#[test]
+fn a_bus_offset_does_not_hide_the_attempt() {
+    let mut sample = Sample::new();
+    sample.attempt(DEVICE, 0xc000_0000 + PHYS, 8).search(DEVICE, PHYS, 8, SLOT).map(
+        DEVICE,
+        PHYS,
+        0xc000_0000 + SLOT,
+        8,
+    );
+    assert_eq!(truths(&mut sample), [Truth::Bounced { slot: Some(SLOT) }]);
+    assert_eq!(unseen(&mut sample), 0);
+}
+
+#[test]
+fn without_witnesses_the_address_tells_where_it_can() {
+    let mut sample = Sample::with_hooks(&["map"]);
+    // Neither its own address nor at its offset: a slot or a bus offset, as far as is known.
+    sample.map(DEVICE, 0x4000_0800, SLOT, 8);
+    sample.map(DEVICE, PHYS, PHYS, 8);
+    // Now the device is known to have no bus offset.
+    sample.map(DEVICE, 0x4000_0800, SLOT, 8);
+    sample.map(DEVICE, PHYS, 0xc000_0000 + PHYS, 8);
+    sample.map(DEVICE, PHYS, REFUSED, 8);
+    let unknown = Truth::Unknown(Unknown::NoHook);
+    assert_eq!(truths(&mut sample), [unknown, DIRECT, Truth::Bounced { slot: None }, DIRECT, Truth::Refused]);
+}
+
+#[test]
+fn without_witnesses_nothing_is_known_behind_an_iommu() {
+    let mut sample = Sample::with_iommu();
+    sample.start.hooks.clear();
+    sample.map(DEVICE, PHYS, PHYS, 8).map_sg(DEVICE, 0x10, &[(0, 4096)], 1);
+    assert_eq!(truths(&mut sample), [Truth::Unknown(Unknown::NoHook); 2]);
+}
+
+#[test]
+fn a_device_never_described_is_unknown() {
+    let truth = truths(Sample::new().map(DeviceId(9), PHYS, PHYS, 8));
+    assert_eq!(truth, [Truth::Unknown(Unknown::DeviceUnknown)]);
+}
+
+#[test]
+fn a_device_described_again_between_attempt_and_mapping_is_the_same() {
+    let mut sample = Sample::new();
+    sample.attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    let again = sample.device(Device { name: "1-1".into(), driver: "usbfs".into(), ..Device::default() });
+    sample.map(again, PHYS, SLOT, 8);
+    assert_eq!(truths(&mut sample), [Truth::Bounced { slot: Some(SLOT) }]);
+}
+
+#[test]
+fn segments_claim_attempts_of_their_length_and_offset_in_order() {
+    let mut sample = Sample::new();
+    for (n, (phys, size)) in [(0x4000_0010, 8), (0x4000_3010, 8)].into_iter().enumerate() {
+        sample.attempt(DEVICE, phys, size).search(DEVICE, phys, size, SLOT + 2048 * n as u64);
     }
+    sample.map_sg(DEVICE, 0x10, &[(0x10, 8), (0, 4096), (0x10, 8), (0x20, 8)], 4);
+    assert_eq!(
+        truths(&mut sample),
+        [Truth::Bounced { slot: Some(SLOT) }, NO_ATTEMPT, Truth::Bounced { slot: Some(SLOT + 2048) }, NO_ATTEMPT,]
+    );
 }
 
 #[test]
-fn slots_taken_before_the_recording_are_given_back_as_such() {
-    let mut stream = Stream::full();
-    stream.event(slot_unmap(0x8000, 4096));
-    assert_eq!(stream.end(), [Operation::ForeignSlots { size: 4096 }]);
+fn a_list_leaves_alone_what_something_else_left_over() {
+    let mut sample = Sample::new();
+    // A path without mapping event, then a list with a segment of the same shape.
+    sample.attempt(DEVICE, 0x4000_0010, 8).search(DEVICE, 0x4000_0010, 8, SLOT);
+    sample.attempt(DEVICE, 0x4000_5010, 8).search(DEVICE, 0x4000_5010, 8, SLOT + 2048);
+    sample.map_sg(DEVICE, 0x10, &[(0x10, 8)], 1);
+    assert_eq!(truths(&mut sample), [Truth::Bounced { slot: Some(SLOT + 2048) }]);
+    assert_eq!(unseen(&mut sample), 1);
 }
 
 #[test]
-fn with_the_event_alone_a_bounce_is_known_and_its_absence_too() {
-    let mut stream = Stream::new(&["bounced"]);
-    stream.event(bounced(8)).event(map(DEVICE, 0x1008, 0x8000, 8)).event(map(BEHIND_IOMMU, 0x1000, 0xf000, 4096));
-    assert_eq!(stream.truths(), [Truth::Bounced, Truth::Direct]);
+fn a_list_that_failed_stopped_where_it_was_refused() {
+    let mut sample = Sample::new();
+    sample.attempt(DEVICE, 0x4000_0010, 8).search(DEVICE, 0x4000_0010, 8, SLOT);
+    sample.attempt(DEVICE, 0x4000_1020, 8).search(DEVICE, 0x4000_1020, 8, REFUSED);
+    sample.slot_unmap(DEVICE, SLOT, 8);
+    sample.map_sg(DEVICE, 0x10, &[(0x10, 8), (0, 4096), (0x20, 8), (0x30, 8)], 0);
+    assert_eq!(
+        truths(&mut sample),
+        [Truth::Bounced { slot: Some(SLOT) }, NO_ATTEMPT, Truth::Refused, Truth::NotReached,]
+    );
 }
 
 #[test]
-fn without_any_hook_only_the_address_proves_something() {
-    let mut stream = Stream::new(&[]);
-    stream.event(map(DEVICE, 0x1008, 0x1008, 8)).event(map(BEHIND_IOMMU, 0x1008, 0xffff_0008, 8));
-    assert_eq!(stream.truths(), [Truth::Direct, Truth::Unknown(Unknown::NoHook)]);
+fn a_list_that_failed_for_no_visible_reason_is_unknown() {
+    let mut sample = Sample::new();
+    sample.map_sg(DEVICE, 0x10, &[(0, 4096), (0, 4096)], 0);
+    assert_eq!(truths(&mut sample), [Truth::Unknown(Unknown::ListFailed); 2]);
 }
 
 #[test]
-fn after_a_loss_a_missing_slot_proves_nothing_but_the_address_does() {
-    let mut stream = Stream::full();
-    let mut lost = Counters::default();
-    lost.lost.insert("ring_full.slot_map".into(), vec![0, 1]);
-    stream.pairing.losses(&lost);
-    stream.event(map(DEVICE, 0x1008, 0x1008, 8)).event(map(BEHIND_IOMMU, 0x1008, 0xffff_0008, 8));
-    assert_eq!(stream.truths(), [Truth::Direct, Truth::Unknown(Unknown::EventsLost)]);
+fn slots_that_no_mapping_claims_come_out_after_a_second_without_holding_up_the_rest_for_longer() {
+    let mut sample = Sample::new();
+    sample.attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT).map(DEVICE, 0x100, 0x100, 64);
+    sample.wait(2_000_000_000).map(DEVICE, 0x100, 0x100, 64);
+    assert_eq!(kinds(&mut sample), "unseen buffer0 mapped0 buffer1 mapped1 ");
 }
 
 #[test]
-fn a_bus_offset_is_learnt_from_what_was_mapped_as_it_is() {
-    let mut stream = Stream::full();
-    stream.event(map(DEVICE, 0x1000, 0xc000_1000, 4096));
-    assert_eq!(stream.devices.dma_addr(DEVICE, 0x2000), 0xc000_2000);
+fn buffers_come_in_the_order_in_which_their_slots_were_taken() {
+    let mut sample = Sample::new();
+    sample.on(1, 0).attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT);
+    sample.on(2, 1).bounce(0x5000_0008, 8, SLOT + 2048);
+    sample.on(3, 1).slot_unmap(DEVICE, 0x9000_0000, 8);
+    sample.on(1, 0).map(DEVICE, PHYS, SLOT, 8);
+    // The second to be mapped took its slot first.
+    assert_eq!(kinds(&mut sample), "buffer1 buffer0 mapped0 released mapped1 ");
 }
 
 #[test]
-fn what_is_never_settled_waits_no_longer_than_the_window() {
-    let mut stream = Stream::full();
-    stream.event(slot_map(0x1008, 8, 0x8000));
-    for n in 0..2 * WINDOW as u64 {
-        stream.event(map(DEVICE, n * 4096, n * 4096, 4096));
+fn an_unmapping_finds_its_mapping_and_a_release_its_holder() {
+    let mut sample = Sample::new();
+    sample.bounce(PHYS, 8, SLOT).unbounce(SLOT, 8).unbounce(SLOT, 8);
+    let steps = sample.steps();
+    let holders: Vec<Option<u64>> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::SlotReleased(release) => Some(match &release.holder {
+                Some(Holder::Buffer(mapping, 0)) => Some(mapping.id),
+                _ => None,
+            }),
+            Step::Unmapped(unmapping) => Some(unmapping.mapping.as_ref().map(|mapping| mapping.id)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(holders, [Some(0), Some(0), None, None], "the second time it is nobody's");
+}
+
+#[test]
+fn of_two_mappings_at_one_address_the_older_of_the_same_length_is_unmapped() {
+    let mut sample = Sample::new();
+    sample.map(DEVICE, PHYS, PHYS, 64).map(DEVICE, PHYS, PHYS, 8).map(DEVICE, PHYS, PHYS, 8);
+    sample.unmap(DEVICE, PHYS, 8).unmap(DEVICE, PHYS, 64).unmap(DEVICE, PHYS, 8);
+    let unmapped: Vec<u64> = sample
+        .steps()
+        .iter()
+        .filter_map(|step| match step {
+            Step::Unmapped(unmapping) => unmapping.mapping.as_ref().map(|mapping| mapping.id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(unmapped, [1, 0, 2]);
+}
+
+#[test]
+fn a_list_mapped_again_replaces_one_whose_unmapping_was_not_seen() {
+    let mut sample = Sample::new();
+    sample.map_sg(DEVICE, 0x10, &[(0, 4096)], 1).map_sg(DEVICE, 0x10, &[(0, 4096)], 1);
+    let replaced = sample
+        .steps()
+        .iter()
+        .any(|step| matches!(step, Step::Mapped { mapping, replaces: Some(gone) } if mapping.id == 1 && gone.id == 0));
+    assert!(replaced);
+}
+
+#[test]
+fn a_list_cut_short_is_unknown_behind_an_iommu_and_known_without() {
+    for (mut sample, expected) in
+        [(Sample::with_iommu(), Truth::Unknown(Unknown::Truncated)), (Sample::new(), NO_ATTEMPT)]
+    {
+        let direction = crate::event::Direction::FromDevice;
+        sample.map_sg(DEVICE, 0x10, &[(0, 4096)], 1);
+        sample.event(crate::event::What::MapSg {
+            device: DEVICE,
+            list: 0x20,
+            nents: 300,
+            ents: 300,
+            direction,
+            attrs: 0,
+            first_segment: 0,
+            segments: 1,
+        });
+        assert_eq!(truths(&mut sample), [NO_ATTEMPT, expected]);
     }
-    assert!(stream.pairing.waiting.len() <= WINDOW && stream.steps.len() > WINDOW);
 }

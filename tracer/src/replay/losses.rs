@@ -1,0 +1,44 @@
+//! What losses take from the truth and from the prediction.
+
+use super::pairing::Witnesses;
+use crate::facts::Counters;
+use crate::stream::Gaps;
+
+/// Losses after which an attempt to bounce may not have been seen.
+const OF_ATTEMPTS: [&str; 3] = ["ring_full.bounced", "missed.swiotlb_bounced", "malformed"];
+/// Losses after which a search for slots may not have been seen.
+const OF_SEARCHES: [&str; 7] = [
+    "ring_full.slot_map",
+    "missed.slot_map_entry",
+    "missed.slot_map_return",
+    "calls_full",
+    "unpaired_return",
+    "missed_return",
+    "malformed",
+];
+/// Losses of allocations, which take nothing from mappings.
+const HARMLESS: [&str; 5] = ["ring_full.kmalloc", "ring_full.kfree", "missed.kmalloc", "missed.kfree", "sites_full"];
+
+/// What cannot be relied on, because records that would tell may have been lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// That a buffer was mapped as it is because no attempt to bounce it was seen. Attempts have two witnesses: one that
+    /// missed nothing is enough.
+    pub no_attempt: bool,
+    /// How full the simulated pool is, and so its peak and whether a mapping finds slots.
+    pub pool: bool,
+}
+
+impl Doubts {
+    /// From the last counters: losses are told only after what they are losses of.
+    pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses) -> Self {
+        let damaged = gaps.damaged_frames > 0;
+        let lost = |names: &[&str]| damaged || names.iter().any(|name| counters.lost.contains_key(*name));
+        let attempts_whole = witnesses.attempts && !lost(&OF_ATTEMPTS);
+        let searches_whole = witnesses.searches && !lost(&OF_SEARCHES);
+        Self {
+            no_attempt: !attempts_whole && !searches_whole,
+            pool: damaged || counters.lost.keys().any(|name| !HARMLESS.contains(&name.as_str())),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The slots that one mapping holds.
+
+use crate::model::pool::Bounce;
+
+/// What the simulated kernel holds for a mapping.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    slots: Vec<(u32, Bounce)>,
+    /// All buffers that bounced, whether they still hold slots or not.
+    bounced: Vec<u32>,
+    /// It has been unmapped, and only the kernel's own release of the slots is waited for.
+    unmapped: bool,
+}
+
+impl Held {
+    /// A buffer bounced.
+    pub(super) fn add(&mut self, index: u32, bounce: Bounce) {
+        self.slots.push((index, bounce));
+        self.bounced.push(index);
+    }
+
+    /// The buffers that bounced; none when asked again.
+    pub(super) fn bounced(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.bounced)
+    }
+
+    /// Takes the slots of one buffer.
+    pub(super) fn take(&mut self, index: u32) -> Option<Bounce> {
+        let at = self.slots.iter().position(|(held, _)| *held == index)?;
+        Some(self.slots.swap_remove(at).1)
+    }
+
+    /// The mapping is unmapped: takes the slots of all buffers but those that `stay` a little longer.
+    pub(super) fn end(&mut self, stay: impl Fn(u32) -> bool) -> Vec<Bounce> {
+        self.unmapped = true;
+        let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.slots).into_iter().partition(|(n, _)| stay(*n));
+        self.slots = later;
+        now.into_iter().map(|(_, bounce)| bounce).collect()
+    }
+
+    /// It has been unmapped.
+    pub(super) fn is_unmapped(&self) -> bool {
+        self.unmapped
+    }
+
+    /// It has been unmapped and holds nothing any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.unmapped && self.slots.is_empty()
+    }
+
+    /// All slots still held.
+    pub(super) fn into_bounces(self) -> impl Iterator<Item = Bounce> {
+        self.slots.into_iter().map(|(_, bounce)| bounce)
+    }
+}
