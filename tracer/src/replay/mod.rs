@@ -173,6 +173,4 @@ impl Pass {
 }
 
 #[cfg(test)]
-mod run_tests;
-#[cfg(test)]
 mod sample;

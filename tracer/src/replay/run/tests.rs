@@ -1,6 +1,6 @@
 //! Simulations of streams whose answers were worked out by hand.
 
-use super::{
+use super::super::{
     outcome::Outcome,
     sample::{DEVICE, REFUSED, START_NS, Sample},
     settings::{Policy, Settings, WhatIf},
