@@ -1,5 +1,5 @@
-//! `record` on this machine's own kernel. Needs root and BPF, and so runs only when `BOUNCESCOPE_LIVE_TESTS=1` says that
-//! it must; then nothing is skipped.
+//! `record` on this machine's own kernel. Needs root, BPF and tracefs, and so is ignored unless asked for:
+//! `cargo test --test live -- --ignored`.
 #![cfg(all(target_os = "linux", feature = "live"))]
 
 use std::{
@@ -25,15 +25,6 @@ const IOVEC_BYTES: u64 = 16 * IOVECS as u64;
 
 /// How often the storm of known size allocates.
 const TIMES: usize = 20_000;
-
-macro_rules! require_live {
-    () => {
-        if std::env::var_os("BOUNCESCOPE_LIVE_TESTS").is_none() {
-            eprintln!("SKIPPED: needs root and BPF; set BOUNCESCOPE_LIVE_TESTS=1 to run it");
-            return;
-        }
-    };
-}
 
 fn bouncescope() -> Command {
     Command::new(env!("CARGO_BIN_EXE_bouncescope"))
@@ -96,8 +87,8 @@ fn storm(times: usize) -> u32 {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("storm.bounce");
     let recording = bouncescope()
@@ -126,8 +117,8 @@ fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny-ring.bounce");
     // A ring far too small for the storm: records must be refused, and every one of them counted.
@@ -157,8 +148,8 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn a_command_is_recorded_from_its_start_to_its_end_and_its_exit_code_is_kept() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("command.bounce");
     let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "sh", "-c", "exit 7"]).output().unwrap();
@@ -171,8 +162,8 @@ fn a_command_is_recorded_from_its_start_to_its_end_and_its_exit_code_is_kept() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn sigkill_loses_at_most_the_last_second() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("killed.bounce");
     let mut recording =
@@ -194,8 +185,8 @@ fn sigkill_loses_at_most_the_last_second() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let mount = |arguments: &[&str]| Command::new("mount").args(arguments).arg(dir.path()).status().unwrap().success();
     assert!(mount(&["-t", "tmpfs", "-o", "size=64k", "bouncescope-test"]));
@@ -218,8 +209,8 @@ fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn without_privilege_one_line_says_what_to_do() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let program = dir.path().join("bouncescope");
@@ -238,8 +229,8 @@ fn without_privilege_one_line_says_what_to_do() {
 }
 
 #[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn the_programs_own_cost_is_stated() {
-    require_live!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cost.bounce");
     let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "true"]).output().unwrap();

@@ -1,5 +1,5 @@
 //! What the library reads of the running kernel, held against that kernel. Needs Linux, root, BTF, tracefs and debugfs:
-//! each test runs, or fails, only with `BOUNCESCOPE_LIVE_TESTS=1`.
+//! ignored unless asked for, with `cargo test -p bouncescope-tracer --test live_kernel -- --ignored`.
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
@@ -16,20 +16,9 @@ use tracer::kernel::root::Root;
 use tracer::kernel::symbols::Symbols;
 use tracer_ebpf::config::NONE;
 
-/// Whether the live tests were asked for; says so when they were not.
-fn asked_for() -> bool {
-    let asked = std::env::var_os("BOUNCESCOPE_LIVE_TESTS").is_some_and(|value| value == "1");
-    if !asked {
-        println!("skipped: set BOUNCESCOPE_LIVE_TESTS=1 as root");
-    }
-    asked
-}
-
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn btf_of_this_kernel_gives_every_offset_the_programs_need() {
-    if !asked_for() {
-        return;
-    }
     let btf = Btf::of_running_kernel().unwrap();
     assert!(btf.type_count() > 10_000, "{} types", btf.type_count());
     let symbols = Symbols::read(&Root::default()).unwrap();
@@ -46,10 +35,8 @@ fn btf_of_this_kernel_gives_every_offset_the_programs_need() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn parameters_of_a_function_are_those_of_its_source() {
-    if !asked_for() {
-        return;
-    }
     let btf = Btf::of_running_kernel().unwrap();
     let function = btf.function("dma_map_sg_attrs").unwrap();
     let parameters: Vec<_> = function.parameters.iter().map(|p| (p.name.as_str(), p.pointer)).collect();
@@ -59,10 +46,8 @@ fn parameters_of_a_function_are_those_of_its_source() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn facts_agree_with_what_uname_and_getconf_say() {
-    if !asked_for() {
-        return;
-    }
     let btf = Btf::of_running_kernel().unwrap();
     let (facts, notes) = facts::read(&Root::default(), Some(&btf));
     assert_eq!(facts.release, output("uname", &["-r"]));
@@ -83,10 +68,8 @@ fn output(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn pool_counters_can_be_sampled_exactly_when_there_is_a_pool() {
-    if !asked_for() {
-        return;
-    }
     let root = Root::default();
     let btf = Btf::of_running_kernel().unwrap();
     let (facts, _) = facts::read(&root, Some(&btf));
@@ -97,10 +80,8 @@ fn pool_counters_can_be_sampled_exactly_when_there_is_a_pool() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn symbols_are_found_by_name_and_by_address() {
-    if !asked_for() {
-        return;
-    }
     let symbols = Symbols::read(&Root::default()).unwrap();
     symbols.check_addresses().unwrap();
     let kfree = symbols.address_of("kfree").unwrap();
@@ -109,10 +90,8 @@ fn symbols_are_found_by_name_and_by_address() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn tracefs_and_btf_agree_on_which_events_there_are() {
-    if !asked_for() {
-        return;
-    }
     let tracefs = Tracefs::find(&Root::default()).expect(Tracefs::REMEDY);
     let btf = Btf::of_running_kernel().unwrap();
     for (group, name) in [
@@ -130,20 +109,16 @@ fn tracefs_and_btf_agree_on_which_events_there_are() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn root_may_trace() {
-    if !asked_for() {
-        return;
-    }
     assert_eq!(Privilege::read(&Root::default()).advice(), None);
 }
 
 /// `writev` of more than 8 pieces makes the kernel kmalloc a copy of the list (`iovec_from_user()` in `lib/iov_iter.c`).
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn tracefs_counts_every_event_though_its_buffer_overflows() {
     const WRITES: u64 = 50_000;
-    if !asked_for() {
-        return;
-    }
     let tracefs = Tracefs::find(&Root::default()).expect(Tracefs::REMEDY);
     let mut null = File::options().write(true).open("/dev/null").unwrap();
     let count = EventCount::start(&tracefs, "kmem", "kmalloc").unwrap();
@@ -158,10 +133,8 @@ fn tracefs_counts_every_event_though_its_buffer_overflows() {
 }
 
 #[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn a_count_without_events_is_zero_and_leaves_no_instance() {
-    if !asked_for() {
-        return;
-    }
     let tracefs = Tracefs::find(&Root::default()).expect(Tracefs::REMEDY);
     let ours = || {
         let prefix = format!("bouncescope-{}-", std::process::id());
