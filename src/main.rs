@@ -44,8 +44,21 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("bouncescope: {error:#}");
+            eprintln!("bouncescope: {}", one_line(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// The error and its causes in one line; causes that the errors above them have already quoted are left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }

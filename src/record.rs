@@ -38,7 +38,7 @@ Examples:
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope verify usb.bounce               hold the prediction against what the kernel did
 
-Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG. Stops at the end of the duration or the command, or at ^C.")]
+Needs root, or CAP_BPF, CAP_PERFMON, CAP_SYSLOG (names of call sites) and access to debugfs. Stops at the end of the duration or the command, or at ^C.")]
 pub(crate) struct Args {
     /// Capture to write; one that exists is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]

@@ -34,7 +34,8 @@ pub(crate) struct Args {
     /// Assume kmalloc caches of this minimum alignment, bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_alignment)]
     minalign: Option<u32>,
-    /// Assume this pool: slots as in the kernel's parameter, or a size such as 4M, both rounded as the kernel does; or none
+    /// Assume this pool: slots as in the kernel's parameter, or a size such as 4M, both rounded as the kernel does; or none.
+    /// A pool that was forced stays so
     #[arg(long, value_name = "SLOTS|SIZE|none", value_parser = parse_slots)]
     swiotlb: Option<u64>,
     /// Assume that this device is coherent (its name as in the report; may be given more than once)

@@ -9,7 +9,7 @@
 pub enum Kind {
     /// [`Device`]: a device described, before the first record that names it and again whenever it changed.
     Device = 0,
-    /// [`Kmalloc`], from `kmem:kmalloc` (and `kmalloc_node` before 6.1).
+    /// [`Kmalloc`], from `kmem:kmalloc`.
     Kmalloc = 1,
     /// [`Kfree`], from `kmem:kfree`.
     Kfree = 2,

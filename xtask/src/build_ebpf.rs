@@ -26,6 +26,10 @@ pub(crate) struct Args {
     /// Write the objects there instead of into the library
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     out: Option<PathBuf>,
+    /// Build, and fail unless the committed objects are the same to the byte; where they were built by another toolchain,
+    /// only say so
+    #[arg(long, conflicts_with_all = ["check", "out"])]
+    compare: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -34,14 +38,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return check(root);
     }
     let toolchain = Toolchain::find()?;
-    let out = args.out.clone().unwrap_or_else(|| root.join(OBJECTS));
+    let fresh = root.join("target-bpf/objects");
+    let out = if args.compare { fresh } else { args.out.clone().unwrap_or_else(|| root.join(OBJECTS)) };
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     for architecture in ARCHITECTURES {
         let object = out.join(format!("{architecture}.o"));
         toolchain.build(root, architecture, &object)?;
         println!("{}: {} bytes", object.display(), fs::metadata(&object)?.len());
     }
-    fs::write(out.join(SOURCES_HASH), sources_hash(root)? + "\n")?;
+    fs::write(out.join(SOURCES_HASH), format!("{}\n{}\n", sources_hash(root)?, toolchain.version()?))?;
+    if args.compare { compare(root, &out) } else { Ok(()) }
+}
+
+/// Fails when the same toolchain makes other objects than the committed ones.
+fn compare(root: &Path, fresh: &Path) -> Result<()> {
+    let committed = root.join(OBJECTS);
+    let made_by = |dir: &Path| fs::read_to_string(dir.join(SOURCES_HASH)).with_context(|| dir.display().to_string());
+    let (before, now) = (made_by(&committed)?, made_by(fresh)?);
+    for architecture in ARCHITECTURES {
+        let object = format!("{architecture}.o");
+        if fs::read(committed.join(&object))? == fs::read(fresh.join(&object))? {
+            println!("{object}: identical to the committed one");
+        } else if before == now {
+            bail!("{OBJECTS}/{object} is not what its sources and toolchain make: run `cargo xtask build-ebpf`");
+        } else {
+            println!("{object}: another toolchain makes another one\n{before}{now}");
+        }
+    }
     Ok(())
 }
 
@@ -53,7 +76,7 @@ fn check(root: &Path) -> Result<()> {
     for architecture in ARCHITECTURES {
         ensure!(objects.join(format!("{architecture}.o")).is_file(), "no {OBJECTS}/{architecture}.o");
     }
-    if built_from.trim() != sources_hash(root)? {
+    if built_from.lines().next() != Some(sources_hash(root)?.as_str()) {
         bail!("the BPF objects in {OBJECTS} are stale: run `cargo xtask build-ebpf` and commit them");
     }
     Ok(())
@@ -109,6 +132,23 @@ impl Toolchain {
         let strip = find_program("LLVM_OBJCOPY", "llvm-objcopy", &[PathBuf::from("/usr/lib/llvm-22/bin/llvm-objcopy")])
             .context("no llvm-objcopy: install LLVM's tools, or set LLVM_OBJCOPY to its path")?;
         Ok(Self { compiler: Compiler::find()?, linker, strip })
+    }
+
+    /// What the bytes of an object depend on besides its sources, in one line.
+    fn version(&self) -> Result<String> {
+        let mut rustc = match &self.compiler {
+            Compiler::Prebuilt(rustc) => Command::new(rustc),
+            Compiler::Nightly => {
+                let mut rustc = Command::new("rustc");
+                rustc.arg("+nightly");
+                rustc
+            }
+        };
+        let version = |command: &mut Command| -> Result<String> {
+            let output = command.arg("--version").output().with_context(|| format!("cannot run {command:?}"))?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        Ok(format!("{}, {}", version(&mut rustc)?, version(&mut Command::new(&self.linker))?))
     }
 
     fn build(&self, root: &Path, architecture: &str, object: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::{
     probe::{field, read},
 };
 
-/// Fingerprints of the devices already described, by `struct device *`; its size is set by the loader.
+/// Fingerprints of the devices already described, by `struct device *`.
 #[map]
 static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
 

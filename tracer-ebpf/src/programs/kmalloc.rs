@@ -16,12 +16,12 @@ use crate::{
     emit::{count_other, header, send},
 };
 
-/// Allocations by call site and size; its size is set by the loader.
+/// Allocations by call site and size.
 #[map]
 static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(16384, 0);
 
-/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node` before 6.1, whose
-/// arguments begin alike.
+/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …). `kmem:kmalloc_node`, which kernels before 6.1 have
+/// too, begins alike; it is not attached yet.
 #[raw_tracepoint]
 pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     let call_site: u64 = ctx.arg(0);

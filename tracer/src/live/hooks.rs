@@ -95,6 +95,18 @@ pub(super) enum Link {
     Function { _link: KProbeLink },
 }
 
+/// Loads every program beforehand, so that attaching takes no time in between. What cannot be loaded says so when it is
+/// attached.
+pub(super) fn load_all(ebpf: &mut Ebpf) {
+    for (_, program) in ebpf.programs_mut() {
+        let _ = match program {
+            Program::RawTracePoint(program) => program.load(),
+            Program::KProbe(program) => program.load(),
+            _ => Ok(()),
+        };
+    }
+}
+
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
 /// subject.
 pub(super) fn attach_all(ebpf: &mut Ebpf) -> (Vec<Link>, Vec<Hook>) {

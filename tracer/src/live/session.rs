@@ -100,16 +100,18 @@ impl Session {
         let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         let stats = enable_stats(Stats::RunTime).ok();
+        hooks::load_all(&mut ebpf);
 
         let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
-        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
-        let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
+        // The kernel's own counts begin when everything is attached, and end before anything is detached.
+        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
+        let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let start = Start {
             time_ns: now_ns(),
             wall_clock_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -168,11 +170,18 @@ impl Session {
 
     /// What is not an event: the pool, allocations by call site, counters. To be called about every second.
     pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
+        items.extend(self.counts()?);
+        Ok(items)
+    }
+
+    /// `None` for a kernel without a pool: it has no counters of it.
+    fn pool_sample(&self) -> Option<Item> {
+        self.pool.sample(now_ns()).ok().map(Item::Pool)
+    }
+
+    fn counts(&mut self) -> Result<Vec<Item>, LiveError> {
         let mut items = Vec::new();
-        // A kernel without a pool has no counters of it.
-        if let Ok(sample) = self.pool.sample(now_ns()) {
-            items.push(Item::Pool(sample));
-        }
         let sites = self.tallies.changed_sites();
         if !sites.is_empty() {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
@@ -184,14 +193,15 @@ impl Session {
 
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
+        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
+        let detach_began_ns = now_ns();
         // In the reverse order of attaching, so that no mapping is seen without its slot.
         while let Some(link) = self.links.pop() {
             drop(link);
         }
-        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
         // A program that runs on another CPU at this moment finishes within microseconds.
         thread::sleep(Duration::from_millis(20));
-        let mut items = Vec::new();
         loop {
             let (drained, more) = self.drain();
             items.extend(drained);
@@ -199,7 +209,7 @@ impl Session {
                 break;
             }
         }
-        items.extend(self.tallies()?);
+        items.extend(self.counts()?);
         if let Some(Item::Counters(counters)) = items.last_mut() {
             counters.tracefs_bounced = tracefs_bounced;
         }
@@ -208,6 +218,7 @@ impl Session {
             events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
             programs: tallies::costs(&self.ebpf),
             recorder_cpu_ns: process_cpu_ns(),
+            detach_began_ns,
         }));
         Ok(items)
     }

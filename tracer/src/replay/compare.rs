@@ -1,22 +1,24 @@
 //! The captured kernel's own settings, held against what it did: mapping by mapping, and in its own totals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
 use super::devices::Devices;
-use super::losses::Doubts;
+use super::losses::{self, Doubts};
 use super::mapping::{Mapping, Proof, Truth, Unknown};
 use super::outcome::Outcome;
 use super::run::Predicted;
 use super::statistics::{Observed, Statistics};
 use super::step::Step;
 use crate::event::Kind;
-use crate::facts::{Counters, Device};
+use crate::facts::{Counters, Device, End};
 use crate::stream::{Gaps, Start};
 
 /// Disagreements kept with everything about them; beyond, they are only counted.
 const KEPT: usize = 1000;
+/// Slots without a mapping event whose time is kept, in case that detaching had begun.
+const LATEST: usize = 4096;
 
 /// A mapping about which model and kernel disagree.
 #[derive(Clone, Debug, Serialize)]
@@ -56,6 +58,8 @@ pub struct Comparison {
     unknown_by_reason: BTreeMap<Unknown, u64>,
     buffers: u64,
     differences: Vec<(RestsOn, Difference)>,
+    start_ns: u64,
+    latest_unseen: VecDeque<u64>,
 }
 
 /// What the comparison of a mapping rests on, besides records that were seen.
@@ -133,6 +137,8 @@ pub struct Verdict {
     pub events_lost: u64,
     /// Every kind of loss, summed over CPUs.
     pub losses: BTreeMap<String, u64>,
+    /// Totals that were not compared, and why.
+    pub not_compared: Vec<String>,
     /// What does not agree apart from single mappings, in words.
     pub problems: Vec<String>,
     /// The first disagreements.
@@ -147,15 +153,41 @@ impl Verdict {
 }
 
 impl Comparison {
+    /// For a stream with this beginning.
+    pub fn new(start: &Start) -> Self {
+        Self { start_ns: start.time_ns, ..Self::default() }
+    }
+
     /// Takes in a step, and what was predicted for the buffers of the mapping that it completes.
     pub fn step(&mut self, step: &Step, predicted: &[Predicted], devices: &Devices) {
         match step {
             Step::Mapped { mapping, .. } => self.mapping(mapping, predicted, devices),
-            Step::Unseen(_) => {
-                self.mappings += 1;
-                self.dont_know(Unknown::NoMappingEvent, 1);
-            }
+            Step::Unseen(unseen) => self.unseen(unseen.time_ns),
             Step::Buffer { .. } | Step::SlotReleased(_) | Step::Unmapped(_) => {}
+        }
+    }
+
+    /// Slots without a mapping event. Before all hooks were attached, and after the first was detached, that is no wonder.
+    fn unseen(&mut self, time_ns: u64) {
+        if time_ns < self.start_ns {
+            return;
+        }
+        if self.latest_unseen.len() == LATEST {
+            self.latest_unseen.pop_front();
+        }
+        self.latest_unseen.push_back(time_ns);
+        self.mappings += 1;
+        self.dont_know(Unknown::NoMappingEvent, 1);
+    }
+
+    fn forget_unseen_since(&mut self, detach_began_ns: u64) {
+        let late = self.latest_unseen.iter().filter(|time_ns| **time_ns >= detach_began_ns).count() as u64;
+        self.mappings -= late;
+        if let Some(count) = self.unknown_by_reason.get_mut(&Unknown::NoMappingEvent) {
+            *count -= late;
+            if *count == 0 {
+                self.unknown_by_reason.remove(&Unknown::NoMappingEvent);
+            }
         }
     }
 
@@ -230,9 +262,13 @@ impl Comparison {
         counters: &Counters,
         statistics: &Statistics,
         start: &Start,
+        end: Option<&End>,
         gaps: &Gaps,
         doubts: Doubts,
     ) -> Verdict {
+        if let Some(began_ns) = end.map(|end| end.detach_began_ns).filter(|began_ns| *began_ns > 0) {
+            self.forget_unseen_since(began_ns);
+        }
         let (agreements, agreements_doubtful) = self.agreements.split(doubts);
         let (disagreements, disagreements_doubtful) = self.disagreements.split(doubts);
         let doubtful = agreements_doubtful + disagreements_doubtful;
@@ -266,11 +302,12 @@ impl Comparison {
             events_recorded: kinds.clone().map(|kind| statistics.events(kind)).sum(),
             events_lost: kinds.clone().map(lost).sum(),
             losses: counters.lost.iter().map(|(name, values)| (name.clone(), sum(values))).collect(),
+            not_compared: Vec::new(),
             problems: Vec::new(),
             differences: self.differences.into_iter().map(|(_, difference)| difference).collect(),
         };
         if !gaps.is_empty() {
-            // A capture that is not whole can only be compared mapping by mapping.
+            verdict.not_compared.push("totals: the capture is not whole".to_owned());
             return verdict;
         }
         for kind in kinds {
@@ -282,7 +319,23 @@ impl Comparison {
                 ));
             }
         }
-        verdict.compare_totals(doubts, lost(Kind::Bounced));
+        if start.kernel.pool.dynamic {
+            verdict
+                .not_compared
+                .push("peak and refusals: this kernel can add pools, which are not simulated yet".to_owned());
+        } else if doubts.pool {
+            let losses: Vec<&str> = losses::of_pool(counters).collect();
+            verdict.not_compared.push(format!("peak and refusals: lost {}", losses.join(", ")));
+        }
+        let slots_searched = statistics.events(Kind::SlotMap);
+        if !doubts.both_witnesses && slots_searched < verdict.bounced_recorded {
+            verdict.problems.push(format!(
+                "{} attempts to bounce, but only {slots_searched} searches for slots: a hook on the pool misses calls",
+                verdict.bounced_recorded
+            ));
+        }
+        let missed = counters.lost.get("missed.swiotlb_bounced").map_or(0, sum);
+        verdict.compare_totals(doubts, lost(Kind::Bounced) + missed);
         verdict
     }
 }
@@ -310,8 +363,14 @@ impl Verdict {
         if self.unknown == 0 && !doubts.pool {
             differs("bounces", self.bounces_predicted, self.bounces_kernel);
         }
-        if !doubts.pool {
+        let elsewhere = self.unknown_by_reason.contains_key(&Unknown::RefusedElsewhere);
+        if elsewhere && !doubts.pool {
+            self.not_compared.push("refusals: some were for another reason than the pool".to_owned());
+        }
+        if !doubts.pool && !elsewhere {
             differs("mappings refused", self.failed_predicted, self.failed_kernel);
+        }
+        if !doubts.pool {
             match self.peak_slots_kernel {
                 Some(kernel) if self.peak_is_exact => differs("peak slots", self.peak_slots_predicted, kernel),
                 Some(kernel) if kernel > self.peak_slots_predicted => {
@@ -320,7 +379,10 @@ impl Verdict {
                 _ => {}
             }
         }
-        if let Some(counted) = self.tracefs_bounced {
+        // The tracing file system counts within the time of the recording, which may hold a little more.
+        if let Some(counted) = self.tracefs_bounced
+            && counted > self.bounced_recorded + bounced_lost
+        {
             differs(
                 "swiotlb_bounced (recorded or lost, against tracefs)",
                 self.bounced_recorded + bounced_lost,

@@ -27,18 +27,27 @@ pub struct Doubts {
     pub no_attempt: bool,
     /// How full the simulated pool is, and so its peak and whether a mapping finds slots.
     pub pool: bool,
+    /// That every attempt, and every search for slots, was recorded.
+    pub both_witnesses: bool,
 }
 
 impl Doubts {
     /// From the last counters: losses are told only after what they are losses of.
-    pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses) -> Self {
+    /// `dynamic`: the kernel can add pools, which are not simulated.
+    pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses, dynamic: bool) -> Self {
         let damaged = gaps.damaged_frames > 0;
         let lost = |names: &[&str]| damaged || names.iter().any(|name| counters.lost.contains_key(*name));
         let attempts_whole = witnesses.attempts && !lost(&OF_ATTEMPTS);
         let searches_whole = witnesses.searches && !lost(&OF_SEARCHES);
         Self {
             no_attempt: !attempts_whole && !searches_whole,
-            pool: damaged || counters.lost.keys().any(|name| !HARMLESS.contains(&name.as_str())),
+            both_witnesses: !(attempts_whole && searches_whole),
+            pool: dynamic || damaged || of_pool(counters).next().is_some(),
         }
     }
+}
+
+/// The losses that leave doubts about the pool, by name.
+pub(super) fn of_pool(counters: &Counters) -> impl Iterator<Item = &str> {
+    counters.lost.keys().map(String::as_str).filter(|name| !HARMLESS.contains(name))
 }

@@ -116,7 +116,7 @@ pub enum Proof {
     NoAttempt,
 }
 
-/// Unknown the truth is not known.
+/// Why the truth is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
@@ -132,6 +132,10 @@ pub enum Unknown {
     DeviceUnknown,
     /// A slot was taken, but no mapping event came.
     NoMappingEvent,
+    /// Refused although the pool had slots, or without asking it: the IOMMU had no address, for example.
+    RefusedElsewhere,
+    /// No attempt to bounce was seen, and yet the DMA address is not the buffer's own.
+    Contradicted,
 }
 
 impl Unknown {
@@ -143,6 +147,8 @@ impl Unknown {
             Self::ListFailed => "segments of a list that failed for no reason that was seen",
             Self::Truncated => "segments of a long scatterlist that were not recorded",
             Self::DeviceUnknown => "the description of the device was lost",
+            Self::RefusedElsewhere => "refused for another reason than the pool",
+            Self::Contradicted => "no bounce was seen, but the DMA address is not the buffer's own",
             Self::NoMappingEvent => {
                 "slots taken without a mapping event (a path that has none, or cut off by begin or end)"
             }

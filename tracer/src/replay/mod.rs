@@ -1,10 +1,12 @@
 //! Driving a stream through models.
 //!
 //! [`pairing`] turns events into [`step::Step`]s: mappings, with what the kernel did with each of their buffers
-//! ([`mapping::Truth`]), and unmappings, in the order in which the kernel took and gave back slots; [`run`] drives those through the simulated kernel under some [`settings::Settings`] into an [`outcome::Outcome`]; [`compare`]
-//! holds a run against the truth; [`statistics`] counts what happened. [`replay`] does it all in one pass.
+//! ([`mapping::Truth`]), and unmappings, in the order in which the kernel took and gave back slots. [`run`] drives those
+//! through the simulated kernel under some [`settings::Settings`] into an [`outcome::Outcome`]; [`compare`] holds a run
+//! against the truth; [`statistics`] counts what happened. [`replay`] does it all in one pass.
 //!
-//! Pure: no operating system, clock, thread or file. Memory is bounded by what is mapped at one time.
+//! Pure: no operating system, clock, thread or file. Memory grows with what is mapped at one time, and with unmappings whose
+//! records were lost.
 
 pub mod compare;
 pub mod devices;
@@ -109,7 +111,7 @@ impl Pass {
             pairing: Pairing::new(witnesses),
             runs: settings.into_iter().map(|settings| Run::new(settings, start, witnesses)).collect(),
             own: Run::new(Settings::captured(&start.kernel), start, witnesses),
-            comparison: Comparison::default(),
+            comparison: Comparison::new(start),
             observed: Observed::default(),
             statistics: Statistics::new(start),
             counters: Counters::default(),
@@ -155,9 +157,17 @@ impl Pass {
         self.pairing.finish();
         self.take_steps();
         let own = self.own.finish(&self.devices);
-        let doubts = Doubts::new(&self.counters, &gaps, self.witnesses);
-        let verdict =
-            self.comparison.finish(&own, &self.observed, &self.counters, &self.statistics, &start, &gaps, doubts);
+        let doubts = Doubts::new(&self.counters, &gaps, self.witnesses, start.kernel.pool.dynamic);
+        let verdict = self.comparison.finish(
+            &own,
+            &self.observed,
+            &self.counters,
+            &self.statistics,
+            &start,
+            end.as_ref(),
+            &gaps,
+            doubts,
+        );
         Replayed {
             start,
             outcomes: self.runs.into_iter().map(|run| run.finish(&self.devices)).collect(),

@@ -111,8 +111,10 @@ impl Settings {
             Policy::Mainline if settings.slots == 0 => (1, decider.cache_line_size),
             Policy::Mainline => (1, mainline_minalign(kernel)),
         };
+        // Before 6.5 there is nothing to choose.
+        let chosen = change.minalign.filter(|_| policy == Policy::Mainline);
         decider.bounce_unaligned = bounce_unaligned;
-        decider.minalign = change.minalign.unwrap_or(minalign);
+        decider.minalign = chosen.unwrap_or(minalign);
         settings
     }
 

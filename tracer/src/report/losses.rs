@@ -1,7 +1,23 @@
 //! What is missing from a stream, said beside every figure made from it.
 
 use crate::facts::{Counters, End};
-use crate::stream::Gaps;
+use crate::stream::{Gaps, Start};
+
+/// Lines that say what is not sure about the recording from its beginning: hooks, notes, kinds of pool.
+pub(super) fn reservations(start: &Start) -> String {
+    let mut text = String::new();
+    for hook in start.hooks.iter().filter(|hook| !hook.attached) {
+        text += &format!("not attached: {}: {} (lost without it: {})\n", hook.subject, hook.why_not, hook.lost_without);
+    }
+    for note in &start.notes {
+        text += &format!("note: {note}\n");
+    }
+    if start.kernel.pool.dynamic {
+        text += "NOTE: this kernel can add pools (CONFIG_SWIOTLB_DYNAMIC); they are not simulated, so that real peaks may be \
+                 higher and failures fewer\n";
+    }
+    text
+}
 
 /// Lines that say what was lost or is missing; one that says so when nothing is.
 pub(super) fn text(counters: &Counters, end: Option<&End>, gaps: &Gaps) -> String {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::losses::{self, seconds};
 use super::table::{Table, bytes};
+use crate::model::pool::SLOT;
 use crate::replay::Replayed;
 use crate::replay::outcome::{Outcome, Rows, Tally};
 
@@ -36,6 +37,8 @@ pub fn text(replayed: &Replayed) -> String {
     text += "\nbounces by device, direction and length, predicted and real\n";
     text += &breakdown(replayed);
     text += "\n";
+    text += &unknowns(replayed);
+    text += &losses::reservations(&replayed.start);
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     text
 }
@@ -66,8 +69,8 @@ pub fn json(replayed: &Replayed) -> Value {
 fn pool(slots: u64, force: bool) -> String {
     match (slots, force) {
         (0, _) => "none".into(),
-        (_, false) => format!("{slots} slots ({})", bytes(slots * 2048)),
-        (_, true) => format!("{slots} slots ({}), force", bytes(slots * 2048)),
+        (_, false) => format!("{slots} slots ({})", bytes(slots.saturating_mul(SLOT))),
+        (_, true) => format!("{slots} slots ({}), force", bytes(slots.saturating_mul(SLOT))),
     }
 }
 
@@ -81,7 +84,7 @@ fn policy_row(outcome: &Outcome, start_ns: u64) -> [String; 9] {
         outcome.mappings.to_string(),
         outcome.bounces.to_string(),
         bytes(outcome.bytes_copied),
-        format!("{} of {}", outcome.peak_slots, outcome.total_slots),
+        format!("{}{} of {}", at_least(outcome), outcome.peak_slots, outcome.total_slots),
         at,
         outcome.failed.to_string(),
     ]
@@ -109,6 +112,23 @@ fn observed_row(replayed: &Replayed) -> [String; 9] {
     ]
 }
 
+/// The kernel refused mappings that this run has: nobody knows how long they would have held their slots.
+fn at_least(outcome: &Outcome) -> &'static str {
+    if outcome.mapped_but_refused_by_kernel > 0 { ">= " } else { "" }
+}
+
+fn unknowns(replayed: &Replayed) -> String {
+    let mut text = String::new();
+    let observed = &replayed.observed;
+    if observed.unknown > 0 {
+        text += &format!("not known of {} buffers whether they bounced\n", observed.unknown);
+    }
+    if observed.orphans > 0 {
+        text += &format!("{} times slots were taken without a mapping event\n", observed.orphans);
+    }
+    text
+}
+
 fn reasons(outcome: &Outcome) -> String {
     let list = |reasons: &BTreeMap<String, u64>| {
         reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
@@ -119,6 +139,12 @@ fn reasons(outcome: &Outcome) -> String {
     }
     if !outcome.failed_by_reason.is_empty() {
         text += &format!("{} fails for: {}\n", outcome.name, list(&outcome.failed_by_reason));
+    }
+    if outcome.mapped_but_refused_by_kernel > 0 {
+        text += &format!(
+            "{}: {} mappings that the kernel refused are held for no time here, so that the peak is at least this\n",
+            outcome.name, outcome.mapped_but_refused_by_kernel
+        );
     }
     if outcome.lists_losing_concatenation > 0 {
         text += &format!(

@@ -17,12 +17,7 @@ pub fn text(replayed: &Replayed) -> String {
     let start = &replayed.start;
     let statistics = &replayed.statistics;
     let mut text = format!("{} {}, recorded by: {}\n", start.kernel.machine, start.kernel.release, start.recorder);
-    for note in &start.notes {
-        text += &format!("note: {note}\n");
-    }
-    for hook in start.hooks.iter().filter(|hook| !hook.attached) {
-        text += &format!("not attached: {}: {} (lost without it: {})\n", hook.subject, hook.why_not, hook.lost_without);
-    }
+    text += &losses::reservations(start);
     if let Some((first, last)) = statistics.span_ns {
         text += &format!("events over {:.3} s:", seconds(last, first));
         for kind in Kind::ALL.into_iter().filter(|kind| statistics.events(*kind) > 0) {
@@ -122,7 +117,7 @@ fn alignments(starts: &ByAlignment, lengths: &ByAlignment) -> String {
 fn allocations(replayed: &Replayed) -> String {
     let mut sizes = Table::new(&["bytes given", "allocations", "asked", "given", "unused"]);
     for size in replayed.statistics.sizes() {
-        let given = u64::from(size.bytes_alloc) * size.count;
+        let given = u64::from(size.bytes_alloc).saturating_mul(size.count);
         sizes.row([
             size.bytes_alloc.to_string(),
             size.count.to_string(),

@@ -50,7 +50,7 @@ pub fn text(replayed: &Replayed) -> String {
         text += &format!("swiotlb_bounced recorded {}, tracefs {counted}\n", verdict.bounced_recorded);
     }
     text += &format!(
-        "records         seen {}, in the capture {}, lost {}\n",
+        "records         seen {}, in the capture {}, refused by the full ring {}\n",
         verdict.events_seen, verdict.events_recorded, verdict.events_lost
     );
     for difference in verdict.differences.iter().take(SHOWN) {
@@ -60,9 +60,13 @@ pub fn text(replayed: &Replayed) -> String {
     if more > 0 {
         text += &format!("… and {more} more (--json has up to 1000)\n");
     }
+    for what in &verdict.not_compared {
+        text += &format!("not compared: {what}\n");
+    }
     for problem in &verdict.problems {
         text += &format!("DISAGREES: {problem}\n");
     }
+    text += &losses::reservations(&replayed.start);
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     text
 }

@@ -71,13 +71,19 @@ impl Judge {
         let truth = if described.is_none() {
             Truth::Unknown(Unknown::DeviceUnknown)
         } else if dma_addr == MAPPING_ERROR {
-            Truth::Refused
+            match claimed {
+                Some(attempt) if attempt.slot().is_some() => Truth::Unknown(Unknown::RefusedElsewhere),
+                None if iommu && self.witnesses.any() => Truth::Unknown(Unknown::RefusedElsewhere),
+                _ => Truth::Refused,
+            }
         } else if own_address {
             Truth::Direct { proof: Proof::Address }
         } else if let Some(attempt) = claimed.filter(|attempt| !attempt.is_refused()) {
             Truth::Bounced { slot: attempt.slot() }
         } else if not_a_slot {
             Truth::Direct { proof: Proof::Address }
+        } else if self.witnesses.any() && !iommu && devices.knows_offset(device) {
+            Truth::Unknown(Unknown::Contradicted)
         } else if self.witnesses.any() {
             Truth::Direct { proof: Proof::NoAttempt }
         } else if !iommu && devices.knows_offset(device) {
