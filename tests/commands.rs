@@ -223,3 +223,12 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert!(child.wait().unwrap().success(), "{said}");
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_peak_that_the_recording_cannot_tell_is_said_to_be_at_least_so_much() {
+    let capture = captures().into_iter().find(|(_, name)| name.ends_with("6.12-full-hold-300.bounce")).unwrap().1;
+    let said = text(&bouncescope(&["replay", &capture, "--swiotlb", "4M"]).stdout);
+    assert!(said.contains(">= 257 of 2048"), "{said}");
+    assert!(said.contains("mainline: 44 mappings that the kernel refused"), "{said}");
+    assert!(!said.contains("legacy: 44"), "legacy holds no slots for them: {said}");
+}

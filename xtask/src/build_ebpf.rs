@@ -17,6 +17,8 @@ const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
 /// Where the library takes the objects from.
 const OBJECTS: &str = "tracer/src/live/objects";
 const SOURCES_HASH: &str = "sources.sha256";
+/// What of an object runs. The rest, names among it, depends on the directory that it was built in.
+const CODE: [&str; 6] = [".text", "raw_tp", "kprobe", "kretprobe", ".rodata", "maps"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,8 +28,8 @@ pub(crate) struct Args {
     /// Write the objects there instead of into the library
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     out: Option<PathBuf>,
-    /// Build, and fail unless the committed objects are the same to the byte; where they were built by another toolchain,
-    /// only say so
+    /// Build, and fail unless the committed objects have the same code to the byte; where they were built by another
+    /// toolchain, only say so
     #[arg(long, conflicts_with_all = ["check", "out"])]
     compare: bool,
 }
@@ -47,25 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}: {} bytes", object.display(), fs::metadata(&object)?.len());
     }
     fs::write(out.join(SOURCES_HASH), format!("{}\n{}\n", sources_hash(root)?, toolchain.version()?))?;
-    if args.compare { compare(root, &out) } else { Ok(()) }
-}
-
-/// Fails when the same toolchain makes other objects than the committed ones.
-fn compare(root: &Path, fresh: &Path) -> Result<()> {
-    let committed = root.join(OBJECTS);
-    let made_by = |dir: &Path| fs::read_to_string(dir.join(SOURCES_HASH)).with_context(|| dir.display().to_string());
-    let (before, now) = (made_by(&committed)?, made_by(fresh)?);
-    for architecture in ARCHITECTURES {
-        let object = format!("{architecture}.o");
-        if fs::read(committed.join(&object))? == fs::read(fresh.join(&object))? {
-            println!("{object}: identical to the committed one");
-        } else if before == now {
-            bail!("{OBJECTS}/{object} is not what its sources and toolchain make: run `cargo xtask build-ebpf`");
-        } else {
-            println!("{object}: another toolchain makes another one\n{before}{now}");
-        }
-    }
-    Ok(())
+    if args.compare { toolchain.compare(&root.join(OBJECTS), &out) } else { Ok(()) }
 }
 
 /// Fails when the committed objects are missing or were built from other sources.
@@ -114,7 +98,8 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 struct Toolchain {
     compiler: Compiler,
     linker: PathBuf,
-    strip: PathBuf,
+    /// llvm-objcopy.
+    objcopy: PathBuf,
 }
 
 enum Compiler {
@@ -129,9 +114,44 @@ impl Toolchain {
         let linker = find_program("BPF_LINKER", "bpf-linker", &cached_linkers()).context(
             "no bpf-linker: run .ci/install (Debian), or `cargo install bpf-linker`, or set BPF_LINKER to its path",
         )?;
-        let strip = find_program("LLVM_OBJCOPY", "llvm-objcopy", &[PathBuf::from("/usr/lib/llvm-22/bin/llvm-objcopy")])
-            .context("no llvm-objcopy: install LLVM's tools, or set LLVM_OBJCOPY to its path")?;
-        Ok(Self { compiler: Compiler::find()?, linker, strip })
+        let objcopy =
+            find_program("LLVM_OBJCOPY", "llvm-objcopy", &[PathBuf::from("/usr/lib/llvm-22/bin/llvm-objcopy")])
+                .context("no llvm-objcopy: install LLVM's tools, or set LLVM_OBJCOPY to its path")?;
+        Ok(Self { compiler: Compiler::find()?, linker, objcopy })
+    }
+
+    /// Fails when the committed objects have other code than the fresh ones, although this toolchain made both.
+    fn compare(&self, committed: &Path, fresh: &Path) -> Result<()> {
+        let made_by =
+            |dir: &Path| fs::read_to_string(dir.join(SOURCES_HASH)).with_context(|| dir.display().to_string());
+        let (before, now) = (made_by(committed)?, made_by(fresh)?);
+        for architecture in ARCHITECTURES {
+            let object = format!("{architecture}.o");
+            if self.code(&committed.join(&object))? == self.code(&fresh.join(&object))? {
+                println!("{object}: the committed one has the same code");
+            } else if before == now {
+                bail!("{object} is not what its sources and toolchain make: run `cargo xtask build-ebpf`");
+            } else {
+                println!("{object}: another toolchain makes other code\n{before}{now}");
+            }
+        }
+        Ok(())
+    }
+
+    fn code(&self, object: &Path) -> Result<Vec<u8>> {
+        let dump = object.with_extension("section");
+        let mut code = Vec::new();
+        for section in CODE {
+            let status = Command::new(&self.objcopy)
+                .arg(format!("--dump-section={section}={}", dump.display()))
+                .args([object, Path::new("/dev/null")])
+                .status()
+                .with_context(|| format!("cannot run {}", self.objcopy.display()))?;
+            ensure!(status.success(), "no section {section} in {}", object.display());
+            code.extend(fs::read(&dump)?);
+        }
+        fs::remove_file(&dump)?;
+        Ok(code)
     }
 
     /// What the bytes of an object depend on besides its sources, in one line.
@@ -181,13 +201,13 @@ impl Toolchain {
         ensure!(status.success(), "the eBPF programs did not compile for {architecture}");
         let built = target_dir.join("bpfel-unknown-none/release/bouncescope-programs");
         // The loader reads code, maps, relocations and BTF; DWARF and line info are six times as large.
-        let status = Command::new(&self.strip)
+        let status = Command::new(&self.objcopy)
             .args(["--strip-debug", "--remove-section=.BTF.ext", "--remove-section=.rel.BTF.ext"])
             .arg(&built)
             .arg(object)
             .status()
-            .with_context(|| format!("cannot run {}", self.strip.display()))?;
-        ensure!(status.success(), "{} failed on {}", self.strip.display(), built.display());
+            .with_context(|| format!("cannot run {}", self.objcopy.display()))?;
+        ensure!(status.success(), "{} failed on {}", self.objcopy.display(), built.display());
         Ok(())
     }
 }

@@ -203,7 +203,7 @@ pub struct Outcome {
     pub slots_without_mapping: u64,
     /// Mappings of devices whose description was lost: taken as mapped directly.
     pub not_simulated: u64,
-    /// Mappings that this run has and the kernel refused, of which therefore no unmapping is known.
+    /// Mappings that this run bounces and the kernel refused, of which therefore no unmapping is known.
     pub mapped_but_refused_by_kernel: u64,
     /// Breakdowns.
     #[serde(flatten)]

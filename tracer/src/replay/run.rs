@@ -204,7 +204,8 @@ impl Run {
         self.count(mapping, devices, refused, progress.loses_concatenation);
         if mapping.failed {
             // No unmapping will ever tell how long this one would have lived.
-            self.outcome.mapped_but_refused_by_kernel += u64::from(refused.is_none());
+            let bounced = self.predicted.iter().any(|predicted| matches!(predicted, Predicted::Bounced(_)));
+            self.outcome.mapped_but_refused_by_kernel += u64::from(bounced && refused.is_none());
             self.forget(mapping.id);
         }
     }
