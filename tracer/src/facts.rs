@@ -198,7 +198,8 @@ pub struct End {
     pub programs: Vec<ProgramCost>,
     /// CPU time of the recorder itself.
     pub recorder_cpu_ns: u64,
-    /// When detaching began; 0 where that was not noted. Slots taken later may miss their mapping's event.
+    /// When the kernel's own counts, and then the hooks, began to be taken off; 0 where that was not noted. Slots taken later
+    /// may miss their mapping's event.
     pub detach_began_ns: u64,
 }
 

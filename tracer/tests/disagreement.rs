@@ -115,6 +115,13 @@ fn another_count_by_tracefs_disagrees() {
 }
 
 #[test]
+fn a_count_by_tracefs_of_less_than_was_recorded_disagrees_too() {
+    let verdict = verified(held(8, true, 2), 2, |counters| counters.tracefs_bounced = Some(1)).verdict;
+    assert!(verdict.problems.iter().any(|problem| problem.contains("tracefs counted 1")), "{:?}", verdict.problems);
+    assert!(verified(held(8, true, 2), 2, |counters| counters.tracefs_bounced = Some(2)).verdict.agrees());
+}
+
+#[test]
 fn a_record_neither_in_the_capture_nor_reported_lost_disagrees() {
     let verdict = verified(held(8, true, 2), 2, |counters| counters.seen.get_mut("map").unwrap()[0] += 1).verdict;
     assert!(verdict.problems.iter().any(|problem| problem.starts_with("map: ")), "{:?}", verdict.problems);

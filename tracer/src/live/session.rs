@@ -194,8 +194,9 @@ impl Session {
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
-        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
+        // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();
+        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
         // In the reverse order of attaching, so that no mapping is seen without its slot.
         while let Some(link) = self.links.pop() {
             drop(link);

@@ -336,6 +336,15 @@ impl Comparison {
         }
         let missed = counters.lost.get("missed.swiotlb_bounced").map_or(0, sum);
         verdict.compare_totals(doubts, lost(Kind::Bounced) + missed);
+        // The tracing file system counts from before the beginning until after the hooks begin to be taken off: at least
+        // what was recorded in between, which is all of it where nothing bounced at the edges.
+        let counting_until_ns = end.map_or(0, |end| end.detach_began_ns);
+        let within = statistics.bounced_before(if counting_until_ns > 0 { counting_until_ns } else { u64::MAX });
+        if let Some(counted) = verdict.tracefs_bounced
+            && counted < within
+        {
+            verdict.problems.push(format!("swiotlb_bounced: {within} recorded while tracefs counted {counted}"));
+        }
         verdict
     }
 }

@@ -1,6 +1,6 @@
 //! What happened, without any what-if.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -64,6 +64,9 @@ impl Observed {
         self.breakdown.rows(devices)
     }
 }
+
+/// How many times of bounces are kept; detaching takes milliseconds.
+const LATEST: usize = 4096;
 
 /// Powers of two, from 1 up to a page and "more", by which something is aligned.
 pub const ALIGNMENTS: usize = 14;
@@ -142,6 +145,10 @@ pub struct Statistics {
     sites: HashMap<(u64, u32, u32), u64>,
     symbols: HashMap<u64, Symbol>,
     events: [u64; Kind::ALL.len()],
+    start_ns: u64,
+    bounced_since_start: u64,
+    /// The times of the last of them, in case that they came when counting had ended.
+    latest_bounced: VecDeque<u64>,
     /// Time of the first and of the last event, ns.
     pub span_ns: Option<(u64, u64)>,
 }
@@ -152,12 +159,20 @@ impl Statistics {
         Self {
             line: u64::from(start.kernel.cache_line_size.max(1)),
             page: u64::from(start.kernel.page_size.max(1)),
+            start_ns: start.time_ns,
             ..Self::default()
         }
     }
 
     /// Takes in an event.
     pub fn event(&mut self, event: &Event) {
+        if event.what.kind() == Kind::Bounced && event.time_ns >= self.start_ns {
+            self.bounced_since_start += 1;
+            if self.latest_bounced.len() == LATEST {
+                self.latest_bounced.pop_front();
+            }
+            self.latest_bounced.push_back(event.time_ns);
+        }
         self.events[event.what.kind() as usize] += 1;
         let first = self.span_ns.map_or(event.time_ns, |(first, _)| first);
         self.span_ns = Some((first, event.time_ns));
@@ -189,6 +204,11 @@ impl Statistics {
             mapping.direction.name().clone_into(&mut statistics.direction);
         }
         statistics.add(mapping, self.line, self.page);
+    }
+
+    /// Records of `swiotlb_bounced` after everything was attached and before `end_ns`.
+    pub fn bounced_before(&self, end_ns: u64) -> u64 {
+        self.bounced_since_start - self.latest_bounced.iter().filter(|time_ns| **time_ns >= end_ns).count() as u64
     }
 
     /// Events in the stream, of a kind.
