@@ -28,11 +28,15 @@ pub enum Kind {
     SlotMap = 8,
     /// [`SlotUnmap`], from the entry of `swiotlb_tbl_unmap_single()` or `__swiotlb_tbl_unmap_single()`.
     SlotUnmap = 9,
+    /// [`Sync`], from `dma:dma_sync_single_for_cpu` and `dma:dma_sync_single_for_device`.
+    Sync = 10,
+    /// [`SyncSg`], from `dma:dma_sync_sg_for_cpu` and `dma:dma_sync_sg_for_device`.
+    SyncSg = 11,
 }
 
 impl Kind {
     /// Every kind, in the order of its value.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Device,
         Self::Kmalloc,
         Self::Kfree,
@@ -43,6 +47,8 @@ impl Kind {
         Self::Bounced,
         Self::SlotMap,
         Self::SlotUnmap,
+        Self::Sync,
+        Self::SyncSg,
     ];
 
     /// The kind's name in captures, counters and on screen.
@@ -58,6 +64,8 @@ impl Kind {
             Self::Bounced => "bounced",
             Self::SlotMap => "slot_map",
             Self::SlotUnmap => "slot_unmap",
+            Self::Sync => "sync",
+            Self::SyncSg => "sync_sg",
         }
     }
 }
@@ -304,5 +312,37 @@ record! {
         slot: u64,
         /// Length that was mapped, bytes.
         size: u64,
+    }
+}
+
+record! {
+    /// A single mapping, or part of one, handed over between CPU and device.
+    Sync {
+        /// Header.
+        header: Header,
+        /// `struct device *`.
+        dev: u64,
+        /// DMA address of the part.
+        dma_addr: u64,
+        /// Length of the part, bytes.
+        size: u64,
+        /// 1 to the device, 0 to the CPU.
+        for_device: u64,
+    }
+}
+
+record! {
+    /// A scatterlist handed over between CPU and device.
+    SyncSg {
+        /// Header.
+        header: Header,
+        /// `struct device *`.
+        dev: u64,
+        /// `struct scatterlist *` of the first entry.
+        list: u64,
+        /// Segments of the list.
+        nents: u32,
+        /// 1 to the device, 0 to the CPU.
+        for_device: u32,
     }
 }

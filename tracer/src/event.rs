@@ -183,6 +183,32 @@ pub enum What {
         /// Direction.
         direction: Direction,
     },
+    /// A single mapping, or part of one, handed over between CPU and device while it stays mapped.
+    Sync {
+        /// Which device.
+        device: DeviceId,
+        /// DMA address of the part.
+        dma_addr: u64,
+        /// Length of the part.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// To the device (`dma_sync_single_for_device()`), else to the CPU.
+        for_device: bool,
+    },
+    /// The same for a scatterlist.
+    SyncSg {
+        /// Which device.
+        device: DeviceId,
+        /// Address of the first entry.
+        list: u64,
+        /// Segments of the list, as passed by the driver.
+        nents: u32,
+        /// Direction.
+        direction: Direction,
+        /// To the device (`dma_sync_sg_for_device()`), else to the CPU.
+        for_device: bool,
+    },
 }
 
 impl What {
@@ -198,6 +224,8 @@ impl What {
             Self::Bounced { .. } => Kind::Bounced,
             Self::SlotMap { .. } => Kind::SlotMap,
             Self::SlotUnmap { .. } => Kind::SlotUnmap,
+            Self::Sync { .. } => Kind::Sync,
+            Self::SyncSg { .. } => Kind::SyncSg,
         }
     }
 }

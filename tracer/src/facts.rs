@@ -41,8 +41,21 @@ pub struct KernelFacts {
     pub bounce_unaligned_kmalloc: bool,
     /// The default swiotlb pool.
     pub pool: PoolFacts,
+    /// Where memory lies in the kernel's address space, to tell whose object a buffer is; `None` when not found out.
+    pub linear_map: Option<LinearMap>,
+    /// `sizeof(struct page)`; 0 when not known.
+    pub struct_page_size: u32,
     /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
     pub config: BTreeMap<String, String>,
+}
+
+/// The linear map: `virt = phys - phys_base + virt_base`, for physical addresses from `phys_base` on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinearMap {
+    /// A virtual address, such as `PAGE_OFFSET`.
+    pub virt_base: u64,
+    /// The physical address that it maps, such as `memstart_addr`.
+    pub phys_base: u64,
 }
 
 /// The default swiotlb pool.
@@ -135,6 +148,76 @@ pub struct PoolSample {
     pub used_slots: u64,
     /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none.
     pub hiwater_slots: Option<u64>,
+}
+
+/// The kmalloc caches at one moment, from `/proc/slabinfo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SlabSample {
+    /// When.
+    pub time_ns: u64,
+    /// Every cache of kmalloc, of all types (`kmalloc-64`, `kmalloc-cg-64`, `kmalloc-rcl-64`, `dma-kmalloc-64`, …).
+    pub caches: Vec<SlabCache>,
+}
+
+/// One cache of kmalloc at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SlabCache {
+    /// Its name.
+    pub name: String,
+    /// Bytes of one object with all that debugging adds (`s->size`).
+    pub size: u32,
+    /// Objects in a slab.
+    pub objects_per_slab: u32,
+    /// Pages of a slab.
+    pub pages_per_slab: u32,
+    /// Objects in use; those that a CPU keeps at hand count as in use.
+    pub active_objects: u64,
+    /// Objects, in use or not.
+    pub objects: u64,
+    /// Slabs.
+    pub slabs: u64,
+}
+
+/// How long the pool's functions took, in sum over all calls since recording began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolTimes {
+    /// When they were read.
+    pub time_ns: u64,
+    /// By function and length.
+    pub times: Vec<PoolTime>,
+}
+
+/// Calls of one of the pool's functions for buffers of about one length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolTime {
+    /// Which.
+    pub function: PoolFunction,
+    /// The lengths: from 2^(`log2`) on, below twice that; 0 holds 0 and 1.
+    pub log2: u8,
+    /// Calls that returned.
+    pub calls: u64,
+    /// Bytes of the buffers, in sum.
+    pub bytes: u64,
+    /// Time from entry to return, ns, in sum. Interrupts in between, and the tracing itself, count.
+    pub total_ns: u64,
+}
+
+/// The pool's functions whose time is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolFunction {
+    /// `swiotlb_tbl_map_single()`.
+    #[default]
+    Map,
+    /// `swiotlb_tbl_unmap_single()` or `__swiotlb_tbl_unmap_single()`.
+    Unmap,
+    /// `swiotlb_sync_single_for_cpu()` or `__swiotlb_sync_single_for_cpu()`.
+    SyncForCpu,
+    /// `swiotlb_sync_single_for_device()` or `__swiotlb_sync_single_for_device()`.
+    SyncForDevice,
 }
 
 /// How often one call site asked for one size, since recording began.

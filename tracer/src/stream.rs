@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::Batch;
-use crate::facts::{Counters, Device, End, Hook, KernelFacts, PoolSample, SiteCount, Symbol};
+use crate::facts::{Counters, Device, End, Hook, KernelFacts, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol};
 
 /// One item of a stream. `Start` comes first; a device before the first event that names it; the rest whenever it is
 /// known. Counters and site counts are totals since the beginning: the last of each counts.
@@ -20,6 +20,10 @@ pub enum Item {
     Pool(PoolSample),
     /// Allocations by call site and size, totals since the beginning of those that changed since the last time.
     Sites(Vec<SiteCount>),
+    /// The kmalloc caches at a moment.
+    Slab(SlabSample),
+    /// How long the pool's functions took, totals since the beginning.
+    PoolTimes(PoolTimes),
     /// Names of call sites.
     Symbols(Vec<Symbol>),
     /// The programs' counters.

@@ -46,9 +46,13 @@ enum Column {
     BytesReq,
     BytesAlloc,
     Gfp,
+    /// DMA addresses of parts handed over.
+    SyncAddr,
+    /// 1 for a part handed to the device, 0 to the CPU.
+    ForDevice,
 }
 
-const COLUMNS: usize = Column::Gfp as usize + 1;
+const COLUMNS: usize = Column::ForDevice as usize + 1;
 
 /// More events than this in one frame are refused by the reader.
 pub(super) const MAX_EVENTS: usize = 1 << 16;
@@ -157,6 +161,20 @@ impl Encoder {
                 self.delta(C::SlotUnmap, slot);
                 self.value(C::Size, size);
             }
+            What::Sync { device, dma_addr, size, direction, for_device } => {
+                self.value(C::Device, device.0);
+                self.value(C::Direction, direction as u8);
+                self.delta(C::SyncAddr, dma_addr);
+                self.value(C::Size, size);
+                self.value(C::ForDevice, for_device);
+            }
+            What::SyncSg { device, list, nents, direction, for_device } => {
+                self.value(C::Device, device.0);
+                self.value(C::Direction, direction as u8);
+                self.delta(C::List, list);
+                self.value(C::Nents, nents);
+                self.value(C::ForDevice, for_device);
+            }
         }
     }
 
@@ -209,6 +227,14 @@ impl Decoder<'_> {
     #[inline]
     fn delta(&mut self, column: Column) -> Option<u64> {
         self.columns[column as usize].delta()
+    }
+
+    fn flag(&mut self, column: Column) -> Option<bool> {
+        match self.value(column)? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
     }
 
     fn device(&mut self) -> Option<DeviceId> {
@@ -276,6 +302,20 @@ impl Decoder<'_> {
                 direction: self.direction()?,
                 slot: self.delta(C::SlotUnmap)?,
                 size: self.value(C::Size)?,
+            },
+            Kind::Sync => What::Sync {
+                device: self.device()?,
+                direction: self.direction()?,
+                dma_addr: self.delta(C::SyncAddr)?,
+                size: self.value(C::Size)?,
+                for_device: self.flag(C::ForDevice)?,
+            },
+            Kind::SyncSg => What::SyncSg {
+                device: self.device()?,
+                direction: self.direction()?,
+                list: self.delta(C::List)?,
+                nents: self.small(C::Nents)?,
+                for_device: self.flag(C::ForDevice)?,
             },
         })
     }

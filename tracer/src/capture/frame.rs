@@ -29,11 +29,13 @@ pub(super) enum Type {
     Symbols = 6,
     Counters = 7,
     End = 8,
+    Slab = 9,
+    PoolTimes = 10,
 }
 
 impl Type {
     pub(super) fn from_raw(raw: u8) -> Option<Self> {
-        const ALL: [Type; 8] = [
+        const ALL: [Type; 10] = [
             Type::Start,
             Type::Device,
             Type::Events,
@@ -42,6 +44,8 @@ impl Type {
             Type::Symbols,
             Type::Counters,
             Type::End,
+            Type::Slab,
+            Type::PoolTimes,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == raw)
     }
@@ -56,6 +60,8 @@ impl Type {
             Self::Symbols => "symbols",
             Self::Counters => "counters",
             Self::End => "end",
+            Self::Slab => "slab",
+            Self::PoolTimes => "pool times",
         }
     }
 }

@@ -233,6 +233,8 @@ fn decode(
         Type::Symbols => json(payload).map(Item::Symbols),
         Type::Counters => json(payload).map(Item::Counters),
         Type::End => json(payload).map(Item::End),
+        Type::Slab => json(payload).map(Item::Slab),
+        Type::PoolTimes => json(payload).map(Item::PoolTimes),
     });
     item.ok_or(Passed::Nonsense)
 }

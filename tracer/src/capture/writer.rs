@@ -59,6 +59,8 @@ impl<W: Write> Writer<W> {
             Item::Pool(sample) => self.json(Type::Pool, sample),
             Item::Sites(sites) => self.list(Type::Sites, sites),
             Item::Symbols(symbols) => self.list(Type::Symbols, symbols),
+            Item::Slab(sample) => self.json(Type::Slab, sample),
+            Item::PoolTimes(times) => self.json(Type::PoolTimes, times),
             Item::Counters(counters) => self.json(Type::Counters, counters),
             Item::End(end) => self.json(Type::End, end),
         }

@@ -74,6 +74,8 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         kmalloc_minalign_source,
         bounce_unaligned_kmalloc: bounces,
         pool,
+        linear_map: None,
+        struct_page_size: 0,
         config: config.unwrap_or_default(),
         release,
         machine,

@@ -98,6 +98,16 @@ impl Decoder {
                 let r: record::SlotUnmap = prefix(bytes)?;
                 What::SlotUnmap { device: self.device(r.dev, &header), slot: r.slot, size: r.size, direction }
             }
+            Kind::Sync => {
+                let r: record::Sync = prefix(bytes)?;
+                let device = self.device(r.dev, &header);
+                What::Sync { device, dma_addr: r.dma_addr, size: r.size, direction, for_device: r.for_device != 0 }
+            }
+            Kind::SyncSg => {
+                let r: record::SyncSg = prefix(bytes)?;
+                let device = self.device(r.dev, &header);
+                What::SyncSg { device, list: r.list, nents: r.nents, direction, for_device: r.for_device != 0 }
+            }
         };
         self.batch.events.push(Event { time_ns: header.time_ns, task: header.task, cpu: header.cpu, what });
         Some(kind)

@@ -121,7 +121,7 @@ impl Pass {
 
     fn item(&mut self, item: Item) {
         match item {
-            Item::Start(_) | Item::End(_) => {}
+            Item::Start(_) | Item::End(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
             Item::Device(device) => self.devices.add(device),
             Item::Events(batch) => {
                 for event in &batch.events {

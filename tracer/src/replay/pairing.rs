@@ -103,7 +103,7 @@ impl Pairing {
                 size,
                 holder: None,
             })),
-            What::Kmalloc { .. } | What::Kfree { .. } => {}
+            What::Kmalloc { .. } | What::Kfree { .. } | What::Sync { .. } | What::SyncSg { .. } => {}
         }
     }
 
