@@ -16,4 +16,5 @@ pub mod live;
 pub mod model;
 pub mod replay;
 pub mod report;
+pub mod size;
 pub mod stream;

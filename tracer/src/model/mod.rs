@@ -5,6 +5,7 @@
 
 pub mod kmalloc;
 pub mod mapping;
+pub mod policy;
 pub mod pool;
 #[cfg(test)]
 mod reference;

@@ -25,6 +25,12 @@ pub struct Tally {
     pub bytes_copied: u64,
     /// Mappings refused.
     pub failed: u64,
+    /// Buffers left in a cache line in which something else is known to be in use, while the device writes it.
+    pub unsafe_certain: u64,
+    /// The same where it is not known what else lies in the line.
+    pub unsafe_possible: u64,
+    /// Buffers that bounce for alignment although nothing else can lie in their cache lines.
+    pub bounces_not_needed: u64,
 }
 
 impl Tally {
@@ -36,6 +42,9 @@ impl Tally {
         self.bounces += other.bounces;
         self.bytes_copied += other.bytes_copied;
         self.failed += other.failed;
+        self.unsafe_certain += other.unsafe_certain;
+        self.unsafe_possible += other.unsafe_possible;
+        self.bounces_not_needed += other.bounces_not_needed;
     }
 }
 
@@ -82,11 +91,45 @@ pub struct ClassRow {
     pub tally: Tally,
 }
 
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DriverRow {
+    /// Driver; empty for devices without.
+    pub driver: String,
+    /// Scatterlists.
+    pub lists: u64,
+    /// Of them those behind an IOMMU whose segments are no longer concatenated.
+    pub lists_losing_concatenation: u64,
+    /// DMA segments that those would have been.
+    pub segments_before: u64,
+    /// DMA segments that they are.
+    pub segments_after: u64,
+    /// Counts.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CallSiteRow {
+    /// Where the buffer's object was allocated, `function+0xoffset`; empty for buffers of which that is not known.
+    pub call_site: String,
+    /// Module.
+    pub module: String,
+    /// Counts.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
 /// The rows of a [`Breakdown`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rows {
     /// By device, most bounces first, then most mappings.
     pub by_device: Vec<DeviceRow>,
+    /// By driver, in the same order.
+    pub by_driver: Vec<DriverRow>,
+    /// By the call site of kmalloc that the buffers come from, in the same order.
+    pub by_call_site: Vec<CallSiteRow>,
     /// By direction.
     pub by_direction: Vec<DirectionRow>,
     /// By length of the buffer, ascending.
@@ -152,6 +195,8 @@ impl Breakdown {
         by_device.sort_by_key(|row| std::cmp::Reverse((row.tally.bounces, row.tally.mappings)));
         Rows {
             by_device,
+            by_driver: Vec::new(),
+            by_call_site: Vec::new(),
             by_direction: self
                 .directions
                 .iter()
@@ -164,6 +209,15 @@ impl Breakdown {
                 .collect(),
         }
     }
+}
+
+/// An estimate from a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// The value.
+    pub value: u64,
+    /// Its standard error; 0 where everything was counted.
+    pub error: u64,
 }
 
 /// What came out of a replay under some settings.
@@ -199,6 +253,25 @@ pub struct Outcome {
     pub lists: u64,
     /// Scatterlists behind an IOMMU whose segments are no longer concatenated.
     pub lists_losing_concatenation: u64,
+    /// The policy's rule in one line.
+    pub about: String,
+    /// Time that the stream covers, ns.
+    pub span_ns: u64,
+    /// Buffers that found no slots and were copied through memory allocated for them alone.
+    pub fallbacks: u64,
+    /// Buffers left in a shared cache line while the device writes, known to be shared.
+    pub unsafe_certain: u64,
+    /// The same, not known whether shared.
+    pub unsafe_possible: u64,
+    /// With what: `own_object` (the rest of the buffer's own object), `other_object`, `unknown`.
+    pub unsafe_by_neighbour: BTreeMap<String, u64>,
+    /// Buffers that bounce for alignment although nothing else can lie in their cache lines.
+    pub bounces_not_needed: u64,
+    /// CPU time of the pool's functions, ns, at the speed that was measured in the capture; `None` where it was not.
+    pub pool_cpu_ns: Option<u64>,
+    /// Bytes of the kmalloc caches' slabs at the end that the live objects seen would take, and its standard error; `None`
+    /// without allocations in the capture.
+    pub slab_bytes: Option<Estimate>,
     /// Slots taken for what has no mapping event, as the kernel was seen to: in the peak, and in nothing else.
     pub slots_without_mapping: u64,
     /// Mappings of devices whose description was lost: taken as mapped directly.
