@@ -6,7 +6,9 @@
 
 use tracer_ebpf::decide::Decider;
 
+use super::policy::Lists;
 use super::pool::Refused;
+use super::rule::Alignment;
 
 /// `DMA_ATTR_MMIO` (6.18 on): not memory, never bounced.
 const ATTR_MMIO: u64 = 1 << 10;
@@ -16,8 +18,12 @@ const ATTR_REQUIRE_COHERENT: u64 = 1 << 12;
 /// What a kernel's answer depends on besides device and buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The rule for small buffers.
+    /// Line size, caches, and the kernel's own rule for small buffers.
     pub decider: Decider,
+    /// The rule for small buffers.
+    pub alignment: Alignment,
+    /// What becomes of scatterlists behind an IOMMU.
+    pub lists: Lists,
     /// There is a pool to bounce through.
     pub pool_active: bool,
     /// `swiotlb=force`: everything that is mapped without IOMMU bounces.
@@ -56,6 +62,8 @@ pub struct Buffer {
     pub direction: u8,
     /// `DMA_ATTR_*` bits.
     pub attrs: u64,
+    /// Something else in use is known to lie in its first or last line.
+    pub shared: bool,
 }
 
 /// Why a buffer cannot be mapped as it is.
@@ -64,14 +72,45 @@ pub struct Buffer {
 pub enum Reason {
     /// It may be a small kmalloc object that shares a cache line.
     Kmalloc,
+    /// Its length alone says so, under a policy that is not the kernel's.
+    Length,
+    /// It does not begin at a line.
+    Start,
+    /// It is known to share a line.
+    Shared,
+    /// It belongs to a list of which another segment has to bounce.
+    OfList,
     /// The device cannot reach it.
     DeviceMask,
+    /// The bus that the device is on cannot.
+    BusLimit,
     /// Everything bounces.
     Force,
     /// The device must not see what else lies in the same granule.
     Untrusted,
     /// The driver wants coherent memory, and the device is not coherent; no bounce would help.
     NotCoherent,
+}
+
+impl Reason {
+    /// Every reason, in the order of its value.
+    pub const ALL: [Self; 10] = [
+        Self::Kmalloc,
+        Self::Length,
+        Self::Start,
+        Self::Shared,
+        Self::OfList,
+        Self::DeviceMask,
+        Self::BusLimit,
+        Self::Force,
+        Self::Untrusted,
+        Self::NotCoherent,
+    ];
+
+    /// Something else may lie in the buffer's lines.
+    pub const fn is_alignment(self) -> bool {
+        matches!(self, Self::Kmalloc | Self::Length | Self::Start | Self::Shared | Self::OfList)
+    }
 }
 
 /// What becomes of a buffer, before a slot is looked for.
@@ -107,38 +146,51 @@ pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate
     }
 }
 
+/// What becomes of a segment of a list behind an IOMMU or not, of which [`list_loses_concatenation`] said `lost`.
+pub fn segment(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, lost: bool) -> Fate {
+    let Some(granule) = device.iommu_granule else { return single(machine, device, buffer) };
+    match machine.lists {
+        // A list that has no small segment never reaches the pool: iommu_dma_map_sg().
+        Lists::WholeList | Lists::WholeListBounce if !lost => Fate::Direct,
+        Lists::WholeList | Lists::Flagged => single(machine, device, buffer),
+        Lists::WholeListBounce => match single(machine, device, buffer) {
+            Fate::Direct if (buffer.phys | buffer.size) & granule.saturating_sub(1) != 0 => {
+                bounce_or_refuse(machine, buffer, Reason::OfList, granule.saturating_sub(1))
+            }
+            fate => fate,
+        },
+    }
+}
+
 /// Whether a scatterlist has to be mapped element by element, which loses the concatenation of its segments:
 /// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it. Either way each buffer's fate is that
 /// of [`single`]: in a list that stays whole behind an IOMMU nothing would bounce.
 pub fn list_loses_concatenation(
     machine: &Machine,
     device: &DeviceTraits,
-    direction: u8,
-    mut lengths: impl Iterator<Item = u64>,
+    mut buffers: impl Iterator<Item = Buffer>,
 ) -> bool {
     if device.iommu_granule.is_none() {
         return false;
     }
-    device.untrusted || lengths.any(|length| machine.decider.needs_bounce(device.coherent, direction, length))
+    // Untrusted devices bounce for other reasons, whatever a policy marks.
+    let bounces = |buffer: &Buffer| machine.alignment.bounces(&machine.decider, device.coherent, buffer).is_some();
+    device.untrusted || machine.lists != Lists::Flagged && buffers.any(|buffer| bounces(&buffer))
 }
 
 fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
     let forced = machine.force || device.force_bounce;
     if buffer.attrs & ATTR_MMIO != 0 {
         // The length is not looked at, and the address is that of the buffer, whatever the bus's offset.
-        let reason = match is_reachable(device, Some(buffer.phys), buffer.size) {
-            _ if forced => Reason::Force,
-            false => Reason::DeviceMask,
-            true => return Fate::Direct,
-        };
-        return Fate::Refused { reason, why: Refused::Forbidden };
+        let reason = if forced { Some(Reason::Force) } else { unreachable(device, Some(buffer.phys), buffer.size) };
+        return reason.map_or(Fate::Direct, |reason| Fate::Refused { reason, why: Refused::Forbidden });
     }
     let reason = if forced {
         Reason::Force
-    } else if !is_reachable(device, buffer.dma_addr, buffer.size) {
-        Reason::DeviceMask
-    } else if machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
-        Reason::Kmalloc
+    } else if let Some(reason) = unreachable(device, buffer.dma_addr, buffer.size) {
+        reason
+    } else if let Some(reason) = machine.alignment.bounces(&machine.decider, device.coherent, buffer) {
+        reason
     } else {
         return Fate::Direct;
     };
@@ -148,8 +200,8 @@ fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
 fn through_iommu(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, granule: u64) -> Fate {
     let reason = if device.untrusted {
         Reason::Untrusted
-    } else if machine.decider.needs_bounce(device.coherent, buffer.direction, buffer.size) {
-        Reason::Kmalloc
+    } else if let Some(reason) = machine.alignment.bounces(&machine.decider, device.coherent, buffer) {
+        reason
     } else {
         return Fate::Direct;
     };
@@ -167,15 +219,25 @@ fn bounce_or_refuse(machine: &Machine, buffer: &Buffer, reason: Reason, align_ma
     } else if machine.pool_active {
         Fate::Bounce { reason, align_mask }
     } else {
-        Fate::Refused { reason, why: Refused::NoPool }
+        let why = if matches!(reason, Reason::DeviceMask | Reason::BusLimit) {
+            Refused::Unreachable
+        } else {
+            Refused::NoPool
+        };
+        Fate::Refused { reason, why }
     }
 }
 
-/// `dma_capable()`: the last byte lies within the device's mask and the bus's limit, whichever is set and lower.
-fn is_reachable(device: &DeviceTraits, dma_addr: Option<u64>, size: u64) -> bool {
-    let Some(dma_addr) = dma_addr else { return true };
-    let limit = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0).min();
-    limit.is_none_or(|limit| dma_addr.saturating_add(size.saturating_sub(1)) <= limit)
+/// `dma_capable()`: the last byte lies within the device's mask and the bus's limit, whichever is set and lower. `None` when
+/// it does.
+fn unreachable(device: &DeviceTraits, dma_addr: Option<u64>, size: u64) -> Option<Reason> {
+    let last = dma_addr?.saturating_add(size.saturating_sub(1));
+    let beyond = |limit: u64| limit != 0 && last > limit;
+    match (beyond(device.dma_mask), beyond(device.bus_dma_limit)) {
+        (true, _) => Some(Reason::DeviceMask),
+        (false, true) => Some(Reason::BusLimit),
+        (false, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +248,8 @@ mod tests {
 
     const MACHINE: Machine = Machine {
         decider: Decider { bounce_unaligned: 1, cache_line_size: 64, minalign: 8, dma_minalign: ARM64_DMA_MINALIGN },
+        alignment: Alignment::KMALLOC,
+        lists: Lists::WholeList,
         pool_active: true,
         force: false,
     };
@@ -195,7 +259,11 @@ mod tests {
     }
 
     fn buffer(size: u64, direction: u8) -> Buffer {
-        Buffer { phys: 0x4000_0008, dma_addr: Some(0x4000_0008), size, direction, attrs: 0 }
+        Buffer { phys: 0x4000_0008, dma_addr: Some(0x4000_0008), size, direction, attrs: 0, shared: false }
+    }
+
+    fn list(sizes: &[u64], direction: u8) -> impl Iterator<Item = Buffer> {
+        sizes.iter().map(move |size| buffer(*size, direction))
     }
 
     const KMALLOC: Fate = Fate::Bounce { reason: Reason::Kmalloc, align_mask: 0 };
@@ -219,7 +287,7 @@ mod tests {
         assert_eq!(single(&MACHINE, &device(), &far), Fate::Bounce { reason: Reason::DeviceMask, align_mask: 0 });
         let limited = DeviceTraits { bus_dma_limit: 0x3fff_ffff, ..device() };
         let near = buffer(4096, TO_DEVICE);
-        assert_eq!(single(&MACHINE, &limited, &near), Fate::Bounce { reason: Reason::DeviceMask, align_mask: 0 });
+        assert_eq!(single(&MACHINE, &limited, &near), Fate::Bounce { reason: Reason::BusLimit, align_mask: 0 });
         assert_eq!(single(&MACHINE, &device(), &near), Fate::Direct);
     }
 
@@ -292,7 +360,7 @@ mod tests {
     fn in_a_list_that_stays_whole_nothing_would_bounce() {
         let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
         for length in 1..=1024 {
-            let loses = list_loses_concatenation(&MACHINE, &behind, FROM_DEVICE, [4096, length].into_iter());
+            let loses = list_loses_concatenation(&MACHINE, &behind, list(&[4096, length], FROM_DEVICE));
             let unaligned = Buffer { phys: 0x3008, ..buffer(length, FROM_DEVICE) };
             assert_eq!(loses, single(&MACHINE, &behind, &unaligned) != Fate::Direct, "length {length}");
         }
@@ -301,7 +369,7 @@ mod tests {
     #[test]
     fn an_untrusted_devices_list_always_loses_its_concatenation() {
         let untrusted = DeviceTraits { iommu_granule: Some(4096), untrusted: true, coherent: true, ..device() };
-        assert!(list_loses_concatenation(&MACHINE, &untrusted, TO_DEVICE, [4096].into_iter()));
+        assert!(list_loses_concatenation(&MACHINE, &untrusted, list(&[4096], TO_DEVICE)));
     }
 
     #[test]
@@ -314,10 +382,35 @@ mod tests {
     fn one_small_segment_costs_a_list_its_concatenation_behind_an_iommu_only() {
         let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
         let loses = |device: &DeviceTraits, lengths: [u64; 3]| {
-            list_loses_concatenation(&MACHINE, device, FROM_DEVICE, lengths.into_iter())
+            list_loses_concatenation(&MACHINE, device, list(&lengths, FROM_DEVICE))
         };
         assert!(loses(&behind, [4096, 8, 4096]));
         assert!(!loses(&behind, [4096, 4096, 4096]));
         assert!(!loses(&device(), [4096, 8, 4096]));
+    }
+
+    #[test]
+    fn what_becomes_of_a_list_depends_on_its_mode() {
+        let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+        let (small, large) = (buffer(8, FROM_DEVICE), buffer(4000, FROM_DEVICE));
+        let fates = |lists: Lists| {
+            let machine = Machine { lists, ..MACHINE };
+            let lost = list_loses_concatenation(&machine, &behind, [small, large].into_iter());
+            (
+                lost,
+                [small, large].map(|buffer| matches!(segment(&machine, &behind, &buffer, lost), Fate::Bounce { .. })),
+            )
+        };
+        assert_eq!(fates(Lists::WholeList), (true, [true, false]));
+        assert_eq!(fates(Lists::WholeListBounce), (true, [true, true]));
+        assert_eq!(fates(Lists::Flagged), (false, [true, false]));
+    }
+
+    #[test]
+    fn what_no_device_reaches_without_a_pool_is_unreachable() {
+        let machine = Machine { pool_active: false, ..MACHINE };
+        let far = Buffer { dma_addr: Some(1 << 32), ..buffer(4096, TO_DEVICE) };
+        let refused = Fate::Refused { reason: Reason::DeviceMask, why: Refused::Unreachable };
+        assert_eq!(single(&machine, &device(), &far), refused);
     }
 }

@@ -11,7 +11,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use builtin::{builtin, builtins};
-pub use choice::{Alignment, Caches, PoolChoice};
+pub use choice::{Alignment, Caches, PoolChoice, PoolSize};
 pub use text::{PolicyError, from_toml, to_toml};
 
 /// A policy.
@@ -112,7 +112,7 @@ pub struct Override {
     pub untrusted: Option<bool>,
     /// A pool of its own through which everything bounces (`restricted-dma-pool`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub own_pool: Option<choice::PoolSize>,
+    pub own_pool: Option<PoolSize>,
 }
 
 impl Override {

@@ -3,11 +3,13 @@
 //! Mirrors `swiotlb_find_slots()`, `swiotlb_search_pool_area()` and `swiotlb_release_slots()` in `kernel/dma/swiotlb.c` as
 //! of 6.12. For 6.8 and before ([`SlotRule::CallerAligned`]) the number of slots of a mapping is as there, their place as
 //! in 6.12. Addresses are offsets into the pool, whose beginning is taken to be aligned to any mask; DMA segment boundaries
-//! (4 GiB by default) are taken not to lie inside it. Pools that grow (`CONFIG_SWIOTLB_DYNAMIC`) are not simulated.
+//! (4 GiB by default) are taken not to lie inside it. Pools that grow are made of such ones: [`Growing`].
 
 mod demand;
+mod growing;
 mod size;
 
+pub use self::growing::{Growing, Held};
 pub use self::size::rounded_slots;
 use self::{demand::Demand, size::MAX_SLOTS};
 pub use crate::facts::SlotRule;
@@ -71,6 +73,8 @@ impl Bounce {
 pub enum Refused {
     /// There is no pool.
     NoPool,
+    /// There is none, and the device cannot reach the buffer.
+    Unreachable,
     /// The mapping's attributes forbid that it bounces; the pool was not asked.
     Forbidden,
     /// More than a segment of 256 KiB, or than an area: an empty pool has no room for it either.

@@ -161,9 +161,12 @@ impl Comparison {
     /// Takes in a step, and what was predicted for the buffers of the mapping that it completes.
     pub fn step(&mut self, step: &Step, predicted: &[Predicted], devices: &Devices) {
         match step {
-            Step::Mapped { mapping, .. } => self.mapping(mapping, predicted, devices),
+            Step::Mapped { mapping, .. } => {
+                let of = |n: usize| predicted.get(n).copied().unwrap_or(Predicted::NotReached);
+                self.mapping(mapping, of, devices);
+            }
             Step::Unseen(unseen) => self.unseen(unseen.time_ns),
-            Step::Buffer { .. } | Step::SlotReleased(_) | Step::Unmapped(_) => {}
+            Step::Buffer { .. } | Step::SlotReleased(_) | Step::Synced(_) | Step::Unmapped(_) => {}
         }
     }
 
@@ -191,15 +194,17 @@ impl Comparison {
         }
     }
 
-    fn mapping(&mut self, mapping: &Mapping, predicted: &[Predicted], devices: &Devices) {
+    /// Takes in a mapping, and what was predicted for each of its buffers.
+    pub fn mapping(&mut self, mapping: &Mapping, predicted: impl Fn(usize) -> Predicted, devices: &Devices) {
         self.mappings += 1;
         self.buffers += mapping.buffers.len() as u64;
         let mut rests = RestsOn::default();
         // What the surest of the disagreements rests on.
         let mut differs: Option<RestsOn> = None;
         let mut unknown = (mapping.truncated > 0).then_some(Unknown::Truncated);
-        for (n, (buffer, predicted)) in mapping.buffers.iter().zip(predicted).enumerate() {
-            let rests_on = rests_on(*predicted, buffer.truth);
+        for (n, buffer) in mapping.buffers.iter().enumerate() {
+            let predicted = predicted(n);
+            let rests_on = rests_on(predicted, buffer.truth);
             match (buffer.truth, predicted) {
                 // The list failed, at a segment that is not known; it was to fail at this one.
                 (Truth::Unknown(Unknown::ListFailed), Predicted::Refused(..)) => {
@@ -216,7 +221,7 @@ impl Comparison {
                 }
                 _ => {
                     differs = Some(differs.map_or(rests_on, |other| other.min(rests_on)));
-                    self.keep(mapping, n, *predicted, rests_on, devices);
+                    self.keep(mapping, n, predicted, rests_on, devices);
                 }
             }
         }

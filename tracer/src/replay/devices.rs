@@ -11,12 +11,22 @@ use crate::model::mapping::DeviceTraits;
 pub struct Identity(pub u32);
 
 /// All that have been described so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Devices {
-    described: Vec<(Device, Identity)>,
+    described: Vec<Described>,
     by_name: HashMap<String, Identity>,
     /// DMA address less physical address of unbounced buffers without IOMMU, where seen: the bus's offset.
-    offsets: HashMap<Identity, u64>,
+    offsets: Vec<Option<u64>>,
+    /// The latest description of each device.
+    latest: Vec<DeviceId>,
+}
+
+#[derive(Clone, Debug)]
+struct Described {
+    device: Device,
+    identity: Identity,
+    /// Its description was not lost.
+    known: bool,
 }
 
 impl Devices {
@@ -35,27 +45,32 @@ impl Devices {
         // Two devices of which nothing is known are not one.
         let name = if is_described(&device) { device.name.clone() } else { format!("{} {}", device.name, device.id.0) };
         let identity = *self.by_name.entry(name).or_insert(next);
-        self.described.push((device, identity));
+        if identity == next {
+            self.offsets.push(None);
+            self.latest.push(device.id);
+        }
+        self.latest[identity.0 as usize] = device.id;
+        self.described.push(Described { known: is_described(&device), device, identity });
     }
 
     /// The description that an event names.
     pub fn get(&self, id: DeviceId) -> Device {
-        self.described.get(id.0 as usize).map_or_else(|| unknown(id), |(device, _)| device.clone())
+        self.described.get(id.0 as usize).map_or_else(|| unknown(id), |one| one.device.clone())
     }
 
     /// The same, `None` when it was lost: then nothing can be predicted for the device.
     pub fn described(&self, id: DeviceId) -> Option<&Device> {
-        self.described.get(id.0 as usize).map(|(device, _)| device).filter(|device| is_described(device))
+        self.described.get(id.0 as usize).filter(|one| one.known).map(|one| &one.device)
     }
 
     /// The device behind a description.
     pub fn identity(&self, id: DeviceId) -> Identity {
-        self.described.get(id.0 as usize).map_or(Identity(u32::MAX), |(_, identity)| *identity)
+        self.described.get(id.0 as usize).map_or(Identity(u32::MAX), |one| one.identity)
     }
 
     /// What of a description decides a mapping's fate.
     pub fn traits(&self, id: DeviceId) -> DeviceTraits {
-        let Some((device, _)) = self.described.get(id.0 as usize) else { return DeviceTraits::default() };
+        let Some(Described { device, .. }) = self.described.get(id.0 as usize) else { return DeviceTraits::default() };
         DeviceTraits {
             coherent: device.coherent,
             dma_mask: device.dma_mask,
@@ -70,17 +85,28 @@ impl Devices {
     /// Learns the bus's offset from an unbounced mapping without IOMMU.
     pub fn learn_offset(&mut self, id: DeviceId, phys: u64, dma_addr: u64) {
         let identity = self.identity(id);
-        self.offsets.insert(identity, dma_addr.wrapping_sub(phys));
+        if let Some(offset) = self.offsets.get_mut(identity.0 as usize) {
+            *offset = Some(dma_addr.wrapping_sub(phys));
+        }
     }
 
     /// Whether [`Self::dma_addr`] rests on a mapping that was seen.
     pub fn knows_offset(&self, id: DeviceId) -> bool {
-        self.offsets.contains_key(&self.identity(id))
+        self.offset(id).is_some()
+    }
+
+    fn offset(&self, id: DeviceId) -> Option<u64> {
+        self.offsets.get(self.identity(id).0 as usize).copied().flatten()
+    }
+
+    /// The latest description of a device.
+    pub fn latest(&self, identity: Identity) -> Option<DeviceId> {
+        self.latest.get(identity.0 as usize).copied()
     }
 
     /// The DMA address that a buffer has unbounced and without IOMMU, as far as the bus's offset is known; 0 is assumed.
     pub fn dma_addr(&self, id: DeviceId, phys: u64) -> u64 {
-        phys.wrapping_add(self.offsets.get(&self.identity(id)).copied().unwrap_or(0))
+        phys.wrapping_add(self.offset(id).unwrap_or(0))
     }
 }
 

@@ -1,6 +1,10 @@
 //! A mapping with all that a stream tells of it, and what the recorded kernel did with each of its buffers.
 
+use std::ops::Deref;
+
+use super::objects::SiteId;
 use crate::event::{DeviceId, Direction};
+use crate::model::sharing::{Around, Sharing};
 
 /// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +24,40 @@ pub struct Mapping {
     /// The driver got an error.
     pub failed: bool,
     /// Its buffers: one, or the recorded segments of the list.
-    pub buffers: Box<[Buffer]>,
+    pub buffers: Buffers,
     /// Segments of the list that were not recorded.
     pub truncated: u32,
+    /// DMA segments of a list that came out; 0 when refused, and for what is no list.
+    pub dma_segments: u32,
+    /// What else lies in the lines of each buffer, from each of the replay's [`super::views::View`]s; empty where the
+    /// device writes nothing.
+    pub sharing: Box<[Sharing]>,
 }
 
 impl Mapping {
     /// Whether it is a scatterlist.
     pub const fn is_list(&self) -> bool {
         matches!(self.handle, Handle::List(_))
+    }
+}
+
+/// The buffers of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Of a single mapping.
+    One([Buffer; 1]),
+    /// Of a list.
+    List(Vec<Buffer>),
+}
+
+impl Deref for Buffers {
+    type Target = [Buffer];
+
+    fn deref(&self) -> &[Buffer] {
+        match self {
+            Self::One(one) => one,
+            Self::List(list) => list,
+        }
     }
 }
 
@@ -56,6 +85,10 @@ pub struct Buffer {
     pub size: u64,
     /// The DMA address that the buffer itself has, where the stream tells it.
     pub direct_dma_addr: Option<u64>,
+    /// Where its object was allocated.
+    pub site: SiteId,
+    /// What is known of the memory around it.
+    pub around: Around,
     /// What the kernel did.
     pub truth: Truth,
 }

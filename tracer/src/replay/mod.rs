@@ -8,29 +8,44 @@
 //! Pure: no operating system, clock, thread or file. Memory grows with what is mapped at one time, and with unmappings whose
 //! records were lost.
 
+pub mod breakdown;
 pub mod compare;
 pub mod devices;
+mod kernel;
 mod losses;
 pub mod mapping;
+pub mod objects;
 pub mod outcome;
 pub mod pairing;
+pub mod pass;
 pub mod run;
 pub mod settings;
 pub mod statistics;
 pub mod step;
+mod views;
+mod watch;
+mod work;
 
-use crate::facts::{Counters, End};
-use crate::stream::{Gaps, Item, Source, Start};
+use crate::facts::{Counters, End, PoolTimes, SlabSample};
+use crate::stream::{Gaps, Source, Start};
 
-use compare::{Comparison, Verdict};
-use devices::Devices;
-use losses::Doubts;
+use compare::Verdict;
+use objects::LiveObjects;
 use outcome::{Outcome, Rows};
-use pairing::{Pairing, Witnesses};
-use run::Run;
+use pass::Pass;
 use settings::Settings;
 use statistics::{Observed, Statistics};
-use step::Step;
+
+/// What is wanted of a replay, besides what it costs nothing to tell.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// An outcome for each of these.
+    pub settings: Vec<Settings>,
+    /// The captured kernel's own settings held against what it did.
+    pub verdict: bool,
+    /// Lengths and alignments by device.
+    pub statistics: bool,
+}
 
 /// What one pass over a stream gives.
 #[derive(Debug)]
@@ -39,16 +54,30 @@ pub struct Replayed {
     pub start: Start,
     /// One for each of the settings asked for, in their order.
     pub outcomes: Vec<Outcome>,
+    /// The settings.
+    pub settings: Vec<Settings>,
     /// What the kernel did.
     pub observed: Observed,
-    /// The same, by device, direction and size class.
+    /// The same, by device, driver, call site, direction and size class.
     pub observed_rows: Rows,
     /// What happened, in detail.
     pub statistics: Statistics,
-    /// The captured kernel's own settings, held against what it did.
+    /// The captured kernel's own settings, held against what it did; as far as asked for, the kernel's own totals always.
     pub verdict: Verdict,
     /// The programs' counters at the end.
     pub counters: Counters,
+    /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
+    pub live_objects: Vec<LiveObjects>,
+    /// Frees of objects whose allocation was not.
+    pub frees_of_unknown: u64,
+    /// Call sites of which an object was seen mapped for DMA.
+    pub mapped_sites: Vec<u64>,
+    /// Mappings whose buffers could be looked up among the live objects.
+    pub origins_known: bool,
+    /// Samples of the kmalloc caches: the first and the last.
+    pub slabs: Option<(SlabSample, SlabSample)>,
+    /// How long the pool's functions took.
+    pub pool_times: Option<PoolTimes>,
     /// The end of the stream, where it has one.
     pub end: Option<End>,
     /// What is missing from the stream.
@@ -66,120 +95,28 @@ pub enum ReplayError<E: std::error::Error> {
     NoStart,
 }
 
-/// Replays a stream under settings that are made from its beginning.
+/// Replays a stream: what is wanted of it may depend on its beginning.
 pub fn replay<S: Source>(
     source: &mut S,
-    settings: impl FnOnce(&Start) -> Vec<Settings>,
+    wanted: impl FnOnce(&Start) -> Wanted,
 ) -> Result<Replayed, ReplayError<S::Error>> {
-    let start = loop {
-        match source.next_item().map_err(ReplayError::Source)? {
-            Some(Item::Start(start)) => break start,
-            // Only damage can put something in front.
-            Some(_) => {}
-            None => return Err(ReplayError::NoStart),
-        }
-    };
-    let mut pass = Pass::new(&start, settings(&start));
-    let mut end = None;
+    let start = pass::start(source)?;
+    let wanted = wanted(&start);
+    let mut pass = Pass::new(start, wanted);
+    let mut runs = pass.runs();
     while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
-        if let Item::End(found) = &item {
-            end = Some(found.clone());
-        }
-        pass.item(item);
-    }
-    Ok(pass.finish(start, end, source.gaps()))
-}
-
-/// A pass in progress.
-struct Pass {
-    devices: Devices,
-    pairing: Pairing,
-    runs: Vec<Run>,
-    own: Run,
-    comparison: Comparison,
-    observed: Observed,
-    statistics: Statistics,
-    counters: Counters,
-    witnesses: Witnesses,
-}
-
-impl Pass {
-    fn new(start: &Start, settings: Vec<Settings>) -> Self {
-        let witnesses = Witnesses::new(&start.hooks);
-        Self {
-            devices: Devices::default(),
-            pairing: Pairing::new(witnesses),
-            runs: settings.into_iter().map(|settings| Run::new(settings, start, witnesses)).collect(),
-            own: Run::new(Settings::captured(&start.kernel), start, witnesses),
-            comparison: Comparison::new(start),
-            observed: Observed::default(),
-            statistics: Statistics::new(start),
-            counters: Counters::default(),
-            witnesses,
-        }
-    }
-
-    fn item(&mut self, item: Item) {
-        match item {
-            Item::Start(_) | Item::End(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
-            Item::Device(device) => self.devices.add(device),
-            Item::Events(batch) => {
-                for event in &batch.events {
-                    self.statistics.event(event);
-                    self.pairing.event(event, batch.segments(event), &mut self.devices);
-                    self.take_steps();
-                }
+        pass.item(item, &mut |steps, devices| {
+            for run in &mut runs {
+                run.steps(steps, devices);
             }
-            Item::Pool(sample) => self.observed.pool(&sample),
-            Item::Sites(sites) => self.statistics.sites(sites),
-            Item::Symbols(symbols) => self.statistics.symbols(symbols),
-            Item::Counters(counters) => self.counters = counters,
-        }
+        });
     }
-
-    fn take_steps(&mut self) {
-        while let Some(step) = self.pairing.next_step(&self.devices) {
-            self.step(&step);
+    pass.end(&mut |steps, devices| {
+        for run in &mut runs {
+            run.steps(steps, devices);
         }
-    }
-
-    fn step(&mut self, step: &Step) {
-        self.observed.step(step, &self.devices);
-        self.statistics.step(step, &self.devices);
-        for run in &mut self.runs {
-            run.step(step, &self.devices);
-        }
-        let predicted = self.own.step(step, &self.devices);
-        self.comparison.step(step, predicted, &self.devices);
-    }
-
-    fn finish(mut self, start: Start, end: Option<End>, gaps: Gaps) -> Replayed {
-        self.pairing.finish();
-        self.take_steps();
-        let own = self.own.finish(&self.devices);
-        let doubts = Doubts::new(&self.counters, &gaps, self.witnesses, start.kernel.pool.dynamic);
-        let verdict = self.comparison.finish(
-            &own,
-            &self.observed,
-            &self.counters,
-            &self.statistics,
-            &start,
-            end.as_ref(),
-            &gaps,
-            doubts,
-        );
-        Replayed {
-            start,
-            outcomes: self.runs.into_iter().map(|run| run.finish(&self.devices)).collect(),
-            observed_rows: self.observed.rows(&self.devices),
-            observed: self.observed,
-            statistics: self.statistics,
-            verdict,
-            counters: self.counters,
-            end,
-            gaps,
-        }
-    }
+    });
+    Ok(pass.finish(runs, source.gaps()))
 }
 
 #[cfg(test)]

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tracer_ebpf::decide::size_roundup;
 
-use super::devices::{Devices, Identity};
-use super::mapping::Mapping;
-use crate::event::{DeviceId, Direction};
+use crate::event::Direction;
 
 /// Counts of some of the mappings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,15 +43,6 @@ impl Tally {
         self.unsafe_possible += other.unsafe_possible;
         self.bounces_not_needed += other.bounces_not_needed;
     }
-}
-
-/// Counts by device, direction and size class. A list counts, as a mapping, in the class of its first segment.
-#[derive(Clone, Debug, Default)]
-pub struct Breakdown {
-    total: Tally,
-    devices: BTreeMap<Identity, (DeviceId, Tally)>,
-    directions: BTreeMap<Direction, Tally>,
-    classes: BTreeMap<u64, Tally>,
 }
 
 /// One row of a breakdown.
@@ -121,7 +109,7 @@ pub struct CallSiteRow {
     pub tally: Tally,
 }
 
-/// The rows of a [`Breakdown`].
+/// The rows of a breakdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rows {
     /// By device, most bounces first, then most mappings.
@@ -134,81 +122,6 @@ pub struct Rows {
     pub by_direction: Vec<DirectionRow>,
     /// By length of the buffer, ascending.
     pub by_size_class: Vec<ClassRow>,
-}
-
-impl Breakdown {
-    /// Adds a mapping, of whose buffers those for which `bounced` holds bounce. Each is copied into the pool, whatever the
-    /// direction (`swiotlb_tbl_map_single()`).
-    pub fn add(&mut self, mapping: &Mapping, devices: &Devices, failed: bool, bounced: impl Fn(usize) -> bool) {
-        let mut total = Tally { mappings: 1, failed: u64::from(failed), ..Tally::default() };
-        for (n, buffer) in mapping.buffers.iter().enumerate() {
-            let mut one = Tally { buffers: 1, bytes: buffer.size, ..Tally::default() };
-            if bounced(n) {
-                one.bounces = 1;
-                one.bytes_copied = buffer.size;
-            }
-            total.add(&one);
-            if n == 0 {
-                one.mappings = 1;
-                one.failed = u64::from(failed);
-            }
-            self.class(buffer.size).add(&one);
-        }
-        self.add_all(mapping, devices, &total);
-    }
-
-    /// A bounced buffer of a mapping is copied back, when unmapped.
-    pub fn copied_back(&mut self, mapping: &Mapping, buffer: usize, devices: &Devices) {
-        let Some(buffer) = mapping.buffers.get(buffer) else { return };
-        let copied = Tally { bytes_copied: buffer.size, ..Tally::default() };
-        self.class(buffer.size).add(&copied);
-        self.add_all(mapping, devices, &copied);
-    }
-
-    /// All together.
-    pub fn total(&self) -> Tally {
-        self.total
-    }
-
-    fn class(&mut self, size: u64) -> &mut Tally {
-        self.classes.entry(size_roundup(size, 8)).or_default()
-    }
-
-    fn add_all(&mut self, mapping: &Mapping, devices: &Devices, tally: &Tally) {
-        self.total.add(tally);
-        let (described, sum) = self.devices.entry(devices.identity(mapping.device)).or_default();
-        *described = mapping.device;
-        sum.add(tally);
-        self.directions.entry(mapping.direction).or_default().add(tally);
-    }
-
-    /// As rows.
-    pub fn rows(&self, devices: &Devices) -> Rows {
-        let mut by_device: Vec<DeviceRow> = self
-            .devices
-            .values()
-            .map(|(id, tally)| {
-                let device = devices.get(*id);
-                DeviceRow { device: device.name, driver: device.driver, coherent: device.coherent, tally: *tally }
-            })
-            .collect();
-        by_device.sort_by_key(|row| std::cmp::Reverse((row.tally.bounces, row.tally.mappings)));
-        Rows {
-            by_device,
-            by_driver: Vec::new(),
-            by_call_site: Vec::new(),
-            by_direction: self
-                .directions
-                .iter()
-                .map(|(direction, tally)| DirectionRow { direction: *direction, tally: *tally })
-                .collect(),
-            by_size_class: self
-                .classes
-                .iter()
-                .map(|(up_to, tally)| ClassRow { up_to: *up_to, tally: *tally })
-                .collect(),
-        }
-    }
 }
 
 /// An estimate from a sample.
@@ -272,6 +185,10 @@ pub struct Outcome {
     /// Bytes of the kmalloc caches' slabs at the end that the live objects seen would take, and its standard error; `None`
     /// without allocations in the capture.
     pub slab_bytes: Option<Estimate>,
+    /// Pools that a kernel that adds them would have added.
+    pub pools_added: u64,
+    /// Pools that it would have made for one mapping alone.
+    pub transient_pools: u64,
     /// Slots taken for what has no mapping event, as the kernel was seen to: in the peak, and in nothing else.
     pub slots_without_mapping: u64,
     /// Mappings of devices whose description was lost: taken as mapped directly.
@@ -291,5 +208,8 @@ impl Outcome {
         self.bounces += tally.bounces;
         self.bytes_copied += tally.bytes_copied;
         self.failed += tally.failed;
+        self.unsafe_certain += tally.unsafe_certain;
+        self.unsafe_possible += tally.unsafe_possible;
+        self.bounces_not_needed += tally.bounces_not_needed;
     }
 }

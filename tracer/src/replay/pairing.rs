@@ -21,10 +21,12 @@ pub use truth::Witnesses;
 
 use super::{
     devices::Devices,
-    mapping::{Buffer, Handle, Mapping},
-    step::{SlotRelease, Step, Unmapping, Unseen},
+    mapping::{Buffer, Buffers, Handle, Mapping},
+    objects::SiteId,
+    step::{SlotRelease, Step, Synced, Unmapping, Unseen},
 };
 use crate::event::{DeviceId, Direction, Event, Segment, What};
+use crate::model::sharing::Around;
 
 /// Turns events into steps.
 #[derive(Debug)]
@@ -36,6 +38,26 @@ pub struct Pairing {
     next_mapping: u64,
     next_unseen: u64,
     at_end: bool,
+    /// Memory for the segments of the next list.
+    spare: Vec<Buffer>,
+}
+
+/// Who looks at every mapping, and says which are to be followed step by step.
+pub trait Watch {
+    /// Looks at a mapping when its event comes, and may note in it what lies around its buffers. Whether its steps are wanted;
+    /// those of a mapping for which the kernel took slots always come.
+    fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool;
+}
+
+/// Follows every mapping.
+#[cfg(test)]
+pub(super) struct Everything;
+
+#[cfg(test)]
+impl Watch for Everything {
+    fn mapped(&mut self, _: &mut Mapping, _: &[Segment], _: &Devices) -> bool {
+        true
+    }
 }
 
 impl Pairing {
@@ -49,11 +71,12 @@ impl Pairing {
             next_mapping: 0,
             next_unseen: 0,
             at_end: false,
+            spare: Vec::new(),
         }
     }
 
     /// Takes in an event with its segments.
-    pub fn event(&mut self, event: &Event, segments: &[Segment], devices: &mut Devices) {
+    pub fn event(&mut self, event: &Event, segments: &[Segment], devices: &mut Devices, watch: &mut impl Watch) {
         self.queue.now(event.time_ns);
         let context = Context::of(event);
         match event.what {
@@ -76,7 +99,7 @@ impl Pairing {
             What::Map { device, phys, dma_addr, size, direction, attrs } => {
                 let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
                 let buffer = self.truth.single(event, phys, dma_addr, size, claimed.as_ref(), device, devices);
-                let mapping = Mapping {
+                let mut mapping = Mapping {
                     id: self.next_mapping,
                     time_ns: event.time_ns,
                     device,
@@ -84,17 +107,23 @@ impl Pairing {
                     attrs,
                     handle: Handle::Single(dma_addr),
                     failed: dma_addr == crate::event::MAPPING_ERROR,
-                    buffers: Box::new([buffer]),
+                    buffers: Buffers::One([buffer]),
                     truncated: 0,
+                    dma_segments: 0,
+                    sharing: Box::default(),
                 };
-                self.mapped(mapping, &[claimed]);
+                let wanted = watch.mapped(&mut mapping, &[], devices);
+                self.next_mapping += 1;
+                if wanted || claimed.is_some() {
+                    self.follow(mapping, &[claimed], devices);
+                }
             }
-            What::MapSg { .. } => self.map_sg(event, segments, context, devices),
+            What::MapSg { .. } => self.map_sg(event, segments, context, devices, watch),
             What::Unmap { device, dma_addr, size, direction, attrs } => {
-                self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs);
+                self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs, devices);
             }
             What::UnmapSg { device, list, direction, attrs, .. } => {
-                self.unmapped(event, device, Handle::List(list), 0, direction, attrs);
+                self.unmapped(event, device, Handle::List(list), 0, direction, attrs, devices);
             }
             What::SlotUnmap { device, slot, size, .. } => self.queue.push(Step::SlotReleased(SlotRelease {
                 time_ns: event.time_ns,
@@ -103,7 +132,15 @@ impl Pairing {
                 size,
                 holder: None,
             })),
-            What::Kmalloc { .. } | What::Kfree { .. } | What::Sync { .. } | What::SyncSg { .. } => {}
+            What::Sync { device, dma_addr, size, for_device, .. } => {
+                let part = self.lifetimes.part(devices.identity(device), dma_addr);
+                self.synced(event, part, size, for_device);
+            }
+            What::SyncSg { device, list, for_device, .. } => {
+                let whole = self.lifetimes.list(devices.identity(device), list);
+                self.synced(event, whole, u64::MAX, for_device);
+            }
+            What::Kmalloc { .. } | What::Kfree { .. } => {}
         }
     }
 
@@ -113,11 +150,11 @@ impl Pairing {
     }
 
     /// The next step, when it is known.
-    pub fn next_step(&mut self, devices: &Devices) -> Option<Step> {
+    pub fn next_step(&mut self) -> Option<Step> {
         loop {
             match self.queue.front(self.at_end)? {
                 Front::Step(mut step) => {
-                    self.lifetimes.resolve(&mut step, devices);
+                    self.lifetimes.resolve(&mut step);
                     return Some(*step);
                 }
                 Front::Overdue(context, place) => match self.attempts.expire(context, place) {
@@ -131,10 +168,20 @@ impl Pairing {
         }
     }
 
-    fn map_sg(&mut self, event: &Event, segments: &[Segment], context: Context, devices: &Devices) {
+    fn map_sg(
+        &mut self,
+        event: &Event,
+        segments: &[Segment],
+        context: Context,
+        devices: &Devices,
+        watch: &mut impl Watch,
+    ) {
         let What::MapSg { device, list, nents, ents, direction, attrs, .. } = event.what else { return };
         let claimed = self.attempts.claim_list(context, devices.identity(device), segments);
-        let mapping = Mapping {
+        let mut buffers = std::mem::take(&mut self.spare);
+        buffers.clear();
+        self.truth.list(event, segments, &claimed, devices, &mut buffers);
+        let mut mapping = Mapping {
             id: self.next_mapping,
             time_ns: event.time_ns,
             device,
@@ -142,25 +189,43 @@ impl Pairing {
             attrs,
             handle: Handle::List(list),
             failed: ents == 0,
-            buffers: self.truth.list(event, segments, &claimed, devices).into(),
+            buffers: Buffers::List(buffers),
             truncated: nents.saturating_sub(segments.len() as u32),
+            dma_segments: ents,
+            sharing: Box::default(),
         };
-        self.mapped(mapping, &claimed);
+        let wanted = watch.mapped(&mut mapping, segments, devices);
+        self.next_mapping += 1;
+        if wanted || claimed.iter().any(Option::is_some) {
+            self.follow(mapping, &claimed, devices);
+        } else {
+            self.lifetimes.forget_list(devices.identity(device), list);
+            if let Buffers::List(buffers) = mapping.buffers {
+                self.spare = buffers;
+            }
+        }
     }
 
-    fn mapped(&mut self, mapping: Mapping, claimed: &[Option<Attempt>]) {
-        self.next_mapping += 1;
+    fn follow(&mut self, mapping: Mapping, claimed: &[Option<Attempt>], devices: &Devices) {
         let mapping = Arc::new(mapping);
-        for (index, claimed) in claimed.iter().enumerate() {
+        for index in 0..mapping.buffers.len() {
             let step = Step::Buffer { mapping: Arc::clone(&mapping), index: index as u32, replaces: None };
-            match claimed {
+            match claimed.get(index).and_then(Option::as_ref) {
                 Some(attempt) => self.queue.fill(attempt.place, step),
                 None => self.queue.push(step),
             }
         }
-        self.queue.push(Step::Mapped { mapping, replaces: None });
+        let replaces = self.lifetimes.mapped(&mapping, devices.identity(mapping.device));
+        self.queue.push(Step::Mapped { mapping, replaces });
     }
 
+    /// A part of a mapping, from `at` in it on, is handed over.
+    fn synced(&mut self, event: &Event, part: Option<(Arc<Mapping>, u64)>, size: u64, for_device: bool) {
+        let Some((mapping, at)) = part else { return };
+        self.queue.push(Step::Synced(Synced { time_ns: event.time_ns, mapping, at, size, for_device }));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one event, and the devices it is about")]
     fn unmapped(
         &mut self,
         event: &Event,
@@ -169,16 +234,16 @@ impl Pairing {
         size: u64,
         direction: Direction,
         attrs: u64,
+        devices: &Devices,
     ) {
-        self.queue.push(Step::Unmapped(Unmapping {
-            time_ns: event.time_ns,
-            device,
-            handle,
-            size,
-            direction,
-            attrs,
-            mapping: None,
-        }));
+        if self.lifetimes.is_empty() {
+            return;
+        }
+        // Most mappings are not followed, and their unmappings are nobody's affair.
+        if let Some(mapping) = self.lifetimes.unmapped(devices.identity(device), handle, size, direction) {
+            let time_ns = event.time_ns;
+            self.queue.push(Step::Unmapped(Unmapping { time_ns, device, direction, attrs, mapping }));
+        }
     }
 
     fn unseen(&mut self, attempt: &Attempt) -> Unseen {
@@ -221,6 +286,8 @@ impl Buffer {
             exact: claimed.is_some_and(|attempt| attempt.search.is_some()),
             size,
             direct_dma_addr: None,
+            site: SiteId::UNKNOWN,
+            around: Around::default(),
             truth: super::mapping::Truth::NotReached,
         }
     }

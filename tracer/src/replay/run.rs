@@ -7,25 +7,34 @@
 
 mod held;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use super::{
-    devices::Devices,
+    breakdown::{Breakdown, Symbols},
+    devices::{Devices, Identity},
+    kernel::{Kernel, Taken},
     mapping::Mapping,
-    outcome::{Breakdown, Outcome},
+    objects::Objects,
+    outcome::Outcome,
     pairing::Witnesses,
     settings::Settings,
-    step::{Holder, SlotRelease, Step, Unmapping, Unseen},
+    step::{Holder, SlotRelease, Step, Synced, Unmapping, Unseen},
+    work::Work,
 };
 use crate::{
-    event::DeviceId,
+    facts::{PoolFunction, PoolTimes},
     model::{
-        mapping::{Buffer, DeviceTraits, Fate, Machine, Reason, list_loses_concatenation, single},
-        pool::{Bounce, Pool, Refused, Request, SLOT},
+        concatenation::{MAX_SEGMENT, dma_segments},
+        mapping::{Fate, Reason},
+        policy::WhenFull,
+        pool::{Growing, PoolConfig, Refused, Request, SLOT, rounded_slots},
+        sharing::Sharing,
     },
     stream::Start,
 };
-use held::Held;
+use held::{Held, Slots};
 
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
@@ -43,18 +52,19 @@ pub enum Predicted {
     NotReached,
 }
 
-/// A simulated kernel and what has become of it so far.
+/// A simulated kernel and what has become of it so far. Only of the mappings of which something becomes: what is common to all
+/// settings is counted elsewhere.
 #[derive(Debug)]
 pub struct Run {
-    settings: Settings,
-    machine: Machine,
-    pool: Pool,
-    traits: HashMap<DeviceId, DeviceTraits>,
+    kernel: Kernel,
+    /// The default pool, then devices' own.
+    pools: Vec<Growing>,
+    own_pools: HashMap<Identity, usize>,
     /// Mappings of which not every buffer has been.
     in_progress: HashMap<u64, InProgress>,
     held: HashMap<u64, Held>,
     /// Slots held without a mapping.
-    unseen: HashMap<u64, Bounce>,
+    unseen: HashMap<u64, Slots>,
     /// Mappings that still hold slots after their unmapping's event, and when that can only mean that the release was missed.
     unmapped: VecDeque<(u64, u64)>,
     /// Releases of slots are recorded.
@@ -63,7 +73,10 @@ pub struct Run {
     /// it: of single mappings, and of lists. A kernel keeps one order for each.
     release_first: [i64; 2],
     breakdown: Breakdown,
+    work: Work,
     outcome: Outcome,
+    reasons: [u64; Reason::ALL.len()],
+    neighbours: [u64; 3],
     predicted: Vec<Predicted>,
 }
 
@@ -77,12 +90,13 @@ struct InProgress {
 }
 
 impl Run {
-    /// A kernel with these settings that starts where the recording did.
-    pub fn new(settings: Settings, start: &Start, witnesses: Witnesses) -> Self {
-        let mut pool = Pool::new(settings.pool());
-        pool.occupy_foreign(settings.used_at_start);
+    /// A kernel with these settings that starts where the recording did, and looks at memory from this view.
+    pub fn new(settings: Settings, view: usize, start: &Start, witnesses: Witnesses) -> Self {
+        let mut pool = Growing::new(settings.pool(), settings.grows);
+        pool.first().occupy_foreign(settings.used_at_start);
         let outcome = Outcome {
             name: settings.name.clone(),
+            about: settings.about.clone(),
             cache_line_size: settings.decider.cache_line_size,
             minalign: settings.decider.minalign,
             total_slots: pool.total_slots(),
@@ -90,10 +104,9 @@ impl Run {
             ..Outcome::default()
         };
         Self {
-            machine: settings.machine(),
-            settings,
-            pool,
-            traits: HashMap::new(),
+            kernel: Kernel::new(settings, view),
+            pools: vec![pool],
+            own_pools: HashMap::new(),
             in_progress: HashMap::new(),
             held: HashMap::new(),
             unseen: HashMap::new(),
@@ -101,9 +114,22 @@ impl Run {
             slot_releases: witnesses.slot_releases,
             release_first: [0; 2],
             breakdown: Breakdown::default(),
+            work: Work::default(),
             outcome,
+            reasons: [0; Reason::ALL.len()],
+            neighbours: [0; 3],
             predicted: Vec::new(),
         }
+    }
+
+    /// What it is configured like.
+    pub fn settings(&self) -> &Settings {
+        &self.kernel.settings
+    }
+
+    /// The view that it looks from.
+    pub fn view(&self) -> usize {
+        self.kernel.view
     }
 
     /// Takes a step. When a mapping is complete, returns what is predicted for its buffers; nothing for other steps.
@@ -130,70 +156,117 @@ impl Run {
             }
             Step::Unseen(unseen) => self.take_unseen(unseen, devices),
             Step::SlotReleased(release) => self.slot_released(release, devices),
+            Step::Synced(synced) => self.sync(synced, devices),
             Step::Unmapped(unmapping) => self.unmap(unmapping, devices),
         }
         &self.predicted
     }
 
-    /// The end.
-    pub fn finish(mut self, devices: &Devices) -> Outcome {
-        self.outcome.add(&self.breakdown.total());
-        self.outcome.rows = self.breakdown.rows(devices);
+    /// Takes steps, one after the other.
+    pub fn steps(&mut self, steps: &[Step], devices: &Devices) {
+        for step in steps {
+            self.step(step, devices);
+        }
+    }
+
+    /// The end. `common` is what is the same whatever a kernel does; `unfollowed` what of the mappings that were not followed is
+    /// left unsafe, seen from this run's view.
+    pub fn finish(mut self, common: &Breakdown, unfollowed: &Unsafe, last: &Last) -> Outcome {
+        self.breakdown.add(common);
+        self.breakdown.add(&unfollowed.breakdown);
+        let total = self.breakdown.total();
+        let outcome = &mut self.outcome;
+        outcome.add(&total);
+        (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.lists();
+        outcome.rows = self.breakdown.rows(last.devices, last.objects, last.symbols);
+        for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
+            outcome.bounces_by_reason.insert(name(reason), count);
+        }
+        for (n, neighbour) in NEIGHBOURS.iter().enumerate() {
+            let count = self.neighbours[n] + unfollowed.neighbours[n];
+            if count > 0 {
+                outcome.unsafe_by_neighbour.insert((*neighbour).to_owned(), count);
+            }
+        }
+        outcome.not_simulated = last.not_simulated;
+        outcome.span_ns = last.span_ns;
+        outcome.pool_cpu_ns = last.pool_times.and_then(|times| self.work.time_ns(times));
+        outcome.pools_added = self.pools.iter().map(Growing::added_pools).sum();
+        outcome.transient_pools = self.pools.iter().map(Growing::transient_pools).sum();
         self.outcome
     }
 
-    /// `None` when the device's description was lost.
-    fn traits(&mut self, id: DeviceId, devices: &Devices) -> Option<DeviceTraits> {
-        if let Some(traits) = self.traits.get(&id) {
-            return Some(*traits);
-        }
-        let described = devices.described(id)?;
-        let mut traits = devices.traits(id);
-        traits.coherent = self.settings.coherent(&described.name, traits.coherent);
-        // `swiotlb=force` shows in every device's pool, and is the machine's; else the device's pool is one of its own.
-        traits.force_bounce &= !self.settings.captured_force;
-        self.traits.insert(id, traits);
-        Some(traits)
-    }
-
     fn buffer(&mut self, mapping: &Mapping, index: u32, devices: &Devices) {
-        let traits = self.traits(mapping.device, devices);
-        let machine = &self.machine;
-        let progress = self.in_progress.entry(mapping.id).or_insert_with(|| match &traits {
-            Some(traits) => InProgress::new(machine, traits, mapping),
-            None => InProgress::unknown(mapping),
-        });
+        let taken = self.kernel.device(mapping.device, devices);
+        let kernel = &mut self.kernel;
+        let progress = self.in_progress.entry(mapping.id).or_insert_with(|| InProgress::new(kernel, mapping, devices));
         let n = index as usize;
-        let predicted = match (progress.fates[n], progress.refused) {
+        let (fate, refused) = (progress.fates[n], progress.refused);
+        let predicted = match (fate, refused) {
             (_, Some((at, _))) if at < index => Predicted::NotReached,
             (Fate::Direct, _) => Predicted::Direct,
             (Fate::Refused { reason, why }, _) => Predicted::Refused(reason, why),
             // The step of an earlier buffer may come after that of the one that was refused; its slots are gone by then.
             (Fate::Bounce { reason, .. }, Some(_)) => Predicted::Bounced(reason),
             (Fate::Bounce { reason, align_mask }, None) => {
-                let buffer = &mapping.buffers[n];
-                let request = Request {
-                    cpu: u32::from(buffer.cpu),
-                    phys: buffer.phys,
-                    size: buffer.size,
-                    align_mask,
-                    min_align_mask: traits.map_or(0, |traits| traits.min_align_mask),
-                };
-                match take(&mut self.pool, &mut self.outcome, &request, buffer.time_ns) {
-                    Ok(bounce) => {
-                        self.held.entry(mapping.id).or_default().add(index, bounce);
-                        Predicted::Bounced(reason)
-                    }
-                    Err(why) => Predicted::Refused(reason, why),
-                }
+                self.bounce(mapping, index, reason, align_mask, taken.unwrap_or_default(), devices)
             }
         };
+        let Some(progress) = self.in_progress.get_mut(&mapping.id) else { return };
         progress.predicted[n] = predicted;
         if let (Predicted::Refused(_, why), None) = (predicted, progress.refused) {
             progress.refused = Some((index, why));
             // The kernel gives back what the list got until then.
             self.forget(mapping.id);
         }
+    }
+
+    fn bounce(
+        &mut self,
+        mapping: &Mapping,
+        index: u32,
+        reason: Reason,
+        align_mask: u64,
+        taken: Taken,
+        devices: &Devices,
+    ) -> Predicted {
+        let buffer = &mapping.buffers[index as usize];
+        let request = Request {
+            cpu: u32::from(buffer.cpu),
+            phys: buffer.phys,
+            size: buffer.size,
+            align_mask,
+            min_align_mask: taken.traits.min_align_mask,
+        };
+        let pool = self.pool_of(devices.identity(mapping.device), taken);
+        let slots = match self.take(pool, &request, buffer.time_ns) {
+            Ok(slots) => Some(slots),
+            Err(why) if self.kernel.settings.when_full == WhenFull::Fail || why == Refused::NoPool => {
+                return Predicted::Refused(reason, why);
+            }
+            Err(_) => {
+                self.outcome.fallbacks += 1;
+                None
+            }
+        };
+        self.work.call(PoolFunction::Map, buffer.size);
+        self.held.entry(mapping.id).or_default().add(index, slots);
+        Predicted::Bounced(reason)
+    }
+
+    /// The pool of a device.
+    fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
+        let Some(slots) = taken.own_pool else { return 0 };
+        let (pools, default) = (&mut self.pools, self.kernel.settings.pool());
+        let next = pools.len();
+        let index = *self.own_pools.entry(identity).or_insert(next);
+        if index == next {
+            // rmem_swiotlb_device_init(): one area, and it never grows.
+            let (slots, _) = rounded_slots(slots, 1);
+            pools.push(Growing::new(PoolConfig { slots, areas: 1, ..default }, false));
+            self.outcome.total_slots += slots;
+        }
+        index
     }
 
     fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
@@ -210,34 +283,59 @@ impl Run {
         }
     }
 
+    fn sync(&mut self, synced: &Synced, devices: &Devices) {
+        let mapping = &synced.mapping;
+        let Some(held) = self.held.get(&mapping.id) else { return };
+        let function = if synced.for_device { PoolFunction::SyncForDevice } else { PoolFunction::SyncForCpu };
+        for &index in held.bounced() {
+            let bytes = synced.bytes_of(&mapping.buffers[index as usize]);
+            self.work.call(function, bytes);
+            if synced.copies() {
+                let device = devices.identity(mapping.device);
+                self.breakdown.cell(mapping, index as usize, device).bytes_copied += bytes;
+            }
+        }
+    }
+
     fn unmap(&mut self, unmapping: &Unmapping, devices: &Devices) {
-        let Some(mapping) = &unmapping.mapping else { return };
+        let mapping = &unmapping.mapping;
         let Some(held) = self.held.get_mut(&mapping.id) else { return };
-        if unmapping.copies_back() {
-            for index in held.bounced() {
-                self.breakdown.copied_back(mapping, index as usize, devices);
+        let direct = devices.described(mapping.device).is_some_and(|device| device.iommu_granule.is_none());
+        for &index in held.bounced() {
+            let size = mapping.buffers[index as usize].size;
+            self.work.call(PoolFunction::Unmap, size);
+            // Without an IOMMU it is a sync that copies back: dma_direct_unmap_phys().
+            if direct && !unmapping.skips_sync() {
+                self.work.call(PoolFunction::SyncForCpu, size);
+            }
+            if unmapping.copies_back() {
+                let device = devices.identity(mapping.device);
+                self.breakdown.cell(mapping, index as usize, device).bytes_copied += size;
             }
         }
         // Where the kernel bounced too and the slot is known, its own release is the moment, if it is still to come. If it
         // comes before the event on this kernel, it was missed.
         let to_come = self.slot_releases && self.release_first[usize::from(mapping.is_list())] <= 0;
         let slot = |index: u32| mapping.buffers[index as usize].truth.slot();
-        for bounce in held.end(|index| to_come && slot(index).is_some()) {
-            self.pool.unmap(bounce);
-        }
+        let now = held.end(|index| to_come && slot(index).is_some());
         if held.is_over() {
             self.held.remove(&mapping.id);
         } else {
             self.unmapped.push_back((unmapping.time_ns.saturating_add(UNMAPS_WITHIN_NS), mapping.id));
         }
+        now.into_iter().for_each(|slots| self.release(slots));
+    }
+
+    fn release(&mut self, slots: Slots) {
+        self.pools[slots.pool].unmap(slots.held);
     }
 
     fn slot_released(&mut self, release: &SlotRelease, devices: &Devices) {
         match &release.holder {
             Some(holder) => self.give_back(holder),
-            None if self.settings.used_at_start > 0 => {
+            None if self.kernel.settings.used_at_start > 0 => {
                 let slots = self.slots_of(release, devices);
-                self.pool.release_foreign(slots);
+                self.pools[0].first().release_foreign(slots);
             }
             None => {}
         }
@@ -246,115 +344,159 @@ impl Run {
     /// How many slots a mapping from before the recording took: `swiotlb_release_slots()` in `kernel/dma/swiotlb.c`,
     /// without the padding in front, which only the pool knows.
     fn slots_of(&mut self, release: &SlotRelease, devices: &Devices) -> u64 {
-        let traits = self.traits(release.device, devices).unwrap_or_default();
+        let traits = self.kernel.device(release.device, devices).unwrap_or_default().traits;
         let offset = release.slot & traits.min_align_mask & (SLOT - 1);
         let granule = traits.iommu_granule.filter(|granule| *granule > 0).unwrap_or(1);
         release.size.saturating_add(offset).checked_next_multiple_of(granule).unwrap_or(u64::MAX).div_ceil(SLOT)
     }
 
     fn take_unseen(&mut self, unseen: &Unseen, devices: &Devices) {
-        if !self.settings.takes_unseen || unseen.slot.is_none() {
+        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() {
             return;
         }
-        let traits = self.traits(unseen.device, devices).unwrap_or_default();
+        let taken = self.kernel.device(unseen.device, devices).unwrap_or_default();
         let request = Request {
             cpu: u32::from(unseen.cpu),
             phys: unseen.phys,
             size: unseen.size,
             align_mask: unseen.align_mask,
-            min_align_mask: traits.min_align_mask,
+            min_align_mask: taken.traits.min_align_mask,
         };
-        if let Ok(bounce) = take(&mut self.pool, &mut self.outcome, &request, unseen.time_ns) {
-            self.outcome.slots_without_mapping += bounce.slots();
-            self.unseen.insert(unseen.id, bounce);
+        let pool = self.pool_of(devices.identity(unseen.device), taken);
+        if let Ok(slots) = self.take(pool, &request, unseen.time_ns) {
+            self.outcome.slots_without_mapping += slots.held.slots();
+            self.unseen.insert(unseen.id, slots);
         }
     }
 
     fn give_back(&mut self, holder: &Holder) {
-        let bounce = match holder {
+        let slots = match holder {
             Holder::Unseen(id) => self.unseen.remove(id),
             Holder::Buffer(mapping, index) => {
                 let Some(held) = self.held.get_mut(&mapping.id) else { return };
-                let bounce = held.take(*index);
-                if bounce.is_some() {
+                let slots = held.take(*index);
+                if slots.is_some() {
                     self.release_first[usize::from(mapping.is_list())] += if held.is_unmapped() { -1 } else { 1 };
                 }
                 if held.is_over() {
                     self.held.remove(&mapping.id);
                 }
-                bounce
+                slots
             }
         };
-        if let Some(bounce) = bounce {
-            self.pool.unmap(bounce);
+        if let Some(slots) = slots {
+            self.release(slots);
         }
     }
 
     /// Gives back what a mapping holds, and forgets it.
     fn forget(&mut self, mapping: u64) {
-        for bounce in self.held.remove(&mapping).into_iter().flat_map(Held::into_bounces) {
-            self.pool.unmap(bounce);
+        for slots in self.held.remove(&mapping).into_iter().flat_map(Held::into_slots) {
+            self.release(slots);
         }
     }
 
     fn count(&mut self, mapping: &Mapping, devices: &Devices, refused: Option<Refused>, loses: bool) {
-        let predicted = &self.predicted;
-        let bounced = |n: usize| matches!(predicted.get(n), Some(Predicted::Bounced(_)));
-        self.breakdown.add(mapping, devices, refused.is_some(), bounced);
-        let outcome = &mut self.outcome;
-        outcome.lists += u64::from(mapping.is_list());
-        outcome.lists_losing_concatenation += u64::from(loses);
-        outcome.not_simulated += u64::from(devices.described(mapping.device).is_none());
-        if let Some(why) = refused {
-            *outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
-        }
-        for predicted in predicted {
-            if let Predicted::Bounced(reason) = predicted {
-                *outcome.bounces_by_reason.entry(name(reason)).or_default() += 1;
+        let device = devices.identity(mapping.device);
+        let coherent = self.kernel.device(mapping.device, devices).is_none_or(|taken| taken.traits.coherent);
+        for (n, predicted) in self.predicted.iter().enumerate() {
+            let sharing = mapping.sharing.get(self.kernel.sharing(mapping, n)).copied().filter(|_| !coherent);
+            let cell = self.breakdown.cell(mapping, n, device);
+            match predicted {
+                Predicted::Bounced(reason) => {
+                    cell.bounces += 1;
+                    cell.bytes_copied += mapping.buffers[n].size;
+                    cell.bounces_not_needed += u64::from(reason.is_alignment() && sharing == Some(Sharing::None));
+                    self.reasons[*reason as usize] += 1;
+                }
+                Predicted::Direct if refused.is_none() => {
+                    count_unsafe(cell, &mut self.neighbours, sharing.unwrap_or_default());
+                }
+                Predicted::Direct | Predicted::Refused(..) | Predicted::NotReached => {}
             }
         }
+        if let Some(why) = refused {
+            self.breakdown.cell(mapping, 0, device).failed += 1;
+            *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
+        }
+        if loses {
+            let segments = mapping.buffers.iter().map(|buffer| (buffer.phys, buffer.size));
+            let granule = devices.traits(mapping.device).iommu_granule.unwrap_or(1);
+            let before = dma_segments(segments, granule, MAX_SEGMENT);
+            self.breakdown.loses_concatenation(device, before, mapping.buffers.len() as u64);
+        }
+    }
+
+    /// Takes slots, and notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
+    fn take(&mut self, pool: usize, request: &Request, time_ns: u64) -> Result<Slots, Refused> {
+        let held = self.pools[pool].map(request)?;
+        let used = self.pools.iter().map(Growing::used_slots).sum();
+        if used > self.outcome.peak_slots {
+            (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
+        }
+        Ok(Slots { pool, held })
     }
 }
 
+/// What an unbounced buffer's lines hold besides it, in the order of [`Run`]'s counts.
+const NEIGHBOURS: [&str; 3] = ["unknown", "other_object", "own_object"];
+
+/// Counts a buffer that is written by a device and not bounced.
+pub fn count_unsafe(tally: &mut super::outcome::Tally, neighbours: &mut [u64; 3], sharing: Sharing) {
+    let (certain, possible, neighbour) = match sharing {
+        Sharing::None => return,
+        Sharing::Possible => (0, 1, 0),
+        Sharing::Other => (1, 0, 1),
+        Sharing::Own => (1, 0, 2),
+    };
+    tally.unsafe_certain += certain;
+    tally.unsafe_possible += possible;
+    neighbours[neighbour] += 1;
+}
+
+/// What is left unsafe, of some mappings.
+#[derive(Clone, Debug, Default)]
+pub struct Unsafe {
+    /// Counts.
+    pub breakdown: Breakdown,
+    /// By what else lies in the lines.
+    pub neighbours: [u64; 3],
+}
+
+/// What is known at the end of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Last<'a> {
+    /// Devices.
+    pub devices: &'a Devices,
+    /// Objects and call sites.
+    pub objects: &'a Objects,
+    /// Names.
+    pub symbols: &'a Symbols,
+    /// How long the pool's functions took.
+    pub pool_times: Option<&'a PoolTimes>,
+    /// Time that the stream covers, ns.
+    pub span_ns: u64,
+    /// Mappings of devices whose description was lost.
+    pub not_simulated: u64,
+}
+
 impl InProgress {
-    fn new(machine: &Machine, device: &DeviceTraits, mapping: &Mapping) -> Self {
-        let direction = mapping.direction as u8;
-        let lengths = || mapping.buffers.iter().map(|buffer| buffer.size);
-        let loses_concatenation = mapping.is_list() && list_loses_concatenation(machine, device, direction, lengths());
-        let fate = |buffer: &super::mapping::Buffer| {
-            // A list behind an IOMMU that has no small segment never reaches the pool: iommu_dma_map_sg().
-            if mapping.is_list() && device.iommu_granule.is_some() && !loses_concatenation {
-                return Fate::Direct;
-            }
-            let dma_addr = buffer.direct_dma_addr;
-            single(
-                machine,
-                device,
-                &Buffer { phys: buffer.phys, dma_addr, size: buffer.size, direction, attrs: mapping.attrs },
-            )
-        };
-        Self { fates: mapping.buffers.iter().map(fate).collect(), loses_concatenation, ..Self::unknown(mapping) }
+    fn new(kernel: &mut Kernel, mapping: &Mapping, devices: &Devices) -> Self {
+        let loses_concatenation = kernel.loses_concatenation(mapping, devices);
+        let fates = (0..mapping.buffers.len()).map(|n| kernel.fate(mapping, n, loses_concatenation, devices)).collect();
+        Self { fates, loses_concatenation, ..Self::unknown(mapping) }
     }
 
-    /// Of a device of which nothing is known.
+    /// Of a mapping that never was in progress.
     fn unknown(mapping: &Mapping) -> Self {
         let buffers = mapping.buffers.len();
         Self {
-            fates: vec![Fate::Direct; buffers],
+            fates: Vec::new(),
             loses_concatenation: false,
             predicted: vec![Predicted::Direct; buffers],
             refused: None,
         }
     }
-}
-
-/// Takes slots, and notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
-fn take(pool: &mut Pool, outcome: &mut Outcome, request: &Request, time_ns: u64) -> Result<Bounce, Refused> {
-    let bounce = pool.map(request)?;
-    if pool.used_slots() > outcome.peak_slots {
-        (outcome.peak_slots, outcome.peak_time_ns) = (pool.used_slots(), time_ns);
-    }
-    Ok(bounce)
 }
 
 /// The name that serde gives to a unit variant.

@@ -1,17 +1,18 @@
 //! Streams made by hand, for tests: a kernel with a line of 64 bytes and a pool, one device, events one by one.
 
 use super::{
+    Wanted,
     devices::Devices,
     outcome::Outcome,
-    pairing::{Pairing, Witnesses},
-    run::Run,
+    pairing::{Everything, Pairing, Witnesses},
+    pass::Pass,
     settings::Settings,
     step::Step,
 };
 use crate::{
     event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, What},
     facts::{Device, Hook, KernelFacts, PoolFacts},
-    stream::{Item, Start},
+    stream::{Gaps, Item, Start},
 };
 
 /// The non-coherent device that every sample has.
@@ -158,8 +159,8 @@ impl Sample {
                 Item::Device(device) => devices.add(device.clone()),
                 Item::Events(batch) => {
                     for event in &batch.events {
-                        pairing.event(event, batch.segments(event), &mut devices);
-                        while let Some(step) = pairing.next_step(&devices) {
+                        pairing.event(event, batch.segments(event), &mut devices, &mut Everything);
+                        while let Some(step) = pairing.next_step() {
                             take(step, &devices);
                         }
                     }
@@ -168,7 +169,7 @@ impl Sample {
             }
         }
         pairing.finish();
-        while let Some(step) = pairing.next_step(&devices) {
+        while let Some(step) = pairing.next_step() {
             take(step, &devices);
         }
         devices
@@ -183,11 +184,14 @@ impl Sample {
 
     /// What becomes of it under these settings.
     pub(super) fn run(&mut self, settings: Settings) -> Outcome {
-        let mut run = Run::new(settings, &self.start, Witnesses::new(&self.start.hooks));
-        let devices = self.each_step(|step, devices| {
-            run.step(&step, devices);
-        });
-        run.finish(&devices)
+        self.close_batch();
+        let mut pass = Pass::new(self.start.clone(), Wanted { settings: vec![settings], ..Wanted::default() });
+        let mut runs = pass.runs();
+        for item in self.items.clone() {
+            pass.item(item, &mut |steps, devices| runs[0].steps(steps, devices));
+        }
+        pass.end(&mut |steps, devices| runs[0].steps(steps, devices));
+        pass.finish(runs, Gaps::default()).outcomes.remove(0)
     }
 
     fn close_batch(&mut self) {

@@ -1,43 +1,38 @@
-//! What a kernel would be configured like.
+//! What a kernel would be configured like: a policy met with a captured kernel.
 
-use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use tracer_ebpf::decide::Decider;
 
-use crate::facts::{KernelFacts, SlotRule};
-use crate::model::mapping::Machine;
+use crate::facts::{Device, KernelFacts, SlotRule};
+use crate::model::mapping::{DeviceTraits, Machine};
+use crate::model::policy::{self, Caches, Lists, Override, Policy, PoolChoice, Rule, WhenFull};
 use crate::model::pool::{PoolConfig, rounded_slots};
-
-/// The rule for small buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// Caches from 8 bytes; small buffers of non-coherent devices bounce (6.5 on).
-    Mainline,
-    /// Caches at `ARCH_DMA_MINALIGN`; nothing bounces for alignment (before 6.5).
-    Legacy,
-}
-
-impl Policy {
-    /// Its name on the command line and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mainline => "mainline",
-            Self::Legacy => "legacy",
-        }
-    }
-}
+use crate::model::rule::{Alignment, Look};
+use crate::model::sharing;
 
 /// Everything that a replay needs to know of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What to call the outcome.
     pub name: String,
-    /// The rule for small buffers.
+    /// The policy's rule in one line.
+    pub about: String,
+    /// Line size and caches.
     pub decider: Decider,
+    /// The rule for small buffers.
+    pub alignment: Alignment,
+    /// What becomes of scatterlists behind an IOMMU.
+    pub lists: Lists,
+    /// What becomes of a mapping that finds no slots.
+    pub when_full: WhenFull,
     /// Slots of the pool; 0 for none.
     pub slots: u64,
     /// Areas of the pool.
     pub areas: u32,
+    /// The kernel adds pools when this one is full.
+    pub grows: bool,
     /// Everything bounces that is mapped without IOMMU.
     pub force: bool,
     /// The captured kernel was booted with `force`, which its devices show then too.
@@ -51,21 +46,38 @@ pub struct Settings {
     pub slot_rule: SlotRule,
     /// Page size, bytes.
     pub page_size: u64,
-    /// Devices taken to be coherent (`true`) or not, whatever they were: names.
-    pub coherence: Vec<(String, bool)>,
+    /// Devices that are to be taken otherwise than captured; later ones count.
+    pub devices: Vec<Override>,
+    /// Caches of another minimum alignment for objects of some call sites.
+    pub packed: Option<Packed>,
+    /// Minimum alignment of the caches that the captured objects came from, bytes.
+    pub captured_minalign: u32,
+    /// As in [`sharing::Caches`].
+    pub divisor_alignment: bool,
 }
 
-/// What to change of the captured kernel.
+/// Call sites whose objects come from smaller caches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Their caches' minimum alignment, bytes.
+    pub minalign: u32,
+    /// Return addresses of kmalloc's callers.
+    pub sites: Arc<HashSet<u64>>,
+}
+
+/// What to change of the captured kernel and of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WhatIf {
     /// `cache_line_size()`, bytes.
     pub cache_line_size: Option<u32>,
-    /// Minimum alignment of the kmalloc caches, bytes.
+    /// Minimum alignment of the kmalloc caches, bytes; policies with caches from [`policy::Caches::DmaMinalign`] keep theirs.
     pub minalign: Option<u32>,
-    /// Slots asked for by `swiotlb=`; 0 for `noforce`.
-    pub requested_slots: Option<u64>,
-    /// As in [`Settings`].
-    pub coherence: Vec<(String, bool)>,
+    /// The pool, instead of the policy's.
+    pub pool: Option<PoolChoice>,
+    /// Devices to be taken otherwise, after the policy's own.
+    pub devices: Vec<Override>,
+    /// The call sites that [`policy::Caches::Packed`] packs.
+    pub packed_sites: Arc<HashSet<u64>>,
 }
 
 impl Settings {
@@ -73,54 +85,112 @@ impl Settings {
     pub fn captured(kernel: &KernelFacts) -> Self {
         Self {
             name: "captured".into(),
+            about: String::new(),
             decider: Decider {
                 bounce_unaligned: u32::from(kernel.bounce_unaligned_kmalloc),
                 cache_line_size: kernel.cache_line_size,
                 minalign: kernel.kmalloc_minalign,
                 dma_minalign: kernel.dma_minalign,
             },
+            alignment: Alignment::KMALLOC,
+            lists: Lists::WholeList,
+            when_full: WhenFull::Fail,
             slots: kernel.pool.slots,
             areas: kernel.pool.areas,
+            // Verified against a kernel only as far as it does not grow.
+            grows: false,
             force: kernel.pool.force,
             captured_force: kernel.pool.force,
             used_at_start: kernel.pool.used_at_start,
             takes_unseen: true,
             slot_rule: kernel.pool.slot_rule,
             page_size: u64::from(kernel.page_size),
-            coherence: Vec::new(),
+            devices: Vec::new(),
+            packed: None,
+            captured_minalign: kernel.kmalloc_minalign,
+            divisor_alignment: divisor_alignment(&kernel.release),
         }
     }
 
     /// The captured kernel under another policy, and with what else is to be changed.
-    pub fn what_if(kernel: &KernelFacts, policy: Policy, change: &WhatIf) -> Self {
-        let mut settings = Self { coherence: change.coherence.clone(), ..Self::captured(kernel) };
-        policy.name().clone_into(&mut settings.name);
-        if let Some(requested) = change.requested_slots {
-            (settings.slots, settings.areas) =
-                if requested == 0 { (0, 1) } else { rounded_slots(requested, kernel.possible_cpus) };
-            settings.force &= requested != 0;
-        }
-        if policy == Policy::Legacy {
+    pub fn what_if(kernel: &KernelFacts, policy: &Policy, change: &WhatIf) -> Self {
+        let mut settings = Self {
+            name: policy.name.clone(),
+            about: policy.about.clone(),
+            lists: policy.lists,
+            when_full: policy.when_full,
+            devices: policy.devices.iter().chain(&change.devices).cloned().collect(),
+            ..Self::captured(kernel)
+        };
+        settings.choose_pool(change.pool.unwrap_or(policy.pool), kernel);
+        settings.decider.cache_line_size = change.cache_line_size.unwrap_or(kernel.cache_line_size);
+        settings.choose_caches(policy.caches, change, kernel);
+        settings.decider.bounce_unaligned = u32::from(policy.bounce != Rule::Never);
+        settings.alignment = settings.rule(policy);
+        // What the recorded kernel did unseen, this one does only if it bounces the same.
+        if policy.bounce != Rule::Kmalloc || !kernel.bounce_unaligned_kmalloc {
             (settings.used_at_start, settings.takes_unseen) = (0, false);
         }
-        let decider = &mut settings.decider;
-        decider.cache_line_size = change.cache_line_size.unwrap_or(decider.cache_line_size);
-        let (bounce_unaligned, minalign) = match policy {
-            Policy::Legacy => (0, decider.dma_minalign),
-            // __kmalloc_minalign(): 8 where there is a pool to bounce through, else what never needs one.
-            Policy::Mainline if settings.slots == 0 => (1, decider.cache_line_size),
-            Policy::Mainline => (1, mainline_minalign(kernel)),
-        };
-        // Before 6.5 there is nothing to choose.
-        let chosen = change.minalign.filter(|_| policy == Policy::Mainline);
-        decider.bounce_unaligned = bounce_unaligned;
-        decider.minalign = chosen.unwrap_or(minalign);
         settings
+    }
+
+    fn choose_pool(&mut self, choice: PoolChoice, kernel: &KernelFacts) {
+        match choice {
+            PoolChoice::Captured => {}
+            PoolChoice::None => (self.slots, self.areas, self.force) = (0, 1, false),
+            PoolChoice::Dynamic => self.grows = self.slots > 0,
+            PoolChoice::Slots(slots) => (self.slots, self.areas) = rounded_slots(slots, kernel.possible_cpus),
+            PoolChoice::Restricted(slots) => self.devices.insert(
+                0,
+                Override { name: "*".into(), own_pool: Some(policy::PoolSize(slots)), ..Override::default() },
+            ),
+        }
+    }
+
+    fn choose_caches(&mut self, caches: Caches, change: &WhatIf, kernel: &KernelFacts) {
+        let line = self.decider.cache_line_size;
+        // __kmalloc_minalign(): what never needs a pool where there is none.
+        let smallest = if self.slots == 0 { line } else { smallest_minalign(kernel) };
+        let chosen = |otherwise: u32| change.minalign.unwrap_or(otherwise);
+        self.decider.minalign = match caches {
+            Caches::Smallest => chosen(smallest),
+            Caches::LineSize => chosen(line),
+            Caches::DmaMinalign | Caches::Packed => self.decider.dma_minalign,
+            Caches::Bytes(bytes) => chosen(bytes),
+        };
+        if caches == Caches::Packed {
+            let sites = Arc::clone(&change.packed_sites);
+            self.packed = Some(Packed { minalign: chosen(smallest_minalign(kernel)), sites });
+        }
+    }
+
+    fn rule(&self, policy: &Policy) -> Alignment {
+        let multiple_of = match policy.multiple_of {
+            policy::Alignment::LineSize => self.decider.cache_line_size,
+            policy::Alignment::DmaMinalign => self.decider.dma_minalign,
+            policy::Alignment::Bytes(bytes) => bytes,
+        };
+        let (look, below) = match policy.bounce {
+            Rule::Never => (Look::Never, 0),
+            Rule::Kmalloc => return Alignment::KMALLOC,
+            Rule::LengthMultiple => (Look::LengthMultiple(u64::from(multiple_of)), u64::MAX),
+            Rule::Short => (Look::Short, 2 * u64::from(self.decider.dma_minalign)),
+            Rule::Start => (Look::Start, u64::MAX),
+            Rule::StartOrLength => (Look::StartOrLength, u64::MAX),
+            Rule::Shared => (Look::Shared, u64::MAX),
+        };
+        Alignment { look, below: policy.below.unwrap_or(below) }
     }
 
     /// The rule, for the model.
     pub fn machine(&self) -> Machine {
-        Machine { decider: self.decider, pool_active: self.slots > 0, force: self.force }
+        Machine {
+            decider: self.decider,
+            alignment: self.alignment,
+            lists: self.lists,
+            pool_active: self.slots > 0,
+            force: self.force,
+        }
     }
 
     /// The pool, for the model.
@@ -128,21 +198,48 @@ impl Settings {
         PoolConfig { slots: self.slots, areas: self.areas, slot_rule: self.slot_rule, page_size: self.page_size }
     }
 
-    /// Whether the device is to be taken as coherent, given what it was.
-    pub fn coherent(&self, name: &str, was: bool) -> bool {
-        self.coherence.iter().rev().find(|(device, _)| device == name).map_or(was, |(_, coherent)| *coherent)
+    /// A device as it is to be taken, and the slots of its own pool where it is to have one.
+    pub fn device(&self, device: &Device, captured: DeviceTraits) -> (DeviceTraits, Option<u64>) {
+        let mut traits = captured;
+        // `swiotlb=force` shows in every device's pool, and is the machine's; else the device's pool is one of its own.
+        traits.force_bounce &= !self.captured_force;
+        let mut own_pool = None;
+        for change in self.devices.iter().filter(|change| change.is_about(&device.name)) {
+            traits.coherent = change.coherent.unwrap_or(traits.coherent);
+            traits.untrusted = change.untrusted.unwrap_or(traits.untrusted);
+            own_pool = change.own_pool.map(|size| size.0).or(own_pool);
+        }
+        traits.force_bounce |= own_pool.is_some();
+        (traits, own_pool)
+    }
+
+    /// The caches that an object of this call site comes from.
+    pub fn caches(&self, call_site: u64) -> sharing::Caches {
+        let packed = self.packed.as_ref().filter(|packed| packed.sites.contains(&call_site));
+        let minalign = packed.map_or(self.decider.minalign, |packed| packed.minalign);
+        sharing::Caches { minalign, divisor_alignment: self.divisor_alignment }
     }
 }
 
 /// 8, or what hardware tag-based KASAN makes of it on the captured kernel.
-fn mainline_minalign(kernel: &KernelFacts) -> u32 {
+fn smallest_minalign(kernel: &KernelFacts) -> u32 {
     if kernel.bounce_unaligned_kmalloc && kernel.pool.slots > 0 { kernel.kmalloc_minalign } else { 8 }
+}
+
+/// Since 6.11 objects are aligned to the largest power of two that divides their size. An unknown kernel is taken to be new.
+fn divisor_alignment(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= (6, 11),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::facts::PoolFacts;
+    use crate::model::policy::{PoolSize, builtin};
 
     fn kernel() -> KernelFacts {
         KernelFacts {
@@ -157,17 +254,27 @@ mod tests {
         }
     }
 
+    fn under(policy: &str, kernel: &KernelFacts, change: &WhatIf) -> Settings {
+        Settings::what_if(kernel, &builtin(policy).unwrap(), change)
+    }
+
     #[test]
     fn without_a_pool_mainline_builds_its_caches_at_the_line_size() {
-        let none = WhatIf { requested_slots: Some(0), ..WhatIf::default() };
-        let settings = Settings::what_if(&kernel(), Policy::Mainline, &none);
+        let none = WhatIf { pool: Some(PoolChoice::None), ..WhatIf::default() };
+        let settings = under("mainline", &kernel(), &none);
         assert_eq!((settings.slots, settings.decider.minalign), (0, 64));
     }
 
     #[test]
+    fn each_policy_has_its_caches() {
+        let minalign = |policy| under(policy, &kernel(), &WhatIf::default()).decider.minalign;
+        assert_eq!(["legacy", "dynamic", "packed", "mainline", "exact"].map(minalign), [128, 64, 128, 8, 8]);
+    }
+
+    #[test]
     fn legacy_never_bounces_for_alignment() {
-        let settings = Settings::what_if(&kernel(), Policy::Legacy, &WhatIf::default());
-        assert_eq!((settings.decider.bounce_unaligned, settings.decider.minalign), (0, 128));
+        let settings = under("legacy", &kernel(), &WhatIf::default());
+        assert_eq!((settings.decider.bounce_unaligned, settings.alignment.look), (0, Look::Never));
     }
 
     #[test]
@@ -175,15 +282,42 @@ mod tests {
         let mut kernel = kernel();
         kernel.pool.slots = 0;
         kernel.kmalloc_minalign = 64;
-        let change = WhatIf { requested_slots: Some(1), ..WhatIf::default() };
-        let settings = Settings::what_if(&kernel, Policy::Mainline, &change);
+        let change = WhatIf { pool: Some(PoolChoice::Slots(1)), ..WhatIf::default() };
+        let settings = under("mainline", &kernel, &change);
         assert_eq!((settings.slots, settings.areas, settings.decider.minalign), (256, 2, 8));
     }
 
     #[test]
-    fn the_last_word_on_a_devices_coherence_counts() {
-        let coherence = vec![("a".into(), true), ("a".into(), false)];
-        let settings = Settings { coherence, ..Settings::captured(&kernel()) };
-        assert!(!settings.coherent("a", true) && settings.coherent("b", true));
+    fn packed_call_sites_have_smaller_caches() {
+        let change = WhatIf { packed_sites: Arc::new(HashSet::from([7])), ..WhatIf::default() };
+        let settings = under("packed", &kernel(), &change);
+        assert_eq!((settings.caches(7).minalign, settings.caches(8).minalign), (8, 128));
+    }
+
+    #[test]
+    fn the_last_word_on_a_device_counts() {
+        let change = |name: &str, coherent| Override { name: name.into(), coherent, ..Override::default() };
+        let devices = vec![change("*", Some(true)), change("a", Some(false)), change("a", None)];
+        let settings = Settings { devices, ..Settings::captured(&kernel()) };
+        let coherent = |name: &str| {
+            let device = Device { name: name.into(), ..Device::default() };
+            settings.device(&device, DeviceTraits::default()).0.coherent
+        };
+        assert_eq!((coherent("a"), coherent("b")), (false, true));
+    }
+
+    #[test]
+    fn a_device_with_a_pool_of_its_own_bounces_everything() {
+        let own_pool = Some(PoolSize(512));
+        let devices = vec![Override { name: "a".into(), own_pool, ..Override::default() }];
+        let settings = Settings { devices, ..Settings::captured(&kernel()) };
+        let device = Device { name: "a".into(), ..Device::default() };
+        let (traits, own_pool) = settings.device(&device, DeviceTraits::default());
+        assert_eq!((traits.force_bounce, own_pool), (true, Some(512)));
+    }
+
+    #[test]
+    fn objects_of_96_bytes_are_aligned_since_6_11() {
+        assert_eq!(["6.1.192-arm64", "6.10.0", "6.12.107", "7.3.4"].map(divisor_alignment), [false, false, true, true]);
     }
 }

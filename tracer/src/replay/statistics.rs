@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::Serialize;
 
+use super::breakdown::{Breakdown, Symbols};
 use super::devices::{Devices, Identity};
-use super::mapping::{Mapping, Truth};
-use super::outcome::{Breakdown, Rows, Tally};
+use super::mapping::{Buffer, Mapping, Truth};
+use super::objects::Objects;
+use super::outcome::{Rows, Tally};
 use super::step::Step;
 use crate::event::{DeviceId, Event, Kind};
 use crate::facts::{PoolSample, SiteCount, Symbol};
@@ -15,7 +17,9 @@ use crate::stream::Start;
 /// What the kernel did, in the same figures as a replay's outcome.
 #[derive(Debug, Default)]
 pub struct Observed {
+    /// Bounces, copies and refusals.
     breakdown: Breakdown,
+    total: Tally,
     /// Buffers of which it is not known whether they bounced.
     pub unknown: u64,
     /// Slots taken for which no mapping was seen.
@@ -27,30 +31,54 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Takes in a step.
-    pub fn step(&mut self, step: &Step, devices: &Devices) {
-        match step {
-            Step::Mapped { mapping, .. } => {
-                self.breakdown.add(mapping, devices, mapping.failed, |n| mapping.buffers[n].truth.is_bounced());
-                let unknown = mapping.buffers.iter().filter(|buffer| matches!(buffer.truth, Truth::Unknown(_)));
-                self.unknown += unknown.count() as u64;
-            }
-            Step::Unmapped(unmapping) => {
-                let mapping = unmapping.mapping.iter().filter(|_| unmapping.copies_back());
-                for (mapping, n) in mapping.flat_map(|mapping| (0..mapping.buffers.len()).map(move |n| (mapping, n))) {
-                    if mapping.buffers[n].truth.is_bounced() {
-                        self.breakdown.copied_back(mapping, n, devices);
-                    }
+    /// Takes in a mapping.
+    pub fn mapped(&mut self, mapping: &Mapping, device: Identity) {
+        for (n, buffer) in mapping.buffers.iter().enumerate() {
+            match buffer.truth {
+                Truth::Bounced { .. } => {
+                    let cell = self.breakdown.cell(mapping, n, device);
+                    cell.bounces += 1;
+                    cell.bytes_copied += buffer.size;
                 }
+                Truth::Unknown(_) => self.unknown += 1,
+                Truth::Direct { .. } | Truth::Refused | Truth::NotReached => {}
             }
-            Step::Unseen(_) => self.orphans += 1,
-            Step::Buffer { .. } | Step::SlotReleased(_) => {}
+        }
+        if mapping.failed {
+            self.breakdown.cell(mapping, 0, device).failed += 1;
         }
     }
 
-    /// Totals; `failed` are mappings that the kernel refused.
+    /// Takes in what becomes of a mapping later.
+    pub fn step(&mut self, step: &Step, devices: &Devices) {
+        match step {
+            Step::Unmapped(unmapping) if unmapping.copies_back() => {
+                self.copied(&unmapping.mapping, |buffer| buffer.size, devices);
+            }
+            Step::Synced(synced) if synced.copies() => {
+                self.copied(&synced.mapping, |buffer| synced.bytes_of(buffer), devices);
+            }
+            Step::Unseen(_) => self.orphans += 1,
+            _ => {}
+        }
+    }
+
+    fn copied(&mut self, mapping: &Mapping, bytes: impl Fn(&Buffer) -> u64, devices: &Devices) {
+        for (n, buffer) in mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.truth.is_bounced()) {
+            let device = devices.identity(mapping.device);
+            self.breakdown.cell(mapping, n, device).bytes_copied += bytes(buffer);
+        }
+    }
+
+    /// Adds what is the same whatever a kernel does: mappings, buffers, bytes. To be done once, at the end.
+    pub fn complete(&mut self, common: &Breakdown) {
+        self.breakdown.add(common);
+        self.total = self.breakdown.total();
+    }
+
+    /// Totals at the end; `failed` are mappings that the kernel refused.
     pub fn total(&self) -> Tally {
-        self.breakdown.total()
+        self.total
     }
 
     /// Takes in a sample of the pool's counters.
@@ -60,8 +88,8 @@ impl Observed {
     }
 
     /// Breakdowns.
-    pub fn rows(&self, devices: &Devices) -> Rows {
-        self.breakdown.rows(devices)
+    pub fn rows(&self, devices: &Devices, objects: &Objects, symbols: &Symbols) -> Rows {
+        self.breakdown.rows(devices, objects, symbols)
     }
 }
 
@@ -140,10 +168,12 @@ pub struct SizeStatistics {
 pub struct Statistics {
     line: u64,
     page: u64,
+    detailed: bool,
     by_device: BTreeMap<(Identity, u8), (DeviceId, DeviceStatistics)>,
     /// Latest totals by call site and size.
     sites: HashMap<(u64, u32, u32), u64>,
-    symbols: HashMap<u64, Symbol>,
+    /// Names of call sites.
+    pub symbols: Symbols,
     events: [u64; Kind::ALL.len()],
     start_ns: u64,
     bounced_since_start: u64,
@@ -154,12 +184,13 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// For a stream with this beginning.
-    pub fn new(start: &Start) -> Self {
+    /// For a stream with this beginning; `detailed` with lengths and alignments by device.
+    pub fn new(start: &Start, detailed: bool) -> Self {
         Self {
             line: u64::from(start.kernel.cache_line_size.max(1)),
             page: u64::from(start.kernel.page_size.max(1)),
             start_ns: start.time_ns,
+            detailed,
             ..Self::default()
         }
     }
@@ -190,9 +221,11 @@ impl Statistics {
         self.symbols.extend(symbols.into_iter().map(|symbol| (symbol.addr, symbol)));
     }
 
-    /// Takes in a step.
-    pub fn step(&mut self, step: &Step, devices: &Devices) {
-        let Step::Mapped { mapping, .. } = step else { return };
+    /// Takes in a mapping.
+    pub fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
+        if !self.detailed {
+            return;
+        }
         let key = (devices.identity(mapping.device), mapping.direction as u8);
         let (described, statistics) = self.by_device.entry(key).or_default();
         if statistics.mappings == 0 || *described != mapping.device {
@@ -263,7 +296,7 @@ impl DeviceStatistics {
         self.mappings += 1;
         self.lists += u64::from(mapping.is_list());
         self.refused += u64::from(mapping.failed);
-        for buffer in &mapping.buffers {
+        for buffer in mapping.buffers.iter() {
             self.buffers += 1;
             self.bytes += buffer.size;
             self.bounces += u64::from(buffer.truth.is_bounced());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::mapping::{Handle, Mapping};
+use super::mapping::{Buffer, Mapping};
 use crate::event::{DeviceId, Direction};
 
 /// One thing that happened to mappings.
@@ -29,6 +29,8 @@ pub enum Step {
     Unseen(Unseen),
     /// The kernel gave slots back.
     SlotReleased(SlotRelease),
+    /// A part of a mapping is handed over between CPU and device.
+    Synced(Synced),
     /// A mapping is unmapped: the event, which the kernel sends before it gives the slots back, or after.
     Unmapped(Unmapping),
 }
@@ -41,6 +43,7 @@ impl Step {
             Self::Mapped { mapping, .. } => mapping.time_ns,
             Self::Unseen(unseen) => unseen.time_ns,
             Self::SlotReleased(release) => release.time_ns,
+            Self::Synced(synced) => synced.time_ns,
             Self::Unmapped(unmapping) => unmapping.time_ns,
         }
     }
@@ -91,6 +94,34 @@ pub struct SlotRelease {
     pub holder: Option<Holder>,
 }
 
+/// A part of a mapping handed over between CPU and device while it stays mapped.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// When, ns.
+    pub time_ns: u64,
+    /// The mapping.
+    pub mapping: Arc<Mapping>,
+    /// Where in it the part begins, bytes; 0 for a list.
+    pub at: u64,
+    /// Length of the part, bytes; of a list everything.
+    pub size: u64,
+    /// To the device, else to the CPU.
+    pub for_device: bool,
+}
+
+impl Synced {
+    /// Whether what is bounced is copied: `swiotlb_sync_single_for_cpu()` and `swiotlb_sync_single_for_device()`.
+    pub fn copies(&self) -> bool {
+        let unneeded = if self.for_device { Direction::FromDevice } else { Direction::ToDevice };
+        self.mapping.direction != unneeded
+    }
+
+    /// Bytes copied of a buffer that is bounced.
+    pub fn bytes_of(&self, buffer: &Buffer) -> u64 {
+        buffer.size.saturating_sub(self.at).min(self.size)
+    }
+}
+
 /// An unmapping.
 #[derive(Clone, Debug)]
 pub struct Unmapping {
@@ -98,24 +129,25 @@ pub struct Unmapping {
     pub time_ns: u64,
     /// The device.
     pub device: DeviceId,
-    /// What it names its mapping by.
-    pub handle: Handle,
-    /// Length, bytes; 0 for a list.
-    pub size: u64,
     /// Direction.
     pub direction: Direction,
     /// `DMA_ATTR_*` bits.
     pub attrs: u64,
-    /// Its mapping; `None` when mapped before the recording began.
-    pub mapping: Option<Arc<Mapping>>,
+    /// Its mapping. Unmappings of what is not followed, and of what was mapped before the recording began, make no step.
+    pub mapping: Arc<Mapping>,
 }
 
 /// `DMA_ATTR_SKIP_CPU_SYNC`: the unmapping copies nothing back.
 const SKIP_CPU_SYNC: u64 = 1 << 5;
 
 impl Unmapping {
+    /// The driver has copied already, or does not care: `DMA_ATTR_SKIP_CPU_SYNC`.
+    pub fn skips_sync(&self) -> bool {
+        self.attrs & SKIP_CPU_SYNC != 0
+    }
+
     /// Whether a bounced buffer is copied back: `swiotlb_tbl_unmap_single()` and `dma_direct_unmap_phys()`.
     pub fn copies_back(&self) -> bool {
-        self.direction != Direction::ToDevice && self.attrs & SKIP_CPU_SYNC == 0
+        self.direction != Direction::ToDevice && !self.skips_sync()
     }
 }

@@ -1,6 +1,6 @@
 //! Attempts to bounce that no mapping has claimed yet, by the thread of execution that made them.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::{
     event::{DeviceId, Event, MAPPING_ERROR, Segment},
@@ -107,7 +107,7 @@ impl Attempts {
         self.take(context, |attempt| attempt.is_of(identity, size) && attempt.is_at(phys))
     }
 
-    /// The attempts for a list, one place for each segment. From the end: what was left over by something else is
+    /// The attempts for a list, one place for each segment, or nothing where there are none. From the end: what was left over by something else is
     /// older.
     pub(super) fn claim_list(
         &mut self,
@@ -115,8 +115,11 @@ impl Attempts {
         identity: Identity,
         segments: &[Segment],
     ) -> Vec<Option<Attempt>> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let Some(waiting) = self.waiting.get_mut(&context) else { return Vec::new() };
         let mut claimed = vec![None; segments.len()];
-        let Some(waiting) = self.waiting.get_mut(&context) else { return claimed };
         // The kernel maps a list in order, so an earlier segment's attempt is before a later one's.
         let mut before = waiting.len();
         for (n, segment) in segments.iter().enumerate().rev() {
@@ -138,6 +141,9 @@ impl Attempts {
     }
 
     fn take(&mut self, context: Context, fits: impl Fn(&Attempt) -> bool) -> Option<Attempt> {
+        if self.waiting.is_empty() {
+            return None;
+        }
         let waiting = self.waiting.get_mut(&context)?;
         let at = waiting.iter().rposition(fits)?;
         let attempt = waiting.remove(at);

@@ -1,13 +1,16 @@
-//! Which mapping an unmapping is of, and whose slots are given back.
+//! Which mapping an unmapping or a handing over is of, and whose slots are given back. Only of mappings that are followed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::{
-    event::MAPPING_ERROR,
+    event::{Direction, MAPPING_ERROR},
     replay::{
-        devices::{Devices, Identity},
+        devices::Identity,
         mapping::{Handle, Mapping},
-        step::{Holder, Step, Unmapping},
+        step::{Holder, Step},
     },
 };
 
@@ -18,6 +21,8 @@ const MOST_OF_ONE_HANDLE: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
     mapped: HashMap<(Identity, Handle), Vec<Arc<Mapping>>>,
+    /// Where single mappings begin, for parts of them.
+    starts: BTreeMap<(Identity, u64), u32>,
     slots: HashMap<u64, Holder>,
     /// Releases of slots are recorded, so that it is worth remembering whose they are.
     slots_released: bool,
@@ -28,23 +33,86 @@ impl Lifetimes {
         Self { slots_released, ..Self::default() }
     }
 
-    /// Completes a step with what came before it. To be called in the order of the steps.
-    pub(super) fn resolve(&mut self, step: &mut Step, devices: &Devices) {
+    /// Nothing that is followed is mapped.
+    pub(super) fn is_empty(&self) -> bool {
+        self.mapped.is_empty()
+    }
+
+    /// A mapping begins, unless it failed. The list of the same handle whose unmapping has not been seen.
+    pub(super) fn mapped(&mut self, mapping: &Arc<Mapping>, identity: Identity) -> Option<Arc<Mapping>> {
+        if mapping.failed {
+            return None;
+        }
+        let mapped = self.mapped.entry((identity, mapping.handle)).or_default();
+        // A list is mapped once at a time: its entries hold the DMA addresses.
+        let full = (mapping.is_list() || mapped.len() == MOST_OF_ONE_HANDLE) && !mapped.is_empty();
+        let replaced = full.then(|| mapped.remove(0));
+        mapped.push(Arc::clone(mapping));
+        if let (Handle::Single(start), None) = (mapping.handle, &replaced) {
+            *self.starts.entry((identity, start)).or_default() += 1;
+        }
+        replaced
+    }
+
+    /// A list that is not followed was mapped: what was mapped by its handle is so no more.
+    pub(super) fn forget_list(&mut self, identity: Identity, list: u64) {
+        if !self.mapped.is_empty() {
+            self.mapped.remove(&(identity, Handle::List(list)));
+        }
+    }
+
+    /// The oldest mapping of the same length and direction is unmapped. The same buffer may be mapped more than once, and
+    /// an unmapping's event may come after the address was given out again. One of another length is of another mapping,
+    /// which is not followed: the kernel takes only the lengths back that it gave (`check_unmap()` in `kernel/dma/debug.c`).
+    pub(super) fn unmapped(
+        &mut self,
+        identity: Identity,
+        handle: Handle,
+        size: u64,
+        direction: Direction,
+    ) -> Option<Arc<Mapping>> {
+        let mapped = self.mapped.get_mut(&(identity, handle))?;
+        let same = |mapping: &Arc<Mapping>| {
+            mapping.is_list() || mapping.direction == direction && mapping.buffers.iter().all(|one| one.size == size)
+        };
+        let mapping = mapped.remove(mapped.iter().position(same)?);
+        if mapped.is_empty() {
+            self.mapped.remove(&(identity, handle));
+        }
+        if let Handle::Single(start) = handle
+            && let Some(count) = self.starts.get_mut(&(identity, start))
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.starts.remove(&(identity, start));
+            }
+        }
+        Some(mapping)
+    }
+
+    /// The single mapping that this DMA address lies in, and how far.
+    pub(super) fn part(&self, identity: Identity, dma_addr: u64) -> Option<(Arc<Mapping>, u64)> {
+        let (&(of, start), _) = self.starts.range(..=(identity, dma_addr)).next_back()?;
+        let at = dma_addr - start;
+        let mapped = self.mapped.get(&(identity, Handle::Single(start))).filter(|_| of == identity)?;
+        let inside = mapped.iter().rev().find(|mapping| at < mapping.buffers.iter().map(|one| one.size).sum())?;
+        Some((Arc::clone(inside), at))
+    }
+
+    /// The list of this address.
+    pub(super) fn list(&self, identity: Identity, list: u64) -> Option<(Arc<Mapping>, u64)> {
+        let mapped = self.mapped.get(&(identity, Handle::List(list)))?.last()?;
+        Some((Arc::clone(mapped), 0))
+    }
+
+    /// Completes a step with whose slots it is about. To be called in the order of the steps.
+    pub(super) fn resolve(&mut self, step: &mut Step) {
         match step {
             Step::Buffer { mapping, index, replaces } => {
                 if let Some(slot) = mapping.buffers[*index as usize].truth.slot() {
                     *replaces = self.hold(slot, || Holder::Buffer(Arc::clone(mapping), *index));
                 }
             }
-            Step::Mapped { mapping, replaces } if !mapping.failed => {
-                let mapped = self.mapped.entry((devices.identity(mapping.device), mapping.handle)).or_default();
-                // A list is mapped once at a time: its entries hold the DMA addresses.
-                if (mapping.is_list() || mapped.len() == MOST_OF_ONE_HANDLE) && !mapped.is_empty() {
-                    *replaces = Some(mapped.remove(0));
-                }
-                mapped.push(Arc::clone(mapping));
-            }
-            Step::Mapped { .. } => {}
             Step::Unseen(unseen) => {
                 if let Some(slot) = unseen.slot {
                     // Whoever held it before is gone as well; that is settled when its unmapping comes.
@@ -52,7 +120,7 @@ impl Lifetimes {
                 }
             }
             Step::SlotReleased(release) => release.holder = self.slots.remove(&release.slot),
-            Step::Unmapped(unmapping) => unmapping.mapping = self.unmap(unmapping, devices),
+            Step::Mapped { .. } | Step::Synced(_) | Step::Unmapped(_) => {}
         }
     }
 
@@ -61,21 +129,5 @@ impl Lifetimes {
             return None;
         }
         self.slots.insert(slot, holder())
-    }
-
-    /// The oldest mapping of the same length and direction, else the oldest. The same buffer may be mapped more than
-    /// once, and an unmapping's event may come after the address was given out again.
-    fn unmap(&mut self, unmapping: &Unmapping, devices: &Devices) -> Option<Arc<Mapping>> {
-        let key = (devices.identity(unmapping.device), unmapping.handle);
-        let mapped = self.mapped.get_mut(&key)?;
-        let same = |mapping: &Arc<Mapping>| {
-            mapping.direction == unmapping.direction
-                && (mapping.is_list() || mapping.buffers.iter().all(|buffer| buffer.size == unmapping.size))
-        };
-        let mapping = mapped.remove(mapped.iter().position(same).unwrap_or(0));
-        if mapped.is_empty() {
-            self.mapped.remove(&key);
-        }
-        Some(mapping)
     }
 }

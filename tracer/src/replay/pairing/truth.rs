@@ -116,8 +116,9 @@ impl Judge {
         segments: &[Segment],
         claimed: &[Option<Attempt>],
         devices: &Devices,
-    ) -> Vec<Buffer> {
-        let What::MapSg { device, nents, ents, .. } = event.what else { return Vec::new() };
+        buffers: &mut Vec<Buffer>,
+    ) {
+        let What::MapSg { device, nents, ents, .. } = event.what else { return };
         let described = devices.described(device);
         let iommu = described.is_some_and(|device| device.iommu_granule.is_some());
         let truncated = (segments.len() as u32) < nents;
@@ -125,7 +126,7 @@ impl Judge {
         let addresses = !iommu && ents == nents;
         let refused_at = claimed.iter().position(|claimed| claimed.is_some_and(|attempt| attempt.is_refused()));
         let judge = |n: usize, segment: &Segment| {
-            let claimed = claimed[n].as_ref();
+            let claimed = claimed.get(n).and_then(Option::as_ref);
             let offset = u64::from(segment.offset);
             let truth = if described.is_none() {
                 Truth::Unknown(Unknown::DeviceUnknown)
@@ -156,7 +157,7 @@ impl Judge {
             buffer.truth = truth;
             buffer
         };
-        segments.iter().enumerate().map(|(n, segment)| judge(n, segment)).collect()
+        buffers.extend(segments.iter().enumerate().map(|(n, segment)| judge(n, segment)));
     }
 
     /// The kernel stops at the first segment that it can't map.

@@ -1,11 +1,18 @@
 //! The slots that one mapping holds.
 
-use crate::model::pool::Bounce;
+use crate::model::pool;
+
+/// Slots of one buffer, and the pool that they are of.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pub(super) pool: usize,
+    pub(super) held: pool::Held,
+}
 
 /// What the simulated kernel holds for a mapping.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    slots: Vec<(u32, Bounce)>,
+    slots: Vec<(u32, Slots)>,
     /// All buffers that bounced, whether they still hold slots or not.
     bounced: Vec<u32>,
     /// It has been unmapped, and only the kernel's own release of the slots is waited for.
@@ -13,29 +20,29 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// A buffer bounced.
-    pub(super) fn add(&mut self, index: u32, bounce: Bounce) {
-        self.slots.push((index, bounce));
+    /// A buffer bounced; without slots where it was copied elsewhere.
+    pub(super) fn add(&mut self, index: u32, slots: Option<Slots>) {
+        self.slots.extend(slots.map(|slots| (index, slots)));
         self.bounced.push(index);
     }
 
-    /// The buffers that bounced; none when asked again.
-    pub(super) fn bounced(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.bounced)
+    /// The buffers that bounced.
+    pub(super) fn bounced(&self) -> &[u32] {
+        &self.bounced
     }
 
     /// Takes the slots of one buffer.
-    pub(super) fn take(&mut self, index: u32) -> Option<Bounce> {
+    pub(super) fn take(&mut self, index: u32) -> Option<Slots> {
         let at = self.slots.iter().position(|(held, _)| *held == index)?;
         Some(self.slots.swap_remove(at).1)
     }
 
     /// The mapping is unmapped: takes the slots of all buffers but those that `stay` a little longer.
-    pub(super) fn end(&mut self, stay: impl Fn(u32) -> bool) -> Vec<Bounce> {
+    pub(super) fn end(&mut self, stay: impl Fn(u32) -> bool) -> Vec<Slots> {
         self.unmapped = true;
         let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.slots).into_iter().partition(|(n, _)| stay(*n));
         self.slots = later;
-        now.into_iter().map(|(_, bounce)| bounce).collect()
+        now.into_iter().map(|(_, slots)| slots).collect()
     }
 
     /// It has been unmapped.
@@ -49,7 +56,7 @@ impl Held {
     }
 
     /// All slots still held.
-    pub(super) fn into_bounces(self) -> impl Iterator<Item = Bounce> {
-        self.slots.into_iter().map(|(_, bounce)| bounce)
+    pub(super) fn into_slots(self) -> impl Iterator<Item = Slots> {
+        self.slots.into_iter().map(|(_, slots)| slots)
     }
 }

@@ -3,23 +3,31 @@
 use super::super::{
     outcome::Outcome,
     sample::{DEVICE, REFUSED, START_NS, Sample},
-    settings::{Policy, Settings, WhatIf},
+    settings::{Settings, WhatIf},
 };
 use crate::facts::Device;
+use crate::model::policy::{Override, PoolChoice, builtin};
 
 const SLOT: u64 = 0x8000_0000;
 
-fn simulate(sample: &mut Sample, policy: Policy, change: &WhatIf) -> Outcome {
-    let settings = Settings::what_if(&sample.start.kernel, policy, change);
+fn simulate(sample: &mut Sample, policy: &str, change: &WhatIf) -> Outcome {
+    let settings = Settings::what_if(&sample.start.kernel, &builtin(policy).unwrap(), change);
     sample.run(settings)
 }
 
 fn mainline(sample: &mut Sample) -> Outcome {
-    simulate(sample, Policy::Mainline, &WhatIf::default())
+    simulate(sample, "mainline", &WhatIf::default())
 }
 
 fn with_pool(sample: &mut Sample, slots: u64) -> Outcome {
-    simulate(sample, Policy::Mainline, &WhatIf { requested_slots: Some(slots), ..WhatIf::default() })
+    simulate(
+        sample,
+        "mainline",
+        &WhatIf {
+            pool: Some(if slots == 0 { PoolChoice::None } else { PoolChoice::Slots(slots) }),
+            ..WhatIf::default()
+        },
+    )
 }
 
 /// `count` buffers of 8 bytes that stay mapped, bounced by the kernel.
@@ -44,7 +52,7 @@ fn a_hundred_held_small_mappings_are_a_hundred_bounces_and_a_peak_of_a_hundred()
 
 #[test]
 fn legacy_bounces_none_of_them() {
-    let outcome = simulate(&mut held(100), Policy::Legacy, &WhatIf::default());
+    let outcome = simulate(&mut held(100), "legacy", &WhatIf::default());
     assert_eq!((outcome.mappings, outcome.bounces, outcome.peak_slots), (100, 0, 0));
 }
 
@@ -64,8 +72,8 @@ fn without_a_pool_nothing_bounces_and_nothing_fails() {
 
 #[test]
 fn caches_smaller_than_the_line_without_a_pool_to_bounce_through_fail() {
-    let change = WhatIf { requested_slots: Some(0), minalign: Some(8), ..WhatIf::default() };
-    let outcome = simulate(&mut held(5), Policy::Mainline, &change);
+    let change = WhatIf { pool: Some(PoolChoice::None), minalign: Some(8), ..WhatIf::default() };
+    let outcome = simulate(&mut held(5), "mainline", &change);
     assert_eq!((outcome.bounces, outcome.failed), (0, 5));
     assert_eq!(outcome.failed_by_reason["no_pool"], 5);
 }
@@ -119,7 +127,7 @@ fn a_longer_line_bounces_what_the_kernel_mapped_directly_until_its_unmapping() {
     }
     sample.map(DEVICE, 0x4000_0000, 0x4000_0000, 48);
     let change = WhatIf { cache_line_size: Some(128), ..WhatIf::default() };
-    let outcome = simulate(&mut sample, Policy::Mainline, &change);
+    let outcome = simulate(&mut sample, "mainline", &change);
     assert_eq!((outcome.bounces, outcome.peak_slots), (5, 4));
     assert_eq!(outcome.bytes_copied, (4 * 2 + 1) * 48);
     assert_eq!(mainline(&mut sample).bounces, 0);
@@ -137,8 +145,11 @@ fn the_recorded_truth_does_not_decide() {
 
 #[test]
 fn coherence_can_be_changed_by_name() {
-    let change = WhatIf { coherence: vec![("1-1".into(), true)], ..WhatIf::default() };
-    assert_eq!(simulate(&mut held(3), Policy::Mainline, &change).bounces, 0);
+    let change = WhatIf {
+        devices: vec![Override { name: "1-1".into(), coherent: Some(true), ..Override::default() }],
+        ..WhatIf::default()
+    };
+    assert_eq!(simulate(&mut held(3), "mainline", &change).bounces, 0);
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn what_the_device_cannot_reach_bounces_under_legacy_too() {
     let near = sample.device(device);
     let far = 0x1_0000_0000;
     sample.attempt(near, far, 4096).search(near, far, 4096, SLOT).map(near, far, SLOT, 4096);
-    let outcome = simulate(&mut sample, Policy::Legacy, &WhatIf::default());
+    let outcome = simulate(&mut sample, "legacy", &WhatIf::default());
     assert_eq!(outcome.bounces_by_reason["device_mask"], 1);
     assert_eq!(outcome.peak_slots, 2);
 }

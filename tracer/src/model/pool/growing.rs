@@ -1,0 +1,134 @@
+//! A pool that may grow: `CONFIG_SWIOTLB_DYNAMIC` (6.6 on).
+//!
+//! Mirrors `swiotlb_find_slots()` in `kernel/dma/swiotlb.c` in short: a mapping that finds no slots gets a transient pool of
+//! its own, and a pool as large as the first one is added. The kernel adds it in a work item some time later; here it is there
+//! for the next mapping. Memory for pools is taken to be there always.
+
+use super::{Bounce, Pool, PoolConfig, Refused, Request, SLOT};
+
+/// A pool, with those that were added to it.
+#[derive(Debug)]
+pub struct Growing {
+    config: PoolConfig,
+    pools: Vec<Pool>,
+    grows: bool,
+    transient_slots: u64,
+    transient_pools: u64,
+}
+
+/// Slots held by a mapping.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Held {
+    /// In the pool of this index.
+    In(usize, Bounce),
+    /// So many slots, in a pool made for this mapping alone.
+    Transient(u64),
+}
+
+impl Held {
+    /// Slots.
+    pub fn slots(&self) -> u64 {
+        match self {
+            Self::In(_, bounce) => bounce.slots(),
+            Self::Transient(slots) => *slots,
+        }
+    }
+}
+
+impl Growing {
+    /// An empty pool, which may or may not grow.
+    pub fn new(config: PoolConfig, grows: bool) -> Self {
+        Self { config, pools: vec![Pool::new(config)], grows, transient_slots: 0, transient_pools: 0 }
+    }
+
+    /// The pool that was there from the beginning.
+    pub fn first(&mut self) -> &mut Pool {
+        &mut self.pools[0]
+    }
+
+    /// Slots in all pools but the transient ones.
+    pub fn total_slots(&self) -> u64 {
+        self.pools.iter().map(Pool::total_slots).sum()
+    }
+
+    /// Slots in use.
+    pub fn used_slots(&self) -> u64 {
+        self.pools.iter().map(Pool::used_slots).sum::<u64>() + self.transient_slots
+    }
+
+    /// Pools that were added.
+    pub fn added_pools(&self) -> u64 {
+        self.pools.len() as u64 - 1
+    }
+
+    /// Pools that were made for one mapping alone.
+    pub fn transient_pools(&self) -> u64 {
+        self.transient_pools
+    }
+
+    /// Finds slots.
+    pub fn map(&mut self, request: &Request) -> Result<Held, Refused> {
+        let mut refused = Refused::NoPool;
+        for (n, pool) in self.pools.iter_mut().enumerate() {
+            match pool.map(request) {
+                Ok(bounce) => return Ok(Held::In(n, bounce)),
+                Err(why) => refused = why,
+            }
+        }
+        if !self.grows || !matches!(refused, Refused::Full | Refused::Fragmented) {
+            return Err(refused);
+        }
+        self.pools.push(Pool::new(self.config));
+        let slots = request.size.div_ceil(SLOT).max(1);
+        self.transient_slots += slots;
+        self.transient_pools += 1;
+        Ok(Held::Transient(slots))
+    }
+
+    /// Gives slots back.
+    pub fn unmap(&mut self, held: Held) {
+        match held {
+            Held::In(n, bounce) => {
+                if let Some(pool) = self.pools.get_mut(n) {
+                    pool.unmap(bounce);
+                }
+            }
+            Held::Transient(slots) => self.transient_slots = self.transient_slots.saturating_sub(slots),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SlotRule;
+    use super::*;
+
+    fn pool(grows: bool) -> Growing {
+        let slot_rule = SlotRule::PoolAligned;
+        Growing::new(PoolConfig { slots: 128, areas: 1, slot_rule, page_size: 4096 }, grows)
+    }
+
+    const SMALL: Request = Request { cpu: 0, phys: 8, size: 8, align_mask: 0, min_align_mask: 0 };
+
+    #[test]
+    fn a_full_pool_that_grows_makes_one_transient_pool_and_then_has_room_again() {
+        let mut pool = pool(true);
+        let mut held: Vec<Held> = (0..130).map(|_| pool.map(&SMALL).unwrap()).collect();
+        assert_eq!((pool.added_pools(), pool.transient_pools(), pool.used_slots()), (1, 1, 130));
+        assert_eq!(held[128], Held::Transient(1));
+        held.drain(..).for_each(|one| pool.unmap(one));
+        assert_eq!(pool.used_slots(), 0);
+    }
+
+    #[test]
+    fn a_pool_that_does_not_grow_refuses() {
+        let mut pool = pool(false);
+        assert_eq!((0..130).filter(|_| pool.map(&SMALL).is_ok()).count(), 128);
+    }
+
+    #[test]
+    fn no_pool_has_room_for_more_than_a_segment() {
+        let large = Request { size: 300 << 10, ..SMALL };
+        assert_eq!(pool(true).map(&large), Err(Refused::TooLarge));
+    }
+}

@@ -1,0 +1,195 @@
+//! One pass over a stream: everything that is done once, whatever is to be simulated; and the steps that each simulated kernel
+//! takes for itself.
+
+use std::sync::Arc;
+
+use super::compare::Comparison;
+use super::devices::Devices;
+use super::losses::Doubts;
+use super::objects::SiteId;
+use super::pairing::{Pairing, Witnesses};
+use super::run::{Last, Run};
+use super::settings::Settings;
+use super::statistics::Statistics;
+use super::step::Step;
+use super::watch::Watcher;
+use super::{ReplayError, Replayed, Wanted};
+use crate::facts::{Counters, End, PoolTimes, SlabSample};
+use crate::stream::{Gaps, Item, Source, Start};
+
+/// A pass in progress.
+#[derive(Debug)]
+pub struct Pass {
+    start: Start,
+    wanted: Wanted,
+    devices: Arc<Devices>,
+    pairing: Pairing,
+    watcher: Watcher,
+    /// The captured kernel as it was.
+    own: Option<Run>,
+    steps: Vec<Step>,
+    counters: Counters,
+    witnesses: Witnesses,
+    slabs: Option<(SlabSample, SlabSample)>,
+    pool_times: Option<PoolTimes>,
+    end: Option<End>,
+}
+
+/// The beginning of a stream.
+pub fn start<S: Source>(source: &mut S) -> Result<Start, ReplayError<S::Error>> {
+    loop {
+        match source.next_item().map_err(ReplayError::Source)? {
+            Some(Item::Start(start)) => return Ok(start),
+            // Only damage can put something in front.
+            Some(_) => {}
+            None => return Err(ReplayError::NoStart),
+        }
+    }
+}
+
+impl Pass {
+    /// Over a stream that begins so.
+    pub fn new(start: Start, wanted: Wanted) -> Self {
+        let witnesses = Witnesses::new(&start.hooks);
+        let comparison = wanted.verdict.then(|| Comparison::new(&start));
+        let statistics = Statistics::new(&start, wanted.statistics);
+        let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        let own = wanted.verdict.then(|| {
+            let settings = Settings::captured(&start.kernel);
+            let view = watcher.follow_for(&settings);
+            Run::new(settings, view, &start, witnesses)
+        });
+        Self {
+            devices: Arc::default(),
+            pairing: Pairing::new(witnesses),
+            watcher,
+            own,
+            steps: Vec::new(),
+            counters: Counters::default(),
+            witnesses,
+            slabs: None,
+            pool_times: None,
+            end: None,
+            start,
+            wanted,
+        }
+    }
+
+    /// The simulated kernels, one for each of the settings wanted. They may be driven by other threads than the pass.
+    pub fn runs(&mut self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for settings in &self.wanted.settings {
+            let view = self.watcher.follow_for(settings);
+            runs.push(Run::new(settings.clone(), view, &self.start, self.witnesses));
+        }
+        runs
+    }
+
+    /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
+    pub fn item(&mut self, item: Item, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+        match item {
+            Item::Start(_) => {}
+            Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
+            Item::Events(batch) => {
+                for event in &batch.events {
+                    self.watcher.statistics.event(event);
+                    self.watcher.objects.event(&event.what);
+                    let devices = Arc::make_mut(&mut self.devices);
+                    self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
+                    self.collect();
+                }
+                self.give(take);
+            }
+            Item::Pool(sample) => self.watcher.observed.pool(&sample),
+            Item::Sites(sites) => self.watcher.statistics.sites(sites),
+            Item::Symbols(symbols) => self.watcher.statistics.symbols(symbols),
+            Item::Slab(sample) => {
+                let first = self.slabs.take().map_or_else(|| sample.clone(), |(first, _)| first);
+                self.slabs = Some((first, sample));
+            }
+            Item::PoolTimes(times) => self.pool_times = Some(times),
+            Item::Counters(counters) => self.counters = counters,
+            Item::End(end) => self.end = Some(end),
+        }
+    }
+
+    /// No more items come: gives the last steps.
+    pub fn end(&mut self, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+        self.pairing.finish();
+        self.collect();
+        self.give(take);
+    }
+
+    fn collect(&mut self) {
+        while let Some(step) = self.pairing.next_step() {
+            self.watcher.observed.step(&step, &self.devices);
+            if let (Some(own), Some(comparison)) = (&mut self.own, &mut self.watcher.comparison) {
+                let predicted = own.step(&step, &self.devices);
+                comparison.step(&step, predicted, &self.devices);
+            }
+            self.steps.push(step);
+        }
+    }
+
+    fn give(&mut self, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+        if !self.steps.is_empty() {
+            take(&self.steps, &self.devices);
+            self.steps.clear();
+        }
+    }
+
+    /// What came of it, with the simulated kernels as they are after the last step.
+    pub fn finish(self, runs: Vec<Run>, gaps: Gaps) -> Replayed {
+        let Self { start, wanted, devices, mut watcher, own, counters, slabs, pool_times, end, .. } = self;
+        let span_ns = watcher.statistics.span_ns.map_or(0, |(first, last)| {
+            let until = end.as_ref().map_or(last, |end| end.time_ns.max(last));
+            until.saturating_sub(start.time_ns.min(first))
+        });
+        watcher.observed.complete(&watcher.common);
+        let last = Last {
+            devices: &devices,
+            objects: &watcher.objects,
+            symbols: &watcher.statistics.symbols,
+            pool_times: pool_times.as_ref(),
+            span_ns,
+            not_simulated: watcher.not_simulated,
+        };
+        let outcome = |run: Run| {
+            let view = run.view();
+            run.finish(&watcher.common, &watcher.unfollowed[view], &last)
+        };
+        let own = own.map(outcome);
+        let outcomes = runs.into_iter().map(outcome).collect();
+        let doubts = Doubts::new(&counters, &gaps, self.witnesses, start.kernel.pool.dynamic);
+        let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
+        let verdict = comparison.finish(
+            &own.unwrap_or_default(),
+            &watcher.observed,
+            &counters,
+            &watcher.statistics,
+            &start,
+            end.as_ref(),
+            &gaps,
+            doubts,
+        );
+        let mapped_sites = watcher.common.sites().filter(|site| *site != SiteId::UNKNOWN);
+        Replayed {
+            mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
+            observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
+            live_objects: watcher.objects.live(),
+            frees_of_unknown: watcher.objects.frees_of_unknown,
+            origins_known: watcher.objects.can_tell(),
+            start,
+            outcomes,
+            settings: wanted.settings,
+            observed: watcher.observed,
+            statistics: watcher.statistics,
+            verdict,
+            counters,
+            slabs,
+            pool_times,
+            end,
+            gaps,
+        }
+    }
+}

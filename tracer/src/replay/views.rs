@@ -1,0 +1,54 @@
+//! Views on what lies beside a buffer: kernels with lines of one size and the same caches see the same.
+
+use tracer_ebpf::decide::size_roundup;
+
+use super::mapping::Buffer;
+use super::objects::Objects;
+use super::settings::Settings;
+use crate::model::sharing::{Sharing, as_captured, in_caches};
+
+/// All views that differ.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    views: Vec<Settings>,
+}
+
+impl Views {
+    /// The view of a kernel with these settings: its index.
+    pub(super) fn of(&mut self, settings: &Settings) -> usize {
+        let same = |other: &Settings| {
+            other.decider.cache_line_size == settings.decider.cache_line_size
+                && other.decider.minalign == settings.decider.minalign
+                && other.packed == settings.packed
+        };
+        if let Some(view) = self.views.iter().position(same) {
+            return view;
+        }
+        self.views.push(settings.clone());
+        self.views.len() - 1
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.views.len()
+    }
+
+    /// What shares a buffer's lines, seen from each view in turn.
+    pub(super) fn sharing<'a>(
+        &'a self,
+        buffer: &'a Buffer,
+        objects: &'a Objects,
+    ) -> impl Iterator<Item = Sharing> + 'a {
+        self.views.iter().map(|settings| {
+            let line = u64::from(settings.decider.cache_line_size);
+            if let Some(object) = &buffer.around.object {
+                let caches = settings.caches(objects.address(buffer.site));
+                let given = |minalign| size_roundup(object.requested, minalign);
+                if given(caches.minalign) != given(settings.captured_minalign) {
+                    return in_caches(object, buffer.size, line, &caches);
+                }
+            }
+            as_captured(buffer.phys, buffer.size, &buffer.around, line)
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! What is the same whatever a simulated kernel does, counted once for all of them; and which mappings have to be followed
+//! because something becomes of them in one of these kernels.
+
+use super::breakdown::Breakdown;
+use super::compare::Comparison;
+use super::devices::Devices;
+use super::kernel::Kernel;
+use super::mapping::{Buffers, Mapping};
+use super::objects::Objects;
+use super::pairing::Watch;
+use super::run::{Predicted, Unsafe, count_unsafe};
+use super::settings::Settings;
+use super::statistics::{Observed, Statistics};
+use super::views::Views;
+use crate::event::{DeviceId, Direction, Segment};
+use crate::facts::KernelFacts;
+use crate::model::sharing::Sharing;
+
+/// `DMA_ATTR_MMIO` and `DMA_ATTR_REQUIRE_COHERENT`: what is so mapped may be refused.
+const SPECIAL: u64 = 1 << 10 | 1 << 12;
+
+/// Looks at every mapping.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// Live objects and call sites.
+    pub(super) objects: Objects,
+    /// Counts that are the same for all.
+    pub(super) common: Breakdown,
+    /// What the recorded kernel did.
+    pub(super) observed: Observed,
+    /// In detail, where asked for.
+    pub(super) statistics: Statistics,
+    /// The captured kernel's own settings against what it did, where asked for.
+    pub(super) comparison: Option<Comparison>,
+    /// What the mappings that are not followed leave unsafe, by view.
+    pub(super) unfollowed: Vec<Unsafe>,
+    /// Mappings of devices whose description was lost.
+    pub(super) not_simulated: u64,
+    kernels: Vec<Kernel>,
+    views: Views,
+    quick: Vec<Option<Quick>>,
+    scratch: Vec<Sharing>,
+}
+
+/// What decides about most mappings of a device.
+#[derive(Clone, Copy, Debug)]
+struct Quick {
+    /// No kernel bounces these lengths for alignment.
+    never_from: u64,
+    /// Some kernel bounces for something else than alignment or reach, or nothing is known of the device.
+    always: bool,
+    /// The last DMA address that the device reaches without an IOMMU.
+    reach: u64,
+    /// Not coherent in some kernel: what else lies in its lines matters.
+    writes_memory: bool,
+    known: bool,
+}
+
+impl Watcher {
+    /// For a kernel's stream.
+    pub(super) fn new(kernel: &KernelFacts, statistics: Statistics, comparison: Option<Comparison>) -> Self {
+        Self {
+            objects: Objects::new(kernel),
+            common: Breakdown::default(),
+            observed: Observed::default(),
+            statistics,
+            comparison,
+            unfollowed: Vec::new(),
+            not_simulated: 0,
+            kernels: Vec::new(),
+            views: Views::default(),
+            quick: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Mappings of which something becomes under these settings are to be followed. The view from which it looks at memory.
+    pub(super) fn follow_for(&mut self, settings: &Settings) -> usize {
+        let view = self.views.of(settings);
+        self.unfollowed.resize(self.views.len(), Unsafe::default());
+        self.kernels.push(Kernel::new(settings.clone(), view));
+        view
+    }
+
+    fn quick(&mut self, id: DeviceId, devices: &Devices) -> Quick {
+        let index = id.0 as usize;
+        if let Some(Some(quick)) = self.quick.get(index) {
+            return *quick;
+        }
+        let Some(device) = devices.described(id) else {
+            return Quick { never_from: 0, always: false, reach: u64::MAX, writes_memory: false, known: false };
+        };
+        let limits = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0);
+        let reach = if device.iommu_granule.is_some() { u64::MAX } else { limits.min().unwrap_or(u64::MAX) };
+        let mut quick = Quick { never_from: 0, always: false, reach, writes_memory: false, known: true };
+        for kernel in &mut self.kernels {
+            quick.never_from = quick.never_from.max(kernel.bounces_below(id, devices));
+            quick.always |= kernel.bounces_otherwise(id, devices);
+            quick.writes_memory |= kernel.device(id, devices).is_some_and(|taken| !taken.traits.coherent);
+        }
+        if self.quick.len() <= index {
+            self.quick.resize(index + 1, None);
+        }
+        self.quick[index] = Some(quick);
+        quick
+    }
+
+    /// Tells for every buffer and view what else lies in its lines. Whether anything can.
+    fn look_around(&mut self, mapping: &mut Mapping, segments: &[Segment]) -> bool {
+        let buffers: &mut [_] = match &mut mapping.buffers {
+            Buffers::One(one) => one,
+            Buffers::List(list) => list,
+        };
+        self.scratch.clear();
+        let mut any = false;
+        for (n, buffer) in buffers.iter_mut().enumerate() {
+            if self.objects.were_seen() {
+                self.objects.locate(buffer, segments.get(n).map(|segment| segment.page));
+            }
+            for sharing in self.views.sharing(buffer, &self.objects) {
+                any |= sharing != Sharing::None;
+                self.scratch.push(sharing);
+            }
+        }
+        any
+    }
+
+    /// Whether any kernel may do something with a mapping, and `precisely` whether one does.
+    fn is_to_be_followed(&mut self, mapping: &Mapping, quick: &Quick, devices: &Devices) -> bool {
+        if quick.always || mapping.attrs & SPECIAL != 0 {
+            return true;
+        }
+        let written = mapping.direction != Direction::ToDevice;
+        let may_bounce = |size: u64| written && size < quick.never_from;
+        let reaches = |dma_addr: Option<u64>, size: u64| {
+            dma_addr.is_none_or(|addr| addr.saturating_add(size.saturating_sub(1)) <= quick.reach)
+        };
+        let nothing = mapping
+            .buffers
+            .iter()
+            .all(|buffer| !may_bounce(buffer.size) && reaches(buffer.direct_dma_addr, buffer.size));
+        !nothing && self.kernels.iter_mut().any(|kernel| !kernel.leaves_alone(mapping, devices))
+    }
+
+    fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
+        let views = self.views.len().max(1);
+        let device = devices.identity(mapping.device);
+        for (at, sharing) in self.scratch.iter().enumerate().filter(|(_, sharing)| **sharing != Sharing::None) {
+            let unfollowed = &mut self.unfollowed[at % views];
+            let cell = unfollowed.breakdown.cell(mapping, at / views, device);
+            count_unsafe(cell, &mut unfollowed.neighbours, *sharing);
+        }
+    }
+}
+
+impl Watch for Watcher {
+    fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool {
+        let quick = self.quick(mapping.device, devices);
+        self.not_simulated += u64::from(!quick.known);
+        let written = mapping.direction != Direction::ToDevice;
+        self.scratch.clear();
+        let mut shares = false;
+        if written && quick.writes_memory || self.objects.were_seen() {
+            shares = self.look_around(mapping, segments) && written && quick.writes_memory;
+        }
+        if written && quick.writes_memory && quick.never_from > 0 {
+            // Of those who may bounce, the rules want to know.
+            mapping.sharing = self.scratch.as_slice().into();
+        }
+        let identity = devices.identity(mapping.device);
+        self.common.mapping(mapping, identity);
+        self.observed.mapped(mapping, identity);
+        self.statistics.mapped(mapping, devices);
+        let followed = quick.known && self.is_to_be_followed(mapping, &quick, devices);
+        let followed = followed || mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
+        if followed {
+            if shares && mapping.sharing.is_empty() {
+                mapping.sharing = self.scratch.as_slice().into();
+            }
+        } else {
+            if shares && !mapping.failed {
+                self.count_unfollowed(mapping, devices);
+            }
+            if let Some(comparison) = &mut self.comparison {
+                comparison.mapping(mapping, |_| Predicted::Direct, devices);
+            }
+        }
+        followed
+    }
+}
