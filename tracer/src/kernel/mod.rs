@@ -14,4 +14,5 @@ pub mod pool_parameter;
 pub mod privilege;
 pub mod root;
 pub mod slab;
+pub mod slab_fill;
 pub mod symbols;
