@@ -8,6 +8,7 @@ pub mod event_count;
 pub mod events;
 pub mod facts;
 pub mod layout;
+pub mod linear_map;
 pub mod machine;
 pub mod pool;
 pub mod pool_parameter;
