@@ -133,6 +133,9 @@ fn device(missing: &mut Missing<'_>, machine: &str) -> DeviceLayout {
         pool: missing.optional("device", "dma_io_tlb_mem"),
         dma_ops: NONE,
         force_bounce: missing.optional("io_tlb_mem", "force_bounce"),
+        // Only with CONFIG_DMA_RESTRICTED_POOL.
+        for_alloc: missing.optional("io_tlb_mem", "for_alloc"),
+        reserved: 0,
         coherent: coherent(missing, machine),
         iommu: device_bit(&missing.kernel, "dma_iommu", "DEV_FLAG_DMA_IOMMU"),
         untrusted: untrusted(&missing.kernel),

@@ -20,6 +20,8 @@ pub(super) struct Decoder {
     devices: u32,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
+    /// Address of the default pool; `None` when kallsyms does not tell.
+    default_pool: Option<u64>,
     /// Records decoded, by kind as in [`Kind::ALL`].
     pub(super) decoded: [u64; Kind::ALL.len()],
     /// Records that made no sense: too short, or of an unknown kind or direction.
@@ -27,8 +29,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(page_size: u32) -> Self {
-        Self { page_size: u64::from(page_size), ..Self::default() }
+    pub(super) fn new(page_size: u32, default_pool: Option<u64>) -> Self {
+        Self { page_size: u64::from(page_size), default_pool, ..Self::default() }
     }
 
     /// Decodes one record of the ring.
@@ -157,6 +159,10 @@ impl Decoder {
             bitmap => bitmap & bitmap.wrapping_neg(),
         };
         let flag = |bit| r.flags & bit != 0;
+        let own_pool = match self.default_pool {
+            Some(default) => r.pool != 0 && r.pool != default,
+            None => flag(device_flag::RESTRICTED_POOL),
+        };
         self.add(
             r.dev,
             Device {
@@ -171,6 +177,7 @@ impl Decoder {
                 iommu_granule: flag(device_flag::IOMMU).then_some(granule),
                 untrusted: flag(device_flag::UNTRUSTED),
                 force_bounce: flag(device_flag::FORCE_BOUNCE),
+                own_pool,
                 time_ns: r.header.time_ns,
             },
         );
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_device_described_again_gets_a_new_number() {
-        let mut decoder = Decoder::new(4096);
+        let mut decoder = Decoder::new(4096, None);
         decoder.record(bytes_of(&device(0xd0, device_flag::COHERENT)));
         decoder.record(bytes_of(&map(0xd0)));
         decoder.record(bytes_of(&device(0xd0, device_flag::IOMMU)));
@@ -250,10 +257,37 @@ mod tests {
 
     #[test]
     fn an_event_of_a_device_whose_description_was_lost_is_kept() {
-        let mut decoder = Decoder::new(4096);
+        let mut decoder = Decoder::new(4096, None);
         decoder.record(bytes_of(&map(0xd0)));
         assert_eq!(decoder.batch.events.len(), 1);
         assert_eq!(decoder.new_devices[0].name, "(description lost)");
+    }
+
+    #[test]
+    fn a_pool_of_its_own_is_another_than_the_default_or_a_restricted_one() {
+        let own = |default_pool, pool, flags| {
+            let mut decoder = Decoder::new(4096, default_pool);
+            decoder.record(bytes_of(&record::Device { pool, ..device(0xd0, flags) }));
+            decoder.new_devices[0].own_pool
+        };
+        assert!(!own(Some(0x100), 0x100, 0) && own(Some(0x100), 0x200, 0) && !own(Some(0x100), 0, 0));
+        assert!(!own(None, 0x100, 0) && own(None, 0x200, device_flag::RESTRICTED_POOL));
+    }
+
+    #[test]
+    fn syncs_keep_their_direction_and_side() {
+        let header = |kind| header(kind, Direction::ToDevice);
+        let single = |for_device| record::Sync { header: header(Kind::Sync), dev: 1, dma_addr: 2, size: 8, for_device };
+        let list = record::SyncSg { header: header(Kind::SyncSg), dev: 1, list: 3, nents: 2, for_device: 1 };
+        let mut decoder = Decoder::new(4096, None);
+        decoder.record(bytes_of(&single(0)));
+        decoder.record(bytes_of(&single(1)));
+        decoder.record(bytes_of(&list));
+        let (device, direction) = (DeviceId(0), Direction::ToDevice);
+        let single = |for_device| What::Sync { device, dma_addr: 2, size: 8, direction, for_device };
+        let list = What::SyncSg { device, list: 3, nents: 2, direction, for_device: true };
+        let whats: Vec<_> = decoder.batch.events.iter().map(|event| event.what).collect();
+        assert_eq!(whats, [single(false), single(true), list]);
     }
 
     #[test]
@@ -267,7 +301,7 @@ mod tests {
         };
         let segments = [8, 4096].map(|length| record::Segment { length, ..record::Segment::zeroed() });
         let bytes = [bytes_of(&head), bytes_of(&segments[0]), bytes_of(&segments[1])].concat();
-        let mut decoder = Decoder::new(4096);
+        let mut decoder = Decoder::new(4096, None);
         decoder.record(&bytes);
         let event = decoder.batch.events[0];
         assert_eq!(decoder.batch.segments(&event).iter().map(|s| s.length).collect::<Vec<_>>(), [8, 4096]);
@@ -275,7 +309,7 @@ mod tests {
 
     #[test]
     fn records_cut_short_or_of_unknown_kind_are_counted() {
-        let mut decoder = Decoder::new(4096);
+        let mut decoder = Decoder::new(4096, None);
         decoder.record(&bytes_of(&map(1))[..40]);
         decoder.record(&[0xff; 64]);
         decoder.record(&[]);

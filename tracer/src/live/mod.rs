@@ -5,6 +5,7 @@
 
 mod decode;
 mod hooks;
+mod load;
 mod programs_log;
 mod session;
 mod tallies;
