@@ -17,6 +17,7 @@ use tracer_ebpf::record::Kind;
 
 use super::{
     LiveError,
+    clock::{now_ns, process_cpu_ns},
     decode::Decoder,
     hooks::{self, Link},
     load::{load, no_hook},
@@ -118,13 +119,10 @@ impl Session {
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
-        let first_slab = match slab_fill::sample(&root, now_ns()) {
-            Ok(sample) => Some(Item::Slab(sample)),
-            Err(error) => {
-                notes.push(format!("how full the kmalloc caches are can't be told: {error}"));
-                None
-            }
-        };
+        let first_slab = slab_fill::sample(&root, now_ns())
+            .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
+            .map(Item::Slab)
+            .ok();
         // The kernel's own counts begin when everything is attached, and end before anything is detached.
         kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
         let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
@@ -296,20 +294,4 @@ fn count_bounces(root: &Root) -> Result<EventCount, LiveError> {
         LiveError::NoTracefs("it is not mounted: mount -t tracefs nodev /sys/kernel/tracing".to_owned())
     })?;
     EventCount::start(&tracefs, "swiotlb", "swiotlb_bounced").map_err(|error| LiveError::NoTracefs(error.to_string()))
-}
-
-/// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns()` reads too.
-fn now_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
-}
-
-fn process_cpu_ns() -> u64 {
-    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
-}
-
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid clock and a valid place to write to.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
