@@ -41,8 +41,8 @@ pub enum LinearMapError {
 /// The running kernel's, on an architecture with one linear map (arm64, x86-64, riscv64). `memory` is its size, bytes; 0
 /// when not known.
 ///
-/// `fs/proc/kcore.c` gives each piece of memory (`KCORE_RAM`) its physical address, the kernel's image (`KCORE_TEXT`, on
-/// x86) its own, and everything else all ones. Reads the headers only.
+/// `fs/proc/kcore.c` gives each piece of memory (`KCORE_RAM`) its physical address, the kernel's image (`KCORE_TEXT`)
+/// its own, and everything else all ones. Reads the headers only.
 pub fn read(root: &Root, memory: u64) -> Result<LinearMap, LinearMapError> {
     let segments = segments(&mut File::open(root.path(KCORE))?)?;
     of_memory(&segments, memory).ok_or(LinearMapError::NoMemory)
@@ -83,7 +83,8 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// All memory is mapped at one distance between virtual and physical: the one that most bytes share.
+/// All memory is mapped at one distance between virtual and physical, the kernel's image a second time at another: the one
+/// that most bytes share.
 fn of_memory(segments: &[Segment], memory: u64) -> Option<LinearMap> {
     let largest = if memory == 0 { u64::MAX } else { memory.saturating_mul(LARGEST) };
     let is_memory = |s: &&Segment| s.phys != u64::MAX && s.len > 0 && s.len <= largest && s.virt < X86_IMAGE;
@@ -137,6 +138,7 @@ mod tests {
         let loads = [
             (0xffff_8000_8000_0000, NOT_MEMORY, 0x7c00_0000_0000),
             (0xffff_8000_0000_0000, NOT_MEMORY, 0x8000_0000),
+            (0xffff_a5d3_ea80_0000, 0x4080_0000, 0x2b0_0000),
             (0xffff_6b00_0020_0000, 0x4020_0000, GIB - 0x20_0000),
             (0xffff_6b00_0000_0000, 0x4000_0000, 0x1f_0000),
             (0xffff_fdff_c000_0000, NOT_MEMORY, 0x100_0000),
