@@ -15,8 +15,8 @@ use std::{
 use tracer::{
     capture::Reader,
     event::{Event, What},
-    facts::{Counters, SiteCount},
-    stream::{Gaps, Item, Source},
+    facts::{Counters, End, SiteCount, SlabSample},
+    stream::{Gaps, Item, Source, Start},
 };
 
 /// Twelve of them are too many for the kernel's on-stack array of 8, so that `writev` kmallocs 12 × 16 bytes.
@@ -36,6 +36,9 @@ struct Contents {
     events: Vec<Event>,
     sites: BTreeMap<(u64, u32, u32), SiteCount>,
     counters: Counters,
+    slabs: Vec<SlabSample>,
+    start: Start,
+    end: End,
     ended: bool,
     gaps: Gaps,
 }
@@ -50,7 +53,12 @@ fn read(path: &Path) -> Contents {
                 contents.sites.extend(sites.into_iter().map(|s| ((s.call_site, s.bytes_req, s.bytes_alloc), s)));
             }
             Item::Counters(counters) => contents.counters = counters,
-            Item::End(_) => contents.ended = true,
+            Item::Slab(slab) => contents.slabs.push(slab),
+            Item::Start(start) => contents.start = start,
+            Item::End(end) => {
+                contents.ended = true;
+                contents.end = end;
+            }
             _ => {}
         }
     }
@@ -237,6 +245,39 @@ fn the_programs_own_cost_is_stated() {
     assert_ok(&output);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.lines().any(|line| line.trim_start().starts_with("kmalloc ") && line.contains(" ns each")), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn the_caches_are_sampled_when_recording_begins_every_ten_seconds_and_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("slab.bounce");
+    let output = bouncescope().args(["record", "-q", "-d", "11.5", "-o"]).arg(&path).output().unwrap();
+    assert_ok(&output);
+    let contents = read(&path);
+    let times: Vec<_> = contents.slabs.iter().map(|slab| slab.time_ns).collect();
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times[0] <= contents.start.time_ns && contents.start.time_ns - times[0] < 1_000_000_000, "{times:?}");
+    assert!((10_000_000_000..11_500_000_000).contains(&(times[1] - times[0])), "{times:?}");
+    assert!(times[2] > times[1] && times[2] <= contents.end.detach_began_ns, "{times:?}");
+    for slab in &contents.slabs {
+        assert!(slab.caches.iter().any(|cache| cache.name == "kmalloc-64" && cache.objects > 0), "{slab:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn syncs_are_hooked_where_the_kernel_has_their_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hooks.bounce");
+    assert_ok(&bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "true"]).output().unwrap());
+    let start = read(&path).start;
+    for (subject, event) in [("sync", "dma_sync_single_for_cpu"), ("sync_sg", "dma_sync_sg_for_cpu")] {
+        let hook = start.hooks.iter().find(|hook| hook.subject == subject).expect(subject);
+        let there = Path::new("/sys/kernel/tracing/events/dma").join(event).exists();
+        assert_eq!(hook.attached, there, "{hook:?}");
+        assert!(!hook.lost_without.is_empty());
+    }
 }
 
 fn monotonic_ns() -> u64 {

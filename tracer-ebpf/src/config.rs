@@ -60,6 +60,10 @@ pub struct DeviceLayout {
     pub dma_ops: u32,
     /// `io_tlb_mem.force_bounce`.
     pub force_bounce: u32,
+    /// `io_tlb_mem.for_alloc`.
+    pub for_alloc: u32,
+    /// 0.
+    pub reserved: u32,
     /// Coherent: a bit of `device`.
     pub coherent: Bit,
     /// Maps through dma-iommu: a bit of `device`.
@@ -153,6 +157,8 @@ impl Config {
             pool: NONE,
             dma_ops: NONE,
             force_bounce: NONE,
+            for_alloc: NONE,
+            reserved: 0,
             coherent: Bit::NONE,
             iommu: Bit::NONE,
             untrusted: Bit::NONE,

@@ -37,11 +37,13 @@ pub enum Other {
     Predicted = 2 * STRIDE + 6,
     /// Entries of probed functions whose return was never seen.
     MissedReturn = 2 * STRIDE + 7,
+    /// Calls of the pool's functions of which the time is missing, and nothing else.
+    Untimed = 2 * STRIDE + 8,
 }
 
 impl Other {
     /// The counters that stand for a loss, with their names in captures and on screen.
-    pub const LOSSES: [(Self, &'static str); 7] = [
+    pub const LOSSES: [(Self, &'static str); 8] = [
         (Self::SitesFull, "sites_full"),
         (Self::DevicesFull, "devices_full"),
         (Self::CallsFull, "calls_full"),
@@ -49,6 +51,7 @@ impl Other {
         (Self::MissedReturn, "missed_return"),
         (Self::SgTruncated, "sg_truncated"),
         (Self::ReadFault, "read_fault"),
+        (Self::Untimed, "untimed"),
     ];
 }
 
@@ -66,4 +69,70 @@ pub struct SiteKey {
     pub bytes_req: u32,
     /// Bytes given; saturated at `u32::MAX`.
     pub bytes_alloc: u32,
+}
+
+/// The pool's functions whose time is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Function {
+    /// `swiotlb_tbl_map_single()`.
+    Map = 0,
+    /// `swiotlb_tbl_unmap_single()`.
+    Unmap = 1,
+    /// `swiotlb_sync_single_for_cpu()`.
+    SyncForCpu = 2,
+    /// `swiotlb_sync_single_for_device()`.
+    SyncForDevice = 3,
+}
+
+impl Function {
+    /// Every function, in the order of its value.
+    pub const ALL: [Self; 4] = [Self::Map, Self::Unmap, Self::SyncForCpu, Self::SyncForDevice];
+}
+
+/// Classes of length for which the times of one function are kept apart: powers of two up to 256 KiB, the longest that
+/// a pool holds in one piece (`swiotlb_max_mapping_size()`), and above.
+pub const LENGTHS: u32 = 20;
+
+/// Length of the per-CPU array of times.
+pub const TIMES: u32 = 4 * LENGTHS;
+
+/// Index of the time of a [`Function`]'s calls for buffers of `len` bytes; 0 and 1 are one class.
+#[inline(always)]
+pub const fn time(function: u64, len: u64) -> u32 {
+    let log2 = (len | 1).ilog2();
+    let class = if log2 < LENGTHS { log2 } else { LENGTHS - 1 };
+    function as u32 * LENGTHS + class
+}
+
+/// Calls of one function for one class of lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Time {
+    /// Calls that returned.
+    pub calls: u64,
+    /// Bytes of their buffers.
+    pub bytes: u64,
+    /// From entry to return, ns.
+    pub total_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_classed_by_their_highest_bit() {
+        let class = |len| time(Function::Map as u64, len);
+        assert_eq!([0, 1, 2, 3, 4, 255, 256].map(class), [0, 0, 1, 1, 2, 7, 8]);
+        assert_eq!([256 << 10, 512 << 10, u64::MAX].map(class), [18, 19, 19]);
+    }
+
+    #[test]
+    fn functions_do_not_share_an_index() {
+        assert_eq!(time(Function::Unmap as u64, 0), time(Function::Map as u64, u64::MAX) + 1);
+        assert_eq!(time(Function::SyncForDevice as u64, u64::MAX), TIMES - 1);
+        assert_eq!(Function::ALL.map(|function| function as usize), [0, 1, 2, 3]);
+    }
 }

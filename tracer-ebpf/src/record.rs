@@ -143,6 +143,8 @@ pub mod device_flag {
     pub const UNTRUSTED: u32 = 4;
     /// The pool that the device uses has `force_bounce` set.
     pub const FORCE_BOUNCE: u32 = 8;
+    /// The pool that the device uses has `for_alloc` set, which only restricted pools have.
+    pub const RESTRICTED_POOL: u32 = 16;
 }
 
 record! {

@@ -93,6 +93,7 @@ pub enum SlotRule {
 /// `struct device`, described when first seen and whenever it changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a bit of the kernel's own")]
 pub struct Device {
     /// The number that events name it by.
     pub id: DeviceId,
@@ -116,6 +117,8 @@ pub struct Device {
     pub untrusted: bool,
     /// The device's pool bounces everything (`io_tlb_mem.force_bounce`).
     pub force_bounce: bool,
+    /// Bounces through a pool of its own (`restricted-dma-pool`), not the default one.
+    pub own_pool: bool,
     /// When it was described.
     pub time_ns: u64,
 }

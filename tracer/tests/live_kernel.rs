@@ -13,6 +13,8 @@ use tracer::kernel::layout;
 use tracer::kernel::pool::{self, PoolCounters};
 use tracer::kernel::privilege::Privilege;
 use tracer::kernel::root::Root;
+use tracer::kernel::slab::KmallocCaches;
+use tracer::kernel::slab_fill;
 use tracer::kernel::symbols::Symbols;
 use tracer_ebpf::config::NONE;
 
@@ -59,6 +61,38 @@ fn facts_agree_with_what_uname_and_getconf_say() {
     assert!(facts.kmalloc_minalign.is_power_of_two(), "{facts:#?}");
     assert!(!facts.config.is_empty() || notes.iter().any(|note| note.contains("configuration")), "{notes:?}");
     println!("{facts:#?}\n{notes:#?}");
+}
+
+#[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
+fn the_linear_map_is_known_exactly_where_kcore_can_be_read() {
+    let btf = Btf::of_running_kernel().unwrap();
+    let (facts, notes) = facts::read(&Root::default(), Some(&btf));
+    let readable = File::open("/proc/kcore").is_ok();
+    assert_eq!(facts.linear_map.is_some(), readable, "{notes:?}");
+    assert_eq!(notes.iter().any(|note| note.contains("origins of mappings can't be told")), !readable, "{notes:?}");
+    if let Some(map) = facts.linear_map {
+        // A distance of whole pages, and a virtual address of the kernel's half.
+        let page = u64::from(facts.page_size);
+        assert_eq!(map.virt_base.wrapping_sub(map.phys_base) % page, 0, "{map:x?}");
+        assert!(map.virt_base > 1 << 63 && map.phys_base < 1 << 52, "{map:x?}");
+    }
+    // 64 on most kernels; debugging and accounting options add to it.
+    assert!((32..=128).contains(&facts.struct_page_size), "{}", facts.struct_page_size);
+}
+
+#[test]
+#[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
+fn the_caches_of_slabinfo_are_those_of_sysfs() {
+    let root = Root::default();
+    let sample = slab_fill::sample(&root, 1).unwrap();
+    let caches = KmallocCaches::read(&root).unwrap();
+    for size in &caches.sizes {
+        let name = if *size >= 1024 { format!("kmalloc-{}k", size / 1024) } else { format!("kmalloc-{size}") };
+        let cache = sample.caches.iter().find(|cache| cache.name == name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(cache.size >= *size && cache.objects >= cache.active_objects, "{cache:?}");
+        assert_eq!(cache.objects, cache.slabs * u64::from(cache.objects_per_slab), "{cache:?}");
+    }
 }
 
 /// What a program prints, without the line end.

@@ -82,6 +82,9 @@ fn traits(dev: u64) -> Traits {
     if field(pool, config!(device.force_bounce)).unwrap_or(0u8) & 1 != 0 {
         flags |= device_flag::FORCE_BOUNCE;
     }
+    if field(pool, config!(device.for_alloc)).unwrap_or(0u8) & 1 != 0 {
+        flags |= device_flag::RESTRICTED_POOL;
+    }
     let iommu_pgsize_bitmap = if flags & device_flag::IOMMU == 0 {
         0
     } else {

@@ -14,6 +14,8 @@ mod map;
 mod probe;
 mod sg;
 mod swiotlb;
+mod sync;
+mod times;
 
 use tracer_ebpf::config::Config;
 

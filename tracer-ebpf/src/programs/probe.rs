@@ -19,9 +19,12 @@ pub(crate) struct Call {
     pub(crate) args: [u64; 6],
 }
 
-/// Calls that have not returned, by [`frame`].
+/// Calls that have not returned, by [`frame`], with [`TIMED`] for those of which only the time is taken.
 #[map]
 static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(4096, 0);
+
+/// No stack pointer has this bit.
+const TIMED: u64 = 1;
 
 /// Reads a `T` at `base + offset`; `None` where this kernel has no such field, or (counted) the read faults.
 #[inline(always)]
@@ -69,6 +72,40 @@ pub(crate) fn returned(ctx: &RetProbeContext) -> Option<Call> {
     let call = unsafe { *call };
     let _ = CALLS.remove(&key);
     Some(call)
+}
+
+/// The entry of a function of which only the time is taken, with what the time is kept by.
+#[derive(Clone, Copy)]
+pub(crate) struct Timed {
+    pub(crate) entry_ns: u64,
+    pub(crate) len: u64,
+    /// [`tracer_ebpf::counter::Function`].
+    pub(crate) function: u64,
+}
+
+/// As [`entered`], beside it in the same frame; what goes wrong costs a time and no record, so it is counted apart.
+#[inline(always)]
+pub(crate) fn timed_entered(ctx: &ProbeContext, timed: Timed) {
+    let key = frame(ctx.regs, true) | TIMED;
+    let call = Call { entry_ns: timed.entry_ns, args: [timed.len, timed.function, 0, 0, 0, 0] };
+    if CALLS.insert(&key, &call, u64::from(BPF_NOEXIST)).is_err() {
+        let _ = CALLS.insert(&key, &call, u64::from(BPF_EXIST));
+        count_other(Other::Untimed);
+    }
+}
+
+/// As [`returned`], of what [`timed_entered`] kept.
+#[inline(always)]
+pub(crate) fn timed_returned(ctx: &RetProbeContext) -> Option<Timed> {
+    let key = frame(ctx.regs, false) | TIMED;
+    let Some(call) = CALLS.get_ptr(&key) else {
+        count_other(Other::Untimed);
+        return None;
+    };
+    // SAFETY: the entry belongs to this very frame, which cannot be entered again before it has returned.
+    let Call { entry_ns, args: [len, function, ..] } = unsafe { *call };
+    let _ = CALLS.remove(&key);
+    Some(Timed { entry_ns, len, function })
 }
 
 /// The stack pointer of the caller: one of a kind among all calls in progress, in tasks and in the interrupts nested in

@@ -6,12 +6,16 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use tracer_ebpf::record::{Bounced, Kind, SlotMap, SlotUnmap};
+use tracer_ebpf::{
+    counter::Function,
+    record::{Bounced, Kind, SlotMap, SlotUnmap},
+};
 
 use crate::{
     config, device,
     emit::{header, send},
     probe::{Call, arguments, at, entered, returned},
+    times,
 };
 
 /// (dev, dev_addr, size, …)
@@ -41,8 +45,10 @@ pub fn slot_map_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
     if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction, _] }) = returned(&ctx) {
-        device::known(&ctx, dev);
+        // The time first, and then our own work.
         let header = header(&ctx, Kind::SlotMap, direction);
+        times::add(Function::Map as u64, size, header.time_ns.wrapping_sub(entry_ns));
+        device::known(&ctx, dev);
         send(Kind::SlotMap, SlotMap { header, dev, phys, slot: ctx.ret(), size, align_mask, entry_ns });
     }
     0
@@ -57,5 +63,6 @@ pub fn slot_unmap(ctx: ProbeContext) -> u32 {
     let direction = at(arguments, config!(pool.unmap_direction));
     let header = header(&ctx, Kind::SlotUnmap, direction);
     send(Kind::SlotUnmap, SlotUnmap { header, dev, slot, size });
+    times::begin(&ctx, Function::Unmap, size);
     0
 }

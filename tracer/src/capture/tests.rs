@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{Batch, DeviceId, Direction, Event, Segment, What},
-    facts::{Counters, Device, End, PoolSample, SiteCount, Symbol},
+    facts::{Counters, Device, End, PoolSample, PoolTime, PoolTimes, SiteCount, SlabCache, SlabSample, Symbol},
     stream::{Gaps, Item, Source, Start},
 };
 
@@ -68,6 +68,8 @@ fn one_of_each() -> Batch {
         What::Bounced { device, dev_addr: 0x200, size: 30 },
         What::SlotMap { device, phys: 0x200, slot: 0x800, size: 30, align_mask: 15, direction, duration_ns: 90 },
         What::SlotUnmap { device, slot: 0x800, size: 30, direction },
+        What::Sync { device, dma_addr: 0x300, size: 30, direction, for_device: true },
+        What::SyncSg { device, list: 0x400, nents: 2, direction, for_device: false },
     ];
     let segment = |page, offset| Segment { page, dma_addr: 0x500, offset, length: 16, dma_len: 32, dma_flags: 1 };
     Batch {
@@ -85,6 +87,11 @@ fn one_frame_of_each() -> Vec<Item> {
         Item::Pool(PoolSample { slots: 512, ..PoolSample::default() }),
         Item::Sites(vec![SiteCount { call_site: 0x100, bytes_req: 30, bytes_alloc: 32, count: 1 }]),
         Item::Symbols(vec![Symbol { addr: 0x100, name: "usb_hcd+0x8".into(), module: String::new() }]),
+        Item::Slab(SlabSample {
+            time_ns: 1,
+            caches: vec![SlabCache { name: "kmalloc-64".into(), ..SlabCache::default() }],
+        }),
+        Item::PoolTimes(PoolTimes { time_ns: 1, times: vec![PoolTime { calls: 1, ..PoolTime::default() }] }),
         Item::Counters(Counters { predicted: 1, ..Counters::default() }),
         Item::End(End { time_ns: 2, ..End::default() }),
     ]
@@ -106,7 +113,7 @@ fn segment() -> impl Strategy<Value = Segment> {
 
 fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
     let numbers = (address(), address(), address(), address(), any::<u32>(), any::<u32>(), direction());
-    (0..9_u8, numbers, prop::collection::vec(segment(), 0..5)).prop_map(|(kind, numbers, segments)| {
+    (0..11_u8, numbers, prop::collection::vec(segment(), 0..5)).prop_map(|(kind, numbers, segments)| {
         let (first, second, third, fourth, device, count, direction) = numbers;
         let device = DeviceId(device);
         let what = match kind {
@@ -141,7 +148,9 @@ fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
                 direction,
                 duration_ns: u64::from(count),
             },
-            _ => What::SlotUnmap { device, slot: first, size: second, direction },
+            8 => What::SlotUnmap { device, slot: first, size: second, direction },
+            9 => What::Sync { device, dma_addr: first, size: second, direction, for_device: count % 2 == 1 },
+            _ => What::SyncSg { device, list: first, nents: count, direction, for_device: count % 2 == 1 },
         };
         (what, if kind == 4 { segments } else { Vec::new() })
     })

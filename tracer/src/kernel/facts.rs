@@ -12,7 +12,7 @@ use super::pool::{self, Surroundings};
 use super::pool_parameter::PoolParameter;
 use super::root::Root;
 use super::slab::KmallocCaches;
-use super::{build_config, cache_line};
+use super::{build_config, cache_line, linear_map};
 use crate::facts::KernelFacts;
 
 /// The kernel's facts, and one line for each that could not be read.
@@ -61,6 +61,10 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         notes.push("the kmalloc caches are not readable (/sys/kernel/slab, as root /proc/slabinfo)".to_owned());
         minalign_by_rule(&machine, bounces, pool.slots > 0, line.size)
     };
+    let linear_map = linear_map::read(root, memory);
+    if let Err(error) = &linear_map {
+        notes.push(format!("origins of mappings can't be told: {error}"));
+    }
     let facts = KernelFacts {
         version: machine::version(root).unwrap_or_default(),
         cmdline,
@@ -74,8 +78,8 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         kmalloc_minalign_source,
         bounce_unaligned_kmalloc: bounces,
         pool,
-        linear_map: None,
-        struct_page_size: 0,
+        linear_map: linear_map.ok(),
+        struct_page_size: btf.and_then(linear_map::struct_page_size).unwrap_or(0),
         config: config.unwrap_or_default(),
         release,
         machine,
@@ -165,8 +169,9 @@ mod tests {
     #[test]
     fn everything_readable_gives_facts_without_notes() {
         let (facts, notes) = read(&arm64(&[POOL, CONFIG, CACHE_8]).root(), None);
-        assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(facts.machine, "aarch64");
+        // A kcore is made in the tests of `linear_map`.
+        assert!(notes.len() == 1 && notes[0].contains("/proc/kcore"), "{notes:?}");
+        assert_eq!((facts.linear_map, facts.machine.as_str()), (None, "aarch64"));
         assert_eq!((facts.page_size, facts.possible_cpus, facts.memory), (4096, 2, 1_024_000_000));
         assert_eq!((facts.cache_line_size, facts.dma_minalign, facts.kmalloc_minalign), (64, 128, 8));
         assert!(facts.bounce_unaligned_kmalloc && facts.pool.force && facts.pool.dynamic);
@@ -207,7 +212,7 @@ mod tests {
     fn an_empty_system_gives_notes_and_no_panic() {
         let (facts, notes) = read(&SampleRoot::new(&[]).root(), None);
         assert_eq!((facts.page_size, facts.possible_cpus, facts.pool.slots), (4096, 1, 0));
-        for what in ["page size", "CPUs", "MemTotal", "cmdline", "config", "debugfs", "kmalloc caches"] {
+        for what in ["page size", "CPUs", "MemTotal", "cmdline", "config", "debugfs", "kmalloc caches", "kcore"] {
             assert!(notes.iter().any(|note| note.contains(what)), "no note on {what}: {notes:?}");
         }
     }

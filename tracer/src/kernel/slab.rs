@@ -1,4 +1,5 @@
-//! Which kmalloc caches this kernel made: the smallest shows the minimum alignment they were made with.
+//! Which kmalloc caches this kernel made: the smallest shows the minimum alignment they were made with. How full they
+//! are is in [`super::slab_fill`].
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,11 @@ fn sizes_in_slabinfo(text: &str) -> BTreeSet<u32> {
 /// The size of a normal kmalloc cache by its name, such as `kmalloc-96` or `kmalloc-4k`; `None` for other caches, and
 /// for the copies by type (`kmalloc-cg-…`, `kmalloc-rnd-…`, `dma-kmalloc-…`), which add no size.
 fn size_of(name: &str) -> Option<u32> {
-    let size = name.strip_prefix("kmalloc-")?;
+    bucket(name.strip_prefix("kmalloc-")?)
+}
+
+/// The size in a cache's name, such as `96` or `4k`.
+pub(super) fn bucket(size: &str) -> Option<u32> {
     match size.strip_suffix(['k', 'M']) {
         Some(number) => {
             let unit = if size.ends_with('k') { 1 << 10 } else { 1 << 20 };

@@ -20,6 +20,8 @@ pub(super) struct Decoder {
     devices: u32,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
+    /// Address of the default pool; `None` when kallsyms does not tell.
+    default_pool: Option<u64>,
     /// Records decoded, by kind as in [`Kind::ALL`].
     pub(super) decoded: [u64; Kind::ALL.len()],
     /// Records that made no sense: too short, or of an unknown kind or direction.
@@ -27,8 +29,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(page_size: u32) -> Self {
-        Self { page_size: u64::from(page_size), ..Self::default() }
+    pub(super) fn new(page_size: u32, default_pool: Option<u64>) -> Self {
+        Self { page_size: u64::from(page_size), default_pool, ..Self::default() }
     }
 
     /// Decodes one record of the ring.
@@ -157,6 +159,10 @@ impl Decoder {
             bitmap => bitmap & bitmap.wrapping_neg(),
         };
         let flag = |bit| r.flags & bit != 0;
+        let own_pool = match self.default_pool {
+            Some(default) => r.pool != 0 && r.pool != default,
+            None => flag(device_flag::RESTRICTED_POOL),
+        };
         self.add(
             r.dev,
             Device {
@@ -171,6 +177,7 @@ impl Decoder {
                 iommu_granule: flag(device_flag::IOMMU).then_some(granule),
                 untrusted: flag(device_flag::UNTRUSTED),
                 force_bounce: flag(device_flag::FORCE_BOUNCE),
+                own_pool,
                 time_ns: r.header.time_ns,
             },
         );
@@ -198,87 +205,4 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytemuck::{Zeroable, bytes_of};
-    use record::NAME_LEN;
-
-    use super::*;
-
-    fn header(kind: Kind, direction: Direction) -> Header {
-        Header { time_ns: 7, task: 3, cpu: 1, kind: kind as u8, direction: direction as u8 }
-    }
-
-    fn device(dev: u64, flags: u32) -> record::Device {
-        let mut name = [b'x'; NAME_LEN];
-        name[..4].copy_from_slice(b"usb\0");
-        record::Device {
-            header: header(Kind::Device, Direction::Bidirectional),
-            dev,
-            flags,
-            name,
-            iommu_pgsize_bitmap: 0x20_1000,
-            ..record::Device::zeroed()
-        }
-    }
-
-    fn map(dev: u64) -> record::Map {
-        record::Map { header: header(Kind::Map, Direction::FromDevice), dev, phys: 1, dma_addr: 2, size: 8, attrs: 0 }
-    }
-
-    #[test]
-    fn a_device_described_again_gets_a_new_number() {
-        let mut decoder = Decoder::new(4096);
-        decoder.record(bytes_of(&device(0xd0, device_flag::COHERENT)));
-        decoder.record(bytes_of(&map(0xd0)));
-        decoder.record(bytes_of(&device(0xd0, device_flag::IOMMU)));
-        decoder.record(bytes_of(&map(0xd0)));
-        let named: Vec<_> = decoder
-            .batch
-            .events
-            .iter()
-            .map(|event| match event.what {
-                What::Map { device, .. } => device.0,
-                _ => panic!("{event:?}"),
-            })
-            .collect();
-        assert_eq!(named, [0, 1]);
-        assert_eq!(decoder.new_devices[0].name, "usb");
-        assert!(decoder.new_devices[0].coherent);
-        assert_eq!(decoder.new_devices[0].iommu_granule, None);
-        assert_eq!(decoder.new_devices[1].iommu_granule, Some(4096));
-    }
-
-    #[test]
-    fn an_event_of_a_device_whose_description_was_lost_is_kept() {
-        let mut decoder = Decoder::new(4096);
-        decoder.record(bytes_of(&map(0xd0)));
-        assert_eq!(decoder.batch.events.len(), 1);
-        assert_eq!(decoder.new_devices[0].name, "(description lost)");
-    }
-
-    #[test]
-    fn segments_follow_their_list() {
-        let head = record::MapSg {
-            header: header(Kind::MapSg, Direction::ToDevice),
-            nents: 3,
-            ents: 1,
-            recorded: 2,
-            ..record::MapSg::zeroed()
-        };
-        let segments = [8, 4096].map(|length| record::Segment { length, ..record::Segment::zeroed() });
-        let bytes = [bytes_of(&head), bytes_of(&segments[0]), bytes_of(&segments[1])].concat();
-        let mut decoder = Decoder::new(4096);
-        decoder.record(&bytes);
-        let event = decoder.batch.events[0];
-        assert_eq!(decoder.batch.segments(&event).iter().map(|s| s.length).collect::<Vec<_>>(), [8, 4096]);
-    }
-
-    #[test]
-    fn records_cut_short_or_of_unknown_kind_are_counted() {
-        let mut decoder = Decoder::new(4096);
-        decoder.record(&bytes_of(&map(1))[..40]);
-        decoder.record(&[0xff; 64]);
-        decoder.record(&[]);
-        assert_eq!((decoder.malformed, decoder.batch.events.len()), (3, 0));
-    }
-}
+mod tests;

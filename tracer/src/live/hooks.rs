@@ -43,10 +43,41 @@ const SUBJECTS: &[Subject] = &[
     Subject {
         name: "slot_unmap",
         candidates: &[
-            &[Function("slot_unmap", "__swiotlb_tbl_unmap_single")],
-            &[Function("slot_unmap", "swiotlb_tbl_unmap_single")],
+            &[
+                Function("slot_unmap", "__swiotlb_tbl_unmap_single"),
+                Function("pool_return", "__swiotlb_tbl_unmap_single"),
+            ],
+            &[Function("slot_unmap", "swiotlb_tbl_unmap_single"), Function("pool_return", "swiotlb_tbl_unmap_single")],
         ],
-        lost_without: "when a slot was given back",
+        lost_without: "when a slot was given back, and how long that took",
+    },
+    Subject {
+        name: "pool_sync_for_cpu",
+        candidates: &[
+            &[
+                Function("pool_cpu_entry", "__swiotlb_sync_single_for_cpu"),
+                Function("pool_return", "__swiotlb_sync_single_for_cpu"),
+            ],
+            &[
+                Function("pool_cpu_entry", "swiotlb_sync_single_for_cpu"),
+                Function("pool_return", "swiotlb_sync_single_for_cpu"),
+            ],
+        ],
+        lost_without: "how long copies from the pool to buffers took",
+    },
+    Subject {
+        name: "pool_sync_for_device",
+        candidates: &[
+            &[
+                Function("pool_device_entry", "__swiotlb_sync_single_for_device"),
+                Function("pool_return", "__swiotlb_sync_single_for_device"),
+            ],
+            &[
+                Function("pool_device_entry", "swiotlb_sync_single_for_device"),
+                Function("pool_return", "swiotlb_sync_single_for_device"),
+            ],
+        ],
+        lost_without: "how long copies from buffers to the pool took, other than at the mapping",
     },
     Subject {
         name: "bounced",
@@ -82,6 +113,22 @@ const SUBJECTS: &[Subject] = &[
         name: "map_sg",
         candidates: &[&[Event("dma_map_sg", "dma_map_sg")]],
         lost_without: "scatterlists (the kernel has this event from 6.12 on)",
+    },
+    Subject {
+        name: "sync",
+        candidates: &[&[
+            Event("sync_for_cpu", "dma_sync_single_for_cpu"),
+            Event("sync_for_device", "dma_sync_single_for_device"),
+        ]],
+        lost_without: "single mappings handed over while mapped (the kernel has these events from 6.12 on)",
+    },
+    Subject {
+        name: "sync_sg",
+        candidates: &[&[
+            Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"),
+            Event("sync_sg_for_device", "dma_sync_sg_for_device"),
+        ]],
+        lost_without: "scatterlists handed over while mapped (the kernel has these events from 6.12 on)",
     },
     Subject { name: "kmalloc", candidates: &[&[Event("kmalloc", "kmalloc")]], lost_without: "allocations" },
     Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },

@@ -3,8 +3,10 @@
 //! A [`Session`] yields the same [`crate::stream::Item`]s that a capture does. It decides nothing about what they mean,
 //! and knows no file and no terminal.
 
+mod clock;
 mod decode;
 mod hooks;
+mod load;
 mod programs_log;
 mod session;
 mod tallies;

@@ -4,28 +4,29 @@ use std::{
     collections::{BTreeMap, HashSet},
     os::fd::OwnedFd,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aya::{
-    Btf as AyaBtf, Ebpf, EbpfLoader,
+    Ebpf,
     maps::{MapData, RingBuf},
-    sys::{Stats, SyscallError, enable_stats},
+    sys::{Stats, enable_stats},
 };
-use bytemuck::bytes_of;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{config::Config, record::Kind};
+use tracer_ebpf::record::Kind;
 
 use super::{
     LiveError,
+    clock::{now_ns, process_cpu_ns},
     decode::Decoder,
     hooks::{self, Link},
+    load::{load, no_hook},
     programs_log::ProgramsLog,
     tallies::{self, Tallies},
 };
 use crate::{
     event::Batch,
-    facts::{End, SiteCount, Symbol},
+    facts::{End, PoolTimes, SiteCount, Symbol},
     kernel::{
         btf::Btf,
         event_count::EventCount,
@@ -34,6 +35,7 @@ use crate::{
         pool::{PoolCounters, keeps_hiwater},
         privilege::Privilege,
         root::Root,
+        slab_fill,
         symbols::Symbols,
     },
     stream::{Item, Start},
@@ -41,6 +43,10 @@ use crate::{
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
 const BATCH: usize = 64 << 10;
+/// How often the kmalloc caches are sampled: the kernel walks lists of slabs for it.
+const SLAB_EVERY: Duration = Duration::from_secs(10);
+/// How often the times of the pool's functions are read.
+const TIMES_EVERY: Duration = Duration::from_secs(2);
 
 /// How to trace.
 #[derive(Clone, Debug)]
@@ -67,7 +73,12 @@ pub struct Session {
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
+    root: Root,
     pool: PoolCounters,
+    /// The sample of the caches that was taken when everything had been attached, until it is handed out.
+    first_slab: Option<Item>,
+    last_slab: Instant,
+    last_times: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
     _stats: Option<OwnedFd>,
@@ -81,7 +92,7 @@ impl Session {
             return Err(LiveError::NotPermitted(advice));
         }
         let btf = Btf::of_running_kernel().map_err(|error| LiveError::NoBtf(error.to_string()))?;
-        let (mut kernel, notes) = facts::read(&root, Some(&btf));
+        let (mut kernel, mut notes) = facts::read(&root, Some(&btf));
         let symbols = Symbols::read(&root).ok();
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
         let (mut config, unresolved) = layout::resolve(&btf, &kernel.machine, address_of);
@@ -92,7 +103,6 @@ impl Session {
         };
         config.log = u32::from(options.programs_log);
 
-        raise_memlock_limit();
         let mut ebpf = load(&config, options.ring_bytes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
@@ -109,6 +119,10 @@ impl Session {
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
+        let first_slab = slab_fill::sample(&root, now_ns())
+            .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
+            .map(Item::Slab)
+            .ok();
         // The kernel's own counts begin when everything is attached, and end before anything is detached.
         kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
         let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
@@ -122,7 +136,8 @@ impl Session {
             notes: notes.into_iter().chain(unresolved.iter().map(ToString::to_string)).collect(),
             other: BTreeMap::new(),
         };
-        let decoder = Decoder::new(start.kernel.page_size);
+        let decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"));
+        let now = Instant::now();
         let session = Self {
             links,
             ebpf,
@@ -131,7 +146,11 @@ impl Session {
             tallies,
             symbols,
             named: HashSet::new(),
+            root,
             pool,
+            first_slab,
+            last_slab: now,
+            last_times: now,
             tracefs,
             log,
             _stats: stats,
@@ -159,7 +178,8 @@ impl Session {
         if let Some(log) = &mut self.log {
             log.print();
         }
-        let mut items: Vec<Item> = self.decoder.new_devices.drain(..).map(Item::Device).collect();
+        let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
+        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
         let batch = std::mem::take(&mut self.decoder.batch);
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);
@@ -168,11 +188,31 @@ impl Session {
         (items, more)
     }
 
-    /// What is not an event: the pool, allocations by call site, counters. To be called about every second.
+    /// What is not an event: the pool, allocations by call site, counters, and now and then the caches and the times of the
+    /// pool's functions. To be called about every second.
     pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
+        if self.last_slab.elapsed() >= SLAB_EVERY {
+            self.last_slab = Instant::now();
+            items.extend(self.slab_sample());
+        }
+        if self.last_times.elapsed() >= TIMES_EVERY {
+            self.last_times = Instant::now();
+            items.extend(self.pool_times()?);
+        }
         items.extend(self.counts()?);
         Ok(items)
+    }
+
+    /// `None` where the caches cannot be read, which the start's notes say.
+    fn slab_sample(&self) -> Option<Item> {
+        slab_fill::sample(&self.root, now_ns()).ok().map(Item::Slab)
+    }
+
+    /// `None` when nothing changed since the last time.
+    fn pool_times(&mut self) -> Result<Option<Item>, LiveError> {
+        let time_ns = now_ns();
+        Ok(self.tallies.changed_times()?.map(|times| Item::PoolTimes(PoolTimes { time_ns, times })))
     }
 
     /// `None` for a kernel without a pool: it has no counters of it.
@@ -193,7 +233,9 @@ impl Session {
 
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
-        let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
+        let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
+        items.extend(self.slab_sample());
+        items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();
         let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
@@ -210,6 +252,7 @@ impl Session {
                 break;
             }
         }
+        items.extend(self.pool_times()?);
         items.extend(self.counts()?);
         if let Some(Item::Counters(counters)) = items.last_mut() {
             counters.tracefs_bounced = tracefs_bounced;
@@ -245,74 +288,10 @@ impl Session {
     }
 }
 
-/// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
-const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
-
-fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
-    #[cfg(target_arch = "aarch64")]
-    let object = aya::include_bytes_aligned!("objects/aarch64.o");
-    #[cfg(target_arch = "x86_64")]
-    let object = aya::include_bytes_aligned!("objects/x86_64.o");
-    let ring_bytes = ring_bytes.max(4096).next_power_of_two();
-    let loaded = EbpfLoader::new()
-        .btf(AyaBtf::from_sys_fs().ok().as_ref())
-        .override_global("CONFIG", bytes_of(config), true)
-        .map_max_entries("EVENTS", ring_bytes)
-        .load(object);
-    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
-}
-
 /// Lets the tracing file system count bounces.
 fn count_bounces(root: &Root) -> Result<EventCount, LiveError> {
     let tracefs = Tracefs::find(root).ok_or_else(|| {
         LiveError::NoTracefs("it is not mounted: mount -t tracefs nodev /sys/kernel/tracing".to_owned())
     })?;
     EventCount::start(&tracefs, "swiotlb", "swiotlb_bounced").map_err(|error| LiveError::NoTracefs(error.to_string()))
-}
-
-/// Whether the kernel's answer, at the bottom of the error, was EPERM or EACCES.
-fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = match error.downcast_ref::<SyscallError>() {
-            Some(error) => Some(&error.io_error),
-            None => error.downcast_ref::<std::io::Error>(),
-        };
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn no_hook(hooks: &[crate::facts::Hook]) -> LiveError {
-    let not_permitted = std::io::Error::from_raw_os_error(libc::EPERM).to_string();
-    if hooks.iter().all(|hook| hook.why_not.contains(&not_permitted)) {
-        return LiveError::NotPermitted(REFUSED);
-    }
-    LiveError::NoHook(hooks.first().map(|hook| hook.why_not.clone()).unwrap_or_default())
-}
-
-/// Kernels before 5.11 charge BPF maps to `RLIMIT_MEMLOCK`.
-fn raise_memlock_limit() {
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a plain system call with a valid argument; when it is refused, loading says so.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
-}
-
-/// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns()` reads too.
-fn now_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
-}
-
-fn process_cpu_ns() -> u64 {
-    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
-}
-
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid clock and a valid place to write to.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

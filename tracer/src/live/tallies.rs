@@ -1,4 +1,5 @@
-//! Reading what the programs counted: records seen and lost, allocations by call site, runs missed and run time.
+//! Reading what the programs counted: records seen and lost, allocations by call site, times of the pool's functions, runs
+//! missed and run time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,17 +13,19 @@ use aya::{
     programs::Program,
 };
 use tracer_ebpf::{
-    counter::{self, COUNTERS, Other, SiteKey},
+    counter::{self, COUNTERS, LENGTHS, Other, SiteKey, TIMES, Time},
     record::Kind,
 };
 
-use crate::facts::{Counters, ProgramCost, SiteCount};
+use crate::facts::{Counters, PoolFunction, PoolTime, ProgramCost, SiteCount};
 
 /// The counting maps, and what they said the last time.
 pub(super) struct Tallies {
     counts: PerCpuArray<MapData, u64>,
     sites: PerCpuHashMap<MapData, [u64; 2], u64>,
     reported: HashMap<[u64; 2], u64>,
+    times: PerCpuArray<MapData, [u64; 3]>,
+    reported_times: Vec<PoolTime>,
 }
 
 /// What a program's fdinfo says; 0 where the kernel does not say it.
@@ -39,6 +42,8 @@ impl Tallies {
             counts: ebpf.take_map("COUNTS").ok_or_else(|| missing("COUNTS"))?.try_into()?,
             sites: ebpf.take_map("SITES").ok_or_else(|| missing("SITES"))?.try_into()?,
             reported: HashMap::new(),
+            times: ebpf.take_map("POOL_TIMES").ok_or_else(|| missing("POOL_TIMES"))?.try_into()?,
+            reported_times: Vec::new(),
         })
     }
 
@@ -69,6 +74,20 @@ impl Tallies {
         Ok(counters)
     }
 
+    /// Totals of the pool's functions by length; `None` when nothing changed since the last call.
+    pub(super) fn changed_times(&mut self) -> Result<Option<Vec<PoolTime>>, MapError> {
+        let mut times = Vec::new();
+        for index in 0..TIMES {
+            let cpus = self.times.get(&index, 0)?;
+            times.extend(pool_time(index, cpus.iter().map(|cpu| bytemuck::cast(*cpu))));
+        }
+        if times == self.reported_times {
+            return Ok(None);
+        }
+        self.reported_times.clone_from(&times);
+        Ok(Some(times))
+    }
+
     /// Totals by call site and size of those that changed since the last call.
     pub(super) fn changed_sites(&mut self) -> Vec<SiteCount> {
         let mut changed = Vec::new();
@@ -82,6 +101,23 @@ impl Tallies {
         }
         changed
     }
+}
+
+/// Totals of one function and class of lengths; `None` when it was never called for such.
+fn pool_time(index: u32, cpus: impl Iterator<Item = Time>) -> Option<PoolTime> {
+    let function = match counter::Function::ALL.get((index / LENGTHS) as usize)? {
+        counter::Function::Map => PoolFunction::Map,
+        counter::Function::Unmap => PoolFunction::Unmap,
+        counter::Function::SyncForCpu => PoolFunction::SyncForCpu,
+        counter::Function::SyncForDevice => PoolFunction::SyncForDevice,
+    };
+    let mut total = PoolTime { function, log2: (index % LENGTHS) as u8, ..PoolTime::default() };
+    for Time { calls, bytes, total_ns } in cpus {
+        total.calls += calls;
+        total.bytes = total.bytes.wrapping_add(bytes);
+        total.total_ns = total.total_ns.wrapping_add(total_ns);
+    }
+    (total.calls > 0).then_some(total)
 }
 
 /// Runs and run time of each program that ran.
@@ -112,4 +148,20 @@ fn info(program: &Program) -> Option<ProgramInfo> {
         run_time_ns: field("run_time_ns"),
         recursion_misses: field("recursion_misses"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_all_cpus_add_up_and_what_never_ran_is_left_out() {
+        let index = counter::time(counter::Function::Unmap as u64, 18);
+        let ran = Time { calls: 2, bytes: 36, total_ns: 900 };
+        let total = pool_time(index, [ran, Time::default(), ran].into_iter());
+        let expected = PoolTime { function: PoolFunction::Unmap, log2: 4, calls: 4, bytes: 72, total_ns: 1800 };
+        assert_eq!(total, Some(expected));
+        assert_eq!(pool_time(index, [Time::default()].into_iter()), None);
+        assert_eq!(pool_time(TIMES, [ran].into_iter()), None);
+    }
 }

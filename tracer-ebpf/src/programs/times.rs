@@ -1,0 +1,64 @@
+//! How long the pool's functions take: summed up in the kernel by function and length, so that nothing is sent. The
+//! mapping's time is taken at the return that `swiotlb` probes anyway, and so is the entry of the unmapping.
+
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{kprobe, kretprobe, map},
+    maps::PerCpuArray,
+    programs::{ProbeContext, RetProbeContext},
+};
+use tracer_ebpf::counter::{self, Function, TIMES, Time};
+
+use crate::probe::{Timed, arguments, timed_entered, timed_returned};
+
+/// [`counter::time`]: one array per CPU.
+#[map]
+static POOL_TIMES: PerCpuArray<Time> = PerCpuArray::with_max_entries(TIMES, 0);
+
+/// `swiotlb_sync_single_for_cpu(dev, tlb_addr, size, …)`, or `__swiotlb_sync_single_for_cpu()` of the same beginning.
+#[kprobe]
+pub fn pool_cpu_entry(ctx: ProbeContext) -> u32 {
+    let [_, _, size, ..] = arguments(&ctx);
+    begin(&ctx, Function::SyncForCpu, size);
+    0
+}
+
+/// `swiotlb_sync_single_for_device(dev, tlb_addr, size, …)`, or `__swiotlb_sync_single_for_device()`.
+#[kprobe]
+pub fn pool_device_entry(ctx: ProbeContext) -> u32 {
+    let [_, _, size, ..] = arguments(&ctx);
+    begin(&ctx, Function::SyncForDevice, size);
+    0
+}
+
+/// The return of any of the pool's functions but the mapping.
+#[kretprobe]
+pub fn pool_return(ctx: RetProbeContext) -> u32 {
+    if let Some(Timed { entry_ns, len, function }) = timed_returned(&ctx) {
+        // SAFETY: the helper has no precondition.
+        add(function, len, unsafe { bpf_ktime_get_ns() }.wrapping_sub(entry_ns));
+    }
+    0
+}
+
+/// Begins to take the time of the function being entered. To be called last, so that our own work does not count.
+#[inline(always)]
+pub(crate) fn begin(ctx: &ProbeContext, function: Function, len: u64) {
+    // SAFETY: the helper has no precondition.
+    let entry_ns = unsafe { bpf_ktime_get_ns() };
+    timed_entered(ctx, Timed { entry_ns, len, function: function as u64 });
+}
+
+/// Adds a call that took `ns`.
+#[inline(always)]
+pub(crate) fn add(function: u64, len: u64, ns: u64) {
+    if let Some(time) = POOL_TIMES.get_ptr_mut(counter::time(function, len)) {
+        // SAFETY: this CPU's own value, which only programs of kprobes change; the kernel runs none of them while
+        // another runs on the same CPU (trace_call_bpf() in kernel/trace/bpf_trace.c).
+        unsafe {
+            (*time).calls += 1;
+            (*time).bytes = (*time).bytes.wrapping_add(len);
+            (*time).total_ns = (*time).total_ns.wrapping_add(ns);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Records of the ring as events, and what becomes of damaged ones.
+
+use bytemuck::{Zeroable, bytes_of};
+use record::NAME_LEN;
+
+use super::*;
+
+fn header(kind: Kind, direction: Direction) -> Header {
+    Header { time_ns: 7, task: 3, cpu: 1, kind: kind as u8, direction: direction as u8 }
+}
+
+fn device(dev: u64, flags: u32) -> record::Device {
+    let mut name = [b'x'; NAME_LEN];
+    name[..4].copy_from_slice(b"usb\0");
+    record::Device {
+        header: header(Kind::Device, Direction::Bidirectional),
+        dev,
+        flags,
+        name,
+        iommu_pgsize_bitmap: 0x20_1000,
+        ..record::Device::zeroed()
+    }
+}
+
+fn map(dev: u64) -> record::Map {
+    record::Map { header: header(Kind::Map, Direction::FromDevice), dev, phys: 1, dma_addr: 2, size: 8, attrs: 0 }
+}
+
+#[test]
+fn a_device_described_again_gets_a_new_number() {
+    let mut decoder = Decoder::new(4096, None);
+    decoder.record(bytes_of(&device(0xd0, device_flag::COHERENT)));
+    decoder.record(bytes_of(&map(0xd0)));
+    decoder.record(bytes_of(&device(0xd0, device_flag::IOMMU)));
+    decoder.record(bytes_of(&map(0xd0)));
+    let named: Vec<_> = decoder
+        .batch
+        .events
+        .iter()
+        .map(|event| match event.what {
+            What::Map { device, .. } => device.0,
+            _ => panic!("{event:?}"),
+        })
+        .collect();
+    assert_eq!(named, [0, 1]);
+    assert_eq!(decoder.new_devices[0].name, "usb");
+    assert!(decoder.new_devices[0].coherent);
+    assert_eq!(decoder.new_devices[0].iommu_granule, None);
+    assert_eq!(decoder.new_devices[1].iommu_granule, Some(4096));
+}
+
+#[test]
+fn an_event_of_a_device_whose_description_was_lost_is_kept() {
+    let mut decoder = Decoder::new(4096, None);
+    decoder.record(bytes_of(&map(0xd0)));
+    assert_eq!(decoder.batch.events.len(), 1);
+    assert_eq!(decoder.new_devices[0].name, "(description lost)");
+}
+
+#[test]
+fn a_pool_of_its_own_is_another_than_the_default_or_a_restricted_one() {
+    let own = |default_pool, pool, flags| {
+        let mut decoder = Decoder::new(4096, default_pool);
+        decoder.record(bytes_of(&record::Device { pool, ..device(0xd0, flags) }));
+        decoder.new_devices[0].own_pool
+    };
+    assert!(!own(Some(0x100), 0x100, 0) && own(Some(0x100), 0x200, 0) && !own(Some(0x100), 0, 0));
+    assert!(!own(None, 0x100, 0) && own(None, 0x200, device_flag::RESTRICTED_POOL));
+}
+
+#[test]
+fn syncs_keep_their_direction_and_side() {
+    let header = |kind| header(kind, Direction::ToDevice);
+    let single = |for_device| record::Sync { header: header(Kind::Sync), dev: 1, dma_addr: 2, size: 8, for_device };
+    let list = record::SyncSg { header: header(Kind::SyncSg), dev: 1, list: 3, nents: 2, for_device: 1 };
+    let mut decoder = Decoder::new(4096, None);
+    decoder.record(bytes_of(&single(0)));
+    decoder.record(bytes_of(&single(1)));
+    decoder.record(bytes_of(&list));
+    let (device, direction) = (DeviceId(0), Direction::ToDevice);
+    let single = |for_device| What::Sync { device, dma_addr: 2, size: 8, direction, for_device };
+    let list = What::SyncSg { device, list: 3, nents: 2, direction, for_device: true };
+    let whats: Vec<_> = decoder.batch.events.iter().map(|event| event.what).collect();
+    assert_eq!(whats, [single(false), single(true), list]);
+}
+
+#[test]
+fn segments_follow_their_list() {
+    let head = record::MapSg {
+        header: header(Kind::MapSg, Direction::ToDevice),
+        nents: 3,
+        ents: 1,
+        recorded: 2,
+        ..record::MapSg::zeroed()
+    };
+    let segments = [8, 4096].map(|length| record::Segment { length, ..record::Segment::zeroed() });
+    let bytes = [bytes_of(&head), bytes_of(&segments[0]), bytes_of(&segments[1])].concat();
+    let mut decoder = Decoder::new(4096, None);
+    decoder.record(&bytes);
+    let event = decoder.batch.events[0];
+    assert_eq!(decoder.batch.segments(&event).iter().map(|s| s.length).collect::<Vec<_>>(), [8, 4096]);
+}
+
+#[test]
+fn records_cut_short_or_of_unknown_kind_are_counted() {
+    let mut decoder = Decoder::new(4096, None);
+    decoder.record(&bytes_of(&map(1))[..40]);
+    decoder.record(&[0xff; 64]);
+    decoder.record(&[]);
+    assert_eq!((decoder.malformed, decoder.batch.events.len()), (3, 0));
+}

@@ -1,0 +1,59 @@
+//! Loading the BPF object, and telling a refusal by the kernel from other failures.
+
+use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, sys::SyscallError};
+use bytemuck::bytes_of;
+use tracer_ebpf::config::Config;
+
+use super::LiveError;
+use crate::facts::Hook;
+
+/// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
+const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
+
+/// Loads the object of this architecture; its programs are not attached yet.
+pub(super) fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
+    #[cfg(target_arch = "aarch64")]
+    let object = aya::include_bytes_aligned!("objects/aarch64.o");
+    #[cfg(target_arch = "x86_64")]
+    let object = aya::include_bytes_aligned!("objects/x86_64.o");
+    raise_memlock_limit();
+    let ring_bytes = ring_bytes.max(4096).next_power_of_two();
+    let loaded = EbpfLoader::new()
+        .btf(AyaBtf::from_sys_fs().ok().as_ref())
+        .override_global("CONFIG", bytes_of(config), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .load(object);
+    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
+}
+
+/// Whether the kernel's answer, at the bottom of the error, was EPERM or EACCES.
+fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = match error.downcast_ref::<SyscallError>() {
+            Some(error) => Some(&error.io_error),
+            None => error.downcast_ref::<std::io::Error>(),
+        };
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The error when nothing at all could be attached.
+pub(super) fn no_hook(hooks: &[Hook]) -> LiveError {
+    let not_permitted = std::io::Error::from_raw_os_error(libc::EPERM).to_string();
+    if hooks.iter().all(|hook| hook.why_not.contains(&not_permitted)) {
+        return LiveError::NotPermitted(REFUSED);
+    }
+    LiveError::NoHook(hooks.first().map(|hook| hook.why_not.clone()).unwrap_or_default())
+}
+
+/// Kernels before 5.11 charge BPF maps to `RLIMIT_MEMLOCK`.
+fn raise_memlock_limit() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a plain system call with a valid argument; when it is refused, loading says so.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
