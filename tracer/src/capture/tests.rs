@@ -264,7 +264,7 @@ proptest! {
             payload[at] = byte;
         }
         // Whatever comes out, every scatterlist in it has its segments.
-        if let Some(read) = events::decode(&payload) {
+        if let Some(read) = events::Decoder::default().decode(&payload) {
             for event in &read.events {
                 if let What::MapSg { segments, .. } = event.what {
                     prop_assert_eq!(read.segments(event).len(), segments as usize);
