@@ -1,6 +1,7 @@
 //! Captures as a whole, for arbitrary streams: what goes in comes out; what is cut or damaged is missing, said, and never
 //! wrong. Particular damage, files and sizes: the modules below.
 
+mod ahead;
 mod damage;
 mod files;
 mod layout;

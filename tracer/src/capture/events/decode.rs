@@ -122,8 +122,10 @@ impl Decoder {
             reader.values(count, values)?;
         }
         let limit = column.limit();
-        // No early end: without one the loop is a few instructions for many values.
-        let fits = limit == u64::MAX || values.iter().fold(true, |fits, value| fits & (*value <= limit));
+        // All bits that occur are no less than any value, and found without a branch.
+        let fits = limit == u64::MAX
+            || values.iter().fold(0, |bits, value| bits | value) <= limit
+            || values.iter().all(|value| *value <= limit);
         fits.then_some(())
     }
 }

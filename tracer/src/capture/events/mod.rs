@@ -87,14 +87,25 @@ impl Column {
     /// Its values are differences.
     const fn is_delta(self) -> bool {
         use Column as C;
-        match self {
-            C::Time | C::Task | C::Cpu | C::Phys | C::DmaAddr | C::UnmapAddr | C::List => true,
-            C::Page | C::SegmentDmaAddr | C::DevAddr | C::Slot | C::SlotUnmap => true,
-            C::CallSite | C::FreeSite | C::Ptr | C::FreedPtr => true,
-            C::Kind | C::Device | C::Direction | C::Attrs | C::Size | C::Nents | C::Ents | C::Recorded => false,
-            C::Offset | C::Length | C::SegmentDmaLen | C::DmaFlags | C::AlignMask | C::Duration => false,
-            C::BytesReq | C::BytesAlloc | C::Gfp => false,
-        }
+        matches!(
+            self,
+            C::Time
+                | C::Task
+                | C::Cpu
+                | C::Phys
+                | C::DmaAddr
+                | C::UnmapAddr
+                | C::List
+                | C::Page
+                | C::SegmentDmaAddr
+                | C::DevAddr
+                | C::Slot
+                | C::SlotUnmap
+                | C::CallSite
+                | C::FreeSite
+                | C::Ptr
+                | C::FreedPtr
+        )
     }
 
     /// The largest value that fits its field.
@@ -104,8 +115,15 @@ impl Column {
             C::Kind => Kind::ALL.len() as u64 - 1,
             C::Direction => 2,
             C::Cpu => u16::MAX as u64,
-            C::Task | C::Device | C::Nents | C::Ents | C::Recorded => u32::MAX as u64,
-            C::Offset | C::Length | C::SegmentDmaLen | C::DmaFlags => u32::MAX as u64,
+            C::Task
+            | C::Device
+            | C::Nents
+            | C::Ents
+            | C::Recorded
+            | C::Offset
+            | C::Length
+            | C::SegmentDmaLen
+            | C::DmaFlags => u32::MAX as u64,
             _ => u64::MAX,
         }
     }
