@@ -266,7 +266,9 @@ mod tests {
                 }
             }
             let mut column = ColumnWriter::default();
-            values.iter().for_each(|value| column.value(*value));
+            for value in &values {
+                column.value(*value);
+            }
             let mut bytes = Vec::new();
             column.finish(&mut bytes);
             let mut column = ColumnReader::take(&mut &bytes[..]).unwrap();

@@ -91,7 +91,8 @@ fn errors_come_where_they_came_and_as_often() {
     };
     let plain = said_so(&mut source());
     assert!(plain == said_so(&mut Ahead::new(source()).unwrap()));
-    assert_eq!(plain.iter().filter(|(answer, _)| answer.is_err()).count(), 3);
+    // The first came with bytes that were good.
+    assert_eq!(plain.iter().filter(|(answer, _)| answer.is_err()).count(), 2);
 }
 
 #[test]
