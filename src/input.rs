@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tracer::{
-    capture::Reader,
+    capture::{Ahead, Reader},
     replay::{Replayed, replay, settings::Settings},
     stream::{Source, Start},
 };
@@ -22,8 +22,9 @@ pub(crate) fn replay_capture(
 ) -> Result<Replayed> {
     match path {
         Some(path) => {
-            let mut reader = Reader::open(path)?;
-            replay_source(&mut reader, settings).with_context(|| named(path))
+            let reader = Reader::open(path)?;
+            let mut ahead = Ahead::new(reader).context("cannot start a thread to read with")?;
+            replay_source(&mut ahead, settings).with_context(|| named(path))
         }
         None => replay_source(&mut Reader::new(EMBEDDED)?, settings).context("the embedded capture"),
     }

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build_ebpf;
 mod lab;
 
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Time the built binary on a long capture, and hold it against the project's limits.
+    Bench(bench::Args),
     /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
     BuildEbpf(build_ebpf::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
@@ -28,6 +31,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
+        Chore::Bench(args) => bench::run(&args),
         Chore::BuildEbpf(args) => build_ebpf::run(&args),
         Chore::Lab(args) => lab::run(&args),
     };

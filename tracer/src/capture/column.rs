@@ -1,5 +1,10 @@
 //! Columns of integers: LEB128, either of the values or of their zigzagged differences.
 
+/// The top bit of each byte: set in all but the last of a value.
+const TOPS: u64 = 0x8080_8080_8080_8080;
+/// The top bit of every second byte.
+const SECOND_TOPS: u64 = 0x8000_8000_8000_8000;
+
 /// A column being written.
 #[derive(Default)]
 pub(super) struct ColumnWriter {
@@ -48,17 +53,81 @@ impl<'a> ColumnReader<'a> {
         Self { bytes: &[], last: 0 }
     }
 
-    #[inline]
-    pub(super) fn value(&mut self) -> Option<u64> {
-        get(&mut self.bytes)
+    /// Decodes the next `count` values; `values` is overwritten.
+    pub(super) fn values(&mut self, count: usize, values: &mut Vec<u64>) -> Option<()> {
+        self.fill(self.make_room(count, values)?, |value| value)
     }
 
+    /// Decodes the next `count` values from their differences; `values` is overwritten.
+    pub(super) fn deltas(&mut self, count: usize, values: &mut Vec<u64>) -> Option<()> {
+        let mut last = self.last;
+        self.fill(self.make_room(count, values)?, |zigzag| {
+            let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+            last = last.wrapping_add(delta as u64);
+            last
+        })?;
+        self.last = last;
+        Some(())
+    }
+
+    /// Room for `count` values, of which each has a byte at least: nothing is made ready for values that can't be there.
+    fn make_room<'v>(&self, count: usize, values: &'v mut Vec<u64>) -> Option<&'v mut [u64]> {
+        if count > self.bytes.len() {
+            return None;
+        }
+        values.resize(count, 0);
+        Some(values)
+    }
+
+    /// Decodes values until `into` is full, eight bytes at a time and as many values as end in them. Most columns are the
+    /// same length all along, for which the CPU then learns the way through these branches.
     #[inline]
-    pub(super) fn delta(&mut self) -> Option<u64> {
-        let zigzag = get(&mut self.bytes)?;
-        let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-        self.last = self.last.wrapping_add(delta as u64);
-        Some(self.last)
+    fn fill(&mut self, into: &mut [u64], mut each: impl FnMut(u64) -> u64) -> Option<()> {
+        let mut bytes = self.bytes;
+        let mut filled = 0;
+        while let Some(&eight) = bytes.first_chunk()
+            && let Some(now) = into[filled..].first_chunk_mut::<8>()
+        {
+            let word = u64::from_le_bytes(eight);
+            // The byte that ends a value is the first without its top bit.
+            let first = !word & TOPS;
+            let second = first & first.wrapping_sub(1);
+            let third = second & second.wrapping_sub(1);
+            let end = |ends: u64| ends.trailing_zeros() + 1;
+            let used = if first == TOPS {
+                *now = eight.map(|byte| each(u64::from(byte)));
+                filled += 8;
+                64
+            } else if first == SECOND_TOPS {
+                let pairs = join_pairs(word & !TOPS);
+                for (n, now) in (0..4).zip(now) {
+                    *now = each(pairs >> (16 * n) & 0x3fff);
+                }
+                filled += 4;
+                64
+            } else if third != 0 {
+                now[0] = each(join_sevens(up_to(word, end(first))));
+                now[1] = each(join_sevens(up_to(word, end(second)) >> end(first)));
+                now[2] = each(join_sevens(up_to(word, end(third)) >> end(second)));
+                filled += 3;
+                end(third)
+            } else if second != 0 {
+                now[0] = each(join_sevens(up_to(word, end(first))));
+                now[1] = each(join_sevens(up_to(word, end(second)) >> end(first)));
+                filled += 2;
+                end(second)
+            } else {
+                now[0] = each(get(&mut bytes)?);
+                filled += 1;
+                0
+            };
+            bytes = &bytes[used as usize / 8..];
+        }
+        for value in &mut into[filled..] {
+            *value = each(get(&mut bytes)?);
+        }
+        self.bytes = bytes;
+        Some(())
     }
 
     /// Whether everything has been read.
@@ -87,23 +156,34 @@ pub(super) fn get(bytes: &mut &[u8]) -> Option<u64> {
     if let Some(&eight) = bytes.first_chunk::<8>() {
         let word = u64::from_le_bytes(eight);
         // The byte that ends the value is the first without its top bit.
-        let ends = !word & 0x8080_8080_8080_8080;
+        let ends = !word & TOPS;
         if ends != 0 {
             let bits = ends.trailing_zeros() + 1;
             *bytes = &bytes[bits as usize / 8..];
-            return Some(join_sevens(word & (u64::MAX >> (64 - bits))));
+            return Some(join_sevens(up_to(word, bits)));
         }
     }
     get_bytewise(bytes)
 }
 
+/// The lowest `bits` of a word; at least 1 and at most 64.
+#[inline]
+const fn up_to(word: u64, bits: u32) -> u64 {
+    word & (u64::MAX >> (64 - bits))
+}
+
 /// Eight groups of seven bits, each in a byte, joined into one number, two neighbours at a time.
 #[inline]
 const fn join_sevens(word: u64) -> u64 {
-    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
-    let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = join_pairs(word & !TOPS);
     let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
     (word & 0x0000_0000_0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// The first step: four groups of fourteen bits, each in two bytes.
+#[inline]
+const fn join_pairs(word: u64) -> u64 {
+    (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1
 }
 
 /// [`get`] for long values and for the last bytes of a column.
@@ -143,8 +223,12 @@ mod tests {
         let mut rest = &bytes[..];
         let mut plain = ColumnReader::take(&mut rest).unwrap();
         let mut deltas = ColumnReader::take(&mut rest).unwrap();
-        for value in values {
-            assert_eq!((plain.value(), deltas.delta()), (Some(value), Some(value)));
+        for part in values.chunks(3) {
+            let mut read = Vec::new();
+            plain.values(part.len(), &mut read).unwrap();
+            assert_eq!(read, part);
+            deltas.deltas(part.len(), &mut read).unwrap();
+            assert_eq!(read, part);
         }
         assert!(plain.is_empty() && deltas.is_empty() && rest.is_empty());
     }
@@ -162,6 +246,40 @@ mod tests {
                     assert_eq!((get(&mut rest), rest), (Some(value), tail), "{value:#x}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn columns_of_any_mixture_of_lengths_come_back_in_parts_of_any_size() {
+        // Runs of one length, and disorder, so that every way through `fill` meets every other.
+        let mut state = 1_u64;
+        let mut random = move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state >> 33
+        };
+        for longest in 1..=64 {
+            let mut values = Vec::new();
+            while values.len() < 300 {
+                let bits = 1 + random() % longest;
+                for _ in 0..=random() % 12 {
+                    values.push((random() << 33 | random()) & (u64::MAX >> (64 - bits)));
+                }
+            }
+            let mut column = ColumnWriter::default();
+            for value in &values {
+                column.value(*value);
+            }
+            let mut bytes = Vec::new();
+            column.finish(&mut bytes);
+            let mut column = ColumnReader::take(&mut &bytes[..]).unwrap();
+            let (mut read, mut part) = (Vec::new(), Vec::new());
+            while read.len() < values.len() {
+                let count = (1 + random() as usize % 40).min(values.len() - read.len());
+                column.values(count, &mut part).unwrap();
+                read.extend_from_slice(&part);
+            }
+            assert_eq!(read, values, "up to {longest} bits");
+            assert!(column.is_empty() && column.values(1, &mut part).is_none());
         }
     }
 

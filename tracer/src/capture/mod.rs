@@ -4,6 +4,7 @@
 //! The file knows nothing of what events mean. A reader takes any bytes: cut files are read as far as they are good,
 //! damaged frames are skipped and counted, unknown frame types are skipped.
 
+mod ahead;
 mod column;
 mod events;
 mod frame;
@@ -16,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use ahead::Ahead;
 pub use reader::Reader;
 pub use writer::Writer;
 

@@ -40,6 +40,7 @@ pub struct Reader<R> {
     /// Bytes checksummed of frames that were not intact.
     in_vain: u64,
     decompressor: Decompressor<'static>,
+    decoder: events::Decoder,
     /// The payload being decoded; kept for its memory.
     payload: Vec<u8>,
     gaps: Gaps,
@@ -83,6 +84,7 @@ impl<R: Read> Reader<R> {
             taken: 0,
             in_vain: 0,
             decompressor: Decompressor::new()?,
+            decoder: events::Decoder::default(),
             payload: Vec::new(),
             gaps,
             ended: false,
@@ -134,7 +136,7 @@ impl<R: Read> Reader<R> {
                 self.resynchronise();
                 continue;
             }
-            let item = decode(&header, frame, &mut self.decompressor, &mut self.payload);
+            let item = decode(&header, frame, &mut self.decompressor, &mut self.payload, &mut self.decoder);
             self.used += header.frame_len();
             self.check_sequence(header.sequence);
             match item {
@@ -222,12 +224,13 @@ fn decode(
     frame: &[u8],
     decompressor: &mut Decompressor<'_>,
     payload: &mut Vec<u8>,
+    decoder: &mut events::Decoder,
 ) -> Result<Item, Passed> {
     let Some(kind) = Type::from_raw(header.kind) else { return Err(Passed::Unknown) };
     let item = header.payload(decompressor, frame, payload).and_then(|()| match kind {
         Type::Start => json(payload).map(Item::Start),
         Type::Device => json(payload).map(Item::Device),
-        Type::Events => events::decode(payload).map(Item::Events),
+        Type::Events => decoder.decode(payload).map(Item::Events),
         Type::Pool => json(payload).map(Item::Pool),
         Type::Sites => json(payload).map(Item::Sites),
         Type::Symbols => json(payload).map(Item::Symbols),

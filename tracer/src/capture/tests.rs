@@ -1,6 +1,7 @@
 //! Captures as a whole, for arbitrary streams: what goes in comes out; what is cut or damaged is missing, said, and never
 //! wrong. Particular damage, files and sizes: the modules below.
 
+mod ahead;
 mod damage;
 mod files;
 mod layout;
@@ -273,7 +274,7 @@ proptest! {
             payload[at] = byte;
         }
         // Whatever comes out, every scatterlist in it has its segments.
-        if let Some(read) = events::decode(&payload) {
+        if let Some(read) = events::Decoder::default().decode(&payload) {
             for event in &read.events {
                 if let What::MapSg { segments, .. } = event.what {
                     prop_assert_eq!(read.segments(event).len(), segments as usize);

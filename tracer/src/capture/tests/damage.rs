@@ -147,7 +147,7 @@ fn values_that_are_left_over_in_a_column_are_damage() {
     let batch = one_of_each();
     let mut payload = events::Encoder::default().encode(&batch.events, &batch);
     payload[0] -= 1;
-    assert_eq!(events::decode(&payload), None);
+    assert_eq!(events::Decoder::default().decode(&payload), None);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_count_of_events_or_segments_beyond_the_limit_is_damage() {
     let many = |count| Batch { events: vec![event; count], segments: Vec::new() };
     let decodes = |batch: Batch| {
         let payload = events::Encoder::default().encode(&batch.events, &batch);
-        events::decode(&payload).is_some_and(|decoded| decoded == batch)
+        events::Decoder::default().decode(&payload).is_some_and(|decoded| decoded == batch)
     };
     assert!(decodes(many(events::MAX_EVENTS)));
     assert!(!decodes(many(events::MAX_EVENTS + 1)));

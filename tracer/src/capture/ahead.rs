@@ -1,0 +1,64 @@
+//! A source read ahead of its reader, on a thread of its own: while one batch of events is replayed, the next is decoded.
+//! What comes out is what the source itself gives, item by item.
+
+use std::{
+    io, panic,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use crate::stream::{Gaps, Item, Source};
+
+/// Items that may wait. Bounds memory: an item is a frame, at most 65,536 events with 262,144 segments.
+const QUEUE: usize = 4;
+
+/// A source's answer, and its gaps at that moment.
+type Answer<E> = (Result<Option<Item>, E>, Gaps);
+
+/// Reads a source ahead. The thread ends with the source, or soon after this is dropped.
+pub struct Ahead<S: Source> {
+    queue: Receiver<Answer<S::Error>>,
+    pub(super) thread: Option<JoinHandle<()>>,
+    gaps: Gaps,
+}
+
+impl<S: Source + Send + 'static> Ahead<S> {
+    /// Begins to read; fails where no thread can be had.
+    pub fn new(source: S) -> io::Result<Self> {
+        let gaps = source.gaps();
+        let (answers, queue) = sync_channel(QUEUE);
+        let thread = thread::Builder::new().name("capture".into()).spawn(move || answer_all(source, &answers))?;
+        Ok(Self { queue, thread: Some(thread), gaps })
+    }
+}
+
+/// Until the end, or until nobody listens. After an error the source is asked again, as its reader may do.
+fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>) {
+    loop {
+        let answer = source.next_item();
+        let is_end = matches!(answer, Ok(None));
+        if answers.send((answer, source.gaps())).is_err() || is_end {
+            return;
+        }
+    }
+}
+
+impl<S: Source> Source for Ahead<S> {
+    type Error = S::Error;
+
+    fn next_item(&mut self) -> Result<Option<Item>, S::Error> {
+        if let Ok((answer, gaps)) = self.queue.recv() {
+            self.gaps = gaps;
+            return answer;
+        }
+        // The thread is over: after the end there is nothing more; what went wrong there goes wrong here.
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => panic::resume_unwind(panic),
+            Some(Ok(())) | None => Ok(None),
+        }
+    }
+
+    fn gaps(&self) -> Gaps {
+        self.gaps.clone()
+    }
+}

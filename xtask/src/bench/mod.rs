@@ -1,0 +1,63 @@
+//! Benchmarks of the built binary against the project's limits, on a capture that is made here.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+use tracer::{
+    capture::Reader,
+    stream::{Item, Source},
+};
+
+mod generate;
+mod kernel;
+mod measure;
+mod memory;
+mod random;
+mod replay;
+mod traffic;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Time `replay` and a sweep against a bare `zstd -dc` of the same capture, and hold both against their limits.
+    Replay(replay::Args),
+    /// Read a capture and do nothing with it, as fast as that goes on one thread.
+    Read {
+        /// Capture to read
+        capture: PathBuf,
+    },
+    /// Make the capture alone.
+    Generate {
+        /// Mapping events: mappings and unmappings, single ones and lists
+        #[arg(long, default_value_t = replay::EVENTS)]
+        events: u64,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.bench {
+        Bench::Replay(args) => replay::run(args),
+        Bench::Read { capture } => {
+            let mut reader = Reader::open(capture)?;
+            let mut events = 0;
+            while let Some(item) = reader.next_item()? {
+                if let Item::Events(batch) = item {
+                    events += batch.events.len();
+                }
+            }
+            println!("{events} events");
+            Ok(())
+        }
+        Bench::Generate { events } => {
+            let made = generate::capture(&replay::bench_dir(), *events)?;
+            println!("{}", made.capture.display());
+            Ok(())
+        }
+    }
+}

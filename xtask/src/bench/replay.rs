@@ -1,0 +1,207 @@
+//! `cargo xtask bench replay`: what reading and replaying a long capture costs, measured against the time that `zstd -dc`
+//! takes for the same payloads, and a sweep of 24 combinations against one replay. Everything runs in turn, round after
+//! round, since only what ran side by side can be compared.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    generate::{self, Generated},
+    measure::{Measured, measure},
+};
+use crate::workspace_root;
+
+/// Mapping events of the capture that the limits are for.
+pub(super) const EVENTS: u64 = 20_000_000;
+const ZSTD: &str = "zstd -dc";
+const READ: &str = "read alone";
+const ONE_REPLAY: &str = "replay";
+const SWEEP_OF_24: &str = "sweep of 24";
+/// What takes at most how many times the time of what else.
+const LIMITS: [(&str, &str, f64); 3] = [(READ, ZSTD, 1.6), (ONE_REPLAY, ZSTD, 2.5), (SWEEP_OF_24, ONE_REPLAY, 8.0)];
+/// No run has more memory resident, bytes.
+const MEMORY_LIMIT: u64 = 256 << 20;
+
+/// What is asked for in a replay.
+const REPLAY: &[&str] = &["--policy", "mainline"];
+/// What is asked for in a sweep: 4 × 2 × 3 combinations.
+const SWEEP: &[&str] = &[
+    "--policy",
+    "mainline,legacy,always-small,length-multiple",
+    "--sweep",
+    "cache-line-size=64,128",
+    "--sweep",
+    "swiotlb=512K,1M,4M",
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Mapping events in the capture: mappings and unmappings, single ones and lists
+    #[arg(long, default_value_t = EVENTS)]
+    events: u64,
+    /// How often everything is run, in turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+/// Where captures are kept between runs.
+pub(super) fn bench_dir() -> PathBuf {
+    let root = workspace_root();
+    root.canonicalize().unwrap_or_else(|_| root.to_owned()).join("target/bench")
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let release = build()?;
+    let product = release.join("bouncescope");
+    let Generated { capture, payloads } = made(&release, args.events)?;
+    let events = verified(&product, &capture)?;
+    let mut contenders = vec![
+        Contender::new(ZSTD, || {
+            let mut zstd = Command::new("zstd");
+            zstd.arg("-dc").arg(&payloads);
+            zstd
+        }),
+        Contender::new(READ, || {
+            let mut read = Command::new(release.join("xtask"));
+            read.args(["bench", "read"]).arg(&capture);
+            read
+        }),
+        Contender::new(ONE_REPLAY, || bouncescope(&product, &capture, REPLAY)),
+    ];
+    let sweep = || bouncescope(&product, &capture, SWEEP);
+    match refusal(&product, SWEEP)? {
+        None => contenders.push(Contender::new(SWEEP_OF_24, sweep)),
+        Some(why) => println!("the sweep is not timed, this bouncescope refuses it: {why}"),
+    }
+    for round in 0..=args.rounds {
+        for contender in &mut contenders {
+            let measured = measure(&mut (contender.command)())?;
+            // The first round brings the files into memory.
+            if round > 0 {
+                contender.runs.push(measured);
+            }
+        }
+    }
+    println!("{}: {} mapping events, {events} events", capture.display(), args.events);
+    println!("{:12} {:>9} {:>19} {:>9} {:>10} {:>13}", "", "median", "fastest, slowest", "CPU", "memory", "events/s");
+    for contender in &contenders {
+        println!("{}", contender.line(events));
+    }
+    judge(&contenders)
+}
+
+/// Something to be timed.
+struct Contender<'a> {
+    name: &'static str,
+    command: Box<dyn Fn() -> Command + 'a>,
+    runs: Vec<Measured>,
+}
+
+impl<'a> Contender<'a> {
+    fn new(name: &'static str, command: impl Fn() -> Command + 'a) -> Self {
+        Self { name, command: Box::new(command), runs: Vec::new() }
+    }
+
+    fn line(&self, events: u64) -> String {
+        let seconds = |time: Duration| time.as_secs_f64();
+        let walls = self.sorted(|run| run.wall);
+        format!(
+            "{:12} {:7.3} s {:8.3} … {:6.3} s {:7.3} s {:6.1} MiB {:13.0}",
+            self.name,
+            seconds(self.wall()),
+            seconds(walls[0]),
+            seconds(walls[walls.len() - 1]),
+            seconds(median(&self.sorted(|run| run.cpu))),
+            self.peak_memory() as f64 / f64::from(1 << 20),
+            events as f64 / seconds(self.wall()),
+        )
+    }
+
+    fn sorted(&self, of: impl Fn(&Measured) -> Duration) -> Vec<Duration> {
+        let mut times: Vec<Duration> = self.runs.iter().map(of).collect();
+        times.sort();
+        times
+    }
+
+    fn wall(&self) -> Duration {
+        median(&self.sorted(|run| run.wall))
+    }
+
+    fn peak_memory(&self) -> u64 {
+        self.runs.iter().map(|run| run.peak_memory).max().unwrap_or(0)
+    }
+}
+
+fn median(sorted: &[Duration]) -> Duration {
+    sorted[sorted.len() / 2]
+}
+
+/// Prints the ratios; an error when a limit is broken.
+fn judge(contenders: &[Contender<'_>]) -> Result<()> {
+    let mut broken = Vec::new();
+    let named = |name: &str| contenders.iter().find(|contender| contender.name == name);
+    for (what, of, limit) in LIMITS {
+        let (Some(one), Some(other)) = (named(what), named(of)) else { continue };
+        let ratio = one.wall().as_secs_f64() / other.wall().as_secs_f64();
+        let text = format!("{what} takes {ratio:.2} x {of}, at most {limit:.1} x allowed");
+        println!("{text}");
+        if ratio > limit {
+            broken.push(text);
+        }
+    }
+    for contender in contenders.iter().filter(|contender| contender.peak_memory() > MEMORY_LIMIT) {
+        broken.push(format!("{} takes more than {} MiB", contender.name, MEMORY_LIMIT >> 20));
+    }
+    ensure!(broken.is_empty(), "{}", broken.join("; "));
+    Ok(())
+}
+
+/// Builds the product, and this program with its generator, as they are released; the directory that they are in.
+fn build() -> Result<PathBuf> {
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(workspace_root())
+        .args(["build", "--quiet", "--locked", "--release", "--package", "bouncescope", "--package", "xtask"])
+        .args(["--target-dir", "target"])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "bouncescope did not compile");
+    Ok(workspace_root().join("target/release"))
+}
+
+/// The capture; made by the released generator, since this program itself may well be a debug build.
+fn made(release: &Path, events: u64) -> Result<Generated> {
+    let generate = ["bench", "generate", "--events", &events.to_string()];
+    measure(Command::new(release.join("xtask")).args(generate))?;
+    generate::capture(&bench_dir(), events)
+}
+
+/// Events in the capture, once `verify` has found nothing that disagrees.
+fn verified(product: &Path, capture: &Path) -> Result<u64> {
+    let output = Command::new(product).arg("verify").arg("--json").arg(capture).output()?;
+    ensure!(output.status.success(), "the generated capture does not verify: {}", text(&output.stdout));
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    verdict["events_recorded"].as_u64().context("verify does not say how many events there are")
+}
+
+fn bouncescope(product: &Path, capture: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(product);
+    command.arg("replay").arg(capture).args(arguments);
+    command
+}
+
+/// Why this bouncescope refuses the arguments, if it does; asked with its embedded capture, which costs little.
+fn refusal(product: &Path, arguments: &[&str]) -> Result<Option<String>> {
+    let output = Command::new(product).arg("replay").args(arguments).output()?;
+    let first = text(&output.stderr).lines().next().unwrap_or_default().to_owned();
+    Ok((!output.status.success()).then_some(first))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
