@@ -1,0 +1,132 @@
+//! What the product's model says of a truth table's entries, for the kernel and the device that the table is of. It never
+//! looks at what the kernel did.
+
+use tracer::{
+    facts::SlotRule,
+    model::{
+        kmalloc::bytes_given,
+        mapping::{Buffer, DeviceTraits, Fate, Machine, list_loses_concatenation, single},
+        pool::{Pool, PoolConfig, Request},
+    },
+};
+use tracer_ebpf::decide::Decider;
+
+use super::table::{Did, Hold, List, Single, Table};
+
+/// The model under one table's facts.
+pub(super) struct Model {
+    pub(super) machine: Machine,
+    pub(super) device: DeviceTraits,
+    pool: PoolConfig,
+    page_size: u64,
+    max_segment: u64,
+}
+
+impl Model {
+    /// Takes from the facts what a recording takes from the running kernel.
+    pub(super) fn of(table: &Table) -> Result<Self, String> {
+        let granule: u64 = table.number("granule")?;
+        let slots: u64 = table.number("pool_slots")?;
+        let decider = Decider {
+            bounce_unaligned: table.number("bounce_unaligned")?,
+            cache_line_size: table.number("cache_alignment")?,
+            // The smallest object that there is.
+            minalign: table.number("kmalloc_8")?,
+            dma_minalign: table.number("dma_minalign")?,
+        };
+        let page_size = table.number("page_size")?;
+        Ok(Self {
+            machine: Machine { decider, pool_active: slots > 0, force: false },
+            device: DeviceTraits {
+                coherent: table.number::<u8>("coherent")? != 0,
+                dma_mask: table.number("dma_mask")?,
+                bus_dma_limit: table.number("bus_dma_limit")?,
+                min_align_mask: table.number("min_align_mask")?,
+                iommu_granule: (granule != 0).then_some(granule),
+                untrusted: false,
+                force_bounce: false,
+            },
+            pool: PoolConfig {
+                slots,
+                areas: table.number::<u32>("possible_cpus")?.next_power_of_two(),
+                // 6.10 on, as all kernels that the lab boots.
+                slot_rule: SlotRule::PoolAligned,
+                page_size,
+            },
+            page_size,
+            max_segment: table.number("max_segment")?,
+        })
+    }
+
+    /// What becomes of a buffer while the pool has room.
+    pub(super) fn fate(&self, phys: u64, size: u64, direction: u8) -> Did {
+        match self.decision(phys, size, direction) {
+            Fate::Direct => Did::Direct,
+            Fate::Bounce { .. } => Did::Bounced,
+            Fate::Refused { .. } => Did::Refused,
+        }
+    }
+
+    fn decision(&self, phys: u64, size: u64, direction: u8) -> Fate {
+        // The lab's machines have no offset between bus and memory; behind an IOMMU the address is not looked at.
+        single(&self.machine, &self.device, &Buffer { phys, dma_addr: Some(phys), size, direction, attrs: 0 })
+    }
+
+    /// Bytes that kmalloc gives for a single's object.
+    pub(super) fn given(&self, one: &Single) -> u64 {
+        bytes_given(one.object, self.machine.decider.minalign, self.page_size)
+    }
+
+    /// Whether a list is mapped element by element, behind an IOMMU.
+    pub(super) fn loses_concatenation(&self, list: &List) -> bool {
+        let lengths = list.segments.iter().map(|segment| segment.len);
+        list_loses_concatenation(&self.machine, &self.device, list.direction, lengths)
+    }
+
+    /// DMA segments that come out of a list.
+    pub(super) fn ents(&self, list: &List) -> u64 {
+        match self.device.iommu_granule {
+            Some(granule) if !self.loses_concatenation(list) => self.concatenated(list, granule),
+            _ => list.segments.len() as u64,
+        }
+    }
+
+    /// DMA segments of a list that stays whole: `__finalise_sg()` of `drivers/iommu/dma-iommu.c`, where no list reaches a
+    /// segment boundary of the device. The product's model does not need it; here it makes the difference between a whole
+    /// and a lost list visible.
+    fn concatenated(&self, list: &List, granule: u64) -> u64 {
+        // Bytes in the DMA segment that may go on, 0 for none.
+        let (mut ents, mut open) = (0, 0);
+        for segment in &list.segments {
+            let offset = segment.from % granule;
+            if open > 0 && offset == 0 && open + segment.len <= self.max_segment {
+                open += segment.len;
+            } else {
+                ents += 1;
+                open = segment.len;
+            }
+            if !(offset + segment.len).is_multiple_of(granule) {
+                open = 0;
+            }
+        }
+        ents
+    }
+
+    /// How many of the mappings asked for are mapped, how many of these bounce, and how many slots they take.
+    pub(super) fn held(&self, hold: &Hold) -> (u64, u64, u64) {
+        // kmalloc's objects lie somewhere in a page: where exactly matters to nothing here.
+        let phys = self.page_size + 8;
+        let align_mask = match self.decision(phys, hold.len, hold.direction) {
+            Fate::Direct => return (hold.asked, 0, 0),
+            Fate::Refused { .. } => return (0, 0, 0),
+            Fate::Bounce { align_mask, .. } => align_mask,
+        };
+        let mut pool = Pool::new(self.pool);
+        pool.occupy_foreign(hold.used[0].max(0) as u64);
+        let before = pool.used_slots();
+        let min_align_mask = self.device.min_align_mask;
+        let request = Request { cpu: 0, phys, size: hold.len, align_mask, min_align_mask };
+        let found = (0..hold.asked).filter(|_| pool.map(&request).is_ok()).count() as u64;
+        (found, found, pool.used_slots() - before)
+    }
+}

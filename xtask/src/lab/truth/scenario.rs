@@ -1,0 +1,113 @@
+//! The table of boots in which truth tables are made, and the tables made in each.
+
+use tracer_ebpf::decide::{BIDIRECTIONAL, FROM_DEVICE, TO_DEVICE};
+
+/// One boot, of a machine that is not coherent.
+#[derive(Debug)]
+pub(in crate::lab) struct Scenario {
+    /// By which it is asked for and shown.
+    pub(in crate::lab) name: &'static str,
+    /// Model of the CPUs.
+    pub(super) cpu: &'static str,
+    /// What `cache_line_size()` must be, bytes.
+    pub(super) line: u32,
+    /// Cache lines said by the device tree instead of `CTR_EL0`.
+    pub(super) line_in_tree: bool,
+    /// PCI devices behind an SMMU.
+    pub(super) smmu: bool,
+    /// What is made.
+    pub(in crate::lab) tables: &'static [Made],
+}
+
+/// One table.
+#[derive(Debug)]
+pub(in crate::lab) struct Made {
+    /// By which it is shown, and its file is called.
+    pub(in crate::lab) name: &'static str,
+    /// The module's parameters.
+    parameters: &'static str,
+    /// What the device must turn out to be.
+    pub(super) coherent: bool,
+    /// The device maps through an IOMMU.
+    pub(super) iommu: bool,
+}
+
+const DIRECT: &[Made] = &[
+    Made { name: "platform", parameters: "device=platform", coherent: false, iommu: false },
+    Made { name: "pci", parameters: "device=pci", coherent: false, iommu: false },
+    Made { name: "platform-coherent", parameters: "device=platform coherent=1", coherent: true, iommu: false },
+];
+const SMMU: &[Made] = &[
+    Made { name: "pci", parameters: "device=pci", coherent: false, iommu: true },
+    Made { name: "pci-coherent", parameters: "device=pci coherent=1", coherent: true, iommu: true },
+];
+
+/// Every boot, in the order in which they run.
+pub(in crate::lab) const ALL: [Scenario; 6] = [
+    boot("truth-64", "cortex-a72", 64, false, DIRECT),
+    boot("truth-64-smmu", "cortex-a72", 64, true, SMMU),
+    // No CPU that QEMU knows has CWG = 5: the device tree says what a 128 byte second level would.
+    boot("truth-128", "cortex-a72", 128, false, DIRECT),
+    boot("truth-128-smmu", "cortex-a72", 128, true, SMMU),
+    boot("truth-256", "a64fx", 256, false, DIRECT),
+    boot("truth-256-smmu", "a64fx", 256, true, SMMU),
+];
+
+const fn boot(name: &'static str, cpu: &'static str, line: u32, smmu: bool, tables: &'static [Made]) -> Scenario {
+    Scenario { name, cpu, line, line_in_tree: line == 128, smmu, tables }
+}
+
+impl Scenario {
+    /// Init's script.
+    pub(super) fn script(&self) -> String {
+        self.tables.iter().flat_map(|made| [made.name, " truth ", made.parameters, "\n"]).collect()
+    }
+
+    /// Whether a complaint of the kernel comes with the machine: lines longer than `ARCH_DMA_MINALIGN` are warned of for each
+    /// device that is not coherent (`arch_setup_dma_ops()`, `arch/arm64/mm/dma-mapping.c`).
+    pub(super) fn explains(&self, trouble: &str) -> bool {
+        self.line > 128 && !self.line_in_tree && trouble.contains("WARNING: ") && trouble.contains("arch_setup_dma_ops")
+    }
+}
+
+/// What every table must have, whichever kernel made it.
+pub(super) mod wanted {
+    use super::{BIDIRECTIONAL, FROM_DEVICE, TO_DEVICE};
+
+    /// Directions of everything.
+    pub(in crate::lab::truth) const DIRECTIONS: [u8; 3] = [BIDIRECTIONAL, TO_DEVICE, FROM_DEVICE];
+    /// Lengths, from 1 on, of buffers that are objects of their own.
+    pub(in crate::lab::truth) const LONGEST: u64 = 1024;
+    /// Lengths, from 1 on, of buffers inside larger objects.
+    pub(in crate::lab::truth) const LONGEST_PART: u64 = 256;
+    /// Different lists, at least.
+    pub(in crate::lab::truth) const LISTS: usize = 30;
+    /// Mappings held at once that there must be for some length, besides more than the pool has slots.
+    pub(in crate::lab::truth) const HELD: [u64; 3] = [1, 10, 100];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_size_is_tried_on_both_paths() {
+        for line in [64, 128, 256] {
+            let paths: Vec<_> = ALL.iter().filter(|boot| boot.line == line).map(|boot| boot.smmu).collect();
+            assert_eq!(paths, [false, true]);
+        }
+    }
+
+    #[test]
+    fn a_script_names_mode_and_parameters() {
+        assert_eq!(ALL[1].script(), "pci truth device=pci\npci-coherent truth device=pci coherent=1\n");
+    }
+
+    #[test]
+    fn only_lines_longer_than_the_architecture_s_explain_a_warning() {
+        let warning =
+            "console: [ 1.0] WARNING: CPU: 0 PID: 1 at arch/arm64/mm/dma-mapping.c:55 arch_setup_dma_ops+0x5c";
+        assert!(ALL[4].explains(warning) && !ALL[4].explains("console: Kernel panic"));
+        assert!(!ALL[0].explains(warning) && !ALL[2].explains(warning));
+    }
+}
