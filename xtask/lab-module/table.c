@@ -48,15 +48,15 @@ void table_close(void)
 
 void table_print(const char *format, ...)
 {
-	size_t before = length;
+	size_t at = length;
 	va_list arguments;
 
 	va_start(arguments, format);
 	/* What does not fit is cut, and then the end does not fit either. */
 	length += vscnprintf(text + length, ROOM - length, format, arguments);
 	va_end(arguments);
-	if (length > before && text[length - 1] == '\n')
-		lines++;
+	for (; at < length; at++)
+		lines += text[at] == '\n';
 }
 
 void table_end(void)
