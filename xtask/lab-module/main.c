@@ -15,6 +15,7 @@
 #include <linux/slab.h>
 #include <linux/utsname.h>
 #include <linux/version.h>
+#include <asm/sysreg.h>
 
 #include "truth.h"
 
@@ -22,9 +23,9 @@ static char *device = "platform";
 module_param(device, charp, 0444);
 MODULE_PARM_DESC(device, "platform: a device of the module's own; pci: QEMU's pci-testdev");
 
-static bool coherent;
-module_param(coherent, bool, 0444);
-MODULE_PARM_DESC(coherent, "take the device to be coherent, whatever it is");
+static int coherent = -1;
+module_param(coherent, int, 0444);
+MODULE_PARM_DESC(coherent, "take the device to be coherent (1) or not (0), whatever it is");
 
 phys_addr_t target_phys(const struct target *target, dma_addr_t dma)
 {
@@ -39,13 +40,19 @@ const char *target_fate(const struct target *target, phys_addr_t from, size_t le
 	return *to == from && last == from + len - 1 ? "direct" : "bounced";
 }
 
-static void be_coherent(struct device *dev)
+static void set_coherence(struct device *dev, bool value)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0)
-	dev_set_dma_coherent(dev);
+	dev_assign_dma_coherent(dev, value);
 #else
-	dev->dma_coherent = true;
+	dev->dma_coherent = value;
 #endif
+}
+
+/* The level of caches behind which everyone sees the same memory; 0: there is nothing to clean or invalidate. */
+static unsigned int level_of_coherence(void)
+{
+	return CLIDR_LOC(read_sysreg(clidr_el1));
 }
 
 /* Bytes that an allocation of @len really gets. */
@@ -65,7 +72,8 @@ static void print_facts(const struct target *target)
 	unsigned long granule = target->domain ? 1UL << __ffs(target->domain->pgsize_bitmap) : 0;
 
 	table_print("fact format 1\nfact release %s\nfact device %s\n", utsname()->release, dev_name(dev));
-	table_print("fact granule %lu\nfact coherent %d\n", granule, dev_is_dma_coherent(dev));
+	table_print("fact granule %lu\nfact coherent %d\nfact level_of_coherence %u\n", granule, dev_is_dma_coherent(dev),
+		    level_of_coherence());
 	table_print("fact cache_alignment %d\nfact dma_minalign %d\n", dma_get_cache_alignment(), ARCH_DMA_MINALIGN);
 	table_print("fact kmalloc_minalign %d\nfact kmalloc_8 %zu\n", (int)ARCH_KMALLOC_MINALIGN, given(8));
 	table_print("fact bounce_unaligned %d\n", IS_ENABLED(CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC));
@@ -84,8 +92,8 @@ static int make_table(struct device *dev)
 		return error;
 	if (target.domain && !(target.domain->type & __IOMMU_DOMAIN_PAGING))
 		target.domain = NULL;
-	if (coherent)
-		be_coherent(dev);
+	if (coherent >= 0)
+		set_coherence(dev, coherent);
 	print_facts(&target);
 	error = single_entries(&target);
 	error = error ?: list_entries(&target);

@@ -14,7 +14,7 @@ use self::{
     boot::Boot,
     initramfs::{Contents, Programs},
     kernel::Kernel,
-    machine::{Devices, Machine},
+    machine::{Devices, Machine, shell_words},
     modules::Module,
     scenario::{Recording, Scenario},
     table::Row,
@@ -288,14 +288,4 @@ fn keep_capture(capture: &Path, dir: &Path, name: &str) -> Result<()> {
     let kept = dir.join(format!("{name}.bounce"));
     fs::copy(capture, &kept).with_context(|| format!("cannot copy {} to {}", capture.display(), kept.display()))?;
     Ok(())
-}
-
-/// A command as it can be pasted into a shell.
-fn shell_words(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| {
-        let word = word.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+".contains(c);
-        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    });
-    words.collect::<Vec<_>>().join(" ")
 }

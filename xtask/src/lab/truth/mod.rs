@@ -12,9 +12,8 @@ use super::{
     initramfs::{self, Contents},
     jobs,
     kernel::Kernel,
-    machine::{Devices, Machine},
+    machine::{Devices, Machine, shell_words},
     modules::Module,
-    shell_words,
     table::Row,
 };
 
@@ -60,7 +59,8 @@ fn one(lab: &super::Lab, programs: &initramfs::Programs, booted: &Booted, scenar
         .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
     boot.troubles.retain(|trouble| !scenario.explains(trouble));
     eprintln!("lab: {series} {}: {:.0} s", scenario.name, boot.seconds);
-    scenario.tables.iter().map(|made| judge(series, scenario, made, &dir.join("share"), &boot)).collect()
+    let share = dir.join("share");
+    scenario.tables.iter().map(|made| judge(booted.kernel, scenario, made, &share, &boot)).collect()
 }
 
 fn boot(
@@ -107,13 +107,17 @@ fn boot(
 }
 
 /// One table's row.
-fn judge(series: &str, scenario: &Scenario, made: &Made, share: &Path, boot: &Boot) -> Row {
+fn judge(kernel: &Kernel, scenario: &Scenario, made: &Made, share: &Path, boot: &Boot) -> Row {
+    let series = &kernel.series;
     let mut problems = boot.troubles.clone();
     let mut compared = None;
     if boot.done.iter().any(|name| name == made.name) {
         let file = share.join(format!("{}.truth", made.name));
         let text = fs::read_to_string(&file).with_context(|| format!("the guest left no {}", file.display()));
-        match text.map_err(|error| format!("{error:#}")).and_then(|text| verdict(scenario, made, &text)) {
+        match text
+            .map_err(|error| format!("{error:#}"))
+            .and_then(|text| verdict(scenario, made, kernel.version(), &text))
+        {
             Ok((told, more)) => {
                 eprintln!(
                     "lab: {series} {} {}: entries {}, differences {}",
@@ -133,7 +137,7 @@ fn judge(series: &str, scenario: &Scenario, made: &Made, share: &Path, boot: &Bo
     let number =
         |tell: fn(&Compared) -> u64| compared.as_ref().map_or_else(|| "-".to_owned(), |one| tell(one).to_string());
     let cells = vec![
-        series.to_owned(),
+        series.clone(),
         scenario.name.to_owned(),
         made.name.to_owned(),
         scenario.line.to_string(),
@@ -148,21 +152,28 @@ fn judge(series: &str, scenario: &Scenario, made: &Made, share: &Path, boot: &Bo
 }
 
 /// A table compared, and what is off besides it not being a table at all.
-fn verdict(scenario: &Scenario, made: &Made, text: &str) -> Result<(Compared, Vec<String>), String> {
+fn verdict(
+    scenario: &Scenario,
+    made: &Made,
+    version: (u32, u32),
+    text: &str,
+) -> Result<(Compared, Vec<String>), String> {
     let table = Table::parse(text).map_err(|error| format!("the table {error}"))?;
     let mut problems = table.gaps();
+    let level = table.number("level_of_coherence").map_err(|error| format!("the table {error}"))?;
+    let coherent = made.coherence.is_coherent(version, level);
     let mut is = |fact: &str, wanted: u64| match table.number::<u64>(fact) {
         Ok(value) if value == wanted => {}
         Ok(value) => problems.push(format!("{fact} is {value}, this scenario is for {wanted}")),
         Err(error) => problems.push(format!("the table {error}")),
     };
     is("cache_alignment", u64::from(scenario.line));
-    is("coherent", u64::from(made.coherent));
+    is("coherent", u64::from(coherent));
     is("granule", if made.iommu { 4096 } else { 0 });
     is("kmalloc_8", 8);
     is("bounce_unaligned", 1);
     let compared = Compared::new(&table).map_err(|error| format!("the table {error}"))?;
-    if (compared.bounced > 0) == made.coherent {
+    if (compared.bounced > 0) == coherent {
         problems.push(format!("{} bounces, which is not what this table is for", compared.bounced));
     }
     if (compared.merged > 0) != made.iommu {
@@ -180,14 +191,14 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        verdict(&scenario::ALL[0], &scenario::ALL[0].tables[0], text).unwrap().1
+        verdict(&scenario::ALL[0], &scenario::ALL[0].tables[0], (6, 12), text).unwrap().1
     }
 
     #[test]
     fn a_whole_table_without_differences_is_no_problem() {
         assert_eq!(problems(&sample::text(None)), Vec::<String>::new());
         let (compared, problems) =
-            verdict(&scenario::ALL[1], &scenario::ALL[1].tables[0], &sample::text(Some(4096))).unwrap();
+            verdict(&scenario::ALL[1], &scenario::ALL[1].tables[0], (6, 12), &sample::text(Some(4096))).unwrap();
         assert_eq!((problems, compared.differences.len()), (Vec::new(), 0));
     }
 
@@ -196,7 +207,8 @@ mod tests {
         let text = sample::text(None).replace("fact kmalloc_8 8", "fact kmalloc_8 9");
         assert!(problems(&text)[0].starts_with("kmalloc_8 is 9"));
         // Direct where an SMMU was asked for: granule, and no list concatenated.
-        let (_, problems) = verdict(&scenario::ALL[1], &scenario::ALL[1].tables[0], &sample::text(None)).unwrap();
+        let (_, problems) =
+            verdict(&scenario::ALL[1], &scenario::ALL[1].tables[0], (6, 12), &sample::text(None)).unwrap();
         assert_eq!(problems.len(), 2);
     }
 
@@ -208,8 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_coherent_where_it_must_not_be_is_a_problem() {
+        let text = sample::text(None).replace("fact level_of_coherence 2", "fact level_of_coherence 0");
+        assert_eq!(problems(&text).len(), 0);
+        let pci = &scenario::ALL[0].tables[2];
+        let (_, problems) = verdict(&scenario::ALL[0], pci, (7, 3), &text).unwrap();
+        assert!(problems[0].starts_with("coherent is 0"), "{problems:?}");
+    }
+
+    #[test]
     fn a_table_without_its_end_is_an_error() {
         let text = sample::text(None);
-        assert!(verdict(&scenario::ALL[0], &scenario::ALL[0].tables[0], &text[..text.len() / 2]).is_err());
+        assert!(verdict(&scenario::ALL[0], &scenario::ALL[0].tables[0], (6, 12), &text[..text.len() / 2]).is_err());
     }
 }

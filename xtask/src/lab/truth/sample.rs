@@ -21,6 +21,7 @@ pub(super) fn text(granule: Option<u64>) -> String {
         "dma_minalign 128",
         "page_size 4096",
         "coherent 0",
+        "level_of_coherence 2",
         "dma_mask 18446744073709551615",
         "bus_dma_limit 0",
         "min_align_mask 0",

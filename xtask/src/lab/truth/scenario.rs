@@ -26,20 +26,58 @@ pub(in crate::lab) struct Made {
     pub(in crate::lab) name: &'static str,
     /// The module's parameters.
     parameters: &'static str,
-    /// What the device must turn out to be.
-    pub(super) coherent: bool,
+    /// What the device is.
+    pub(super) coherence: Coherence,
     /// The device maps through an IOMMU.
     pub(super) iommu: bool,
 }
 
-const DIRECT: &[Made] = &[
-    Made { name: "platform", parameters: "device=platform", coherent: false, iommu: false },
-    Made { name: "pci", parameters: "device=pci", coherent: false, iommu: false },
-    Made { name: "platform-coherent", parameters: "device=platform coherent=1", coherent: true, iommu: false },
-];
+/// Whether a device is coherent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coherence {
+    /// As the kernel makes of a device tree that does not say so.
+    Kernel,
+    /// The module says that it is.
+    Yes,
+    /// The module says that it is not.
+    No,
+}
+
+impl Coherence {
+    /// What the device must turn out to be. From 7.3 on, a CPU whose caches need no maintenance (`CLIDR_EL1.LoC` is 0, as of
+    /// QEMU's a64fx) makes every device coherent that firmware describes, whatever it says.
+    pub(super) fn is_coherent(self, kernel_version: (u32, u32), level_of_coherence: u32) -> bool {
+        match self {
+            Self::Kernel => kernel_version >= (7, 3) && level_of_coherence == 0,
+            Self::Yes => true,
+            Self::No => false,
+        }
+    }
+}
+
+const fn made(name: &'static str, parameters: &'static str, coherence: Coherence, iommu: bool) -> Made {
+    Made { name, parameters, coherence, iommu }
+}
+
+// The kernel sees nothing of the module's own device but that it is there.
+const PLATFORM: Made = made("platform", "device=platform", Coherence::No, false);
+const PLATFORM_COHERENT: Made = made("platform-coherent", "device=platform coherent=1", Coherence::Yes, false);
+const DIRECT: &[Made] = &[PLATFORM, PLATFORM_COHERENT, made("pci", "device=pci", Coherence::Kernel, false)];
 const SMMU: &[Made] = &[
-    Made { name: "pci", parameters: "device=pci", coherent: false, iommu: true },
-    Made { name: "pci-coherent", parameters: "device=pci coherent=1", coherent: true, iommu: true },
+    made("pci", "device=pci", Coherence::Kernel, true),
+    made("pci-coherent", "device=pci coherent=1", Coherence::Yes, true),
+];
+// What 7.3 makes coherent is tried as not coherent, too.
+const DIRECT_A64FX: &[Made] = &[
+    PLATFORM,
+    PLATFORM_COHERENT,
+    made("pci", "device=pci", Coherence::Kernel, false),
+    made("pci-noncoherent", "device=pci coherent=0", Coherence::No, false),
+];
+const SMMU_A64FX: &[Made] = &[
+    made("pci", "device=pci", Coherence::Kernel, true),
+    made("pci-noncoherent", "device=pci coherent=0", Coherence::No, true),
+    made("pci-coherent", "device=pci coherent=1", Coherence::Yes, true),
 ];
 
 /// Every boot, in the order in which they run.
@@ -49,8 +87,8 @@ pub(in crate::lab) const ALL: [Scenario; 6] = [
     // No CPU that QEMU knows has CWG = 5: the device tree says what a 128 byte second level would.
     boot("truth-128", "cortex-a72", 128, false, DIRECT),
     boot("truth-128-smmu", "cortex-a72", 128, true, SMMU),
-    boot("truth-256", "a64fx", 256, false, DIRECT),
-    boot("truth-256-smmu", "a64fx", 256, true, SMMU),
+    boot("truth-256", "a64fx", 256, false, DIRECT_A64FX),
+    boot("truth-256-smmu", "a64fx", 256, true, SMMU_A64FX),
 ];
 
 const fn boot(name: &'static str, cpu: &'static str, line: u32, smmu: bool, tables: &'static [Made]) -> Scenario {
@@ -101,6 +139,13 @@ mod tests {
     #[test]
     fn a_script_names_mode_and_parameters() {
         assert_eq!(ALL[1].script(), "pci truth device=pci\npci-coherent truth device=pci coherent=1\n");
+    }
+
+    #[test]
+    fn caches_without_maintenance_make_devices_coherent_from_7_3_on() {
+        assert!(Coherence::Kernel.is_coherent((7, 3), 0));
+        assert!(!Coherence::Kernel.is_coherent((7, 3), 2) && !Coherence::Kernel.is_coherent((6, 12), 0));
+        assert!(!Coherence::No.is_coherent((7, 3), 0) && Coherence::Yes.is_coherent((6, 12), 2));
     }
 
     #[test]
