@@ -12,6 +12,8 @@ pub(super) struct Compared {
     pub(super) entries: u64,
     /// Buffers and segments that the kernel bounced.
     pub(super) bounced: u64,
+    /// Buffers and segments that the kernel refused to map.
+    pub(super) refused: u64,
     /// Lists from which fewer DMA segments came out than went in.
     pub(super) merged: u64,
     /// Lists that the model says lose their concatenation.
@@ -38,10 +40,15 @@ impl Compared {
         }
     }
 
+    fn count(&mut self, did: Did) {
+        self.bounced += u64::from(did == Did::Bounced);
+        self.refused += u64::from(did == Did::Refused);
+    }
+
     fn single(&mut self, model: &Model, one: &Single) {
         let reached = one.reached;
         let fate = model.fate(reached.from, reached.len, one.direction);
-        self.bounced += u64::from(reached.did == Did::Bounced);
+        self.count(reached.did);
         self.entry(&fate, &reached.did, || {
             format!(
                 "{} of {} bytes at {:#x} (offset {} of an object of {}), reached at {:#x}",
@@ -64,9 +71,8 @@ impl Compared {
         self.merged += u64::from(list.ents > 0 && list.ents < list.segments.len() as u64);
         self.lost += u64::from(model.loses_concatenation(list));
         self.entry(&model.ents(list), &list.ents, || format!("DMA segments, {}", name()));
-        for (at, segment) in list.segments.iter().enumerate() {
-            let fate = model.fate(segment.from, segment.len, list.direction);
-            self.bounced += u64::from(segment.did == Did::Bounced);
+        for (at, (segment, fate)) in list.segments.iter().zip(model.fates(list)).enumerate() {
+            self.count(segment.did);
             self.entry(&fate, &segment.did, || {
                 format!("segment {at} at {:#x}, reached at {:#x}, {}", segment.from, segment.to, name())
             });
@@ -95,7 +101,10 @@ fn direction(direction: u8) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, *};
+    use super::{
+        super::{sample, table::Reached},
+        *,
+    };
 
     fn differences(table: &Table) -> usize {
         Compared::new(table).unwrap().differences.len()
@@ -140,6 +149,19 @@ mod tests {
         let mut table = sample::table(Some(4096));
         table.lists[whole].segments[0].did = Did::Torn;
         assert_eq!(differences(&table), 1);
+    }
+
+    #[test]
+    fn a_list_with_a_segment_that_is_refused_is_refused_whole() {
+        let mut table = sample::table(Some(4096));
+        table.facts.insert("pool_slots".into(), "-1".into());
+        let bounced = |list: &&List| list.segments.iter().any(|segment| segment.did == Did::Bounced);
+        let list = table.lists.iter().find(bounced).cloned().unwrap();
+        let refused = list.segments.iter().map(|segment| Reached { to: 0, did: Did::Refused, ..*segment }).collect();
+        (table.singles, table.holds) = (Vec::new(), Vec::new());
+        table.lists = vec![List { ents: 0, segments: refused, ..list }];
+        let compared = Compared::new(&table).unwrap();
+        assert_eq!((compared.differences.len(), compared.refused), (0, 3));
     }
 
     #[test]

@@ -26,10 +26,22 @@ mod table;
 
 pub(super) use self::scenario::Scenario;
 
-/// What the columns hold. `bounced` is the kernel's; `merged` are lists from which fewer DMA segments came out than went in,
+/// What the columns hold. `bounced` and `refused` are the kernel's; `merged` are lists from which fewer DMA segments came out than went in,
 /// `lost` those that were mapped element by element behind an IOMMU because something in them was small.
-pub(super) const HEADER: [&str; 11] =
-    ["kernel", "scenario", "table", "line", "path", "entries", "bounced", "merged", "lost", "differences", ""];
+pub(super) const HEADER: [&str; 12] = [
+    "kernel",
+    "scenario",
+    "table",
+    "line",
+    "path",
+    "entries",
+    "bounced",
+    "refused",
+    "merged",
+    "lost",
+    "differences",
+    "",
+];
 /// Differences that are shown.
 const SHOWN: usize = 20;
 
@@ -89,7 +101,7 @@ fn boot(
         smmu: scenario.smmu,
         coherent: false,
         image: &booted.kernel.image,
-        parameters: "",
+        parameters: scenario.parameters(),
         initramfs: &initramfs,
         share: &share,
         work: &work,
@@ -144,6 +156,7 @@ fn judge(kernel: &Kernel, scenario: &Scenario, made: &Made, share: &Path, boot: 
         if made.iommu { "SMMU" } else { "direct" }.to_owned(),
         number(|one| one.entries),
         number(|one| one.bounced),
+        number(|one| one.refused),
         number(|one| one.merged),
         number(|one| one.lost),
         number(|one| one.differences.len() as u64),
@@ -170,11 +183,15 @@ fn verdict(
     is("cache_alignment", u64::from(scenario.line));
     is("coherent", u64::from(coherent));
     is("granule", if made.iommu { 4096 } else { 0 });
-    is("kmalloc_8", 8);
+    is("kmalloc_8", scenario.smallest_object());
     is("bounce_unaligned", 1);
     let compared = Compared::new(&table).map_err(|error| format!("the table {error}"))?;
-    if (compared.bounced > 0) == coherent {
-        problems.push(format!("{} bounces, which is not what this table is for", compared.bounced));
+    for (what, count, wanted) in
+        [("bounces", compared.bounced, scenario.pool), ("refusals", compared.refused, !scenario.pool)]
+    {
+        if (count > 0) != (wanted && !coherent) {
+            problems.push(format!("{count} {what}, which is not what this table is for"));
+        }
     }
     if (compared.merged > 0) != made.iommu {
         problems.push(format!("{} lists concatenated, which is not what this table is for", compared.merged));

@@ -26,7 +26,8 @@ impl Model {
     /// Takes from the facts what a recording takes from the running kernel.
     pub(super) fn of(table: &Table) -> Result<Self, String> {
         let granule: u64 = table.number("granule")?;
-        let slots: u64 = table.number("pool_slots")?;
+        // Without a pool there is no file that says so.
+        let slots = table.number::<i64>("pool_slots")?.max(0) as u64;
         let decider = Decider {
             bounce_unaligned: table.number("bounce_unaligned")?,
             cache_line_size: table.number("cache_alignment")?,
@@ -72,6 +73,13 @@ impl Model {
         single(&self.machine, &self.device, &Buffer { phys, dma_addr: Some(phys), size, direction, attrs: 0 })
     }
 
+    /// What becomes of each segment of a list: all are refused when one is.
+    pub(super) fn fates(&self, list: &List) -> Vec<Did> {
+        let fates = list.segments.iter().map(|segment| self.fate(segment.from, segment.len, list.direction));
+        let fates: Vec<_> = fates.collect();
+        if fates.contains(&Did::Refused) { vec![Did::Refused; fates.len()] } else { fates }
+    }
+
     /// Bytes that kmalloc gives for a single's object.
     pub(super) fn given(&self, one: &Single) -> u64 {
         bytes_given(one.object, self.machine.decider.minalign, self.page_size)
@@ -83,8 +91,11 @@ impl Model {
         list_loses_concatenation(&self.machine, &self.device, list.direction, lengths)
     }
 
-    /// DMA segments that come out of a list.
+    /// DMA segments that come out of a list; 0 when it is refused.
     pub(super) fn ents(&self, list: &List) -> u64 {
+        if self.fates(list).contains(&Did::Refused) {
+            return 0;
+        }
         match self.device.iommu_granule {
             Some(granule) if !self.loses_concatenation(list) => self.concatenated(list, granule),
             _ => list.segments.len() as u64,

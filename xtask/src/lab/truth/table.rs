@@ -143,7 +143,7 @@ impl Table {
             if numbers.len() < wanted::LISTS || !numbers.iter().copied().eq(0..numbers.len() as u64) {
                 gaps.push(format!("{} lists in direction {direction}, or some left out", numbers.len()));
             }
-            let slots = self.number::<i64>("pool_slots").unwrap_or(i64::MAX) as u64;
+            let slots = self.number::<i64>("pool_slots").unwrap_or(i64::MAX).max(0) as u64;
             let held = |enough: &dyn Fn(u64) -> bool| {
                 self.holds.iter().any(|hold| hold.direction == direction && enough(hold.asked))
             };
