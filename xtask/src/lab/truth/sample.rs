@@ -1,10 +1,10 @@
 //! A truth table for tests, by rules of its own: a kernel with lines of 64 bytes and a pool of 512 slots, direct or behind
 //! an IOMMU.
 
-use super::table::Table;
+use super::{scenario::wanted, table::Table};
 
 /// Entries of a sample: a fate and a size for each single, a fate for each segment, a number for each list and each hold.
-pub(super) const ENTRIES: u64 = 3 * (2 * (1024 + 256) + 30 + 90 + 4);
+pub(super) const ENTRIES: u64 = 3 * (2 * (1024 + 256) + 4 * wanted::LISTS as u64 + 4);
 
 /// The table.
 pub(super) fn table(granule: Option<u64>) -> Table {
@@ -47,7 +47,7 @@ pub(super) fn text(granule: Option<u64>) -> String {
             let (to, did) = reached(len);
             lines.push(format!("single 1024 512 {len} {direction} 1024 0x40008 {to} {did}"));
         }
-        for number in 0..30 {
+        for number in 0..wanted::LISTS as u64 {
             let small = 8 * (number + 1);
             let ents = if granule.is_some() && !bounces(small) { 2 } else { 3 };
             let did = if bounces(small) { "0x90000:bounced" } else { "0x2008:direct" };

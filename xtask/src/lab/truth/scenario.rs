@@ -138,7 +138,7 @@ pub(super) mod wanted {
     /// Lengths, from 1 on, of buffers inside larger objects.
     pub(in crate::lab::truth) const LONGEST_PART: u64 = 256;
     /// Different lists, at least.
-    pub(in crate::lab::truth) const LISTS: usize = 30;
+    pub(in crate::lab::truth) const LISTS: usize = 73;
     /// Mappings held at once that there must be for some length, besides more than the pool has slots.
     pub(in crate::lab::truth) const HELD: [u64; 3] = [1, 10, 100];
 }
