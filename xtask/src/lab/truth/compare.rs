@@ -49,9 +49,9 @@ impl Compared {
         let reached = one.reached;
         let fate = model.fate(reached.from, reached.len, one.direction);
         self.count(reached.did);
-        self.entry(&fate, &reached.did, || {
+        self.entry(&(fate, model.given(one)), &(reached.did, one.given), || {
             format!(
-                "{} of {} bytes at {:#x} (offset {} of an object of {}), reached at {:#x}",
+                "{} of {} bytes at {:#x} (offset {} of an object of {}), reached at {:#x} (fate, bytes given)",
                 direction(one.direction),
                 reached.len,
                 reached.from,
@@ -60,7 +60,6 @@ impl Compared {
                 reached.to
             )
         });
-        self.entry(&model.given(one), &one.given, || format!("bytes given for an object of {}", one.object));
     }
 
     fn list(&mut self, model: &Model, list: &List) {

@@ -3,8 +3,8 @@
 
 use super::{scenario::wanted, table::Table};
 
-/// Entries of a sample: a fate and a size for each single, a fate for each segment, a number for each list and each hold.
-pub(super) const ENTRIES: u64 = 3 * (2 * (1024 + 256) + 4 * wanted::LISTS as u64 + 4);
+/// Entries of a sample: one for each single, list, segment and hold.
+pub(super) const ENTRIES: u64 = 3 * (1024 + 256 + 4 * wanted::LISTS as u64 + 4);
 
 /// The table.
 pub(super) fn table(granule: Option<u64>) -> Table {
