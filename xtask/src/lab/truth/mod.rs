@@ -185,6 +185,9 @@ fn verdict(
     is("granule", if made.iommu { 4096 } else { 0 });
     is("kmalloc_8", scenario.smallest_object());
     is("bounce_unaligned", 1);
+    if scenario.pool && table.holds.iter().any(|hold| hold.used.contains(&-1)) {
+        problems.push("the kernel does not say how many slots are in use".into());
+    }
     let compared = Compared::new(&table).map_err(|error| format!("the table {error}"))?;
     for (what, count, wanted) in
         [("bounces", compared.bounced, scenario.pool), ("refusals", compared.refused, !scenario.pool)]
@@ -227,6 +230,12 @@ mod tests {
         let (_, problems) =
             verdict(&scenario::ALL[1], &scenario::ALL[1].tables[0], (6, 12), &sample::text(None)).unwrap();
         assert_eq!(problems.len(), 2);
+    }
+
+    #[test]
+    fn a_pool_that_does_not_count_is_a_problem() {
+        let text = sample::text(None).replace("hold 8 2 700 512 512 0 512 0", "hold 8 2 700 512 512 0 -1 0");
+        assert_eq!(problems(&text), ["the kernel does not say how many slots are in use"]);
     }
 
     #[test]
