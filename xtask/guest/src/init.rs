@@ -5,16 +5,15 @@ use std::{
     ffi::CString,
     fmt::Write as _,
     fs,
-    os::fd::AsRawFd,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use crate::{
-    pool, process,
-    script::{self, Recording},
-    witness, workload,
+    module, pool, process,
+    script::{self, Mode, Recording},
+    truth, witness, workload,
 };
 
 /// Where the host's directory is mounted.
@@ -38,15 +37,21 @@ fn boot() -> Result<(), String> {
     mount("tmpfs", "/tmp", "tmpfs", "")?;
     mount("debugfs", "/sys/kernel/debug", "debugfs", "")?;
     mount("tracefs", "/sys/kernel/tracing", "tracefs", "")?;
-    load_modules(Path::new("/modules"))?;
+    module::load_all(Path::new("/modules"))?;
     mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    workload::wait_for_devices()?;
+    if recordings.iter().any(|recording| recording.mode != Mode::Truth) {
+        workload::wait_for_devices()?;
+    }
     for recording in &recordings {
         println!("LAB start {}", recording.name);
         let start = Instant::now();
-        match record(recording) {
+        let made = match recording.mode {
+            Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
+            Mode::Record | Mode::Bare => record(recording),
+        };
+        match made {
             Ok(code) => {
                 println!("LAB done {} exit={code} seconds={:.1}", recording.name, start.elapsed().as_secs_f64());
             }
@@ -58,7 +63,7 @@ fn boot() -> Result<(), String> {
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
-    let name = &recording.name;
+    let (name, recorded) = (&recording.name, recording.mode == Mode::Record);
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::start()?;
@@ -68,8 +73,8 @@ fn record(recording: &Recording) -> Result<i32, String> {
 
     // The capture is written to memory and copied afterwards, so that the share's own traffic is not in it.
     let capture = format!("/tmp/{name}.bounce");
-    let mut command = Command::new(if recording.record { "/bin/bouncescope" } else { "/init" });
-    if recording.record {
+    let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
+    if recorded {
         command.args(["record", "--full", "--count-tracefs", "-o", &capture, "--", "/init"]);
     }
     let start = Instant::now();
@@ -78,7 +83,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
 
     let share = Path::new(SHARE);
     witness::save(share, name)?;
-    if recording.record {
+    if recorded {
         fs::copy(&capture, share.join(format!("{name}.bounce")))
             .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
         let _ = fs::remove_file(&capture);
@@ -97,21 +102,6 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let file = share.join(format!("{name}.result"));
     fs::write(&file, result).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(code)
-}
-
-/// Loads `dir/NAME` for every NAME in `dir/order`.
-fn load_modules(dir: &Path) -> Result<(), String> {
-    let order =
-        fs::read_to_string(dir.join("order")).map_err(|error| format!("cannot read the module order: {error}"))?;
-    for name in order.lines() {
-        let file = fs::File::open(dir.join(name)).map_err(|error| format!("cannot open module {name}: {error}"))?;
-        // SAFETY: the descriptor is open for the call, and the parameter string is NUL-terminated.
-        let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
-        if result != 0 {
-            return Err(format!("module {name}: {}", std::io::Error::last_os_error()));
-        }
-    }
-    Ok(())
 }
 
 fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<(), String> {

@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod module;
+#[cfg(target_os = "linux")]
 mod pool;
 #[cfg(target_os = "linux")]
 mod process;
@@ -11,6 +13,8 @@ mod process;
 mod script;
 #[cfg(target_os = "linux")]
 mod sysfs;
+#[cfg(target_os = "linux")]
+mod truth;
 #[cfg(target_os = "linux")]
 mod usbfs;
 #[cfg(target_os = "linux")]

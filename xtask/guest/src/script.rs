@@ -1,13 +1,24 @@
 //! What init is told to do: the script that the lab puts into the initramfs, one recording a line. Parsing only.
 
+/// What to do for a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The product records while the workload runs.
+    Record,
+    /// The workload runs by itself, and only the kernel's own counts are taken.
+    Bare,
+    /// No workload: the lab's module makes a table, and what follows are its parameters.
+    Truth,
+}
+
 /// One recording: `NAME MODE WORKLOAD [ARGUMENT…]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Recording {
     /// Names the files it leaves on the share.
     pub(crate) name: String,
-    /// Whether the product records it; else the workload runs by itself and only the kernel's own counts are taken.
-    pub(crate) record: bool,
-    /// Workload and its arguments.
+    /// What to do.
+    pub(crate) mode: Mode,
+    /// Workload and its arguments, or the module's parameters.
     pub(crate) workload: Vec<String>,
 }
 
@@ -17,10 +28,14 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
         .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
         .map(|line| {
             let mut words = line.split_whitespace().map(str::to_owned);
-            match (words.next(), words.next().as_deref(), words.collect::<Vec<_>>()) {
-                (Some(name), Some(mode @ ("record" | "bare")), workload) if !workload.is_empty() => {
-                    Ok(Recording { name, record: mode == "record", workload })
-                }
+            let mode = |word: &str| match word {
+                "record" => Some(Mode::Record),
+                "bare" => Some(Mode::Bare),
+                "truth" => Some(Mode::Truth),
+                _ => None,
+            };
+            match (words.next(), words.next().as_deref().and_then(mode), words.collect::<Vec<_>>()) {
+                (Some(name), Some(mode), workload) if !workload.is_empty() => Ok(Recording { name, mode, workload }),
                 _ => Err(format!("not a recording: {line:?}")),
             }
         })
@@ -33,12 +48,13 @@ mod tests {
 
     #[test]
     fn a_line_is_name_mode_and_workload() {
-        let script = parse("# what\n\nhold-100 record hold 100\nmixed bare mixed\n").unwrap();
+        let script = parse("# what\n\nhold-100 record hold 100\nmixed bare mixed\npci truth device=pci\n").unwrap();
         assert_eq!(
             script,
             [
-                Recording { name: "hold-100".into(), record: true, workload: vec!["hold".into(), "100".into()] },
-                Recording { name: "mixed".into(), record: false, workload: vec!["mixed".into()] },
+                Recording { name: "hold-100".into(), mode: Mode::Record, workload: vec!["hold".into(), "100".into()] },
+                Recording { name: "mixed".into(), mode: Mode::Bare, workload: vec!["mixed".into()] },
+                Recording { name: "pci".into(), mode: Mode::Truth, workload: vec!["device=pci".into()] },
             ]
         );
     }

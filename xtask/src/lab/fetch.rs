@@ -38,12 +38,14 @@ fn mirror_in(sources: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The arm64 `Packages` of a suite, from the cache when it is fresh enough (or when the mirror cannot be reached).
-pub(super) fn packages_index(cache: &Path, suite: &str) -> Result<String> {
-    let file = cache.join("index").join(format!("{suite}.Packages.xz"));
+/// The `Packages` of a suite for one of Debian's architectures, from the cache when it is fresh enough (or when the mirror
+/// cannot be reached).
+pub(super) fn packages_index(cache: &Path, suite: &str, architecture: &str) -> Result<String> {
+    let name = if architecture == "arm64" { suite.to_owned() } else { format!("{suite}-{architecture}") };
+    let file = cache.join("index").join(format!("{name}.Packages.xz"));
     let age = fs::metadata(&file).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
     if age.is_none_or(|age| age > INDEX_AGE) {
-        let url = format!("{}/dists/{suite}/main/binary-arm64/Packages.xz", mirror());
+        let url = format!("{}/dists/{suite}/main/binary-{architecture}/Packages.xz", mirror());
         if let Err(error) = download(&url, &file) {
             ensure!(file.is_file(), error);
             eprintln!("lab: {error:#}; going on with the index in the cache");

@@ -17,8 +17,21 @@ pub(super) struct Programs {
     pub(super) product: Option<PathBuf>,
 }
 
+/// What a guest is to do, and what it needs to do it.
+pub(super) struct Contents<'a> {
+    /// The programs.
+    pub(super) programs: &'a Programs,
+    /// Loaded by init, in this order.
+    pub(super) modules: &'a [Module],
+    /// The object of the lab's own module, which the script loads.
+    pub(super) test_module: Option<&'a [u8]>,
+    /// For init.
+    pub(super) script: &'a str,
+}
+
 /// The archive, to be passed as `-initrd`.
-pub(super) fn build(programs: &Programs, kernel: &Kernel, modules: &[Module], script: &str) -> Result<Vec<u8>> {
+pub(super) fn build(contents: &Contents, kernel: &Kernel) -> Result<Vec<u8>> {
+    let &Contents { programs, modules, test_module, script } = contents;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = Archive::default();
     for mount_point in ["proc", "sys", "dev", "tmp", "host"] {
@@ -32,6 +45,9 @@ pub(super) fn build(programs: &Programs, kernel: &Kernel, modules: &[Module], sc
     archive.file("modules/order", order.as_bytes());
     for module in modules {
         archive.file(&format!("modules/{}.ko", module.name), &module.object);
+    }
+    if let Some(object) = test_module {
+        archive.file("lab/bounce_truth.ko", object);
     }
     archive.file(&format!("boot/config-{}", kernel.release), &read(&kernel.config)?);
     archive.file("script", script.as_bytes());

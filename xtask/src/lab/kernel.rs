@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{fetch, packages};
 
 /// Where kernels are looked for, in this order: a series is in one of them.
-const SUITES: [&str; 4] = ["trixie", "trixie-backports", "bookworm", "bullseye"];
+pub(super) const SUITES: [&str; 4] = ["trixie", "trixie-backports", "bookworm", "bullseye"];
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
@@ -32,11 +32,11 @@ impl Kernel {
     /// The newest kernel of a series, fetched and unpacked unless the cache has it.
     pub(super) fn newest(cache: &Path, series: &str) -> Result<Self> {
         for suite in SUITES {
-            let index = fetch::packages_index(cache, suite)?;
+            let index = fetch::packages_index(cache, suite, "arm64")?;
             let Some(kernel) = packages::newest_kernel(&index, series) else { continue };
             let dir = cache.join("kernels").join(&kernel.release);
             if !dir.is_dir() {
-                unpack(cache, &dir, &kernel)?;
+                unpack(cache, &dir, &kernel.packages)?;
             }
             return Self::locate(series, &dir, &kernel.release);
         }
@@ -73,11 +73,11 @@ impl Kernel {
 }
 
 /// Fetches the packages and unpacks them, without installing anything.
-fn unpack(cache: &Path, dir: &Path, kernel: &packages::KernelPackages) -> Result<()> {
+pub(super) fn unpack(cache: &Path, dir: &Path, packages: &[packages::Package]) -> Result<()> {
     let part = dir.with_added_extension("part");
     let _ = fs::remove_dir_all(&part);
     fs::create_dir_all(&part)?;
-    for package in &kernel.packages {
+    for package in packages {
         let deb = fetch::fetch(&cache.join("debs"), &package.filename, &package.sha256)?;
         let status = Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&part).status();
         let status = status.context("cannot run dpkg-deb, which unpacks Debian packages (package dpkg)")?;

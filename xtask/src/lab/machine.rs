@@ -8,10 +8,28 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::fetch::output;
+use super::{
+    device_tree::{with_cache_lines, without_coherence},
+    fetch::output,
+};
+
+/// What hangs on the PCI bus besides the share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Devices {
+    /// Disks and USB, which the workloads use.
+    Workloads,
+    /// `pci-testdev`, which nothing but the lab's own module drives.
+    Test,
+}
 
 /// What a boot needs.
 pub(super) struct Machine<'a> {
+    /// Model of the CPUs, as QEMU calls it.
+    pub(super) cpu: &'a str,
+    /// Cache lines of so many bytes in the device tree; `None` to leave it to `CTR_EL0`. For machines that are not coherent.
+    pub(super) cache_line: Option<u32>,
+    /// Devices.
+    pub(super) devices: Devices,
     /// PCI devices behind an `SMMUv3`.
     pub(super) smmu: bool,
     /// The machine's own device tree, in which every device is coherent; else one that says that none is.
@@ -44,24 +62,34 @@ impl Machine<'_> {
         // Everything in front of virtio's DMA API switch: the share does not map through it, so its traffic is not seen.
         let share = format!("local,id=host,security_model=none,path={}", escaped(self.share));
         command.args(["-fsdev", &share, "-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
+        match self.devices {
+            Devices::Workloads => self.workload_devices(&mut command)?,
+            Devices::Test => {
+                command.args(["-device", "pci-testdev"]);
+            }
+        }
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn workload_devices(&self, command: &mut Command) -> Result<()> {
         for (disk, device) in
             [("nvme", "nvme,serial=lab"), ("virtio", "virtio-blk-pci,iommu_platform=on,disable-legacy=on")]
         {
-            self.disk(&mut command, disk)?;
+            self.disk(command, disk)?;
             command.args(["-device", &format!("{device},drive={disk}")]);
         }
         command.args(["-device", "qemu-xhci,id=xhci"]);
-        self.disk(&mut command, "usb")?;
+        self.disk(command, "usb")?;
         command.args(["-device", "usb-storage,bus=xhci.0,drive=usb", "-device", "usb-tablet,bus=xhci.0"]);
         command.args(["-device", "usb-ehci,id=ehci", "-device", "usb-kbd,bus=ehci.0"]);
-        command.stdin(Stdio::null());
-        Ok(command)
+        Ok(())
     }
 
     fn base(&self, command: &mut Command, dump: &str) {
         let smmu = if self.smmu { ",iommu=smmuv3" } else { "" };
         command.arg("-machine").arg(format!("virt,gic-version=3{smmu}{dump}"));
-        command.args(["-cpu", "cortex-a72", "-smp", "2", "-m", "1G", "-accel", "tcg,thread=multi"]);
+        command.args(["-cpu", self.cpu, "-smp", "2", "-m", "1G", "-accel", "tcg,thread=multi"]);
         command.args(["-nographic", "-no-reboot", "-nic", "none"]);
     }
 
@@ -88,8 +116,13 @@ impl Machine<'_> {
         self.base(&mut qemu, &format!(",dumpdtb={}", escaped(&dumped)));
         output(&mut qemu)?;
         let text = output(Command::new("dtc").args(["-q", "-I", "dtb", "-O", "dts"]).arg(&dumped))?;
-        let (text, removed) = without_coherence(&String::from_utf8_lossy(&text));
+        let (mut text, removed) = without_coherence(&String::from_utf8_lossy(&text));
         ensure!(removed > 0, "QEMU's device tree has no dma-coherent property to remove");
+        if let Some(line) = self.cache_line {
+            let (with_caches, cpus) = with_cache_lines(&text, line);
+            ensure!(cpus > 0, "QEMU's device tree has no CPU to describe caches of");
+            text = with_caches;
+        }
         fs::write(&source, text)?;
         let compiled = output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(&source))?;
         fs::write(&tree, compiled)?;
@@ -97,34 +130,24 @@ impl Machine<'_> {
     }
 }
 
-/// A device tree source without any `dma-coherent`, and how many there were.
-fn without_coherence(source: &str) -> (String, usize) {
-    let mut removed = 0;
-    let kept = source.lines().filter(|line| {
-        let coherent = line.trim() == "dma-coherent;";
-        removed += usize::from(coherent);
-        !coherent
-    });
-    let text = kept.flat_map(|line| [line, "\n"]).collect();
-    (text, removed)
-}
-
 /// A path as a value among QEMU's comma-separated options.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
+/// A command as it can be pasted into a shell.
+pub(super) fn shell_words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+".contains(c);
+        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_dma_coherent_is_removed_and_nothing_else() {
-        let source = "/ {\n\tdma-coherent;\n\tpcie {\n\t\tdma-coherent;\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n";
-        let (text, removed) = without_coherence(source);
-        assert_eq!(removed, 2);
-        assert_eq!(text, "/ {\n\tpcie {\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n");
-    }
 
     #[test]
     fn commas_in_paths_are_doubled() {

@@ -5,8 +5,6 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
-    thread,
     time::Duration,
 };
 
@@ -14,9 +12,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     boot::Boot,
-    initramfs::Programs,
+    initramfs::{Contents, Programs},
     kernel::Kernel,
-    machine::Machine,
+    machine::{Devices, Machine, shell_words},
     modules::Module,
     scenario::{Recording, Scenario},
     table::Row,
@@ -29,14 +27,18 @@ mod boot;
 mod build;
 mod console;
 mod cpio;
+mod device_tree;
 mod fetch;
 mod initramfs;
+mod jobs;
 mod kernel;
 mod machine;
 mod modules;
 mod packages;
 mod scenario;
 mod table;
+mod test_module;
+mod truth;
 mod verdict;
 mod witness;
 
@@ -72,11 +74,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let scenarios = chosen(&args.scenario)?;
+    let (scenarios, truths) = chosen(&args.scenario)?;
     if args.list {
-        for scenario in scenarios {
-            let recordings: Vec<_> = scenario.recordings.iter().map(|one| one.name).collect();
-            println!("{:<16} {}", scenario.name, recordings.join(" "));
+        let recorded = scenarios.iter().map(|one| (one.name, one.recordings.iter().map(|made| made.name).collect()));
+        let tables = truths.iter().map(|one| (one.name, one.tables.iter().map(|made| made.name).collect()));
+        for (name, made) in recorded.chain(tables) {
+            let made: Vec<_> = made;
+            println!("{name:<16} {}", made.join(" "));
         }
         return Ok(());
     }
@@ -84,33 +88,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| root.join("target/lab"));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let out = out.canonicalize()?;
-    let programs = build::programs(root, !args.bare)?;
-    let product = if args.bare { None } else { Some(host_product(root)?) };
+    let with_product = !args.bare && !scenarios.is_empty();
+    let programs = build::programs(root, with_product)?;
+    let product = with_product.then(|| host_product(root)).transpose()?;
     let lab = Lab { args, out, programs, product };
 
-    let mut boots = Vec::new();
-    for series in &args.kernel {
-        let kernel = Kernel::newest(&cache_dir().join("lab"), series)?;
-        let modules = modules::in_load_order(&kernel.modules)?;
-        eprintln!("lab: {series} is {}, with {} modules", kernel.release, modules.len());
-        boots.push((kernel, modules));
-    }
-    let jobs: Vec<_> = boots
-        .iter()
-        .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (kernel, modules, scenario)))
-        .collect();
-    let rows = lab.all(&jobs);
-    print!("{}", table::format(&rows));
-    let failed = rows.iter().filter(|row| !row.problems.is_empty()).count();
-    ensure!(failed == 0, "{failed} of {} recordings failed; logs are in {}", rows.len(), lab.out.display());
+    let cache = cache_dir().join("lab");
+    let kernels = args.kernel.iter().map(|series| Kernel::newest(&cache, series)).collect::<Result<Vec<_>>>()?;
+    let failed = lab.recordings(&kernels, &scenarios)? + lab.truths(&cache, &kernels, &truths)?;
+    ensure!(failed == 0, "{failed} recordings or tables failed; logs are in {}", lab.out.display());
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
-    if let Some(unknown) = names.iter().find(|name| scenario::ALL.iter().all(|scenario| scenario.name != **name)) {
+/// The scenarios of those names, all for none.
+fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>)> {
+    let is_named = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
+    let scenarios: Vec<_> = scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
+    let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
+    let known = |name: &str| scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
-    Ok(scenario::ALL.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name)).collect())
+    Ok((scenarios, truths))
 }
 
 /// Builds the product for this machine, which verifies what its arm64 twin recorded.
@@ -137,27 +136,31 @@ struct Lab<'a> {
 type Job<'a> = (&'a Kernel, &'a Vec<Module>, &'static Scenario);
 
 impl Lab<'_> {
-    /// Boots everything, `--jobs` at a time, and gives the rows in the order of the jobs.
-    fn all(&self, jobs: &[Job]) -> Vec<Row> {
-        let next = Mutex::new(jobs.iter().enumerate());
-        let rows: Mutex<Vec<(usize, Vec<Row>)>> = Mutex::new(Vec::new());
-        thread::scope(|scope| {
-            for _ in 0..self.args.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let job = next.lock().ok().and_then(|mut jobs| jobs.next());
-                        let Some((index, &(kernel, modules, scenario))) = job else { return };
-                        let made = self.one(kernel, modules, scenario);
-                        if let Ok(mut rows) = rows.lock() {
-                            rows.push((index, made));
-                        }
-                    }
-                });
-            }
-        });
-        let mut rows = rows.into_inner().unwrap_or_default();
-        rows.sort_by_key(|(index, _)| *index);
-        rows.into_iter().flat_map(|(_, rows)| rows).collect()
+    /// Makes every recording of every kernel, and prints them. How many failed.
+    fn recordings(&self, kernels: &[Kernel], scenarios: &[&'static Scenario]) -> Result<usize> {
+        let mut boots = Vec::new();
+        for kernel in kernels.iter().filter(|_| !scenarios.is_empty()) {
+            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_WORKLOADS)?;
+            eprintln!("lab: {} is {}, with {} modules", kernel.series, kernel.release, modules.len());
+            boots.push((kernel, modules));
+        }
+        let jobs: Vec<Job> = boots
+            .iter()
+            .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (*kernel, modules, scenario)))
+            .collect();
+        let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
+        Ok(printed(&table::HEADER, &rows.concat()))
+    }
+
+    /// Makes every truth table of every kernel, and prints what came of them. How many failed.
+    fn truths(&self, cache: &Path, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
+        let mut booted = Vec::new();
+        for kernel in kernels.iter().filter(|_| !scenarios.is_empty()) {
+            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
+            let test_module = test_module::object(cache, &workspace_root().join("xtask/lab-module"), kernel)?;
+            booted.push(truth::Booted { kernel, modules, test_module });
+        }
+        Ok(printed(&truth::HEADER, &truth::all(self, &self.programs, &booted, scenarios)))
     }
 
     /// Boots one scenario and judges its recordings, a row each, whatever happens.
@@ -177,8 +180,13 @@ impl Lab<'_> {
         fs::create_dir_all(&work)?;
         fs::create_dir_all(&share)?;
         let initramfs = work.join("initramfs.cpio");
-        fs::write(&initramfs, initramfs::build(&self.programs, kernel, modules, &scenario.script(self.args.bare))?)?;
+        let script = scenario.script(self.args.bare);
+        let contents = Contents { programs: &self.programs, modules, test_module: None, script: &script };
+        fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
         let machine = Machine {
+            cpu: "cortex-a72",
+            cache_line: None,
+            devices: Devices::Workloads,
             smmu: scenario.smmu,
             coherent: scenario.coherent,
             image: &kernel.image,
@@ -227,6 +235,14 @@ impl Lab<'_> {
     }
 }
 
+/// Prints a table if there is anything in it. How many rows failed.
+fn printed(header: &[&str], rows: &[Row]) -> usize {
+    if !rows.is_empty() {
+        print!("{}", table::format(header, rows));
+    }
+    rows.iter().filter(|row| !row.problems.is_empty()).count()
+}
+
 fn cells(
     kernel: &Kernel,
     scenario: &Scenario,
@@ -272,14 +288,4 @@ fn keep_capture(capture: &Path, dir: &Path, name: &str) -> Result<()> {
     let kept = dir.join(format!("{name}.bounce"));
     fs::copy(capture, &kept).with_context(|| format!("cannot copy {} to {}", capture.display(), kept.display()))?;
     Ok(())
-}
-
-/// A command as it can be pasted into a shell.
-fn shell_words(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| {
-        let word = word.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+".contains(c);
-        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    });
-    words.collect::<Vec<_>>().join(" ")
 }

@@ -11,8 +11,10 @@ use anyhow::{Context as _, Result, bail};
 
 use super::fetch::output;
 
-/// What the lab's machine needs. No driver for USB input devices: their endpoints are to be claimed by the workloads.
-const WANTED: [&str; 9] =
+/// What the share alone needs.
+pub(super) const FOR_SHARE: [&str; 3] = ["virtio_pci", "9pnet_virtio", "9p"];
+/// What the workloads' machine needs. No driver for USB input devices: their endpoints are to be claimed by the workloads.
+pub(super) const FOR_WORKLOADS: [&str; 9] =
     ["virtio_pci", "9pnet_virtio", "9p", "nvme", "virtio_blk", "xhci_pci", "ehci_pci", "sd_mod", "usb_storage"];
 
 /// A module ready to be loaded.
@@ -25,14 +27,14 @@ pub(super) struct Module {
 
 /// The wanted modules of the kernel in `dir` (`lib/modules/RELEASE`), each after those it depends on. What is built in
 /// is left out.
-pub(super) fn in_load_order(dir: &Path) -> Result<Vec<Module>> {
+pub(super) fn in_load_order(dir: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     index(&dir.join("kernel"), &mut files).with_context(|| format!("cannot list the modules in {}", dir.display()))?;
     let listed = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
     let built_in: BTreeSet<_> = listed.lines().map(|line| module_name(Path::new(line))).collect();
 
     let mut objects: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let order = sorted(&WANTED, |name| {
+    let order = sorted(wanted, |name| {
         if built_in.contains(name) {
             return Ok(None);
         }

@@ -46,6 +46,19 @@ pub(super) fn newest_kernel(index: &str, series: &str) -> Option<KernelPackages>
     Some(KernelPackages { release: release.to_owned(), packages })
 }
 
+/// The package of that name; the index may have several versions of it, of which the first is taken.
+pub(super) fn named(index: &str, name: &str) -> Option<Package> {
+    let line = format!("Package: {name}\n");
+    index.split("\n\n").find(|paragraph| paragraph.trim_start().starts_with(&line)).and_then(parse)
+}
+
+/// The names of the packages that a module for `release` is built with: the headers, and those that all flavours share, for
+/// arm64, and the programs of the build, for the building machine.
+pub(super) fn headers(release: &str) -> ([String; 2], String) {
+    let version = release.strip_suffix("-arm64").unwrap_or(release);
+    ([format!("linux-headers-{release}"), format!("linux-headers-{version}-common")], format!("linux-kbuild-{version}"))
+}
+
 /// Whether a release such as `6.12.107+deb13-arm64` is of the series, and of no special flavour.
 fn is_plain(release: &str, series: &str) -> bool {
     let Some((version, flavour)) = release.split_once('-') else { return false };
@@ -95,6 +108,20 @@ mod tests {
         assert_eq!(kernel.release, "6.12.107+deb13-arm64");
         assert_eq!(names(&kernel), ["linux-image-6.12.107+deb13-arm64"]);
         assert_eq!(kernel.packages[0].sha256, "ab32");
+    }
+
+    #[test]
+    fn a_package_is_found_by_its_whole_name() {
+        let index = paragraph("libc6-dev", "") + &paragraph("libc6", "libgcc-s1");
+        assert_eq!(named(&index, "libc6").unwrap().filename, "pool/libc6.deb");
+        assert_eq!(named(&index, "libc"), None);
+    }
+
+    #[test]
+    fn headers_of_a_release_are_the_flavour_s_and_the_common_ones() {
+        let (headers, programs) = headers("7.3.4+deb13-arm64");
+        assert_eq!(headers, ["linux-headers-7.3.4+deb13-arm64", "linux-headers-7.3.4+deb13-common"]);
+        assert_eq!(programs, "linux-kbuild-7.3.4+deb13");
     }
 
     #[test]

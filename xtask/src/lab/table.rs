@@ -3,13 +3,13 @@
 /// One recording's row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
-    /// Cells in the order of [`HEADER`], without the last.
+    /// Cells in the order of the header, without the last; the first three say which row it is.
     pub(super) cells: Vec<String>,
     /// What is off; empty when nothing is.
     pub(super) problems: Vec<String>,
 }
 
-/// What the columns hold. The peak and the refusals are predicted/kernel, the count is capture/tracefs.
+/// What the columns of recordings hold. The peak and the refusals are predicted/kernel, the count is capture/tracefs.
 pub(super) const HEADER: [&str; 12] = [
     "kernel",
     "scenario",
@@ -26,12 +26,12 @@ pub(super) const HEADER: [&str; 12] = [
 ];
 
 /// Numbers to the right, names to the left, and below it every problem with the row that it belongs to.
-pub(super) fn format(rows: &[Row]) -> String {
+pub(super) fn format(header: &[&str], rows: &[Row]) -> String {
     let last = |row: &Row| if row.problems.is_empty() { "ok" } else { "FAILED" }.to_owned();
-    let mut lines: Vec<Vec<String>> = vec![HEADER.map(str::to_owned).to_vec()];
+    let mut lines: Vec<Vec<String>> = vec![header.iter().map(|&name| name.to_owned()).collect()];
     lines.extend(rows.iter().map(|row| row.cells.iter().cloned().chain([last(row)]).collect()));
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<_> = (0..HEADER.len()).map(width).collect();
+    let widths: Vec<_> = (0..header.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let cells = line.iter().enumerate().map(|(column, cell)| {
@@ -61,7 +61,7 @@ mod tests {
                 .to_vec(),
             problems: problems.iter().map(|&problem| problem.to_owned()).collect(),
         };
-        let text = format(&[row("6.12", &[]), row("7.3", &["3 disagreements"])]);
+        let text = format(&HEADER, &[row("6.12", &[]), row("7.3", &["3 disagreements"])]);
         assert_eq!(
             text,
             "kernel  scenario  recording  mappings  agree  disagree  unknown  peak  refused  bounced  seconds\n\

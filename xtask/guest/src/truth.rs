@@ -1,0 +1,18 @@
+//! The kernel's own truth table: made by the lab's module while it is loaded, and brought out as `NAME.truth`. Nothing here
+//! knows what is in it.
+
+use std::{fs, path::Path};
+
+use crate::module;
+
+const OBJECT: &str = "/lab/bounce_truth.ko";
+const MODULE: &str = "bounce_truth";
+
+/// Makes one table; the words are the module's parameters.
+pub(crate) fn make(name: &str, parameters: &[String], share: &Path) -> Result<(), String> {
+    module::load(Path::new(OBJECT), &parameters.join(" "))?;
+    let table = fs::read(format!("/proc/{MODULE}")).map_err(|error| format!("cannot read the table: {error}"))?;
+    module::unload(MODULE)?;
+    let file = share.join(format!("{name}.truth"));
+    fs::write(&file, table).map_err(|error| format!("cannot write {}: {error}", file.display()))
+}

@@ -1,0 +1,68 @@
+//! Edits of a device tree in source form: what firmware says of coherence and of cache lines. Pure.
+
+/// Without any `dma-coherent`, and how many there were.
+pub(super) fn without_coherence(source: &str) -> (String, usize) {
+    let mut removed = 0;
+    let kept = source.lines().filter(|line| {
+        let coherent = line.trim() == "dma-coherent;";
+        removed += usize::from(coherent);
+        !coherent
+    });
+    let text = kept.flat_map(|line| [line, "\n"]).collect();
+    (text, removed)
+}
+
+/// With caches of lines of `line` bytes for each CPU, which the kernel then believes rather than `CTR_EL0`
+/// (`cache_line_size()`, `arch/arm64/kernel/cacheinfo.c`), and how many CPUs there are.
+pub(super) fn with_cache_lines(source: &str, line: u32) -> (String, usize) {
+    let (mut text, mut cpus) = (String::new(), 0);
+    for source_line in source.lines() {
+        let node = source_line.trim();
+        let cpu = node.starts_with("cpu@") && node.ends_with('{');
+        if cpu && cpus == 0 {
+            text += &format!(
+                "lab_l2: l2-cache {{ compatible = \"cache\"; cache-level = <2>; cache-unified; cache-size = <0x100000>; \
+                 cache-line-size = <{line}>; cache-sets = <{}>; }};\n",
+                0x10_0000 / (16 * line)
+            );
+        }
+        text += source_line;
+        text.push('\n');
+        if cpu {
+            cpus += 1;
+            for kind in ["d", "i"] {
+                text += &format!(
+                    "{kind}-cache-size = <0x8000>; {kind}-cache-line-size = <{line}>; {kind}-cache-sets = <{}>;\n",
+                    0x8000 / (4 * line)
+                );
+            }
+            text += "next-level-cache = <&lab_l2>;\n";
+        }
+    }
+    (text, cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dma_coherent_is_removed_and_nothing_else() {
+        let source = "/ {\n\tdma-coherent;\n\tpcie {\n\t\tdma-coherent;\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n";
+        let (text, removed) = without_coherence(source);
+        assert_eq!(removed, 2);
+        assert_eq!(text, "/ {\n\tpcie {\n\t\tdma-ranges = <1>;\n\t\tdma-noncoherent;\n\t};\n};\n");
+    }
+
+    #[test]
+    fn each_cpu_gets_caches_and_all_share_the_second_level() {
+        let source = "cpus {\n\tcpu-map {\n\t};\n\tcpu@0 {\n\t\treg = <0>;\n\t};\n\tcpu@1 {\n\t};\n};\n";
+        let (text, cpus) = with_cache_lines(source, 128);
+        assert_eq!(cpus, 2);
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!((count("lab_l2: l2-cache {"), count("next-level-cache = <&lab_l2>;")), (1, 2));
+        assert_eq!((count("d-cache-line-size = <128>;"), count("i-cache-line-size = <128>;")), (2, 2));
+        assert_eq!(count(" cache-line-size = <128>;"), 1);
+        assert!(text.find("lab_l2:") < text.find("cpu@0"));
+    }
+}
