@@ -8,25 +8,23 @@ use std::{
 use anyhow::{Context, Result};
 use tracer::{
     capture::{Ahead, Reader},
-    replay::{Replayed, replay, settings::Settings},
+    replay::{Replayed, Wanted},
     stream::{Source, Start},
+    sweep::sweep,
 };
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
 const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
 
 /// Replays the capture, or the embedded one.
-pub(crate) fn replay_capture(
-    path: Option<&PathBuf>,
-    settings: impl FnOnce(&Start) -> Vec<Settings>,
-) -> Result<Replayed> {
+pub(crate) fn replay_capture(path: Option<&PathBuf>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
     match path {
         Some(path) => {
             let reader = Reader::open(path)?;
             let mut ahead = Ahead::new(reader).context("cannot start a thread to read with")?;
-            replay_source(&mut ahead, settings).with_context(|| named(path))
+            replay_source(&mut ahead, wanted).with_context(|| named(path))
         }
-        None => replay_source(&mut Reader::new(EMBEDDED)?, settings).context("the embedded capture"),
+        None => replay_source(&mut Reader::new(EMBEDDED)?, wanted).context("the embedded capture"),
     }
 }
 
@@ -34,8 +32,8 @@ fn named(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn replay_source<S: Source>(source: &mut S, settings: impl FnOnce(&Start) -> Vec<Settings>) -> Result<Replayed> {
-    Ok(replay(source, settings)?)
+fn replay_source<S: Source>(source: &mut S, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
+    Ok(sweep(source, wanted)?)
 }
 
 /// Prints to standard output; a reader that has seen enough (`| head`) is no error.

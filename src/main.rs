@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod input;
+mod packed;
+mod policies;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
 mod replay;
 mod stats;
-mod units;
 mod verify;
 
 /// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.
@@ -25,6 +26,10 @@ enum Command {
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
+    /// Propose call sites of kmalloc that never reach DMA, for __GFP_PACKED.
+    Packed(packed::Args),
+    /// List and explain the policies, or print one as TOML.
+    Policies(policies::Args),
     /// Replay a capture under other settings and predict what would bounce.
     Replay(replay::Args),
     /// Show what happened in a capture, without any what-if.
@@ -37,6 +42,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
+        Command::Packed(args) => packed::run(&args),
+        Command::Policies(args) => policies::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),

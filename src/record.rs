@@ -24,7 +24,7 @@ use tracer::{
 
 use sink::Sink;
 
-use crate::units::parse_bytes;
+use tracer::size::parse_bytes;
 
 /// How often the ring is emptied when nothing asks for it.
 const DRAIN_EVERY: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use tracer::report;
+use tracer::{replay::Wanted, report};
 
 use crate::input::{print, print_json, replay_capture};
 
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let replayed = replay_capture(args.capture.as_ref(), |_| Vec::new())?;
+    let replayed = replay_capture(args.capture.as_ref(), |_| Wanted { verdict: true, ..Wanted::default() })?;
     if args.json {
         print_json(&report::verify::json(&replayed))?;
     } else {

@@ -4,6 +4,8 @@
 //! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
 //! [`report`] prints what came out. [`kernel`] reads facts about the running kernel.
 //!
+//! [`sweep`] drives many kernels at once, on all cores.
+//!
 //! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
 
 pub mod capture;
@@ -18,3 +20,4 @@ pub mod replay;
 pub mod report;
 pub mod size;
 pub mod stream;
+pub mod sweep;

@@ -12,3 +12,4 @@ pub mod pool;
 mod reference;
 pub mod rule;
 pub mod sharing;
+pub mod slab;

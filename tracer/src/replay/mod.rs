@@ -14,10 +14,12 @@ pub mod devices;
 mod kernel;
 mod losses;
 pub mod mapping;
+pub mod memory;
 pub mod objects;
 pub mod outcome;
 pub mod pairing;
 pub mod pass;
+pub mod proposals;
 pub mod run;
 pub mod settings;
 pub mod statistics;
@@ -66,6 +68,8 @@ pub struct Replayed {
     pub verdict: Verdict,
     /// The programs' counters at the end.
     pub counters: Counters,
+    /// Time that the stream covers, ns.
+    pub span_ns: u64,
     /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
     pub live_objects: Vec<LiveObjects>,
     /// Frees of objects whose allocation was not.
@@ -107,13 +111,13 @@ pub fn replay<S: Source>(
     while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
         pass.item(item, &mut |steps, devices| {
             for run in &mut runs {
-                run.steps(steps, devices);
+                run.steps(&steps, devices);
             }
         });
     }
     pass.end(&mut |steps, devices| {
         for run in &mut runs {
-            run.steps(steps, devices);
+            run.steps(&steps, devices);
         }
     });
     Ok(pass.finish(runs, source.gaps()))

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::compare::Comparison;
 use super::devices::Devices;
 use super::losses::Doubts;
+use super::memory;
 use super::objects::SiteId;
+use super::outcome::Outcome;
 use super::pairing::{Pairing, Witnesses};
 use super::run::{Last, Run};
 use super::settings::Settings;
@@ -86,7 +88,7 @@ impl Pass {
     }
 
     /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
-    pub fn item(&mut self, item: Item, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+    pub fn item(&mut self, item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         match item {
             Item::Start(_) => {}
             Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
@@ -114,7 +116,7 @@ impl Pass {
     }
 
     /// No more items come: gives the last steps.
-    pub fn end(&mut self, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+    pub fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         self.pairing.finish();
         self.collect();
         self.give(take);
@@ -131,10 +133,10 @@ impl Pass {
         }
     }
 
-    fn give(&mut self, take: &mut impl FnMut(&Vec<Step>, &Arc<Devices>)) {
+    fn give(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         if !self.steps.is_empty() {
-            take(&self.steps, &self.devices);
-            self.steps.clear();
+            let capacity = self.steps.len();
+            take(std::mem::replace(&mut self.steps, Vec::with_capacity(capacity)), &self.devices);
         }
     }
 
@@ -154,9 +156,13 @@ impl Pass {
             span_ns,
             not_simulated: watcher.not_simulated,
         };
+        let live_objects = watcher.objects.live();
+        let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
         let outcome = |run: Run| {
             let view = run.view();
-            run.finish(&watcher.common, &watcher.unfollowed[view], &last)
+            let slab_bytes =
+                watcher.objects.were_seen().then(|| memory::slab_bytes(&live_objects, run.settings(), cpus, sample));
+            Outcome { slab_bytes, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
@@ -176,7 +182,8 @@ impl Pass {
         Replayed {
             mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
             observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
-            live_objects: watcher.objects.live(),
+            span_ns,
+            live_objects,
             frees_of_unknown: watcher.objects.frees_of_unknown,
             origins_known: watcher.objects.can_tell(),
             start,

@@ -188,9 +188,9 @@ impl Sample {
         let mut pass = Pass::new(self.start.clone(), Wanted { settings: vec![settings], ..Wanted::default() });
         let mut runs = pass.runs();
         for item in self.items.clone() {
-            pass.item(item, &mut |steps, devices| runs[0].steps(steps, devices));
+            pass.item(item, &mut |steps, devices| runs[0].steps(&steps, devices));
         }
-        pass.end(&mut |steps, devices| runs[0].steps(steps, devices));
+        pass.end(&mut |steps, devices| runs[0].steps(&steps, devices));
         pass.finish(runs, Gaps::default()).outcomes.remove(0)
     }
 

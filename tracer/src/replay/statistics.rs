@@ -249,6 +249,11 @@ impl Statistics {
         self.events[kind as usize]
     }
 
+    /// Allocations: address of the call site, bytes asked for, how many.
+    pub fn allocations(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.sites.iter().map(|((call_site, bytes_req, _), count)| (*call_site, u64::from(*bytes_req), *count))
+    }
+
     /// Mappings by device and direction.
     pub fn devices(&self) -> Vec<DeviceStatistics> {
         let mut devices: Vec<_> = self.by_device.values().map(|(_, statistics)| statistics.clone()).collect();

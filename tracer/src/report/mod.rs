@@ -1,6 +1,9 @@
 //! Results as text and JSON. What they mean was decided elsewhere; here is only how they look.
 
+pub mod advice;
 mod losses;
+pub mod packed;
+pub mod policies;
 pub mod replay;
 pub mod stats;
 mod table;

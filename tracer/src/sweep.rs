@@ -1,0 +1,93 @@
+//! Many simulated kernels over one pass, on all cores: one thread makes the steps, the others let the kernels take them.
+//!
+//! What comes out is what [`crate::replay::replay`] gives.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::replay::devices::Devices;
+use crate::replay::pass::{self, Pass};
+use crate::replay::run::Run;
+use crate::replay::step::Step;
+use crate::replay::{ReplayError, Replayed, Wanted};
+use crate::stream::{Source, Start};
+
+/// Batches of steps that may wait for a thread.
+const QUEUE: usize = 4;
+/// So few kernels are not worth a thread.
+const FEW: usize = 3;
+
+/// Steps, and the devices described by then.
+type Steps = (Arc<Vec<Step>>, Arc<Devices>);
+
+/// Replays a stream with as many threads as there are cores.
+pub fn sweep<S: Source>(
+    source: &mut S,
+    wanted: impl FnOnce(&Start) -> Wanted,
+) -> Result<Replayed, ReplayError<S::Error>> {
+    let start = pass::start(source)?;
+    let wanted = wanted(&start);
+    let mut pass = Pass::new(start, wanted);
+    let mut runs = pass.runs();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    if runs.len() <= FEW || threads == 1 {
+        drive(source, &mut pass, &mut |steps, devices| {
+            for run in &mut runs {
+                run.steps(&steps, devices);
+            }
+        })?;
+        return Ok(pass.finish(runs, source.gaps()));
+    }
+    let mut parts: Vec<Vec<(usize, Run)>> = (0..threads).map(|_| Vec::new()).collect();
+    for (n, run) in runs.into_iter().enumerate() {
+        parts[n % threads].push((n, run));
+    }
+    let mut runs = thread::scope(|scope| {
+        let (senders, workers): (Vec<SyncSender<Steps>>, Vec<_>) = parts
+            .into_iter()
+            .map(|part| {
+                let (sender, receiver) = sync_channel(QUEUE);
+                (sender, scope.spawn(move || take_all(part, &receiver)))
+            })
+            .unzip();
+        let driven = drive(source, &mut pass, &mut |steps, devices| {
+            let steps = Arc::new(steps);
+            for sender in &senders {
+                // A worker is gone only if it panicked, and that comes out when it is joined.
+                let _ = sender.send((Arc::clone(&steps), Arc::clone(devices)));
+            }
+        });
+        drop(senders);
+        let joined = workers.into_iter().map(|worker| match worker.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        let runs: Vec<(usize, Run)> = joined.flatten().collect();
+        driven.map(|()| runs)
+    })?;
+    runs.sort_by_key(|(n, _)| *n);
+    Ok(pass.finish(runs.into_iter().map(|(_, run)| run).collect(), source.gaps()))
+}
+
+fn take_all(mut part: Vec<(usize, Run)>, steps: &Receiver<Steps>) -> Vec<(usize, Run)> {
+    for (steps, devices) in steps {
+        for (_, run) in &mut part {
+            run.steps(&steps, &devices);
+        }
+    }
+    part
+}
+
+fn drive<S: Source>(
+    source: &mut S,
+    pass: &mut Pass,
+    take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
+) -> Result<(), ReplayError<S::Error>> {
+    while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
+        pass.item(item, take);
+    }
+    pass.end(take);
+    Ok(())
+}
