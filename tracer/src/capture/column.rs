@@ -53,30 +53,21 @@ impl<'a> ColumnReader<'a> {
         Self { bytes: &[], last: 0 }
     }
 
-    /// Decodes the next `count` values; `values` is overwritten.
-    pub(super) fn values(&mut self, count: usize, values: &mut Vec<u64>) -> Option<()> {
-        self.fill(self.make_room(count, values)?, |value| value)
+    /// Decodes the next values until `values` is full.
+    pub(super) fn values(&mut self, values: &mut [u64]) -> Option<()> {
+        self.fill(values, |value| value)
     }
 
-    /// Decodes the next `count` values from their differences; `values` is overwritten.
-    pub(super) fn deltas(&mut self, count: usize, values: &mut Vec<u64>) -> Option<()> {
+    /// Decodes the next values from their differences until `values` is full.
+    pub(super) fn deltas(&mut self, values: &mut [u64]) -> Option<()> {
         let mut last = self.last;
-        self.fill(self.make_room(count, values)?, |zigzag| {
+        self.fill(values, |zigzag| {
             let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
             last = last.wrapping_add(delta as u64);
             last
         })?;
         self.last = last;
         Some(())
-    }
-
-    /// Room for `count` values, of which each has a byte at least: nothing is made ready for values that can't be there.
-    fn make_room<'v>(&self, count: usize, values: &'v mut Vec<u64>) -> Option<&'v mut [u64]> {
-        if count > self.bytes.len() {
-            return None;
-        }
-        values.resize(count, 0);
-        Some(values)
     }
 
     /// Decodes values until `into` is full, eight bytes at a time and as many values as end in them. Most columns are the
@@ -224,10 +215,10 @@ mod tests {
         let mut plain = ColumnReader::take(&mut rest).unwrap();
         let mut deltas = ColumnReader::take(&mut rest).unwrap();
         for part in values.chunks(3) {
-            let mut read = Vec::new();
-            plain.values(part.len(), &mut read).unwrap();
+            let mut read = vec![0; part.len()];
+            plain.values(&mut read).unwrap();
             assert_eq!(read, part);
-            deltas.deltas(part.len(), &mut read).unwrap();
+            deltas.deltas(&mut read).unwrap();
             assert_eq!(read, part);
         }
         assert!(plain.is_empty() && deltas.is_empty() && rest.is_empty());
@@ -272,14 +263,15 @@ mod tests {
             let mut bytes = Vec::new();
             column.finish(&mut bytes);
             let mut column = ColumnReader::take(&mut &bytes[..]).unwrap();
-            let (mut read, mut part) = (Vec::new(), Vec::new());
-            while read.len() < values.len() {
-                let count = (1 + random() as usize % 40).min(values.len() - read.len());
-                column.values(count, &mut part).unwrap();
-                read.extend_from_slice(&part);
+            let mut read = vec![0; values.len()];
+            let mut rest = &mut read[..];
+            while !rest.is_empty() {
+                let (part, later) = rest.split_at_mut((1 + random() as usize % 40).min(rest.len()));
+                column.values(part).unwrap();
+                rest = later;
             }
             assert_eq!(read, values, "up to {longest} bits");
-            assert!(column.is_empty() && column.values(1, &mut part).is_none());
+            assert!(column.is_empty() && column.values(&mut [0]).is_none());
         }
     }
 

@@ -16,8 +16,24 @@ const OF_SEARCHES: [&str; 7] = [
     "missed_return",
     "malformed",
 ];
-/// Losses of allocations, which take nothing from mappings.
-const HARMLESS: [&str; 5] = ["ring_full.kmalloc", "ring_full.kfree", "missed.kmalloc", "missed.kfree", "sites_full"];
+/// Losses of allocations, of syncs and of times, which take nothing from mappings.
+const HARMLESS: [&str; 15] = [
+    "ring_full.kmalloc",
+    "ring_full.kfree",
+    "missed.kmalloc",
+    "missed.kfree",
+    "sites_full",
+    "untimed",
+    "missed.pool_return",
+    "missed.pool_cpu_entry",
+    "missed.pool_device_entry",
+    "ring_full.sync",
+    "ring_full.sync_sg",
+    "missed.sync_for_cpu",
+    "missed.sync_for_device",
+    "missed.sync_sg_for_cpu",
+    "missed.sync_sg_for_device",
+];
 
 /// What cannot be relied on, because records that would tell may have been lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

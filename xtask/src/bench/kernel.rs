@@ -15,7 +15,7 @@ use super::{
 pub(super) const CPUS: u64 = 8;
 /// The clock's resolution.
 const TICK_NS: u64 = 16;
-/// Between bursts on the whole machine; with the patterns' lifetimes some 2000 buffers are mapped at a time.
+/// Between bursts on the whole machine; with the patterns' lifetimes about 1200 buffers are mapped at a time.
 const BETWEEN_BURSTS_NS: (u64, u64) = (1000, 19_000);
 /// The linear map, where the tables of scatterlists are.
 const LINEAR: u64 = 0xffff_0000_0000_0000;

@@ -1,7 +1,5 @@
-//! Columns into events: some thousand events at a time, column by column, so that each column is one tight loop over its
+//! Columns into events: a thousand events at a time, column by column, so that each column is one tight loop over its
 //! bytes and what lies between columns and events stays in the CPU's cache.
-
-use std::slice;
 
 use super::{COLUMNS, COMMON, Column, MAX_EVENTS, MAX_SEGMENTS, OF_SEGMENTS, columns_of};
 use crate::{
@@ -9,18 +7,20 @@ use crate::{
     event::{Batch, DeviceId, Direction, Event, Kind, Segment, What},
 };
 
-/// Events decoded at a time.
-const CHUNK: usize = 2048;
+/// Events decoded at a time; a power of two.
+const CHUNK: usize = 1024;
 
 /// Decodes events; keeps its memory between frames.
 pub(in crate::capture) struct Decoder {
-    /// The values of each column that belong to the events at hand.
-    values: [Vec<u64>; COLUMNS],
+    /// The values that belong to the events at hand. No event takes more than one of a column.
+    values: Box<[[u64; CHUNK]]>,
+    /// The values that belong to the segments of these events' lists, in the order of [`OF_SEGMENTS`].
+    of_segments: [Vec<u64>; OF_SEGMENTS.len()],
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { values: [const { Vec::new() }; COLUMNS] }
+        Self { values: vec![[0; CHUNK]; COLUMNS].into(), of_segments: Default::default() }
     }
 }
 
@@ -49,24 +49,18 @@ impl Decoder {
 
     /// Decodes the next `count` events.
     fn chunk(&mut self, columns: &mut [ColumnReader<'_>; COLUMNS], count: usize, batch: &mut Batch) -> Option<()> {
-        for column in COMMON {
-            self.column(columns, column, count)?;
-        }
-        let mut of_kind = [0; Kind::ALL.len()];
-        for &kind in &self.values[Column::Kind as usize] {
-            of_kind[kind as usize] += 1;
-        }
-        // Devices are described in frames of their own.
-        if of_kind[Kind::Device as usize] > 0 {
-            return None;
-        }
+        self.column(columns, Column::Kind, count)?;
+        let of_kind = count_kinds(&self.values[Column::Kind as usize][..count])?;
         let mut counts = [0; COLUMNS];
+        for column in COMMON {
+            counts[column as usize] = count;
+        }
         for (kind, of_kind) in Kind::ALL.into_iter().zip(of_kind) {
             for &column in columns_of(kind) {
                 counts[column as usize] += of_kind;
             }
         }
-        for &column in Kind::ALL.into_iter().flat_map(columns_of) {
+        for &column in COMMON.iter().chain(Kind::ALL.into_iter().flat_map(columns_of)) {
             // Kinds share columns.
             let count = std::mem::take(&mut counts[column as usize]);
             if count > 0 {
@@ -74,34 +68,34 @@ impl Decoder {
             }
         }
         let first_segment = batch.segments.len();
-        if of_kind[Kind::MapSg as usize] > 0 {
-            self.segments(columns, batch)?;
-        }
-        let mut rows = Rows::new(&self.values, first_segment);
-        let kinds = &self.values[Column::Kind as usize];
-        batch.events.extend(kinds.iter().map(|&kind| rows.event(kind)));
+        self.segments(columns, of_kind[Kind::MapSg as usize], batch)?;
+        let values = |column: Column| self.values[column as usize][..count].iter();
+        let rows = values(Column::Kind).zip(values(Column::Time)).zip(values(Column::Task)).zip(values(Column::Cpu));
+        let values = self.values.first_chunk()?;
+        let mut rest = Rest { values, used: [0; COLUMNS], first_segment: first_segment as u32 };
+        batch.events.extend(rows.map(|(((kind, time_ns), task), cpu)| Event {
+            time_ns: *time_ns,
+            task: *task as u32,
+            cpu: *cpu as u16,
+            what: rest.what(Kind::ALL[*kind as usize]),
+        }));
         Some(())
     }
 
-    /// Decodes the segments of the lists at hand into the batch; the lists themselves are counted from there.
-    fn segments(&mut self, columns: &mut [ColumnReader<'_>; COLUMNS], batch: &mut Batch) -> Option<()> {
-        let mut after = batch.segments.len() as u64;
-        for recorded in &self.values[Column::Recorded as usize] {
-            after += *recorded;
-            if after > MAX_SEGMENTS as u64 {
-                return None;
-            }
+    /// Decodes the segments of the `lists` at hand into the batch.
+    fn segments(&mut self, columns: &mut [ColumnReader<'_>; COLUMNS], lists: usize, batch: &mut Batch) -> Option<()> {
+        let count: u64 = self.values[Column::Recorded as usize][..lists].iter().sum();
+        if count > (MAX_SEGMENTS - batch.segments.len()) as u64 {
+            return None;
         }
-        let count = after as usize - batch.segments.len();
-        for column in OF_SEGMENTS {
-            self.column(columns, column, count)?;
+        for (column, values) in OF_SEGMENTS.into_iter().zip(&mut self.of_segments) {
+            values.resize(count as usize, 0);
+            read(columns, column, values)?;
         }
-        let values = |column: Column| self.values[column as usize].iter();
-        let addresses = values(Column::Page).zip(values(Column::SegmentDmaAddr));
-        let buffers = values(Column::Offset).zip(values(Column::Length));
-        let mapped = values(Column::SegmentDmaLen).zip(values(Column::DmaFlags));
-        let segments = addresses.zip(buffers).zip(mapped);
-        batch.segments.extend(segments.map(|(((page, dma_addr), (offset, length)), (dma_len, dma_flags))| Segment {
+        let [page, offset, length, dma_addr, dma_len, dma_flags] =
+            self.of_segments.each_ref().map(|values| values.iter());
+        let segments = page.zip(offset).zip(length).zip(dma_addr).zip(dma_len).zip(dma_flags);
+        batch.segments.extend(segments.map(|(((((page, offset), length), dma_addr), dma_len), dma_flags)| Segment {
             page: *page,
             dma_addr: *dma_addr,
             offset: *offset as u32,
@@ -112,40 +106,56 @@ impl Decoder {
         Some(())
     }
 
-    /// Decodes the next `count` values of a column, each of which must fit its field.
+    /// Decodes the next `count` values of a column.
     fn column(&mut self, columns: &mut [ColumnReader<'_>; COLUMNS], column: Column, count: usize) -> Option<()> {
-        let values = &mut self.values[column as usize];
-        let reader = &mut columns[column as usize];
-        if column.is_delta() {
-            reader.deltas(count, values)?;
-        } else {
-            reader.values(count, values)?;
-        }
-        let limit = column.limit();
-        // All bits that occur are no less than any value, and found without a branch.
-        let fits = limit == u64::MAX
-            || values.iter().fold(0, |bits, value| bits | value) <= limit
-            || values.iter().all(|value| *value <= limit);
-        fits.then_some(())
+        read(columns, column, &mut self.values[column as usize][..count])
     }
 }
 
-/// The values at hand, as they are used up. There are as many as the events take: `Decoder::chunk` has seen to that, and
-/// to their limits.
-struct Rows<'a> {
-    values: [slice::Iter<'a, u64>; COLUMNS],
+/// Decodes the next values of a column, each of which must fit its field.
+fn read(columns: &mut [ColumnReader<'_>; COLUMNS], column: Column, values: &mut [u64]) -> Option<()> {
+    let reader = &mut columns[column as usize];
+    if column.is_delta() {
+        reader.deltas(values)?;
+    } else {
+        reader.values(values)?;
+    }
+    let limit = column.limit();
+    // All bits that occur are no less than any value, and found without a branch.
+    let fits = limit == u64::MAX
+        || values.iter().fold(0, |bits, value| bits | value) <= limit
+        || values.iter().all(|value| *value <= limit);
+    fits.then_some(())
+}
+
+/// How many events there are of each kind; `None` when one is a device, which has frames of its own.
+fn count_kinds(kinds: &[u64]) -> Option<[usize; Kind::ALL.len()]> {
+    // Neighbours are mostly of one kind: counted in turn in several places, they need not wait for each other.
+    let mut counts = [[0_usize; Kind::ALL.len()]; 4];
+    for four in kinds.chunks(4) {
+        for (kind, counts) in four.iter().zip(&mut counts) {
+            *counts.get_mut(*kind as usize)? += 1;
+        }
+    }
+    let sum = std::array::from_fn(|kind| counts.iter().map(|counts| counts[kind]).sum());
+    (sum[Kind::Device as usize] == 0).then_some(sum)
+}
+
+/// What the events at hand have besides what all have, as it is used up. There is as much as they take: `Decoder::chunk` has
+/// seen to that, and to the limits.
+struct Rest<'a> {
+    values: &'a [[u64; CHUNK]; COLUMNS],
+    used: [usize; COLUMNS],
     first_segment: u32,
 }
 
-impl<'a> Rows<'a> {
-    /// `first_segment`: where the first list's segments begin in the batch.
-    fn new(values: &'a [Vec<u64>; COLUMNS], first_segment: usize) -> Self {
-        Self { values: std::array::from_fn(|column| values[column].iter()), first_segment: first_segment as u32 }
-    }
-
+impl Rest<'_> {
     #[inline]
     fn value(&mut self, column: Column) -> u64 {
-        self.values[column as usize].next().copied().unwrap_or_default()
+        let used = &mut self.used[column as usize];
+        let value = self.values[column as usize][*used % CHUNK];
+        *used += 1;
+        value
     }
 
     #[inline]
@@ -163,15 +173,7 @@ impl<'a> Rows<'a> {
         Direction::from_raw(self.value(Column::Direction) as u8).unwrap_or_default()
     }
 
-    /// The next event, of this kind.
-    #[inline]
-    fn event(&mut self, kind: u64) -> Event {
-        let time_ns = self.value(Column::Time);
-        let task = self.small(Column::Task);
-        let cpu = self.value(Column::Cpu) as u16;
-        Event { time_ns, task, cpu, what: self.what(Kind::ALL[kind as usize]) }
-    }
-
+    /// What happened in the next event, of this kind.
     #[inline]
     fn what(&mut self, kind: Kind) -> What {
         use Column as C;
@@ -255,7 +257,7 @@ impl<'a> Rows<'a> {
                 direction: self.direction(),
                 for_device: self.value(C::ForDevice) != 0,
             },
-            // `Decoder::chunk` has refused devices.
+            // `count_kinds` has refused devices.
             Kind::Kfree | Kind::Device => {
                 What::Kfree { call_site: self.value(C::FreeSite), ptr: self.value(C::FreedPtr) }
             }

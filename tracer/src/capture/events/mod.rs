@@ -64,8 +64,8 @@ pub(super) const MAX_EVENTS: usize = 1 << 16;
 /// More segments than this in one frame are refused by the reader.
 pub(super) const MAX_SEGMENTS: usize = 1 << 18;
 
-/// What every event has.
-const COMMON: [Column; 4] = [Column::Kind, Column::Time, Column::Task, Column::Cpu];
+/// What every event has besides its kind.
+const COMMON: [Column; 3] = [Column::Time, Column::Task, Column::Cpu];
 /// What every segment of a scatterlist has.
 const OF_SEGMENTS: [Column; 6] =
     [Column::Page, Column::Offset, Column::Length, Column::SegmentDmaAddr, Column::SegmentDmaLen, Column::DmaFlags];
