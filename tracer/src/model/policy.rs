@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builtin::{builtin, builtins};
 pub use choice::{Alignment, Caches, PoolChoice, PoolSize};
+pub(crate) use text::line_at;
 pub use text::{PolicyError, from_toml, to_toml};
 
 /// A policy.

@@ -18,14 +18,16 @@ pub enum PolicyError {
     Choices(String),
 }
 
+/// The line that the byte `at` is in, from 1.
+pub(crate) fn line_at(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or(text).matches('\n').count() + 1
+}
+
 /// Reads a policy.
 pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
     let policy: Policy = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        PolicyError::Text {
-            line: text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1,
-            message: error.message().replace('\n', "; "),
-        }
+        let at = error.span().map_or(0, |span| span.start);
+        PolicyError::Text { line: line_at(text, at), message: error.message().replace('\n', "; ") }
     })?;
     let wrong = |what: &str| Err(PolicyError::Choices(what.to_owned()));
     if policy.name.is_empty() {
