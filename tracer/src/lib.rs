@@ -2,13 +2,14 @@
 //!
 //! Everything that happens, live or recorded, is one stream of [`stream::Item`]s. [`live`] makes it from the running
 //! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
-//! [`report`] prints what came out. [`kernel`] reads facts about the running kernel.
+//! [`check`] holds what came out to rules, and [`report`] prints it. [`kernel`] reads facts about the running kernel.
 //!
 //! [`sweep`] drives many kernels at once, on all cores.
 //!
 //! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
 
 pub mod capture;
+pub mod check;
 pub mod event;
 pub mod facts;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,290 @@
+//! A figure of one run, and the range in which the truth lies where the recording leaves it in doubt.
+//!
+//! Records that were lost can only add to what was seen, so most doubts leave a figure's lower end where it is: a limit
+//! that is exceeded by what was seen is exceeded.
+
+use serde::Serialize;
+
+use super::Rule;
+use super::doubt::{Concern, Doubts};
+use super::figure::{Figure, Unit};
+use super::select::{NO_CALL_SITE, Selected, Selector, count};
+use crate::replay::Replayed;
+use crate::replay::mapping::Unknown;
+use crate::replay::outcome::Outcome;
+
+/// A figure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// As far as was seen.
+    pub value: f64,
+    /// The least that it can be.
+    pub low: f64,
+    /// The most that it can be; infinite where nothing bounds it.
+    #[serde(serialize_with = "finite")]
+    pub high: f64,
+    /// Why these differ, in words.
+    pub doubts: Vec<String>,
+}
+
+/// JSON has no infinity: `null` stands for it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn finite<S: serde::Serializer>(high: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    high.is_finite().then_some(*high).serialize(serializer)
+}
+
+/// One run of a capture: the real one, or a simulated one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) replayed: &'a Replayed,
+    /// What was simulated; `None` for what the kernel did.
+    pub(super) outcome: Option<&'a Outcome>,
+    pub(super) doubts: &'a Doubts,
+}
+
+const NOT_KNOWN_WHOSE: &str =
+    "the capture cannot tell whose objects the buffers are (it needs allocations and the linear map)";
+
+/// Whether the capture has at all what the rule is about; else why not.
+pub(super) fn can_tell(rule: &Rule, replayed: &Replayed) -> Result<(), String> {
+    let by_site = matches!(rule.selector, Selector::CallSite(_));
+    if (by_site || rule.figure.is_about_neighbours()) && !replayed.origins_known {
+        return Err(NOT_KNOWN_WHOSE.to_owned());
+    }
+    Ok(())
+}
+
+/// The rule's figure of what it selects; else why the capture does not tell it.
+pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Result<Measured, String> {
+    let mut measured = match selected.count(figure) {
+        Some(count) => taken.count(figure, selected, count),
+        None => taken.total(figure)?,
+    };
+    for why in taken.doubts.about(taken.rests_on(figure)) {
+        measured.may_be_more(f64::INFINITY, why);
+    }
+    if matches!(figure.unit(), Unit::PerSecond | Unit::BytesPerSecond) {
+        measured.scale(1.0, taken.seconds()?);
+    }
+    Ok(measured)
+}
+
+impl Taken<'_> {
+    /// What doubts about the figure are doubts about. Those that leave it a bound are in [`Self::count`].
+    fn rests_on(self, figure: Figure) -> &'static [Concern] {
+        use Concern::{Fates, Mappings, Model, Pool, Refusals, Times, Whole};
+        match (figure, self.outcome.is_some()) {
+            (Figure::Losses | Figure::Unknown, _) | (Figure::PeakSlots | Figure::PeakPercent, false) => &[Whole],
+            (Figure::Mappings | Figure::Buffers | Figure::Disagreements, _) => &[Whole, Mappings],
+            (Figure::PoolCpuPercent, false) => &[Whole, Times],
+            (Figure::PoolCpuPercent, true) => &[Whole, Mappings, Times, Model],
+            (Figure::Failed, false) => &[Whole, Mappings, Refusals],
+            (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, Model],
+            // A pool that nothing went to is empty, whatever was lost of it.
+            (Figure::PeakSlots | Figure::PeakPercent, true) if self.leaves_pool_alone() => &[Whole, Mappings, Model],
+            (Figure::PeakSlots | Figure::PeakPercent, true) => &[Whole, Mappings, Pool, Model],
+            (_, false) => &[Whole, Mappings, Fates],
+            (_, true) => &[Whole, Mappings, Model],
+        }
+    }
+
+    fn leaves_pool_alone(self) -> bool {
+        self.outcome.is_some_and(|outcome| (outcome.bounces, outcome.failed, outcome.peak_slots) == (0, 0, 0))
+    }
+
+    /// Seconds that the recording covers.
+    fn seconds(self) -> Result<f64, String> {
+        match self.replayed.span_ns {
+            0 => Err("the recording covers no time".to_owned()),
+            ns => Ok(ns as f64 / 1e9),
+        }
+    }
+
+    fn count(self, figure: Figure, selected: &Selected, seen: u64) -> Measured {
+        let mut measured = Measured::exactly(seen as f64);
+        let whose = count(&selected.unattributed, figure).unwrap_or(0);
+        measured.may_be_more(whose as f64, NO_CALL_SITE.to_owned());
+        match figure {
+            Figure::Bounces | Figure::BouncesPerSecond => self.doubt_bounces(&mut measured),
+            Figure::BytesCopied | Figure::BytesCopiedPerSecond => {
+                let mut bounces = Measured::exactly((selected.tally.bounces + selected.unattributed.bounces) as f64);
+                self.doubt_bounces(&mut bounces);
+                if bounces.high > bounces.value {
+                    bounces.doubts.iter().for_each(|why| measured.may_be_more(f64::INFINITY, why.clone()));
+                }
+                if bounces.high > 0.0 {
+                    for why in self.doubts.about(&[Concern::Copies]) {
+                        measured.may_be_more(f64::INFINITY, why);
+                    }
+                    self.doubt_durations(&mut measured);
+                }
+            }
+            Figure::UnsafeCertain | Figure::UnsafePossible | Figure::BouncesNotNeeded => {
+                self.doubt_neighbours(figure, selected, &mut measured);
+            }
+            Figure::Failed => self.doubt_durations(&mut measured),
+            _ => {}
+        }
+        if let Some(outcome) = self.outcome.filter(|outcome| outcome.not_simulated > 0)
+            && !matches!(figure, Figure::Mappings | Figure::Buffers)
+        {
+            let why = format!("the devices of {} mappings are not known", outcome.not_simulated);
+            measured.may_be_more(f64::INFINITY, why);
+        }
+        measured
+    }
+
+    fn doubt_bounces(self, measured: &mut Measured) {
+        let unseen = self.replayed.verdict.unknown_by_reason.get(&Unknown::NoMappingEvent).copied().unwrap_or(0);
+        measured.may_be_more(unseen as f64, format!("{unseen} times slots were taken without a mapping event"));
+        match self.outcome {
+            None => {
+                let unknown = self.replayed.observed.unknown;
+                measured
+                    .may_be_more(unknown as f64, format!("it is not known of {unknown} buffers whether they bounced"));
+            }
+            // What is refused wrongly would bounce.
+            Some(outcome) if outcome.failed > 0 => {
+                for why in self.doubts.about(&[Concern::Pool]) {
+                    measured.may_be_more(f64::INFINITY, why);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Of mappings that the kernel refused it is not known how long they would have held their slots, nor what would have been
+    /// copied back.
+    fn doubt_durations(self, measured: &mut Measured) {
+        let refused = self.outcome.map_or(0, |outcome| outcome.mapped_but_refused_by_kernel);
+        if refused > 0 {
+            measured
+                .may_be_more(f64::INFINITY, format!("it is not known how long {refused} mappings would have lasted"));
+        }
+    }
+
+    /// An allocation that was not recorded may lie in any line of which it is not known what does; an object whose free
+    /// was not recorded may be gone.
+    fn doubt_neighbours(self, figure: Figure, selected: &Selected, measured: &mut Measured) {
+        let tally = &selected.tally;
+        let more = match figure {
+            Figure::UnsafeCertain => tally.unsafe_possible,
+            Figure::UnsafePossible => tally.unsafe_certain,
+            _ => tally.bounces.saturating_sub(tally.bounces_not_needed),
+        } as f64;
+        for why in self.doubts.about(&[Concern::Allocations]) {
+            match figure {
+                Figure::UnsafePossible => measured.may_be_less(why),
+                _ => measured.may_be_more(more, why),
+            }
+        }
+        for why in self.doubts.about(&[Concern::Frees]) {
+            if figure != Figure::UnsafePossible {
+                measured.may_be_less(why.clone());
+            }
+            if figure != Figure::UnsafeCertain {
+                measured.may_be_more(more, why);
+            }
+        }
+    }
+
+    fn total(self, figure: Figure) -> Result<Measured, String> {
+        let replayed = self.replayed;
+        let verdict = &replayed.verdict;
+        Ok(match figure {
+            Figure::PeakSlots => self.peak()?,
+            Figure::PeakPercent => {
+                let slots = self.outcome.map_or(replayed.start.kernel.pool.slots, |outcome| outcome.total_slots);
+                if slots == 0 {
+                    return Err("there is no pool".to_owned());
+                }
+                if self.outcome.is_none() && replayed.start.kernel.pool.dynamic {
+                    return Err("this kernel can add pools, and it is not known how large they were".to_owned());
+                }
+                let mut measured = self.peak()?;
+                measured.scale(100.0, slots as f64);
+                measured
+            }
+            Figure::PoolCpuPercent => {
+                let mut measured = Measured::exactly(self.pool_cpu_ns()? as f64);
+                self.doubt_durations(&mut measured);
+                measured.scale(1e-7, self.seconds()?);
+                measured
+            }
+            Figure::Losses => Measured::exactly((replayed.counters.total_lost() + replayed.gaps.damaged_frames) as f64),
+            Figure::Disagreements => {
+                let mut measured = Measured::exactly((verdict.disagreements + verdict.problems.len() as u64) as f64);
+                let why = format!("{} mappings could not be compared", verdict.unknown);
+                measured.may_be_more(verdict.unknown as f64, why);
+                for why in &verdict.not_compared {
+                    measured.may_be_more(f64::INFINITY, format!("not compared: {why}"));
+                }
+                measured
+            }
+            Figure::Unknown => Measured::exactly(verdict.unknown as f64),
+            _ => return Err("no figure of a whole recording".to_owned()),
+        })
+    }
+
+    fn peak(self) -> Result<Measured, String> {
+        let verdict = &self.replayed.verdict;
+        if let Some(outcome) = self.outcome {
+            let mut measured = Measured::exactly(outcome.peak_slots as f64);
+            self.doubt_durations(&mut measured);
+            return Ok(measured);
+        }
+        if self.replayed.start.kernel.pool.slots == 0 {
+            return Ok(Measured::exactly(0.0));
+        }
+        let peak = verdict.peak_slots_kernel.ok_or("the capture has no samples of the pool's counters")?;
+        let mut measured = Measured::exactly(peak as f64);
+        if !verdict.peak_is_exact {
+            measured.may_be_more(f64::INFINITY, "the kernel kept no high-water mark of its pool".to_owned());
+        }
+        Ok(measured)
+    }
+
+    fn pool_cpu_ns(self) -> Result<u64, String> {
+        let times = self.replayed.pool_times.as_ref();
+        let ns = match self.outcome {
+            // Nothing to be copied takes no time, measured or not.
+            Some(outcome) if outcome.bounces == 0 => Some(0),
+            Some(outcome) => outcome.pool_cpu_ns,
+            None => times.map(|times| times.times.iter().map(|time| time.total_ns).sum()),
+        };
+        ns.ok_or_else(|| "the capture does not have the times of all of the pool's functions".to_owned())
+    }
+}
+
+impl Measured {
+    fn exactly(value: f64) -> Self {
+        Self { value, low: value, high: value, doubts: Vec::new() }
+    }
+
+    fn may_be_more(&mut self, by: f64, why: String) {
+        if by > 0.0 {
+            self.high += by;
+            self.doubt(why);
+        }
+    }
+
+    fn may_be_less(&mut self, why: String) {
+        if self.low > 0.0 {
+            self.low = 0.0;
+            self.doubt(why);
+        }
+    }
+
+    fn doubt(&mut self, why: String) {
+        if !self.doubts.contains(&why) {
+            self.doubts.push(why);
+        }
+    }
+
+    /// First the product, so that half of the pool is 50 % of it and no hair more.
+    fn scale(&mut self, by: f64, of: f64) {
+        for value in [&mut self.value, &mut self.low, &mut self.high] {
+            *value = *value * by / of;
+        }
+    }
+}
