@@ -1,6 +1,8 @@
 //! Results as text and JSON. What they mean was decided elsewhere; here is only how they look.
 
 pub mod advice;
+pub mod check;
+pub mod junit;
 mod losses;
 pub mod packed;
 pub mod policies;
