@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
 mod input;
 mod packed;
 mod policies;
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Hold captures to rules: exit code 0 when all are kept, 1 when one is broken, 2 when one could not be told.
+    Check(check::Args),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
@@ -40,6 +43,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
         Command::Packed(args) => packed::run(&args),
