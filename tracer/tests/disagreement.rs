@@ -6,7 +6,7 @@ use tracer::{
     capture::{Reader, Writer},
     event::{Batch, DeviceId, Direction, Event, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
-    replay::{Replayed, replay},
+    replay::{Replayed, Wanted, replay},
     stream::{Item, Start},
 };
 
@@ -70,7 +70,7 @@ fn verified(events: Vec<What>, hiwater: u64, change: impl FnOnce(&mut Counters))
         writer.write(&item).unwrap();
     }
     let bytes = writer.into_inner().unwrap();
-    replay(&mut Reader::new(&bytes[..]).unwrap(), |_| Vec::new()).unwrap()
+    replay(&mut Reader::new(&bytes[..]).unwrap(), |_| Wanted { verdict: true, ..Wanted::default() }).unwrap()
 }
 
 #[test]

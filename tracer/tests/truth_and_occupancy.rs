@@ -5,9 +5,10 @@ use tracer::{
     capture::{Reader, Writer},
     event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
+    model::policy::{PoolChoice, builtin},
     replay::{
-        Replayed, replay,
-        settings::{Policy, Settings, WhatIf},
+        Replayed, Wanted, replay,
+        settings::{Settings, WhatIf},
     },
     stream::{Item, Start},
 };
@@ -126,15 +127,18 @@ impl Stream {
             writer.write(&item).unwrap();
         }
         let bytes = writer.into_inner().unwrap();
-        replay(&mut Reader::new(&bytes[..]).unwrap(), settings).unwrap()
+        let wanted = |start: &Start| Wanted { settings: settings(start), verdict: true, statistics: false };
+        replay(&mut Reader::new(&bytes[..]).unwrap(), wanted).unwrap()
     }
 
     fn verified(&mut self) -> Replayed {
         self.replayed(|_| Vec::new())
     }
 
-    fn under(&mut self, policy: Policy, change: &WhatIf) -> tracer::replay::outcome::Outcome {
-        self.replayed(|start| vec![Settings::what_if(&start.kernel, policy, change)]).outcomes.remove(0)
+    fn under(&mut self, policy: &str, change: &WhatIf) -> tracer::replay::outcome::Outcome {
+        self.replayed(|start| vec![Settings::what_if(&start.kernel, &builtin(policy).unwrap(), change)])
+            .outcomes
+            .remove(0)
     }
 }
 
@@ -242,8 +246,8 @@ fn force_goes_with_the_pool() {
     // `swiotlb=force` shows in every device's pool.
     stream.device.force_bounce = true;
     stream.bounce(PHYS, 4096, SLOT);
-    let none = WhatIf { requested_slots: Some(0), ..WhatIf::default() };
-    let outcome = stream.under(Policy::Mainline, &none);
+    let none = WhatIf { pool: Some(PoolChoice::None), ..WhatIf::default() };
+    let outcome = stream.under("mainline", &none);
     assert_eq!((outcome.bounces, outcome.failed), (0, 0), "{:?}", outcome.failed_by_reason);
 }
 
@@ -252,7 +256,7 @@ fn what_the_unmapping_says_decides_whether_bytes_are_copied_back() {
     const SKIP_CPU_SYNC: u64 = 1 << 5;
     let mut stream = Stream::new();
     stream.bounce(PHYS, 8, SLOT).slot_unmap(SLOT, 8).unmap(SLOT, 8, SKIP_CPU_SYNC);
-    assert_eq!(stream.under(Policy::Mainline, &WhatIf::default()).bytes_copied, 8);
+    assert_eq!(stream.under("mainline", &WhatIf::default()).bytes_copied, 8);
 }
 
 #[test]
@@ -261,7 +265,7 @@ fn of_two_mappings_of_one_buffer_the_older_ends_first() {
     // Under a line of 128 both bounce; in truth neither did, and the second unmapping never comes.
     stream.map(PHYS, PHYS, 48).map(PHYS, PHYS, 48).unmap(PHYS, 48, 0);
     let longer = WhatIf { cache_line_size: Some(128), ..WhatIf::default() };
-    assert_eq!(stream.under(Policy::Mainline, &longer).peak_slots, 2);
+    assert_eq!(stream.under("mainline", &longer).peak_slots, 2);
 }
 
 #[test]

@@ -180,7 +180,11 @@ fn copy_payloads(capture: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tracer::{capture::Reader, replay::replay, stream::Source};
+    use tracer::{
+        capture::Reader,
+        replay::{Wanted, replay},
+        stream::Source,
+    };
 
     use super::*;
 
@@ -188,7 +192,9 @@ mod tests {
     fn the_capture_comes_back_whole_and_the_model_agrees_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let made = capture(dir.path(), 200_000).unwrap();
-        let replayed = replay(&mut Reader::open(&made.capture).unwrap(), |_| Vec::new()).unwrap();
+        let replayed =
+            replay(&mut Reader::open(&made.capture).unwrap(), |_| Wanted { verdict: true, ..Wanted::default() })
+                .unwrap();
         assert!(replayed.gaps.is_empty() && replayed.verdict.agrees(), "{:?}", replayed.verdict.problems);
         assert_eq!(replayed.verdict.agreements, replayed.verdict.mappings);
         assert!(replayed.verdict.mappings >= 100_000 && replayed.verdict.bounces_kernel > 1000);
