@@ -29,7 +29,7 @@ enum Command {
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
-    /// Propose call sites of kmalloc that never reach DMA, for __GFP_PACKED.
+    /// Propose call sites of kmalloc that never reach DMA, for `__GFP_PACKED`.
     Packed(packed::Args),
     /// List and explain the policies, or print one as TOML.
     Policies(policies::Args),
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Packed(args) => packed::run(&args),
         Command::Policies(args) => policies::run(&args),
-        Command::Replay(args) => replay::run(args),
+        Command::Replay(args) => replay::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

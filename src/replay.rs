@@ -78,7 +78,7 @@ pub(crate) struct Args {
     csv: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(both) = args.coherent.iter().find(|device| args.non_coherent.contains(device)) {
         bail!("{both} can't be both --coherent and --non-coherent");
     }
@@ -87,12 +87,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         policy.lists = args.lists.unwrap_or(policy.lists);
         policy.when_full = args.when_full.unwrap_or(policy.when_full);
     }
-    let packed_sites = packed_sites(&args, &policies)?;
+    let packed_sites = packed_sites(args, &policies)?;
     let what_if = WhatIf {
         cache_line_size: args.cache_line_size,
         minalign: args.minalign,
         pool: args.swiotlb,
-        devices: overrides(&args),
+        devices: overrides(args),
         packed_sites: Arc::default(),
     };
     let mut shown = 0;
@@ -112,7 +112,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     if let Some(error) = wrong {
         return Err(error);
     }
-    check_devices(&args, &replayed)?;
+    check_devices(args, &replayed)?;
     let tried: Vec<_> = replayed.outcomes.drain(shown..).collect();
     replayed.settings.truncate(shown);
     let advice = args.advise.then(|| report::advice::advice(&replayed, &tried, args.headroom));

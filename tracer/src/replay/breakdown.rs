@@ -23,7 +23,7 @@ pub struct Breakdown {
 /// Scatterlists of one device.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lists {
-    lists: u64,
+    all: u64,
     losing: u64,
     before: u64,
     after: u64,
@@ -46,7 +46,7 @@ impl Breakdown {
             self.cells.entry(whose).or_default().mappings += 1;
         }
         if mapping.is_list() {
-            self.lists.entry(device).or_default().lists += 1;
+            self.lists.entry(device).or_default().all += 1;
         }
     }
 
@@ -92,7 +92,7 @@ impl Breakdown {
 
     /// Scatterlists, and those of them that lose their concatenation.
     pub fn lists(&self) -> (u64, u64) {
-        (self.lists.values().map(|lists| lists.lists).sum(), self.lists.values().map(|lists| lists.losing).sum())
+        (self.lists.values().map(|lists| lists.all).sum(), self.lists.values().map(|lists| lists.losing).sum())
     }
 
     /// Sums by anything.
@@ -155,7 +155,7 @@ impl Breakdown {
                 let lists = lists.get(&driver).copied().unwrap_or_default();
                 DriverRow {
                     driver,
-                    lists: lists.lists,
+                    lists: lists.all,
                     lists_losing_concatenation: lists.losing,
                     segments_before: lists.before,
                     segments_after: lists.after,
@@ -170,7 +170,7 @@ impl Breakdown {
 
 impl Lists {
     fn add(&mut self, other: &Self) {
-        self.lists += other.lists;
+        self.all += other.all;
         self.losing += other.losing;
         self.before += other.before;
         self.after += other.after;

@@ -22,8 +22,8 @@ pub(super) struct Kernel {
     /// What it is configured like.
     pub(super) settings: Settings,
     machine: Machine,
-    /// By number of the description; `None` inside where that was lost.
-    devices: Vec<Option<Option<Taken>>>,
+    /// By number of the description, as far as asked for.
+    devices: Vec<Option<Taken>>,
     /// Which of the replay's views it looks from.
     pub(super) view: usize,
 }
@@ -38,16 +38,16 @@ impl Kernel {
     pub(super) fn device(&mut self, id: DeviceId, devices: &Devices) -> Option<Taken> {
         let index = id.0 as usize;
         if let Some(Some(known)) = self.devices.get(index) {
-            return *known;
+            return Some(*known);
         }
         let described = devices.described(id)?;
         let (traits, own_pool) = self.settings.device(described, devices.traits(id));
-        let taken = Some(Taken { traits, own_pool });
+        let taken = Taken { traits, own_pool };
         if self.devices.len() <= index {
             self.devices.resize(index + 1, None);
         }
         self.devices[index] = Some(taken);
-        taken
+        Some(taken)
     }
 
     /// Whether a list loses its concatenation.

@@ -323,7 +323,9 @@ impl Run {
         } else {
             self.unmapped.push_back((unmapping.time_ns.saturating_add(UNMAPS_WITHIN_NS), mapping.id));
         }
-        now.into_iter().for_each(|slots| self.release(slots));
+        for slots in now {
+            self.release(slots);
+        }
     }
 
     fn release(&mut self, slots: Slots) {

@@ -13,6 +13,7 @@ use crate::model::rule::{Alignment, Look};
 use crate::model::sharing;
 
 /// Everything that a replay needs to know of a kernel.
+#[expect(clippy::struct_excessive_bools, reason = "each is a property that a kernel has or has not")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What to call the outcome.

@@ -1,4 +1,5 @@
-//! Views on what lies beside a buffer: kernels with lines of one size and the same caches see the same.
+//! Views on what lies beside a buffer: kernels with lines of one size, the same caches and the
+//! same devices see the same.
 
 use tracer_ebpf::decide::size_roundup;
 
@@ -20,6 +21,7 @@ impl Views {
             other.decider.cache_line_size == settings.decider.cache_line_size
                 && other.decider.minalign == settings.decider.minalign
                 && other.packed == settings.packed
+                && other.devices == settings.devices
         };
         if let Some(view) = self.views.iter().position(same) {
             return view;

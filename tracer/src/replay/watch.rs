@@ -146,6 +146,12 @@ impl Watcher {
         let views = self.views.len().max(1);
         let device = devices.identity(mapping.device);
         for (at, sharing) in self.scratch.iter().enumerate().filter(|(_, sharing)| **sharing != Sharing::None) {
+            // All kernels of a view take the device for the same.
+            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == at % views);
+            if kernel.is_none_or(|kernel| kernel.device(mapping.device, devices).is_none_or(|one| one.traits.coherent))
+            {
+                continue;
+            }
             let unfollowed = &mut self.unfollowed[at % views];
             let cell = unfollowed.breakdown.cell(mapping, at / views, device);
             count_unsafe(cell, &mut unfollowed.neighbours, *sharing);

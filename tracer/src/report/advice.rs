@@ -140,7 +140,7 @@ pub fn text(advice: &Advice, replayed: &Replayed) -> String {
         None => {
             text += &format!(
                 "  pool: under {policy} no pool of up to 64 MiB leaves {headroom_percent} % free without a failure\n"
-            )
+            );
         }
     }
     match &advice.cheapest {

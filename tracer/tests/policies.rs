@@ -1,0 +1,273 @@
+//! Laws that the policies must obey on any stream.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use proptest::prelude::*;
+use tracer::{
+    event::{Batch, DeviceId, Direction, Event, What},
+    facts::{Device, Hook, KernelFacts, LinearMap, PoolFacts, PoolFunction, PoolTime, PoolTimes},
+    model::policy::{Override, PoolChoice, builtins},
+    replay::{
+        Replayed, Wanted,
+        outcome::Outcome,
+        replay,
+        settings::{Settings, WhatIf},
+    },
+    stream::{Item, Source, Start},
+    sweep::sweep,
+};
+use tracer_ebpf::decide::{ARM64_DMA_MINALIGN, Decider, size_roundup};
+
+const VIRT: u64 = 0xffff_0000_0000_0000;
+const PHYS: u64 = 0x4000_0000;
+
+/// Items from memory.
+#[derive(Clone)]
+struct Items(VecDeque<Item>);
+
+impl Source for Items {
+    type Error = Infallible;
+
+    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
+        Ok(self.0.pop_front())
+    }
+}
+
+/// An object, and a part of it that is mapped.
+#[derive(Clone, Copy, Debug)]
+struct Mapped {
+    requested: u64,
+    offset: u64,
+    size: u64,
+    direction: Direction,
+    unmapped: bool,
+    freed: bool,
+}
+
+fn mapped() -> impl Strategy<Value = Mapped> {
+    let direction = prop::sample::select(vec![Direction::FromDevice, Direction::ToDevice, Direction::Bidirectional]);
+    let whole = prop_oneof![3 => Just(true), 1 => Just(false)];
+    (1..600_u64, any::<prop::sample::Index>(), whole, direction, any::<bool>(), any::<bool>()).prop_map(
+        |(requested, part, whole, direction, unmapped, freed)| {
+            let offset = if whole { 0 } else { part.index(requested as usize) as u64 };
+            let size = if whole { requested } else { (requested - offset).div_ceil(2) };
+            Mapped { requested, offset, size, direction, unmapped, freed }
+        },
+    )
+}
+
+/// A kernel with caches from 8 bytes whose objects lie side by side, one device without IOMMU. No slot is ever seen taken.
+fn stream(all: &[Mapped]) -> Items {
+    let hook = |subject: &str| Hook { subject: subject.into(), attached: true, ..Hook::default() };
+    let start = Start {
+        kernel: KernelFacts {
+            release: "6.12.0".into(),
+            page_size: 4096,
+            possible_cpus: 1,
+            cache_line_size: 64,
+            dma_minalign: ARM64_DMA_MINALIGN,
+            kmalloc_minalign: 8,
+            bounce_unaligned_kmalloc: true,
+            pool: PoolFacts { slots: 32768, areas: 1, ..PoolFacts::default() },
+            linear_map: Some(LinearMap { virt_base: VIRT, phys_base: PHYS }),
+            ..KernelFacts::default()
+        },
+        hooks: ["bounced", "slot_map", "slot_unmap", "map", "unmap"].map(hook).into(),
+        allocation_sample: 1,
+        ..Start::default()
+    };
+    let mut next = 0;
+    let mut events = Vec::new();
+    for (n, one) in all.iter().enumerate() {
+        let given = size_roundup(one.requested, 8);
+        let align = 1 << given.trailing_zeros();
+        let at = u64::next_multiple_of(next, align);
+        next = at + given;
+        let (ptr, phys) = (VIRT + at, PHYS + at + one.offset);
+        let (device, direction, size) = (DeviceId(0), one.direction, one.size);
+        let mut event = |what: What| {
+            events.push(Event { time_ns: 1 + events.len() as u64, task: 1, cpu: 0, what });
+        };
+        event(What::Kmalloc { call_site: 1 + n as u64 % 3, ptr, bytes_req: one.requested, bytes_alloc: given, gfp: 0 });
+        event(What::Map { device, phys, dma_addr: phys, size, direction, attrs: 0 });
+        event(What::Sync { device, dma_addr: phys, size: size.min(4), direction, for_device: false });
+        if one.unmapped {
+            event(What::Unmap { device, dma_addr: phys, size, direction, attrs: 0 });
+        }
+        if one.freed {
+            event(What::Kfree { call_site: 9, ptr });
+        }
+    }
+    let device = Device { name: "1-1".into(), driver: "usb".into(), dma_mask: u64::MAX, ..Device::default() };
+    let functions = [PoolFunction::Map, PoolFunction::Unmap, PoolFunction::SyncForCpu, PoolFunction::SyncForDevice];
+    let times = functions.map(|function| PoolTime { function, log2: 3, calls: 2, bytes: 16, total_ns: 200 });
+    let times = PoolTimes { time_ns: 0, times: times.into() };
+    let batch = Batch { events, segments: Vec::new() };
+    Items([Item::Start(start), Item::Device(device), Item::Events(batch), Item::PoolTimes(times)].into())
+}
+
+fn everything(start: &Start) -> Wanted {
+    let settings = builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &WhatIf::default())).collect();
+    Wanted { settings, ..Wanted::default() }
+}
+
+fn replayed(all: &[Mapped]) -> Replayed {
+    replay(&mut stream(all), everything).unwrap()
+}
+
+fn named<'a>(replayed: &'a Replayed, name: &str) -> &'a Outcome {
+    replayed.outcomes.iter().find(|outcome| outcome.name == name).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn exact_bounces_no_more_than_any_policy_that_leaves_nothing_certain(all in prop::collection::vec(mapped(), 1..60)) {
+        let replayed = replayed(&all);
+        let exact = named(&replayed, "exact");
+        prop_assert_eq!(exact.unsafe_certain, 0);
+        for outcome in replayed.outcomes.iter().filter(|outcome| outcome.minalign == exact.minalign) {
+            if outcome.unsafe_certain == 0 {
+                prop_assert!(exact.bounces <= outcome.bounces, "{} has {}", outcome.name, outcome.bounces);
+            }
+        }
+    }
+
+    #[test]
+    fn legacy_and_dynamic_and_packed_bounce_nothing(all in prop::collection::vec(mapped(), 1..40)) {
+        let replayed = replayed(&all);
+        for name in ["legacy", "dynamic", "packed"] {
+            let outcome = named(&replayed, name);
+            prop_assert_eq!((outcome.bounces, outcome.bytes_copied, outcome.peak_slots), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn mainline_bounces_what_the_kernels_rule_says(all in prop::collection::vec(mapped(), 1..40)) {
+        let decider = Decider { bounce_unaligned: 1, cache_line_size: 64, minalign: 8, dma_minalign: ARM64_DMA_MINALIGN };
+        let by_rule = all.iter().filter(|one| decider.needs_bounce(false, one.direction as u8, one.size)).count() as u64;
+        prop_assert_eq!(named(&replayed(&all), "mainline").bounces, by_rule);
+    }
+
+    #[test]
+    fn a_rule_that_looks_at_more_bounces_more(all in prop::collection::vec(mapped(), 1..40)) {
+        let replayed = replayed(&all);
+        let bounces = |name: &str| named(&replayed, name).bounces;
+        prop_assert!(bounces("mainline") <= bounces("always-small"));
+        prop_assert!(bounces("start-aligned") <= bounces("start-and-length"));
+        prop_assert!(bounces("length-multiple") <= bounces("length-multiple-minalign"));
+        prop_assert!(bounces("length-multiple") <= bounces("start-and-length"));
+        prop_assert_eq!(named(&replayed, "start-and-length").unsafe_certain, 0, "it leaves whole lines only");
+    }
+
+    #[test]
+    fn every_buffer_that_is_written_is_bounced_or_judged(all in prop::collection::vec(mapped(), 1..40)) {
+        let written = all.iter().filter(|one| one.direction != Direction::ToDevice).count() as u64;
+        for outcome in &replayed(&all).outcomes {
+            prop_assert!(outcome.bounces + outcome.unsafe_certain + outcome.unsafe_possible <= written, "{}", outcome.name);
+            prop_assert!(outcome.bounces_not_needed <= outcome.bounces);
+        }
+    }
+
+    #[test]
+    fn on_all_cores_comes_out_what_comes_out_on_one(all in prop::collection::vec(mapped(), 1..40)) {
+        let parallel = sweep(&mut stream(&all), everything).unwrap();
+        prop_assert_eq!(replayed(&all).outcomes, parallel.outcomes);
+    }
+}
+
+const SMALL: Mapped =
+    Mapped { requested: 18, offset: 0, size: 18, direction: Direction::FromDevice, unmapped: true, freed: false };
+
+#[test]
+fn copies_are_counted_where_a_policy_bounced_and_only_there() {
+    let replayed = replayed(&[SMALL]);
+    // In, handed over in part, and back.
+    assert_eq!(named(&replayed, "mainline").bytes_copied, 18 + 4 + 18);
+    // Map, the sync, and an unmapping, which without an IOMMU is a sync too; 100 ns each.
+    assert_eq!(named(&replayed, "mainline").pool_cpu_ns, Some(400));
+    assert_eq!(named(&replayed, "legacy").pool_cpu_ns, Some(0));
+}
+
+#[test]
+fn two_small_objects_in_a_line_are_a_hazard_where_neither_bounces() {
+    let replayed = replayed(&[SMALL, SMALL]);
+    let rows = |name: &str| named(&replayed, name).clone();
+    assert_eq!(rows("mainline").bounces, 2);
+    assert_eq!(rows("legacy").unsafe_certain + rows("legacy").unsafe_possible, 0, "each has 128 bytes of its own");
+    // The second is not there yet when the first is mapped.
+    assert_eq!(rows("exact").bounces, 1);
+    assert_eq!((rows("exact").unsafe_certain, rows("exact").unsafe_possible), (0, 1));
+}
+
+#[test]
+fn the_rest_of_ones_own_object_is_a_hazard_under_every_policy_without_bounces() {
+    let part = Mapped { requested: 100, offset: 8, size: 40, ..SMALL };
+    let replayed = replayed(&[part]);
+    for name in ["legacy", "dynamic", "packed"] {
+        let outcome = named(&replayed, name);
+        assert_eq!((outcome.unsafe_certain, outcome.unsafe_by_neighbour.get("own_object")), (1, Some(&1)), "{name}");
+    }
+}
+
+#[test]
+fn a_mapping_is_traced_to_the_call_site_of_its_object() {
+    let replayed = replayed(&[SMALL, SMALL, SMALL, SMALL]);
+    let sites = &named(&replayed, "mainline").rows.by_call_site;
+    let found: Vec<(&str, u64)> = sites.iter().map(|row| (row.call_site.as_str(), row.tally.bounces)).collect();
+    assert_eq!(found, [("0x1", 2), ("0x2", 1), ("0x3", 1)]);
+}
+
+#[test]
+fn live_objects_take_more_slabs_in_larger_caches() {
+    let all: Vec<Mapped> = (0..1000).map(|_| Mapped { size: 8, ..SMALL }).collect();
+    let replayed = replayed(&all);
+    let slabs = |name: &str| named(&replayed, name).slab_bytes.unwrap().value;
+    assert_eq!((slabs("mainline"), slabs("dynamic"), slabs("legacy")), (8 * 4096, 16 * 4096, 32 * 4096));
+}
+
+#[test]
+fn a_restricted_pool_bounces_all_and_is_the_devices_own() {
+    let change = WhatIf { pool: Some(PoolChoice::Restricted(128)), ..WhatIf::default() };
+    let long = Mapped { requested: 512, size: 512, direction: Direction::ToDevice, unmapped: false, ..SMALL };
+    let outcome = replay(&mut stream(&vec![long; 130]), |start| {
+        let policy = builtins().next().unwrap();
+        Wanted { settings: vec![Settings::what_if(&start.kernel, &policy, &change)], ..Wanted::default() }
+    })
+    .unwrap()
+    .outcomes
+    .remove(0);
+    assert_eq!((outcome.bounces, outcome.failed, outcome.peak_slots), (128, 2, 128));
+    assert_eq!(outcome.bounces_by_reason["force"], 128);
+}
+
+#[test]
+fn a_device_taken_to_be_coherent_is_neither_bounced_nor_unsafe() {
+    let devices = vec![Override { name: "1-1".into(), coherent: Some(true), ..Override::default() }];
+    let change = WhatIf { devices, ..WhatIf::default() };
+    let replayed = replay(&mut stream(&[SMALL, SMALL]), |start| {
+        let settings = builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &change)).collect();
+        Wanted { settings, ..Wanted::default() }
+    })
+    .unwrap();
+    for outcome in &replayed.outcomes {
+        assert_eq!((outcome.bounces, outcome.unsafe_certain, outcome.unsafe_possible), (0, 0, 0), "{}", outcome.name);
+    }
+}
+
+#[test]
+fn a_device_is_coherent_only_where_a_policy_says_so() {
+    let part = Mapped { requested: 100, offset: 8, size: 40, ..SMALL };
+    let devices = vec![Override { name: "1-1".into(), coherent: Some(true), ..Override::default() }];
+    let legacy = builtins().next().unwrap();
+    let replayed = replay(&mut stream(&[part]), |start| {
+        let changes = [WhatIf { devices, ..WhatIf::default() }, WhatIf::default()];
+        let settings = changes.iter().map(|change| Settings::what_if(&start.kernel, &legacy, change)).collect();
+        Wanted { settings, ..Wanted::default() }
+    })
+    .unwrap();
+    let certain: Vec<u64> = replayed.outcomes.iter().map(|outcome| outcome.unsafe_certain).collect();
+    assert_eq!(certain, [0, 1]);
+}
