@@ -6,7 +6,7 @@ use std::{collections::HashSet, fs, path::PathBuf, process::ExitCode, sync::Arc}
 
 use anyhow::{Context, Result, bail};
 use tracer::{
-    model::policy::{Caches, Lists, Override, Policy, PoolChoice, WhenFull},
+    model::policy::{Caches, Lists, Override, Policy, PoolChoice, WhenFull, builtins},
     replay::{Replayed, Wanted, proposals, settings::WhatIf},
     report,
 };
@@ -28,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// Capture to replay; the embedded one without
     capture: Option<PathBuf>,
-    /// Policies to replay: names (see `bouncescope policies`) or TOML files
+    /// Policies to replay: names (see `bouncescope policies`), all, or TOML files
     #[arg(long, value_delimiter = ',', default_value = "mainline,legacy", value_name = "NAME,…")]
     policy: Vec<String>,
     /// Assume this cache line size, bytes
@@ -64,7 +64,8 @@ pub(crate) struct Args {
     /// swiotlb=512K,1M, lists=whole-list,flagged, when-full=fail,fallback
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_sweep)]
     sweep: Vec<Vec<Value>>,
-    /// Also answer in words: the smallest pool for the first policy, the cheapest policy without hazards, the drivers to fix
+    /// Also answer in words: the smallest pool for the first policy that bounces, the cheapest policy without
+    /// hazards, the drivers to fix
     #[arg(long)]
     advise: bool,
     /// Part of the pool that has to stay free at its fullest moment for it to be advised, percent
@@ -82,7 +83,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(both) = args.coherent.iter().find(|device| args.non_coherent.contains(device)) {
         bail!("{both} can't be both --coherent and --non-coherent");
     }
-    let mut policies: Vec<Policy> = args.policy.iter().map(|name| policy(name)).collect::<Result<_>>()?;
+    let mut policies: Vec<Policy> = Vec::new();
+    for name in &args.policy {
+        match name.as_str() {
+            "all" => policies.extend(builtins()),
+            name => policies.push(policy(name)?),
+        }
+    }
     for policy in &mut policies {
         policy.lists = args.lists.unwrap_or(policy.lists);
         policy.when_full = args.when_full.unwrap_or(policy.when_full);

@@ -6,6 +6,7 @@ use super::replay::driver;
 use super::table::bytes;
 use crate::facts::KernelFacts;
 use crate::model::pool::{SLOT, rounded_slots};
+use crate::model::rule::Look;
 use crate::replay::Replayed;
 use crate::replay::outcome::Outcome;
 use crate::replay::settings::Settings;
@@ -26,7 +27,7 @@ pub struct Advice {
     pub pool: Option<PoolAdvice>,
     /// The policy, of those replayed, with the fewest bounces of those without any hazard; else of those without a certain one.
     pub cheapest: Option<Cheapest>,
-    /// The drivers with the most bounces under the first policy.
+    /// The drivers with the most bounces under the policy that the pool is for.
     pub drivers: Vec<DriverAdvice>,
 }
 
@@ -67,9 +68,14 @@ pub struct DriverAdvice {
     pub percent: u64,
 }
 
-/// The first of the settings with every size of pool that the kernel could make.
+/// Which of the settings the advice is about: the first that bounces for alignment, else the first.
+fn subject(settings: &[Settings]) -> usize {
+    settings.iter().position(|settings| settings.alignment.look != Look::Never).unwrap_or(0)
+}
+
+/// The first of the settings that bounces, with every size of pool that the kernel could make.
 pub fn pools(settings: &[Settings], kernel: &KernelFacts) -> Vec<Settings> {
-    let Some(first) = settings.first() else { return Vec::new() };
+    let Some(first) = settings.get(subject(settings)) else { return Vec::new() };
     let (smallest, areas) = rounded_slots(1, kernel.possible_cpus);
     let sizes = std::iter::successors(Some(smallest), |slots| slots.checked_mul(2));
     // What has its caches from the line size where there is no pool would have them smaller with one.
@@ -88,7 +94,7 @@ pub fn advice(replayed: &Replayed, tried: &[Outcome], headroom_percent: u8) -> A
         let free = outcome.total_slots.saturating_sub(outcome.peak_slots);
         outcome.failed == 0 && free * 100 >= outcome.total_slots * u64::from(headroom_percent)
     };
-    let first = replayed.outcomes.first();
+    let first = replayed.outcomes.get(subject(&replayed.settings));
     Advice {
         policy: first.map(|outcome| outcome.name.clone()).unwrap_or_default(),
         headroom_percent,

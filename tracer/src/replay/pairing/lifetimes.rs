@@ -92,9 +92,9 @@ impl Lifetimes {
 
     /// The single mapping that this DMA address lies in, and how far.
     pub(super) fn part(&self, identity: Identity, dma_addr: u64) -> Option<(Arc<Mapping>, u64)> {
-        let (&(of, start), _) = self.starts.range(..=(identity, dma_addr)).next_back()?;
+        let (&(_, start), _) = self.starts.range((identity, 0)..=(identity, dma_addr)).next_back()?;
         let at = dma_addr - start;
-        let mapped = self.mapped.get(&(identity, Handle::Single(start))).filter(|_| of == identity)?;
+        let mapped = self.mapped.get(&(identity, Handle::Single(start)))?;
         let inside = mapped.iter().rev().find(|mapping| at < mapping.buffers.iter().map(|one| one.size).sum())?;
         Some((Arc::clone(inside), at))
     }

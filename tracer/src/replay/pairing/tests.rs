@@ -1,7 +1,7 @@
 //! What the kernel did, told from its events.
 
 use crate::{
-    event::DeviceId,
+    event::{DeviceId, Direction, What},
     facts::Device,
     replay::{
         mapping::{Proof, Truth, Unknown},
@@ -298,4 +298,30 @@ fn a_list_cut_short_is_unknown_behind_an_iommu_and_known_without() {
         });
         assert_eq!(truths(&mut sample), [NO_ATTEMPT, expected]);
     }
+}
+
+#[test]
+fn a_part_handed_over_is_of_the_mapping_that_it_lies_in() {
+    let mut sample = Sample::new();
+    let other = sample.device(Device { name: "other".into(), ..Device::default() });
+    let sync = |device, dma_addr| What::Sync {
+        device,
+        dma_addr,
+        size: 4,
+        direction: Direction::FromDevice,
+        for_device: false,
+    };
+    sample.map(DEVICE, PHYS, PHYS, 64);
+    sample.event(sync(DEVICE, PHYS + 60)).event(sync(DEVICE, PHYS + 64)).event(sync(DEVICE, PHYS - 1));
+    // Of another device, at an address below all that is mapped.
+    sample.event(sync(other, 0)).event(sync(other, PHYS));
+    let parts: Vec<(u64, u64)> = sample
+        .steps()
+        .iter()
+        .filter_map(|step| match step {
+            Step::Synced(synced) => Some((synced.at, synced.bytes_of(&synced.mapping.buffers[0]))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(parts, [(60, 4)]);
 }
