@@ -284,9 +284,9 @@ fn a_list_cut_short_is_unknown_behind_an_iommu_and_known_without() {
     for (mut sample, expected) in
         [(Sample::with_iommu(), Truth::Unknown(Unknown::Truncated)), (Sample::new(), NO_ATTEMPT)]
     {
-        let direction = crate::event::Direction::FromDevice;
+        let direction = Direction::FromDevice;
         sample.map_sg(DEVICE, 0x10, &[(0, 4096)], 1);
-        sample.event(crate::event::What::MapSg {
+        sample.event(What::MapSg {
             device: DEVICE,
             list: 0x20,
             nents: 300,
