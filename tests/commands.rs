@@ -232,3 +232,73 @@ fn a_peak_that_the_recording_cannot_tell_is_said_to_be_at_least_so_much() {
     assert!(said.contains("mainline: 44 mappings that the kernel refused"), "{said}");
     assert!(!said.contains("legacy: 44"), "legacy holds no slots for them: {said}");
 }
+
+/// What a command that succeeds prints.
+fn printed(arguments: &[&str]) -> String {
+    let output = bouncescope(arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn every_policy_is_listed_and_printed_as_toml_that_reads_as_the_same() {
+    let list = printed(&["policies"]);
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["legacy", "dynamic", "packed", "mainline", "length-multiple", "always-small", "start-aligned", "exact"]
+    {
+        assert!(list.lines().any(|line| line == name), "{list}");
+        let toml = printed(&["policies", name]);
+        let file = dir.path().join(format!("{name}.toml"));
+        fs::write(&file, &toml).unwrap();
+        assert_eq!(printed(&["policies", file.to_str().unwrap()]), toml);
+    }
+}
+
+#[test]
+fn a_wrong_policy_is_told_in_one_line_with_the_choices() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mine.toml");
+    fs::write(&file, "name = \"mine\"\ncaches = 8\nbounce = \"often\"\n").unwrap();
+    for (policy, says) in [(file.to_str().unwrap(), "line 3: "), ("nonsense", "always-small")] {
+        let output = bouncescope(&["replay", "--policy", policy]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn a_sweep_is_a_row_of_csv_for_every_combination() {
+    let csv = printed(&["replay", "--sweep", "cache-line-size=32..128", "--sweep", "swiotlb=none,1M", "--csv"]);
+    assert_eq!(csv.lines().count(), 1 + 2 * 3 * 2, "{csv}");
+    let bounces: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').nth(8).unwrap()).collect();
+    // mainline with lines of 32, 64 and 128 bytes, each without a pool and with one; then legacy.
+    assert_eq!((bounces[0], bounces[3], bounces[6]), ("0", "596", "0"), "{csv}");
+}
+
+#[test]
+fn advice_names_a_pool_a_policy_and_drivers() {
+    let json: Value =
+        serde_json::from_str(&printed(&["replay", "captures/6.12-full-hold-300.bounce", "--advise", "--json"]))
+            .unwrap();
+    let advice = &json["advice"];
+    assert_eq!((&advice["policy"], &advice["pool"]["slots"]), (&"mainline".into(), &512.into()), "{advice}");
+    assert_eq!(advice["pool"]["parameter"], "swiotlb=512");
+    assert_eq!(advice["drivers"][0]["bounces"], 256, "with the captured pool");
+}
+
+#[test]
+fn packed_call_sites_are_proposed_and_fed_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sites = dir.path().join("sites");
+    let proposed = printed(&["packed"]);
+    assert!(!proposed.contains("proc_do_submiturb+"), "its objects are mapped: {proposed}");
+    fs::write(&sites, &proposed).unwrap();
+    let slabs = |extra: &[&str]| {
+        let all = [&["replay", "--policy", "packed", "--csv"], extra].concat();
+        printed(&all).lines().nth(1).unwrap().split(',').nth(19).unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(slabs(&["--packed-sites", sites.to_str().unwrap()]), slabs(&[]));
+    fs::write(&sites, "# none\n").unwrap();
+    assert!(slabs(&["--packed-sites", sites.to_str().unwrap()]) > slabs(&[]));
+}

@@ -1,5 +1,7 @@
 //! The captured kernel's own settings, held against what it did: mapping by mapping, and in its own totals.
 
+mod totals;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
@@ -363,45 +365,5 @@ fn rests_on(predicted: Predicted, truth: Truth) -> RestsOn {
             (Predicted::Refused(..) | Predicted::NotReached, Truth::Bounced { .. })
                 | (Predicted::Bounced(_), Truth::Refused)
         ),
-    }
-}
-
-impl Verdict {
-    /// Totals that must be equal, as far as nothing is unknown and nothing lost that would tell.
-    fn compare_totals(&mut self, doubts: Doubts, bounced_lost: u64) {
-        let mut differs = |what: &str, predicted: u64, kernel: u64| {
-            if predicted != kernel {
-                self.problems.push(format!("{what}: predicted {predicted}, the kernel says {kernel}"));
-            }
-        };
-        if self.unknown == 0 && !doubts.pool {
-            differs("bounces", self.bounces_predicted, self.bounces_kernel);
-        }
-        let elsewhere = self.unknown_by_reason.contains_key(&Unknown::RefusedElsewhere);
-        if elsewhere && !doubts.pool {
-            self.not_compared.push("refusals: some were for another reason than the pool".to_owned());
-        }
-        if !doubts.pool && !elsewhere {
-            differs("mappings refused", self.failed_predicted, self.failed_kernel);
-        }
-        if !doubts.pool {
-            match self.peak_slots_kernel {
-                Some(kernel) if self.peak_is_exact => differs("peak slots", self.peak_slots_predicted, kernel),
-                Some(kernel) if kernel > self.peak_slots_predicted => {
-                    differs("peak slots (at least)", self.peak_slots_predicted, kernel);
-                }
-                _ => {}
-            }
-        }
-        // The tracing file system counts within the time of the recording, which may hold a little more.
-        if let Some(counted) = self.tracefs_bounced
-            && counted > self.bounced_recorded + bounced_lost
-        {
-            differs(
-                "swiotlb_bounced (recorded or lost, against tracefs)",
-                self.bounced_recorded + bounced_lost,
-                counted,
-            );
-        }
     }
 }

@@ -5,18 +5,21 @@
 //! of those moments. A buffer that only the simulated kernel bounces holds its slots from its mapping's event to its
 //! unmapping's.
 
+mod hazards;
 mod held;
+mod last;
+mod progress;
+mod slots;
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
 use super::{
-    breakdown::{Breakdown, Symbols},
+    breakdown::Breakdown,
     devices::{Devices, Identity},
     kernel::{Kernel, Taken},
     mapping::Mapping,
-    objects::Objects,
     outcome::Outcome,
     pairing::Witnesses,
     settings::Settings,
@@ -24,7 +27,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    facts::{PoolFunction, PoolTimes},
+    facts::PoolFunction,
     model::{
         concatenation::{MAX_SEGMENT, dma_segments},
         mapping::{Fate, Reason},
@@ -34,7 +37,11 @@ use crate::{
     },
     stream::Start,
 };
+use hazards::NEIGHBOURS;
+pub use hazards::{Unsafe, count_unsafe};
 use held::{Held, Slots};
+pub use last::Last;
+use progress::InProgress;
 
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
@@ -78,15 +85,6 @@ pub struct Run {
     reasons: [u64; Reason::ALL.len()],
     neighbours: [u64; 3],
     predicted: Vec<Predicted>,
-}
-
-/// A mapping of which not every buffer has been.
-#[derive(Debug)]
-struct InProgress {
-    fates: Vec<Fate>,
-    loses_concatenation: bool,
-    predicted: Vec<Predicted>,
-    refused: Option<(u32, Refused)>,
 }
 
 impl Run {
@@ -254,21 +252,6 @@ impl Run {
         Predicted::Bounced(reason)
     }
 
-    /// The pool of a device.
-    fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
-        let Some(slots) = taken.own_pool else { return 0 };
-        let (pools, default) = (&mut self.pools, self.kernel.settings.pool());
-        let next = pools.len();
-        let index = *self.own_pools.entry(identity).or_insert(next);
-        if index == next {
-            // rmem_swiotlb_device_init(): one area, and it never grows.
-            let (slots, _) = rounded_slots(slots, 1);
-            pools.push(Growing::new(PoolConfig { slots, areas: 1, ..default }, false));
-            self.outcome.total_slots += slots;
-        }
-        index
-    }
-
     fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
         // A mapping without buffers has not been in progress.
         let progress = self.in_progress.remove(&mapping.id).unwrap_or_else(|| InProgress::unknown(mapping));
@@ -343,34 +326,6 @@ impl Run {
         }
     }
 
-    /// How many slots a mapping from before the recording took: `swiotlb_release_slots()` in `kernel/dma/swiotlb.c`,
-    /// without the padding in front, which only the pool knows.
-    fn slots_of(&mut self, release: &SlotRelease, devices: &Devices) -> u64 {
-        let traits = self.kernel.device(release.device, devices).unwrap_or_default().traits;
-        let offset = release.slot & traits.min_align_mask & (SLOT - 1);
-        let granule = traits.iommu_granule.filter(|granule| *granule > 0).unwrap_or(1);
-        release.size.saturating_add(offset).checked_next_multiple_of(granule).unwrap_or(u64::MAX).div_ceil(SLOT)
-    }
-
-    fn take_unseen(&mut self, unseen: &Unseen, devices: &Devices) {
-        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() {
-            return;
-        }
-        let taken = self.kernel.device(unseen.device, devices).unwrap_or_default();
-        let request = Request {
-            cpu: u32::from(unseen.cpu),
-            phys: unseen.phys,
-            size: unseen.size,
-            align_mask: unseen.align_mask,
-            min_align_mask: taken.traits.min_align_mask,
-        };
-        let pool = self.pool_of(devices.identity(unseen.device), taken);
-        if let Ok(slots) = self.take(pool, &request, unseen.time_ns) {
-            self.outcome.slots_without_mapping += slots.held.slots();
-            self.unseen.insert(unseen.id, slots);
-        }
-    }
-
     fn give_back(&mut self, holder: &Holder) {
         let slots = match holder {
             Holder::Unseen(id) => self.unseen.remove(id),
@@ -426,77 +381,6 @@ impl Run {
             let granule = devices.traits(mapping.device).iommu_granule.unwrap_or(1);
             let before = dma_segments(segments, granule, MAX_SEGMENT);
             self.breakdown.loses_concatenation(device, before, mapping.buffers.len() as u64);
-        }
-    }
-
-    /// Takes slots, and notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
-    fn take(&mut self, pool: usize, request: &Request, time_ns: u64) -> Result<Slots, Refused> {
-        let held = self.pools[pool].map(request)?;
-        let used = self.pools.iter().map(Growing::used_slots).sum();
-        if used > self.outcome.peak_slots {
-            (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
-        }
-        Ok(Slots { pool, held })
-    }
-}
-
-/// What an unbounced buffer's lines hold besides it, in the order of [`Run`]'s counts.
-const NEIGHBOURS: [&str; 3] = ["unknown", "other_object", "own_object"];
-
-/// Counts a buffer that is written by a device and not bounced.
-pub fn count_unsafe(tally: &mut super::outcome::Tally, neighbours: &mut [u64; 3], sharing: Sharing) {
-    let (certain, possible, neighbour) = match sharing {
-        Sharing::None => return,
-        Sharing::Possible => (0, 1, 0),
-        Sharing::Other => (1, 0, 1),
-        Sharing::Own => (1, 0, 2),
-    };
-    tally.unsafe_certain += certain;
-    tally.unsafe_possible += possible;
-    neighbours[neighbour] += 1;
-}
-
-/// What is left unsafe, of some mappings.
-#[derive(Clone, Debug, Default)]
-pub struct Unsafe {
-    /// Counts.
-    pub breakdown: Breakdown,
-    /// By what else lies in the lines.
-    pub neighbours: [u64; 3],
-}
-
-/// What is known at the end of a stream.
-#[derive(Clone, Copy, Debug)]
-pub struct Last<'a> {
-    /// Devices.
-    pub devices: &'a Devices,
-    /// Objects and call sites.
-    pub objects: &'a Objects,
-    /// Names.
-    pub symbols: &'a Symbols,
-    /// How long the pool's functions took.
-    pub pool_times: Option<&'a PoolTimes>,
-    /// Time that the stream covers, ns.
-    pub span_ns: u64,
-    /// Mappings of devices whose description was lost.
-    pub not_simulated: u64,
-}
-
-impl InProgress {
-    fn new(kernel: &mut Kernel, mapping: &Mapping, devices: &Devices) -> Self {
-        let loses_concatenation = kernel.loses_concatenation(mapping, devices);
-        let fates = (0..mapping.buffers.len()).map(|n| kernel.fate(mapping, n, loses_concatenation, devices)).collect();
-        Self { fates, loses_concatenation, ..Self::unknown(mapping) }
-    }
-
-    /// Of a mapping that never was in progress.
-    fn unknown(mapping: &Mapping) -> Self {
-        let buffers = mapping.buffers.len();
-        Self {
-            fates: Vec::new(),
-            loses_concatenation: false,
-            predicted: vec![Predicted::Direct; buffers],
-            refused: None,
         }
     }
 }

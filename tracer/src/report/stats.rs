@@ -7,6 +7,7 @@ use super::replay::driver;
 use super::table::{Table, bytes};
 use crate::event::Kind;
 use crate::replay::Replayed;
+use crate::replay::memory::{CacheRow, against_kernel};
 use crate::replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
 
 /// Call sites shown to people; programs get all.
@@ -34,6 +35,7 @@ pub fn text(replayed: &Replayed) -> String {
     );
     text += &mappings(&statistics.devices(), start.kernel.cache_line_size);
     text += &allocations(replayed);
+    text += &caches(replayed);
     text.push('\n');
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     text
@@ -45,6 +47,8 @@ pub fn json(replayed: &Replayed) -> Value {
     let events: serde_json::Map<String, Value> =
         Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
     json!({
+        "caches": rows(replayed),
+        "frees_of_older_objects": replayed.frees_of_unknown,
         "start": replayed.start,
         "events": events,
         "span_ns": statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
@@ -56,6 +60,35 @@ pub fn json(replayed: &Replayed) -> Value {
         "end": replayed.end,
         "gaps": replayed.gaps,
     })
+}
+
+/// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.
+fn rows(replayed: &Replayed) -> Vec<CacheRow> {
+    let Replayed { start, slabs, live_objects, .. } = replayed;
+    let of = |samples| against_kernel(live_objects, samples, &start.kernel, start.allocation_sample);
+    slabs.as_ref().filter(|_| start.allocation_sample > 0).map(of).unwrap_or_default()
+}
+
+fn caches(replayed: &Replayed) -> String {
+    let mut table = Table::new(&["", "seen", "+-", "kernel", "kernel's own +-"]);
+    for row in rows(replayed) {
+        table.row([
+            format!("{} B", row.size),
+            row.seen.to_string(),
+            row.error.to_string(),
+            format!("{:+}", row.kernel),
+            row.slack.to_string(),
+        ]);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nobjects of kmalloc allocated in the recording and live at its end, beside what the kernel's caches gained; {} more frees \
+         were of older objects, which the kernel's count lost and the other does not have\n{}",
+        replayed.frees_of_unknown,
+        table.text(2)
+    )
 }
 
 fn mappings(devices: &[DeviceStatistics], line: u32) -> String {

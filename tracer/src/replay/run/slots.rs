@@ -1,0 +1,61 @@
+//! Which pool's slots are taken, and how many are given back.
+
+use super::held::Slots;
+use super::{
+    Devices, Growing, Identity, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen, rounded_slots,
+};
+
+impl Run {
+    /// The pool of a device.
+    pub(super) fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
+        let Some(slots) = taken.own_pool else { return 0 };
+        let (pools, default) = (&mut self.pools, self.kernel.settings.pool());
+        let next = pools.len();
+        let index = *self.own_pools.entry(identity).or_insert(next);
+        if index == next {
+            // rmem_swiotlb_device_init(): one area, and it never grows.
+            let (slots, _) = rounded_slots(slots, 1);
+            pools.push(Growing::new(PoolConfig { slots, areas: 1, ..default }, false));
+            self.outcome.total_slots += slots;
+        }
+        index
+    }
+
+    /// How many slots a mapping from before the recording took: `swiotlb_release_slots()` in `kernel/dma/swiotlb.c`,
+    /// without the padding in front, which only the pool knows.
+    pub(super) fn slots_of(&mut self, release: &SlotRelease, devices: &Devices) -> u64 {
+        let traits = self.kernel.device(release.device, devices).unwrap_or_default().traits;
+        let offset = release.slot & traits.min_align_mask & (SLOT - 1);
+        let granule = traits.iommu_granule.filter(|granule| *granule > 0).unwrap_or(1);
+        release.size.saturating_add(offset).checked_next_multiple_of(granule).unwrap_or(u64::MAX).div_ceil(SLOT)
+    }
+
+    pub(super) fn take_unseen(&mut self, unseen: &Unseen, devices: &Devices) {
+        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() {
+            return;
+        }
+        let taken = self.kernel.device(unseen.device, devices).unwrap_or_default();
+        let request = Request {
+            cpu: u32::from(unseen.cpu),
+            phys: unseen.phys,
+            size: unseen.size,
+            align_mask: unseen.align_mask,
+            min_align_mask: taken.traits.min_align_mask,
+        };
+        let pool = self.pool_of(devices.identity(unseen.device), taken);
+        if let Ok(slots) = self.take(pool, &request, unseen.time_ns) {
+            self.outcome.slots_without_mapping += slots.held.slots();
+            self.unseen.insert(unseen.id, slots);
+        }
+    }
+
+    /// Takes slots, and notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
+    pub(super) fn take(&mut self, pool: usize, request: &Request, time_ns: u64) -> Result<Slots, Refused> {
+        let held = self.pools[pool].map(request)?;
+        let used = self.pools.iter().map(Growing::used_slots).sum();
+        if used > self.outcome.peak_slots {
+            (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
+        }
+        Ok(Slots { pool, held })
+    }
+}
