@@ -18,7 +18,11 @@ fn replayed(rules: &Rules) -> Replayed {
         verdict: true,
         ..Wanted::default()
     };
-    replay(&mut Reader::new(HOLD_300).unwrap(), wanted).unwrap()
+    let mut replayed = replay(&mut Reader::new(HOLD_300).unwrap(), wanted).unwrap();
+    // Some probes' runs are skipped in every recording; what each test is to be without, it takes away itself.
+    replayed.counters.lost.clear();
+    replayed.verdict.not_compared.clear();
+    replayed
 }
 
 /// `=` kept, `x` broken, `?` could not tell: one for each judgement on a capture that `change` has changed.
@@ -71,7 +75,7 @@ fn figures_of_the_real_run_are_what_the_kernel_did() {
         "figure = \"failed\"\nmin = 44\nmax = 44",
         "figure = \"peak-slots\"\nmin = 256\nmax = 256",
         "figure = \"peak-percent\"\nmin = 100\nmax = \"100 %\"",
-        "figure = \"bounces-per-second\"\nmin = 71\nmax = 72",
+        "figure = \"bounces-per-second\"\nmin = 62\nmax = 63",
         "figure = \"losses\"\nmax = 0",
         "figure = \"disagreements\"\nmax = 0",
         "figure = \"unknown\"\nmax = 0",
@@ -184,8 +188,10 @@ fn nobody_of_the_name_is_an_open_question_unless_that_passes() {
 
 #[test]
 fn hazards_and_call_sites_need_allocations() {
-    assert_eq!(as_it_is("figure = \"unsafe-certain\"\nmax = 0"), "?");
-    assert_eq!(as_it_is("call-site = \"*\"\nfigure = \"bounces\"\nmax = 0\nif-absent = \"pass\""), "?");
+    let no_allocations = |replayed: &mut Replayed| replayed.origins_known = false;
+    assert_eq!(judged("figure = \"unsafe-certain\"\nmax = 0", no_allocations), "?");
+    let call_sites = "call-site = \"*\"\nfigure = \"bounces\"\nmax = 0\nif-absent = \"pass\"";
+    assert_eq!(judged(call_sites, no_allocations), "?");
     assert_eq!(judged("figure = \"unsafe-certain\"\nmax = 2", knows_call_sites), "=");
     assert_eq!(judged("figure = \"unsafe-certain\"\nmax = 1", knows_call_sites), "x");
 }

@@ -29,7 +29,7 @@ pub struct Mapping {
     pub truncated: u32,
     /// DMA segments of a list that came out; 0 when refused, and for what is no list.
     pub dma_segments: u32,
-    /// What else lies in the lines of each buffer, from each of the replay's [`super::views::View`]s; empty where the
+    /// What else lies in the lines of each buffer, from each of the [`super::views`]; empty where the
     /// device writes nothing.
     pub sharing: Box<[Sharing]>,
 }
