@@ -16,9 +16,15 @@ use crate::facts::Symbol;
 /// Counts. A list counts, as a mapping, where its first segment does.
 #[derive(Clone, Debug, Default)]
 pub struct Breakdown {
-    cells: HashMap<Whose, Tally>,
+    cells: Vec<(Whose, Tally)>,
+    places: HashMap<Whose, usize>,
+    /// The cells that were last asked for, a few of them by parts of whose they are: mostly the next is one of these.
+    recent: [usize; RECENT],
     lists: HashMap<Identity, Lists>,
 }
+
+/// Cells remembered.
+const RECENT: usize = 32;
 
 /// Scatterlists of one device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +49,7 @@ impl Breakdown {
         }
         if mapping.buffers.is_empty() {
             let whose = Whose { device, direction: mapping.direction as u8, ..Whose::default() };
-            self.cells.entry(whose).or_default().mappings += 1;
+            self.at(whose).mappings += 1;
         }
         if mapping.is_list() {
             self.lists.entry(device).or_default().all += 1;
@@ -59,7 +65,22 @@ impl Breakdown {
             class: size_roundup(buffer.size, 8),
             site: buffer.site,
         });
-        self.cells.entry(whose).or_default()
+        self.at(whose)
+    }
+
+    #[inline]
+    fn at(&mut self, whose: Whose) -> &mut Tally {
+        let Whose { device, direction, class, site } = whose;
+        let nearly = device.0 ^ u32::from(direction) << 3 ^ class.trailing_zeros() << 1 ^ site.0;
+        let recent = &mut self.recent[nearly as usize % RECENT];
+        if self.cells.get(*recent).is_none_or(|(other, _)| *other != whose) {
+            let next = self.cells.len();
+            *recent = *self.places.entry(whose).or_insert(next);
+            if *recent == next {
+                self.cells.push((whose, Tally::default()));
+            }
+        }
+        &mut self.cells[*recent].1
     }
 
     /// A list loses its concatenation: DMA segments that it would have had, and has.
@@ -73,7 +94,7 @@ impl Breakdown {
     /// Adds another.
     pub fn add(&mut self, other: &Self) {
         for (whose, tally) in &other.cells {
-            self.cells.entry(*whose).or_default().add(tally);
+            self.at(*whose).add(tally);
         }
         for (device, lists) in &other.lists {
             self.lists.entry(*device).or_default().add(lists);
@@ -87,7 +108,7 @@ impl Breakdown {
 
     /// All together.
     pub fn total(&self) -> Tally {
-        sum(self.cells.values())
+        sum(self.cells.iter().map(|(_, tally)| tally))
     }
 
     /// Scatterlists, and those of them that lose their concatenation.

@@ -93,12 +93,16 @@ impl Pass {
             Item::Start(_) => {}
             Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
             Item::Events(batch) => {
+                // Other threads may still read the devices as they were.
+                let devices = Arc::make_mut(&mut self.devices);
                 for event in &batch.events {
                     self.watcher.statistics.event(event);
                     self.watcher.objects.event(&event.what);
-                    let devices = Arc::make_mut(&mut self.devices);
                     self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
-                    self.collect();
+                    while let Some(step) = self.pairing.next_step() {
+                        look(&step, &mut self.watcher, self.own.as_mut(), devices);
+                        self.steps.push(step);
+                    }
                 }
                 self.give(take);
             }
@@ -118,19 +122,11 @@ impl Pass {
     /// No more items come: gives the last steps.
     pub fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         self.pairing.finish();
-        self.collect();
-        self.give(take);
-    }
-
-    fn collect(&mut self) {
         while let Some(step) = self.pairing.next_step() {
-            self.watcher.observed.step(&step, &self.devices);
-            if let (Some(own), Some(comparison)) = (&mut self.own, &mut self.watcher.comparison) {
-                let predicted = own.step(&step, &self.devices);
-                comparison.step(&step, predicted, &self.devices);
-            }
+            look(&step, &mut self.watcher, self.own.as_mut(), &self.devices);
             self.steps.push(step);
         }
+        self.give(take);
     }
 
     fn give(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
@@ -198,5 +194,13 @@ impl Pass {
             end,
             gaps,
         }
+    }
+}
+
+/// What the recorded kernel did, and the captured settings' own run beside it.
+fn look(step: &Step, watcher: &mut Watcher, own: Option<&mut Run>, devices: &Devices) {
+    watcher.observed.step(step, devices);
+    if let (Some(own), Some(comparison)) = (own, &mut watcher.comparison) {
+        comparison.step(step, own.step(step, devices), devices);
     }
 }

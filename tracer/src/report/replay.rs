@@ -48,6 +48,7 @@ pub fn text(replayed: &Replayed) -> String {
     if replayed.outcomes.len() <= SIDE_BY_SIDE {
         text += "\nbounces by device, driver, call site, direction and length, predicted and real\n";
         text += &breakdown(replayed);
+        text += &hazards(replayed);
     }
     text += &lists(replayed);
     text += "\n";
@@ -233,6 +234,26 @@ fn meaning(replayed: &Replayed) -> String {
         text += "pool CPU: ? where the capture has no time of one of the pool's functions\n";
     }
     text
+}
+
+/// Who is left unsafe, certainly and possibly; rows without any are left out.
+fn hazards(replayed: &Replayed) -> String {
+    let mut headings = vec![""];
+    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
+    let mut table = Table::new(&headings);
+    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
+    for (label, _) in labelled(&replayed.observed_rows) {
+        let of = |rows: &Vec<(String, Tally)>| rows.iter().find(|(other, _)| *other == label).map(|(_, tally)| *tally);
+        let tallies: Vec<Tally> = runs.iter().map(|rows| of(rows).unwrap_or_default()).collect();
+        if tallies.iter().any(|tally| tally.unsafe_certain + tally.unsafe_possible > 0) {
+            let cells = tallies.iter().map(|tally| format!("{} + {}", tally.unsafe_certain, tally.unsafe_possible));
+            table.row(std::iter::once(label).chain(cells));
+        }
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("\nleft unsafe, certainly + maybe\n{}", table.text(2))
 }
 
 /// Lists that lose their concatenation, by driver.
