@@ -125,8 +125,8 @@ impl Watcher {
         any
     }
 
-    /// Whether any kernel may do something with a mapping, and `precisely` whether one does.
-    fn is_to_be_followed(&mut self, mapping: &Mapping, quick: &Quick, devices: &Devices) -> bool {
+    /// Whether some kernel may do something with a mapping, as far as that is quickly told.
+    fn may_matter(mapping: &Mapping, quick: &Quick) -> bool {
         if quick.always || mapping.attrs & SPECIAL != 0 {
             return true;
         }
@@ -139,7 +139,7 @@ impl Watcher {
             .buffers
             .iter()
             .all(|buffer| !may_bounce(buffer.size) && reaches(buffer.direct_dma_addr, buffer.size));
-        !nothing && self.kernels.iter_mut().any(|kernel| !kernel.leaves_alone(mapping, devices))
+        !nothing
     }
 
     fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
@@ -169,21 +169,20 @@ impl Watch for Watcher {
         if written && quick.writes_memory || self.objects.were_seen() {
             shares = self.look_around(mapping, segments) && written && quick.writes_memory;
         }
-        if written && quick.writes_memory && quick.never_from > 0 {
-            // Of those who may bounce, the rules want to know.
-            mapping.sharing = self.scratch.as_slice().into();
-        }
         let identity = devices.identity(mapping.device);
         self.common.mapping(mapping, identity);
         self.observed.mapped(mapping, identity);
         self.statistics.mapped(mapping, devices);
-        let followed = quick.known && self.is_to_be_followed(mapping, &quick, devices);
-        let followed = followed || mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
-        if followed {
-            if shares && mapping.sharing.is_empty() {
+        let bounced = mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
+        let mut followed = bounced;
+        if quick.known && (bounced || Self::may_matter(mapping, &quick)) {
+            if written && quick.writes_memory {
+                // Rules may want to know, and those who count what is left unsafe.
                 mapping.sharing = self.scratch.as_slice().into();
             }
-        } else {
+            followed |= self.kernels.iter_mut().any(|kernel| !kernel.leaves_alone(mapping, devices));
+        }
+        if !followed {
             if shares && !mapping.failed {
                 self.count_unfollowed(mapping, devices);
             }
