@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod explain;
 mod input;
 mod packed;
 mod policies;
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Hold captures to rules: exit code 0 when all are kept, 1 when one is broken, 2 when one could not be told.
     Check(check::Args),
+    /// Say what the kernel's messages about bouncing really mean, and what would help.
+    Explain(explain::Args),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
@@ -44,6 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
         Command::Packed(args) => packed::run(&args),

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod check;
+pub mod explain;
 pub mod junit;
 mod losses;
 pub mod packed;
@@ -10,3 +11,4 @@ pub mod replay;
 pub mod stats;
 mod table;
 pub mod verify;
+mod wrap;
