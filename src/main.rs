@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod doctor;
 mod explain;
 mod input;
 mod packed;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Hold captures to rules: exit code 0 when all are kept, 1 when one is broken, 2 when one could not be told.
     Check(check::Args),
+    /// One page about this kernel: what it does with small buffers, which hooks fire, what can be told.
+    Doctor(doctor::Args),
     /// Say what the kernel's messages about bouncing really mean, and what would help.
     Explain(explain::Args),
     /// Trace this kernel and write a capture.
@@ -47,6 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),

@@ -84,6 +84,7 @@ async fn record(args: Args) -> Result<ExitCode> {
         count_tracefs: args.count_tracefs,
         programs_log: args.verbose,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
+        reset_hiwater: true,
     };
     let (mut session, start) = Session::start(&options)?;
     if !args.quiet {

@@ -137,6 +137,9 @@ pub struct Hook {
     pub why_not: String,
     /// What cannot be told without it.
     pub lost_without: String,
+    /// The programs that were attached, by the names in [`End::programs`]; a program may serve several hooks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
 }
 
 /// The pool's own counters at one moment, from debugfs `swiotlb/`.

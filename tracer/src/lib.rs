@@ -4,12 +4,14 @@
 //! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
 //! [`check`] holds what came out to rules, and [`report`] prints it. [`kernel`] reads facts about the running kernel.
 //!
-//! [`sweep`] drives many kernels at once, on all cores. [`explain`] makes sense of the kernel's own messages.
+//! [`sweep`] drives many kernels at once, on all cores. [`explain`] makes sense of the kernel's own messages, and
+//! [`doctor`] says what can be told on a kernel.
 //!
 //! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
 
 pub mod capture;
 pub mod check;
+pub mod doctor;
 pub mod event;
 pub mod explain;
 pub mod facts;

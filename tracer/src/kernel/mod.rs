@@ -4,6 +4,7 @@
 pub mod btf;
 pub mod build_config;
 pub mod cache_line;
+pub mod device_tree;
 pub mod event_count;
 pub mod events;
 pub mod facts;

@@ -172,6 +172,7 @@ fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
                 links.extend(attached);
                 hook.attached = true;
                 hook.place = places.last().map(Place::describe).unwrap_or_default();
+                hook.programs = places.iter().map(|place| place.program().to_owned()).collect();
                 return hook;
             }
             Err(reason) => why_not.push(reason),
@@ -187,6 +188,12 @@ impl Place {
         match self {
             Event(_, event) => format!("raw_tp {event}"),
             Function(_, function) => format!("kprobe {function}"),
+        }
+    }
+
+    fn program(&self) -> &'static str {
+        match self {
+            Event(program, _) | Function(program, _) => program,
         }
     }
 

@@ -8,11 +8,14 @@ mod decode;
 mod hooks;
 mod load;
 mod programs_log;
+mod provoke;
+mod self_test;
 mod session;
 mod tallies;
 
 use std::io;
 
+pub use self_test::self_test;
 pub use session::{Options, Session};
 
 /// Why the running kernel cannot be traced.

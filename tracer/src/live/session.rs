@@ -61,6 +61,8 @@ pub struct Options {
     pub programs_log: bool,
     /// What to write into the capture as its recorder.
     pub recorder: String,
+    /// Let the kernel's own high-water mark of the pool begin anew, so that it is that of the recording.
+    pub reset_hiwater: bool,
 }
 
 /// The running kernel, being traced.
@@ -124,7 +126,7 @@ impl Session {
             .map(Item::Slab)
             .ok();
         // The kernel's own counts begin when everything is attached, and end before anything is detached.
-        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
+        kernel.pool.hiwater_reset = options.reset_hiwater && pool.reset_hiwater().unwrap_or(false);
         let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let start = Start {
             time_ns: now_ns(),

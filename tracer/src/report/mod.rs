@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod junit;
 mod losses;

@@ -1,0 +1,72 @@
+//! `bouncescope doctor`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use tracer::{
+    capture::Reader,
+    doctor::{Examined, Page},
+    report,
+};
+
+use crate::input::{print, print_json};
+
+/// Longest self-test, seconds.
+#[cfg(all(target_os = "linux", feature = "live"))]
+const LONGEST: u64 = 3600;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+The self-test attaches every hook, allocates a little, and reads the first block of a few disks past the page cache; it writes \
+nothing and resets nothing. Hooks that nothing happens to call in that time stay \"not seen firing\": plug something in, or take \
+more seconds. Without privilege the page has what can be read without, and says how to get the rest.
+
+Examples:
+  bouncescope doctor
+  bouncescope doctor --seconds 10 --json
+  bouncescope doctor --capture phone.bounce    what a capture says of its kernel
+
+Exit code: 0 when tracing works here (or the capture can be read), 1 when it does not, 2 when the page can't be made.")]
+pub(crate) struct Args {
+    /// Say what this capture tells of its kernel, instead of looking at this one
+    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(not(all(target_os = "linux", feature = "live")), arg(required = true))]
+    capture: Option<PathBuf>,
+    /// Have the hooks attached so long
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "capture",
+          value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
+    seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let page = match &args.capture {
+        Some(path) => {
+            let examined = Examined::of(&mut Reader::open(path)?).with_context(|| path.display().to_string())?;
+            Page::new(examined, None)
+        }
+        None => here(args)?,
+    };
+    if args.json {
+        print_json(&report::doctor::json(&page))?;
+    } else {
+        print(&report::doctor::text(&page))?;
+    }
+    Ok(if page.can_trace { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+#[cfg(all(target_os = "linux", feature = "live"))]
+fn here(args: &Args) -> Result<Page> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let window = std::time::Duration::from_secs(args.seconds);
+    let (examined, here) = runtime.block_on(tracer::live::self_test(window));
+    Ok(Page::new(examined, Some(here)))
+}
+
+#[cfg(not(all(target_os = "linux", feature = "live")))]
+fn here(_: &Args) -> Result<Page> {
+    anyhow::bail!("this bouncescope cannot look at a running kernel: give a capture (--capture FILE)")
+}
