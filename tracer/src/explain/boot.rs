@@ -25,8 +25,18 @@ pub(super) fn missing(_: &str, context: &Context) -> Option<Said> {
 }
 
 /// "Cannot allocate SWIOTLB buffer" (5.10), "No low mem".
-pub(super) fn not_allocated(_: &str, _: &Context) -> Option<Said> {
-    Some(not_made())
+pub(super) fn not_allocated(_: &str, context: &Context) -> Option<Said> {
+    Some(if context.asks_for("noforce") { not_wanted() } else { not_made() })
+}
+
+/// `swiotlb_print_info()` says "No low mem" of any pool without slots.
+fn not_wanted() -> Said {
+    Said::new(Kind::PoolNotMade)
+        .means(
+            "There is no pool, as swiotlb=noforce on the command line asks; memory was not looked for. What has to bounce fails, and \
+             arm64's kmalloc then builds its caches at the line size, so that small buffers need not bounce.",
+        )
+        .helps("Nothing, unless the memory is wanted that smaller caches save: then drop swiotlb=noforce.")
 }
 
 /// `swiotlb_init_remap: Failed to allocate …`; other lines that begin so are not about a pool that is missing.

@@ -33,7 +33,7 @@ pub(super) fn inactive(_: &str, context: &Context) -> Option<Said> {
 
 /// "Cannot accommodate DMA translation for IOMMU page tables".
 pub(super) fn tables(_: &str, context: &Context) -> Option<Said> {
-    let forced = matches!(&context.swiotlb, Some(values) if values.iter().any(|value| value.contains("force") && !value.contains("noforce")));
+    let forced = context.asks_for("force");
     let because = if forced { "this kernel was booted with swiotlb=force" } else { "swiotlb=force does that" };
     Some(
         Said::new(Kind::IommuTables)

@@ -28,12 +28,15 @@ impl Context {
         self.release.map(|release| release >= (major, minor))
     }
 
+    /// Whether a `swiotlb=` has this word; `false` where that line was not seen.
+    pub(super) fn asks_for(&self, word: &str) -> bool {
+        self.swiotlb.iter().flatten().any(|value| value.split(',').any(|one| one == word))
+    }
+
     /// Where the missing pool went, as far as the log tells.
     pub(super) fn why_no_pool(&self) -> &'static str {
         match &self.swiotlb {
-            Some(values) if values.iter().any(|value| value.split(',').any(|word| word == "noforce")) => {
-                "this kernel was booted with swiotlb=noforce"
-            }
+            Some(_) if self.asks_for("noforce") => "this kernel was booted with swiotlb=noforce",
             Some(_) => "the command line does not switch it off: the kernel made none, or could not",
             None => "booted with swiotlb=noforce, or the kernel made none, or could not",
         }

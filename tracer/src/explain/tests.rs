@@ -154,6 +154,14 @@ fn what_was_not_made_is_told_from_other_lines_of_the_same_functions() {
 }
 
 #[test]
+fn a_pool_that_nobody_wanted_is_not_a_lack_of_memory() {
+    let line = "[    0.000000] software IO TLB: No low mem";
+    assert!(means(&one(line)).contains("no contiguous memory"));
+    let log = format!("[    0.000000] Kernel command line: console=ttyS0 swiotlb=noforce\n{line}\n");
+    assert!(means(&one(&log)).contains("memory was not looked for"));
+}
+
+#[test]
 fn messages_from_behind_an_iommu_are_known() {
     let inactive = one("nvme 0000:01:00.0: DMA bounce buffers are inactive, unable to map unaligned transaction.");
     assert_eq!((inactive.kind, inactive.device.as_deref()), (Kind::IommuWithoutPool, Some("0000:01:00.0")));

@@ -100,13 +100,16 @@ fn pool(page: &Page) -> String {
         format!("{} on the command line", parameters.join(" "))
     };
     if pool.slots == 0 {
-        return rows(&[("size", "no pool, or none that is known".to_owned()), ("asked for", asked)]);
+        let size = if asked.contains("noforce") { "no pool" } else { "no pool, or none that is known" };
+        return rows(&[("size", size.to_owned()), ("asked for", asked)]);
     }
     let hiwater = page.pool.and_then(|sample| sample.hiwater_slots);
     let in_use = page.pool.map_or_else(
         || "not known".to_owned(),
         |sample| {
-            let peak = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} since the mark was reset"));
+            let since =
+                if page.here.is_some() { "since boot, or since that mark was last reset" } else { "while recording" };
+            let peak = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} {since}"));
             format!("{} slots{peak}", sample.used_slots)
         },
     );

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    module, pool, process,
+    doctor, module, pool, process,
     script::{self, Mode, Recording},
     truth, witness, workload,
 };
@@ -49,6 +49,7 @@ fn boot() -> Result<(), String> {
         let start = Instant::now();
         let made = match recording.mode {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
+            Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Record | Mode::Bare => record(recording),
         };
         match made {

@@ -9,6 +9,8 @@ pub(crate) enum Mode {
     Bare,
     /// No workload: the lab's module makes a table, and what follows are its parameters.
     Truth,
+    /// No workload: the product's `doctor` looks at the guest, and what follows are its arguments.
+    Doctor,
 }
 
 /// One recording: `NAME MODE WORKLOAD [ARGUMENT…]`.
@@ -18,7 +20,7 @@ pub(crate) struct Recording {
     pub(crate) name: String,
     /// What to do.
     pub(crate) mode: Mode,
-    /// Workload and its arguments, or the module's parameters.
+    /// Workload and its arguments, or the module's parameters, or `doctor`'s arguments.
     pub(crate) workload: Vec<String>,
 }
 
@@ -32,6 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "record" => Some(Mode::Record),
                 "bare" => Some(Mode::Bare),
                 "truth" => Some(Mode::Truth),
+                "doctor" => Some(Mode::Doctor),
                 _ => None,
             };
             match (words.next(), words.next().as_deref().and_then(mode), words.collect::<Vec<_>>()) {

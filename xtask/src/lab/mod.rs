@@ -28,6 +28,7 @@ mod build;
 mod console;
 mod cpio;
 mod device_tree;
+mod doctor;
 mod fetch;
 mod initramfs;
 mod jobs;
@@ -171,7 +172,18 @@ impl Lab<'_> {
             .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
         eprintln!("lab: {} {}: {:.0} s", kernel.series, scenario.name, boot.seconds);
         let row = |recording: &Recording| self.judge(kernel, scenario, recording, &dir, &boot);
-        scenario.recordings.iter().map(row).collect()
+        let doctor = scenario.has_doctor(self.args.bare).then(|| self.judge_doctor(kernel, scenario, &dir, &boot));
+        scenario.recordings.iter().map(row).chain(doctor).collect()
+    }
+
+    /// The row of `doctor`'s page. What went wrong with the boot stands in the recordings' rows.
+    fn judge_doctor(&self, kernel: &Kernel, scenario: &Scenario, dir: &Path, boot: &Boot) -> Row {
+        let share = dir.join("share");
+        let mut row = doctor::judge(&kernel.series, kernel.version(), scenario.name, &share, &self.out);
+        if !boot.done.iter().any(|name| name == doctor::NAME) {
+            row.problems.push("was not made".into());
+        }
+        row
     }
 
     fn boot(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario, dir: &Path) -> Result<Boot> {

@@ -1,5 +1,7 @@
 //! The table of scenarios: each is one boot with a machine, a pool and the recordings made in it, one after the other.
 
+use super::doctor;
+
 /// One boot.
 #[derive(Debug)]
 pub(super) struct Scenario {
@@ -117,10 +119,16 @@ impl Scenario {
         }
     }
 
+    /// Whether the product's `doctor` runs at its end.
+    pub(super) fn has_doctor(&self, bare: bool) -> bool {
+        !bare && self.name == doctor::SCENARIO
+    }
+
     /// Init's script: `NAME MODE WORKLOAD …`, one recording a line.
     pub(super) fn script(&self, bare: bool) -> String {
         let mode = if bare { "bare" } else { "record" };
-        self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]).collect()
+        let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);
+        recordings.chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
     }
 }
 
@@ -142,6 +150,13 @@ mod tests {
         assert_eq!(ALL[0].parameters((7, 3)), "swiotlb=track_hiwater");
         assert_eq!(ALL[4].parameters((6, 12)), "swiotlb=16384,force");
         assert_eq!(ALL[4].parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+    }
+
+    #[test]
+    fn doctor_runs_at_the_end_of_one_scenario_and_not_without_the_product() {
+        let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 4\n"));
+        assert_eq!(with.map(|scenario| scenario.name).collect::<Vec<_>>(), ["direct"]);
+        assert!(ALL.iter().all(|scenario| !scenario.script(true).contains("doctor")));
     }
 
     #[test]
