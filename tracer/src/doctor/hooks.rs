@@ -11,8 +11,10 @@ pub struct HookState {
     /// Place and verdict.
     #[serde(flatten)]
     pub hook: Hook,
-    /// How often its programs ran, or else sent; `None` when that was not counted.
+    /// How often its programs ran, the busiest of them, or else sent; `None` when that was not counted.
     pub fired: Option<u64>,
+    /// Programs of its own that never ran although others of it did: half of a pair, or one of two events.
+    pub silent: Vec<String>,
     /// It was made to happen while it was watched.
     pub provoked: bool,
 }
@@ -26,32 +28,42 @@ impl HookState {
 
 /// Each hook of the stream.
 pub(super) fn states(examined: &Examined, here: Option<&Here>) -> Vec<HookState> {
-    let state = |hook: &Hook| HookState {
-        hook: hook.clone(),
-        fired: hook.attached.then(|| fired(hook, examined)).flatten(),
-        provoked: here.is_some_and(|here| here.provoked.contains(&hook.subject)),
+    let state = |hook: &Hook| {
+        let runs = if hook.attached { runs(hook, examined) } else { Vec::new() };
+        let ran = runs.iter().map(|(_, count)| *count).max();
+        let silent = runs.iter().filter(|(_, count)| *count == 0 && ran > Some(0));
+        HookState {
+            hook: hook.clone(),
+            fired: ran.or_else(|| hook.attached.then(|| sent(hook, examined)).flatten()),
+            silent: silent.map(|(name, _)| (*name).clone()).collect(),
+            provoked: here.is_some_and(|here| here.provoked.contains(&hook.subject)),
+        }
     };
     examined.start.hooks.iter().map(state).collect()
 }
 
-/// Runs of the programs that only this hook has, where the kernel counts runs; else what they tried to send, or timed.
-fn fired(hook: &Hook, examined: &Examined) -> Option<u64> {
-    let costs = examined.end.iter().flat_map(|end| &end.programs);
-    let others = |name: &String| {
+/// Runs of each program that only this hook has; empty where the kernel does not count runs.
+fn runs<'a>(hook: &'a Hook, examined: &Examined) -> Vec<(&'a String, u64)> {
+    let costs = examined.end.as_ref().map(|end| end.programs.as_slice()).unwrap_or_default();
+    // A program that never ran is not among them; where none is, runs were not counted.
+    if costs.is_empty() {
+        return Vec::new();
+    }
+    let shared = |name: &String| {
         let mut others = examined.start.hooks.iter().filter(|other| other.subject != hook.subject);
         others.any(|other| other.programs.contains(name))
     };
-    let own: Vec<&String> = hook.programs.iter().filter(|name| !others(name)).collect();
-    // A program that never ran is not among the costs; where none is, runs were not counted.
-    let counted = costs.clone().next().is_some() && !own.is_empty();
-    let runs = costs.filter(|cost| own.contains(&&cost.name)).map(|cost| cost.run_cnt).sum();
-    let sent = || examined.counters.seen.get(&hook.subject).map(|cpus| cpus.iter().sum());
-    let timed = || match hook.subject.as_str() {
+    let count = |name: &String| costs.iter().find(|cost| cost.name == *name).map_or(0, |cost| cost.run_cnt);
+    hook.programs.iter().filter(|name| !shared(name)).map(|name| (name, count(name))).collect()
+}
+
+/// What its programs tried to send, or timed.
+fn sent(hook: &Hook, examined: &Examined) -> Option<u64> {
+    match hook.subject.as_str() {
         "pool_sync_for_cpu" => Some(examined.calls(PoolFunction::SyncForCpu)),
         "pool_sync_for_device" => Some(examined.calls(PoolFunction::SyncForDevice)),
-        _ => None,
-    };
-    counted.then_some(runs).or_else(sent).or_else(timed)
+        subject => examined.counters.seen.get(subject).map(|cpus| cpus.iter().sum()),
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +90,13 @@ mod tests {
         let examined = examined(hooks, &[("slot_unmap", 3), ("pool_return", 9)]);
         let fired: Vec<_> = states(&examined, None).iter().map(|state| state.fired).collect();
         assert_eq!(fired, [Some(3), Some(0)]);
+    }
+
+    #[test]
+    fn half_of_a_pair_that_never_ran_is_named() {
+        let examined = examined(vec![hook("slot_map", &["entry", "return"])], &[("entry", 5)]);
+        let state = &states(&examined, None)[0];
+        assert_eq!((state.fired, state.silent.as_slice()), (Some(5), ["return".to_owned()].as_slice()));
     }
 
     #[test]

@@ -10,23 +10,22 @@ use crate::model::pool::{SEGMENT_SLOTS, SLOT};
 use crate::size::exact;
 
 /// "Can not allocate SWIOTLB buffer earlier and can't now provide you with the DMA bounce buffer".
-pub(super) fn missing(_: &str, context: &Context) -> Option<Said> {
+pub(super) fn missing(context: &Context) -> Said {
     let fatal = match context.is_at_least(6, 0) {
         Some(true) => "The mapping failed.",
         Some(false) => "This kernel panics with it.",
         None => "The mapping failed; kernels before 6.0 panic instead.",
     };
-    Some(
-        Said::new(Kind::NoPool)
+
+    Said::new(Kind::NoPool)
             .means(format!("A buffer had to bounce, and there is no pool: {}. {fatal}", context.why_no_pool()))
             .helps("See why the pool was not made: \"software IO TLB: …\" at the beginning of the log.")
-            .helps("Boot without swiotlb=noforce; if memory was too short for the pool, with a smaller one: swiotlb=512 (1 MiB)."),
-    )
+            .helps("Boot without swiotlb=noforce; if memory was too short for the pool, with a smaller one: swiotlb=512 (1 MiB).")
 }
 
 /// "Cannot allocate SWIOTLB buffer" (5.10), "No low mem".
-pub(super) fn not_allocated(_: &str, context: &Context) -> Option<Said> {
-    Some(if context.asks_for("noforce") { not_wanted() } else { not_made() })
+pub(super) fn not_allocated(context: &Context) -> Said {
+    if context.asks_for("noforce") { not_wanted() } else { not_made() }
 }
 
 /// `swiotlb_print_info()` says "No low mem" of any pool without slots.

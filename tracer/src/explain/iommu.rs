@@ -5,7 +5,7 @@ use super::line::Context;
 use super::{Kind, Said};
 
 /// "DMA bounce buffers are inactive, unable to map unaligned transaction".
-pub(super) fn inactive(_: &str, context: &Context) -> Option<Said> {
+pub(super) fn inactive(context: &Context) -> Said {
     let said = Said::new(Kind::IommuWithoutPool)
         .means(format!(
             "Behind the IOMMU a buffer that is not made of whole granules had to bounce, and there is no pool ({}). The mapping \
@@ -22,38 +22,34 @@ pub(super) fn inactive(_: &str, context: &Context) -> Option<Said> {
     } else {
         said
     };
-    Some(
-        said.helps(
+
+    said.helps(
             "Boot with a pool: drop swiotlb=noforce, or swiotlb=512. Each such bounce takes one granule: 2, 8 or 32 slots with pages \
              of 4, 16 or 64 KiB.",
         )
-        .helps("For an untrusted device that is in fact trusted: the firmware's ExternalFacingPort, or iommu.passthrough=1."),
-    )
+        .helps("For an untrusted device that is in fact trusted: the firmware's ExternalFacingPort, or iommu.passthrough=1.")
 }
 
 /// "Cannot accommodate DMA translation for IOMMU page tables".
-pub(super) fn tables(_: &str, context: &Context) -> Option<Said> {
+pub(super) fn tables(context: &Context) -> Said {
     let forced = context.asks_for("force");
     let because = if forced { "this kernel was booted with swiotlb=force" } else { "swiotlb=force does that" };
-    Some(
-        Said::new(Kind::IommuTables)
+
+    Said::new(Kind::IommuTables)
             .means(format!(
                 "The IOMMU's own page tables are mapped for DMA too, and must keep their physical address. Here the mapping gave another \
                  one: the table was bounced ({because}), lies beyond the IOMMU's DMA mask, or the bus shifts addresses (dma-ranges)."
             ))
             .means("The domain cannot be set up; errors of the devices behind this IOMMU follow from it.")
-            .helps("Boot without swiotlb=force. Else look at the IOMMU node's dma-ranges and at its DMA mask; the pool's size does not matter."),
-    )
+            .helps("Boot without swiotlb=force. Else look at the IOMMU node's dma-ranges and at its DMA mask; the pool's size does not matter.")
 }
 
 /// "Unsupported alignment constraint".
-pub(super) fn granule(_: &str, _: &Context) -> Option<Said> {
-    Some(
-        Said::new(Kind::IommuGranule)
+pub(super) fn granule() -> Said {
+    Said::new(Kind::IommuGranule)
             .means(
                 "The device asks that the low bits of an address stay as they are (min_align_mask), more of them than the IOMMU's granule \
                  has, and the IOMMU keeps only those within a granule. The mapping failed.",
             )
-            .helps("No pool helps: the driver's dma_set_min_align_mask() and the granule (the page size) do not go together."),
-    )
+            .helps("No pool helps: the driver's dma_set_min_align_mask() and the granule (the page size) do not go together.")
 }

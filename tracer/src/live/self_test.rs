@@ -67,11 +67,17 @@ async fn trace(root: &Root, window: Duration, examined: &mut Examined, here: &mu
             () = &mut end => break,
         }
         let (items, _more) = session.drain();
-        items.into_iter().for_each(|item| examined.take(item));
+        take_all(examined, items);
     }
     here.watched_ms = began.elapsed().as_millis() as u64;
-    session.stop()?.into_iter().for_each(|item| examined.take(item));
+    take_all(examined, session.stop()?);
     Ok(())
+}
+
+fn take_all(examined: &mut Examined, items: Vec<Item>) {
+    for item in items {
+        examined.take(item);
+    }
 }
 
 /// Kernel memory of the maps that this process holds, bytes, as their fdinfo says (`memlock`, `bpf_map_show_fdinfo()` in

@@ -130,10 +130,13 @@ fn pool(page: &Page) -> String {
 fn today(page: &Page) -> String {
     let today = &page.today;
     let mut text = paragraph(&rule(page));
-    text += &paragraph(&format!(
-        "kmalloc({}), such as for a USB device descriptor, gives {} bytes. Mapped it is",
-        today.example, today.given
-    ));
+    let example =
+        format!("kmalloc({}), such as for a USB device descriptor, gives {} bytes.", today.example, today.given);
+    if today.cases.iter().all(|case| case.outcome == Outcome::Direct) {
+        return text
+            + &paragraph(&format!("{example} Mapped it is left where it is, whatever the device and direction."));
+    }
+    text += &paragraph(&format!("{example} Mapped it is,"));
     for case in &today.cases {
         text += &wrapped(&format!("{}: {}", who(case), becomes(&case.outcome)), "  - ", "    ");
     }
@@ -265,7 +268,9 @@ fn verdict(state: &HookState, watched: Option<f64>) -> String {
         (Some(0), None) => "never fired".to_owned(),
         (Some(times), _) => format!("fired {times} times"),
     };
-    format!("{}: attached, {fired}", hook.place)
+    let silent =
+        if state.silent.is_empty() { String::new() } else { format!(", but {} never ran", state.silent.join(" and ")) };
+    format!("{}: attached, {fired}{silent}", hook.place)
 }
 
 fn devices(page: &Page) -> String {

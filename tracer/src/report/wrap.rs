@@ -12,7 +12,8 @@ pub(super) fn wrapped(sentence: &str, first: &str, others: &str) -> String {
         if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
             text += &line;
             text.push('\n');
-            line = others.to_owned();
+            line.clear();
+            line += others;
             is_empty = true;
         }
         if !is_empty {
