@@ -35,6 +35,8 @@ pub struct Examined {
     pub named: bool,
     /// Times of the pool's functions, as last read.
     pub times: PoolTimes,
+    /// Allocations by call site, bytes asked for and given.
+    pub sites: BTreeMap<(u64, u32, u32), u64>,
 }
 
 impl Examined {
@@ -65,12 +67,18 @@ impl Examined {
     }
 
     fn object(&mut self, site: &SiteCount) {
+        self.sites.insert((site.call_site, site.bytes_req, site.bytes_alloc), site.count);
         let object = SmallObject { bytes_req: site.bytes_req, bytes_alloc: site.bytes_alloc };
         let key = |object: &SmallObject| (object.bytes_alloc, object.bytes_req);
         // kmalloc(0) gives no object.
         if object.bytes_req > 0 && self.smallest_object.is_none_or(|smallest| key(&object) < key(&smallest)) {
             self.smallest_object = Some(object);
         }
+    }
+
+    /// Allocations in all.
+    pub(super) fn allocations(&self) -> u64 {
+        self.sites.values().sum()
     }
 
     /// Calls of one of the pool's functions that returned.

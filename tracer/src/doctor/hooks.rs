@@ -62,6 +62,9 @@ fn sent(hook: &Hook, examined: &Examined) -> Option<u64> {
     match hook.subject.as_str() {
         "pool_sync_for_cpu" => Some(examined.calls(PoolFunction::SyncForCpu)),
         "pool_sync_for_device" => Some(examined.calls(PoolFunction::SyncForDevice)),
+        // Allocations are counted by call site; of them and of frees only a sample is sent.
+        "kmalloc" => Some(examined.allocations()),
+        "kfree" if examined.start.allocation_sample == 0 => None,
         subject => examined.counters.seen.get(subject).map(|cpus| cpus.iter().sum()),
     }
 }
@@ -105,6 +108,17 @@ mod tests {
         examined.counters.seen.insert("map".into(), vec![2, 5]);
         let fired: Vec<_> = states(&examined, None).iter().map(|state| state.fired).collect();
         assert_eq!(fired, [Some(7), None]);
+    }
+
+    #[test]
+    fn without_counted_runs_allocations_are_those_counted_by_call_site() {
+        let mut examined = examined(vec![hook("kmalloc", &["kmalloc"]), hook("kfree", &["kfree"])], &[]);
+        examined.counters.seen = [("kmalloc".into(), vec![0]), ("kfree".into(), vec![0])].into();
+        examined.sites.insert((1, 8, 8), 9);
+        let here = Here { provoked: vec!["kmalloc".into(), "kfree".into()], ..Here::default() };
+        let states = states(&examined, Some(&here));
+        assert_eq!(states.iter().map(|state| state.fired).collect::<Vec<_>>(), [Some(9), None]);
+        assert!(!states.iter().any(HookState::is_defect), "{states:?}");
     }
 
     #[test]

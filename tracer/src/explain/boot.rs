@@ -85,7 +85,7 @@ pub(super) fn mapped(rest: &str, _: &Context) -> Option<Said> {
 pub(super) fn areas(rest: &str, _: &Context) -> Option<Said> {
     let (areas, _) = number(rest)?;
     Some(Said::new(Kind::Areas).means(format!(
-        "The pool has {areas} areas, each with a lock of its own: one for each possible CPU, rounded up to a power of two. A CPU begins its \
+        "The pool has {areas} areas, each with a lock of its own: one for each possible CPU, rounded up to a power of two, unless swiotlb=SLOTS,AREAS asked for others. A CPU begins its \
          search in its own and goes on to the others, so that a pool has no less room for them. Each has at least {SEGMENT_SLOTS} \
          slots: no pool is smaller than {}.",
         exact(areas.saturating_mul(u64::from(SEGMENT_SLOTS) * SLOT))

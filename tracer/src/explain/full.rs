@@ -136,8 +136,7 @@ fn not_in_one_piece(size: u64, slots: u64, total: u64, used: u64) -> Said {
     } else if used < fewest {
         said.means(format!(
             "Fragmentation alone needs at least {fewest} slots in use, in the worst places, and {used} were: so the slots had to be \
-             aligned (min_align_mask, the IOMMU's granule), or the pool was fuller a moment before, or much of it is in areas that \
-             this kernel did not search."
+             aligned (min_align_mask, the IOMMU's granule), or the pool was fuller a moment before."
         ))
     } else {
         said.means("The free slots lie apart: the pool is fragmented.")
