@@ -286,3 +286,18 @@ fn monotonic_ns() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn doctor_sees_the_hooks_fire_that_it_provokes() {
+    let output = bouncescope().args(["doctor", "--seconds", "1", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(page["can_trace"], true, "{page:#}");
+    assert!(page["here"]["map_bytes"].as_u64() >= Some(8 << 20), "the ring alone has 8 MiB: {page:#}");
+    for subject in ["kmalloc", "kfree"] {
+        let hooks = page["hooks"].as_array().unwrap();
+        let hook = hooks.iter().find(|hook| hook["subject"] == subject).unwrap();
+        assert!(hook["provoked"] == true && hook["fired"].as_u64() >= Some(64), "{hook:#}");
+    }
+}
