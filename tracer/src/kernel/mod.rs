@@ -7,6 +7,7 @@ pub mod cache_line;
 pub mod event_count;
 pub mod events;
 pub mod facts;
+pub mod firmware;
 pub mod layout;
 pub mod linear_map;
 pub mod machine;

@@ -25,6 +25,7 @@ use crate::{cache_dir, workspace_root};
 
 mod boot;
 mod build;
+mod built_kernel;
 mod console;
 mod cpio;
 mod device_tree;
@@ -47,7 +48,7 @@ const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has
+    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's
     #[arg(long, value_name = "SERIES", value_delimiter = ',', default_value = "6.12,7.3")]
     kernel: Vec<String>,
     /// Only these scenarios
