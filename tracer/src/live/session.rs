@@ -136,7 +136,7 @@ impl Session {
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
-        kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
+        kernel.pool.used_at_start = pool.sample(0).ok().flatten().map_or(0, |sample| sample.used_slots);
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
@@ -247,7 +247,7 @@ impl Session {
 
     /// `None` for a kernel without a pool: it has no counters of it.
     fn pool_sample(&self) -> Option<Item> {
-        self.pool.sample(now_ns()).ok().map(Item::Pool)
+        self.pool.sample(now_ns()).ok().flatten().map(Item::Pool)
     }
 
     fn counts(&mut self) -> Result<Vec<Item>, LiveError> {
