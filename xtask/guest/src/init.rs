@@ -18,6 +18,8 @@ use crate::{
 
 /// Where the host's directory is mounted.
 const SHARE: &str = "/host";
+/// Where the lab packs the BTF of a kernel that shows none itself.
+const BTF: &str = "/boot/vmlinux.btf";
 /// One recording, the recorder's start and end included.
 const RECORDING_LIMIT: Duration = Duration::from_mins(5);
 
@@ -75,7 +77,11 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     if recorded {
-        command.args(["record", "--full", "--count-tracefs", "-o", &capture, "--", "/init"]);
+        command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
+        if Path::new(BTF).exists() {
+            command.args(["--btf", BTF]);
+        }
+        command.args(["--", "/init"]);
     }
     let start = Instant::now();
     let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
