@@ -47,15 +47,17 @@ pub(super) fn with_cache_lines(source: &str, line: u32) -> (String, usize) {
 pub(super) fn with_restricted_pool(source: &str) -> (String, bool) {
     let (mut text, mut given) = (String::new(), false);
     for line in source.lines() {
-        text += line;
-        text.push('\n');
         let node = line.trim();
-        if node == "/ {" {
-            // Far from where QEMU puts kernel, initramfs and device tree.
+        let bridge = node.starts_with("pcie@") && node.ends_with('{');
+        if bridge && !given {
+            // Far from where QEMU puts kernel, initramfs and device tree; before the bridge, since a node's own properties come
+            // first in its source.
             text += "reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges;\n\
                      lab_pool: lab-pool@70000000 { compatible = \"restricted-dma-pool\"; reg = <0 0x70000000 0 0x400000>; };\n};\n";
         }
-        if node.starts_with("pcie@") && node.ends_with('{') {
+        text += line;
+        text.push('\n');
+        if bridge {
             text += "memory-region = <&lab_pool>;\n";
             given = true;
         }
