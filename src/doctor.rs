@@ -37,6 +37,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "capture",
           value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     seconds: u64,
+    /// BTF of this very kernel, where it shows none: a raw blob, vmlinux, or an archive of one
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    #[arg(long, value_name = "FILE", conflicts_with = "capture")]
+    btf: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn here(args: &Args) -> Result<Page> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let window = std::time::Duration::from_secs(args.seconds);
-    let (examined, here) = runtime.block_on(tracer::live::self_test(window));
+    let (examined, here) = runtime.block_on(tracer::live::self_test(window, args.btf.as_deref()));
     Ok(Page::new(examined, Some(here)))
 }
 

@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// Size of the ring between kernel and recorder, such as 8M
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
+    /// BTF of this very kernel, where it shows none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
     /// Let the tracing file system count bounces too, as a second witness for `verify`
     #[arg(long)]
     count_tracefs: bool,
@@ -83,6 +86,7 @@ async fn record(args: Args) -> Result<ExitCode> {
         ring_bytes: args.ring_size,
         count_tracefs: args.count_tracefs,
         programs_log: args.verbose,
+        btf: args.btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
         reset_hiwater: true,
     };

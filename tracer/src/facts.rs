@@ -76,6 +76,20 @@ pub struct PoolFacts {
     pub hiwater_reset: bool,
     /// How this kernel counts the slots of a mapping.
     pub slot_rule: SlotRule,
+    /// Pools that only some devices use.
+    pub restricted: Vec<RestrictedPool>,
+}
+
+/// A `restricted-dma-pool` of the device tree (`rmem_swiotlb_device_init()`, `kernel/dma/swiotlb.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestrictedPool {
+    /// Name of its reserved memory.
+    pub name: String,
+    /// Slots of 2 KiB.
+    pub slots: u64,
+    /// Slots in use when recording began: coherent allocations of its devices come from it, too.
+    pub used_at_start: u64,
 }
 
 /// How `swiotlb_tbl_map_single()` counts the slots of a mapping; a property of the source, found by the function's
@@ -142,7 +156,8 @@ pub struct Hook {
     pub programs: Vec<String>,
 }
 
-/// The pool's own counters at one moment, from debugfs `swiotlb/`.
+/// The counters of the pools at one moment, from debugfs `swiotlb/`: of the default pool, and of restricted ones together with
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PoolSample {
@@ -152,7 +167,8 @@ pub struct PoolSample {
     pub slots: u64,
     /// `io_tlb_used`, slots.
     pub used_slots: u64,
-    /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none.
+    /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none, and where several pools have
+    /// been in use: each had its own moment.
     pub hiwater_slots: Option<u64>,
 }
 

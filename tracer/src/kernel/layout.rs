@@ -49,6 +49,29 @@ pub fn resolve(btf: &Btf, machine: &str, address_of: impl Fn(&str) -> Option<u64
     (config, missing.list)
 }
 
+/// What is the same in every 64-bit kernel from 5.10 to 7.3, so that it needs no BTF: a device begins with its `kobject`, which begins
+/// with its name (`include/linux/device.h`, `include/linux/kobject.h`); and scatterlists (`include/linux/scatterlist.h`;
+/// arm64 selects `NEED_SG_DMA_LENGTH`). What else the programs would read of a device has to come from
+/// [`firmware`](super::firmware).
+pub fn without_btf() -> Config {
+    Config {
+        device: DeviceLayout { kobj_name: 0, ..Config::EMPTY.device },
+        scatterlist: ScatterlistLayout {
+            size: 32,
+            page_link: 0,
+            offset: 8,
+            length: 12,
+            dma_address: 16,
+            dma_length: 24,
+            dma_flags: NONE,
+            table_sgl: 0,
+            table_orig_nents: 12,
+            reserved: 0,
+        },
+        ..Config::EMPTY
+    }
+}
+
 const WITHOUT_IOMMU: &str = "which devices map through an IOMMU: harmless on a machine without one";
 
 /// The running kernel's decider, from its facts.

@@ -8,6 +8,7 @@ pub mod device_tree;
 pub mod event_count;
 pub mod events;
 pub mod facts;
+pub mod firmware;
 pub mod layout;
 pub mod linear_map;
 pub mod machine;

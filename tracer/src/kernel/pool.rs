@@ -8,7 +8,7 @@ use super::btf::Btf;
 use super::machine::Release;
 use super::pool_parameter::PoolParameter;
 use super::root::Root;
-use crate::facts::{PoolFacts, PoolSample, SlotRule};
+use crate::facts::{PoolFacts, PoolSample, RestrictedPool, SlotRule};
 
 /// `IO_TLB_SEGSIZE`: slots in a segment, and the fewest an area has.
 const SEGMENT_SLOTS: u64 = 128;
@@ -41,6 +41,7 @@ pub(super) struct Surroundings<'a> {
 /// The pool; what could not be read is said in `notes`.
 pub(super) fn read(root: &Root, around: Surroundings<'_>, notes: &mut Vec<String>) -> PoolFacts {
     let slots = slots(root, around.parameter, notes);
+    let restricted = restricted(root);
     let dynamic = around.dynamic.or_else(|| Some(around.btf?.member_of("io_tlb_mem", "can_grow").is_some()));
     PoolFacts {
         slots,
@@ -50,7 +51,33 @@ pub(super) fn read(root: &Root, around: Surroundings<'_>, notes: &mut Vec<String
         used_at_start: root.number(&format!("{DEBUGFS}/io_tlb_used")).unwrap_or(0),
         hiwater_reset: false,
         slot_rule: slot_rule(around.btf, around.release),
+        restricted,
     }
+}
+
+/// The restricted pools.
+fn restricted(root: &Root) -> Vec<RestrictedPool> {
+    let pool = |directory: String| {
+        let number = |counter: &str| root.number(&format!("{directory}/{counter}"));
+        let name = directory.rsplit('/').next().unwrap_or_default().to_owned();
+        Some(RestrictedPool {
+            name,
+            slots: number("io_tlb_nslabs")?,
+            used_at_start: number("io_tlb_used").unwrap_or(0),
+        })
+    };
+    restricted_directories(root).into_iter().filter_map(pool).collect()
+}
+
+/// Where restricted pools have their counters: in directories named like their reserved memory, beside those of the default
+/// pool; or in debugfs itself for a pool that was there before the default one's directory was, as pools of drivers that are
+/// built in are (`swiotlb_create_debugfs_files()`, a late initcall).
+fn restricted_directories(root: &Root) -> Vec<String> {
+    let named = |parent: &'static str| root.names(parent).map(move |name| format!("{parent}/{name}"));
+    let all = named(DEBUGFS).chain(named("sys/kernel/debug").filter(|directory| directory != DEBUGFS));
+    let mut found: Vec<_> = all.filter(|directory| root.path(directory).join("io_tlb_nslabs").is_file()).collect();
+    found.sort();
+    found
 }
 
 /// Slots of the default pool. `swiotlb_create_debugfs_files()` makes the directory always and the counters only for a
@@ -152,48 +179,61 @@ pub fn keeps_hiwater(root: &Root, btf: Option<&Btf>, cmdline: &str, has_symbol: 
     }
 }
 
-/// The counters of the default pool.
+/// The counters of the pools.
 #[derive(Clone, Debug)]
 pub struct PoolCounters {
     root: Root,
     keeps_hiwater: bool,
+    /// Where the counters of each pool are: the default one's first, where there is one.
+    directories: Vec<String>,
 }
 
 impl PoolCounters {
     /// `keeps_hiwater` as [`keeps_hiwater`] says.
     pub fn new(root: &Root, keeps_hiwater: bool) -> Self {
-        Self { root: root.clone(), keeps_hiwater }
+        let default = root.path(DEBUGFS).join("io_tlb_nslabs").exists().then(|| DEBUGFS.to_owned());
+        let directories = default.into_iter().chain(restricted_directories(root)).collect();
+        Self { root: root.clone(), keeps_hiwater, directories }
     }
 
-    /// The counters now; `time_ns` is the caller's `CLOCK_MONOTONIC`. A kernel without pool has none: an error.
-    pub fn sample(&self, time_ns: u64) -> Result<PoolSample, PoolError> {
-        Ok(PoolSample {
-            time_ns,
-            slots: self.read("io_tlb_nslabs")?,
-            used_slots: self.read("io_tlb_used")?,
-            hiwater_slots: if self.keeps_hiwater { Some(self.read("io_tlb_used_hiwater")?) } else { None },
-        })
+    /// The counters now; `time_ns` is the caller's `CLOCK_MONOTONIC`. `None` for a kernel without any pool: it has none.
+    pub fn sample(&self, time_ns: u64) -> Result<Option<PoolSample>, PoolError> {
+        if self.directories.is_empty() {
+            return Ok(None);
+        }
+        let hiwater_slots = if self.keeps_hiwater {
+            let marks = self.read("io_tlb_used_hiwater")?;
+            let in_use: Vec<u64> = marks.into_iter().filter(|mark| *mark > 0).collect();
+            (in_use.len() <= 1).then(|| in_use.iter().sum())
+        } else {
+            None
+        };
+        let sum = |counter: &str| Ok(self.read(counter)?.iter().sum());
+        Ok(Some(PoolSample { time_ns, slots: sum("io_tlb_nslabs")?, used_slots: sum("io_tlb_used")?, hiwater_slots }))
     }
 
-    /// Sets the high-water mark to 0, so that it counts from now on: the next mapping lifts it to what is in use then.
+    /// Sets the high-water marks to 0, so that they count from now on: the next mapping lifts one to what is in use then.
     /// `false` when the kernel keeps none.
     pub fn reset_hiwater(&self) -> Result<bool, PoolError> {
         if !self.keeps_hiwater {
             return Ok(false);
         }
-        let path = self.path("io_tlb_used_hiwater");
-        std::fs::write(&path, "0").map_err(|source| PoolError { path, source })?;
+        for directory in &self.directories {
+            let path = self.root.path(format!("{directory}/io_tlb_used_hiwater"));
+            std::fs::write(&path, "0").map_err(|source| PoolError { path, source })?;
+        }
         Ok(true)
     }
 
-    fn path(&self, counter: &str) -> PathBuf {
-        self.root.path(DEBUGFS).join(counter)
-    }
-
-    fn read(&self, counter: &str) -> Result<u64, PoolError> {
-        let fail = |source| PoolError { path: self.path(counter), source };
-        let text = self.root.text(&format!("{DEBUGFS}/{counter}")).map_err(fail)?;
-        text.parse().map_err(|_| fail(io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is no number"))))
+    /// A counter of every pool.
+    fn read(&self, counter: &str) -> Result<Vec<u64>, PoolError> {
+        let one = |directory: &String| {
+            let file = format!("{directory}/{counter}");
+            let fail = |source| PoolError { path: self.root.path(&file), source };
+            let text = self.root.text(&file).map_err(fail)?;
+            text.parse().map_err(|_| fail(io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is no number"))))
+        };
+        self.directories.iter().map(one).collect()
     }
 }
 
@@ -289,12 +329,36 @@ mod tests {
         let sample = with_counters("3\n", "7\n");
         let counters = PoolCounters::new(&sample.root(), true);
         let before = counters.sample(5).unwrap();
-        assert_eq!(before, PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7) });
+        assert_eq!(before, Some(PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7) }));
         assert!(counters.reset_hiwater().unwrap());
-        assert_eq!(counters.sample(6).unwrap().hiwater_slots, Some(0));
+        assert_eq!(counters.sample(6).unwrap().and_then(|sample| sample.hiwater_slots), Some(0));
         let without = PoolCounters::new(&sample.root(), false);
-        assert_eq!(without.sample(7).unwrap().hiwater_slots, None);
+        assert_eq!(without.sample(7).unwrap().and_then(|sample| sample.hiwater_slots), None);
         assert!(!without.reset_hiwater().unwrap());
+    }
+
+    #[test]
+    fn a_restricted_pool_older_than_the_default_ones_directory_is_found() {
+        let sample = with_counters("3\n", "0\n");
+        sample.write("sys/kernel/debug/early@1/io_tlb_nslabs", b"128");
+        let pool = read(&sample.root(), AROUND, &mut Vec::new());
+        assert_eq!(pool.restricted, [RestrictedPool { name: "early@1".into(), slots: 128, used_at_start: 0 }]);
+    }
+
+    #[test]
+    fn restricted_pools_count_together_with_the_default_one() {
+        let sample = with_counters("3\n", "0\n");
+        for (counter, value) in [("io_tlb_nslabs", "512"), ("io_tlb_used", "2"), ("io_tlb_used_hiwater", "9")] {
+            sample.write(&format!("sys/kernel/debug/swiotlb/camera@0/{counter}"), value.as_bytes());
+        }
+        let pool = read(&sample.root(), AROUND, &mut Vec::new());
+        assert_eq!(pool.slots, 1024);
+        assert_eq!(pool.restricted, [RestrictedPool { name: "camera@0".into(), slots: 512, used_at_start: 2 }]);
+        let counters = PoolCounters::new(&sample.root(), true);
+        let now = counters.sample(1).unwrap().unwrap();
+        assert_eq!((now.slots, now.used_slots, now.hiwater_slots), (1536, 5, Some(9)));
+        sample.write("sys/kernel/debug/swiotlb/io_tlb_used_hiwater", b"4");
+        assert_eq!(counters.sample(2).unwrap().unwrap().hiwater_slots, None, "each pool has its own highest moment");
     }
 
     #[test]

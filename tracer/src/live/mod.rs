@@ -18,15 +18,17 @@ use std::io;
 pub use self_test::self_test;
 pub use session::{Options, Session};
 
+use crate::kernel::btf::BtfError;
+
 /// Why the running kernel cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// Not root, and none of the capabilities that would do.
     #[error("{0}")]
     NotPermitted(&'static str),
-    /// Without BTF the programs do not know where the kernel keeps things.
-    #[error("this kernel has no BTF ({0}); it must be built with CONFIG_DEBUG_INFO_BTF=y")]
-    NoBtf(String),
+    /// The file that was named as this kernel's BTF holds none.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
     /// The second witness was asked for and cannot be had.
     #[error("cannot count with tracefs: {0}")]
     NoTracefs(String),

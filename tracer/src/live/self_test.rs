@@ -1,7 +1,11 @@
 //! The running kernel for `doctor`: facts, and whether attached hooks really fire. Changes nothing: the pool's high-water mark
 //! stays as it is.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -18,33 +22,40 @@ const RING_BYTES: u32 = 8 << 20;
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
 /// Looks at the running kernel, with the hooks attached for `window`. Where they cannot be, what can be read without them is
-/// there, and why. Must run inside a tokio runtime.
-pub async fn self_test(window: Duration) -> (Examined, Here) {
+/// there, and why. `btf` as in [`Options`]. Must run inside a tokio runtime.
+pub async fn self_test(window: Duration, btf: Option<&Path>) -> (Examined, Here) {
     let root = Root::default();
     let mut examined = Examined::default();
     let mut here = Here { device_tree: device_tree::read(&root), ..Here::default() };
-    if let Err(error) = trace(&root, window, &mut examined, &mut here).await {
+    if let Err(error) = trace(&root, window, btf, &mut examined, &mut here).await {
         here.why_not = Some(error.to_string());
         if examined.start == Start::default() {
-            examined.start = untraced(&root);
+            examined.start = untraced(&root, btf);
         }
     }
     (examined, here)
 }
 
 /// What a start says of the kernel without any program.
-fn untraced(root: &Root) -> Start {
-    let btf = Btf::of_running_kernel().ok();
+fn untraced(root: &Root, btf: Option<&Path>) -> Start {
+    let btf = btf.map_or_else(Btf::of_running_kernel, Btf::from_file).ok();
     let (kernel, notes) = facts::read(root, btf.as_ref());
     Start { kernel, notes, ..Start::default() }
 }
 
-async fn trace(root: &Root, window: Duration, examined: &mut Examined, here: &mut Here) -> Result<(), LiveError> {
+async fn trace(
+    root: &Root,
+    window: Duration,
+    btf: Option<&Path>,
+    examined: &mut Examined,
+    here: &mut Here,
+) -> Result<(), LiveError> {
     let options = Options {
         allocation_sample: 0,
         ring_bytes: RING_BYTES,
         count_tracefs: false,
         programs_log: false,
+        btf: btf.map(PathBuf::from),
         recorder: String::new(),
         reset_hiwater: false,
     };

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     os::fd::OwnedFd,
+    path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -31,7 +32,7 @@ use crate::{
         btf::Btf,
         event_count::EventCount,
         events::Tracefs,
-        facts, layout,
+        facts, firmware, layout,
         pool::{PoolCounters, keeps_hiwater},
         privilege::Privilege,
         root::Root,
@@ -48,6 +49,10 @@ const SLAB_EVERY: Duration = Duration::from_secs(10);
 /// How often the times of the pool's functions are read.
 const TIMES_EVERY: Duration = Duration::from_secs(2);
 
+/// What a kernel without BTF leaves open.
+const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
+                           --btf FILE can name this kernel's BTF";
+
 /// How to trace.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,6 +64,8 @@ pub struct Options {
     pub count_tracefs: bool,
     /// Print the programs' debug messages.
     pub programs_log: bool,
+    /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
+    pub btf: Option<PathBuf>,
     /// What to write into the capture as its recorder.
     pub recorder: String,
     /// Let the kernel's own high-water mark of the pool begin anew, so that it is that of the recording.
@@ -72,6 +79,8 @@ pub struct Session {
     ebpf: Ebpf,
     ring: AsyncFd<RingBuf<MapData>>,
     decoder: Decoder,
+    /// The page size, bytes, when the programs can tell no more of a device than its name.
+    complete_devices: Option<u32>,
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
@@ -93,11 +102,24 @@ impl Session {
         if let Some(advice) = Privilege::read(&root).advice() {
             return Err(LiveError::NotPermitted(advice));
         }
-        let btf = Btf::of_running_kernel().map_err(|error| LiveError::NoBtf(error.to_string()))?;
-        let (mut kernel, mut notes) = facts::read(&root, Some(&btf));
+        let btf = match &options.btf {
+            Some(file) => Ok(Btf::from_file(file)?),
+            None => Btf::of_running_kernel(),
+        };
+        let (mut kernel, mut notes) = facts::read(&root, btf.as_ref().ok());
         let symbols = Symbols::read(&root).ok();
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
-        let (mut config, unresolved) = layout::resolve(&btf, &kernel.machine, address_of);
+        let mut config = match &btf {
+            Ok(btf) => {
+                let (config, unresolved) = layout::resolve(btf, &kernel.machine, address_of);
+                notes.extend(unresolved.iter().map(ToString::to_string));
+                config
+            }
+            Err(error) => {
+                notes.push(format!("{error}: {WITHOUT_BTF}"));
+                layout::without_btf()
+            }
+        };
         config.decider = layout::decider(&kernel);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
@@ -114,9 +136,9 @@ impl Session {
         let stats = enable_stats(Stats::RunTime).ok();
         hooks::load_all(&mut ebpf);
 
-        let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
+        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
-        kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
+        kernel.pool.used_at_start = pool.sample(0).ok().flatten().map_or(0, |sample| sample.used_slots);
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
@@ -135,16 +157,18 @@ impl Session {
             hooks,
             allocation_sample: options.allocation_sample,
             recorder: options.recorder.clone(),
-            notes: notes.into_iter().chain(unresolved.iter().map(ToString::to_string)).collect(),
+            notes,
             other: BTreeMap::new(),
         };
-        let decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"));
+        let page_size = start.kernel.page_size;
+        let decoder = Decoder::new(page_size, address_of("io_tlb_default_mem"));
         let now = Instant::now();
         let session = Self {
             links,
             ebpf,
             ring,
             decoder,
+            complete_devices: btf.is_err().then_some(page_size),
             tallies,
             symbols,
             named: HashSet::new(),
@@ -181,7 +205,13 @@ impl Session {
             log.print();
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
+        let (root, complete_devices) = (&self.root, self.complete_devices);
+        items.extend(self.decoder.new_devices.drain(..).map(|mut device| {
+            if let Some(page_size) = complete_devices {
+                firmware::complete(root, &mut device, page_size);
+            }
+            Item::Device(device)
+        }));
         let batch = std::mem::take(&mut self.decoder.batch);
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);
@@ -219,7 +249,7 @@ impl Session {
 
     /// `None` for a kernel without a pool: it has no counters of it.
     fn pool_sample(&self) -> Option<Item> {
-        self.pool.sample(now_ns()).ok().map(Item::Pool)
+        self.pool.sample(now_ns()).ok().flatten().map(Item::Pool)
     }
 
     fn counts(&mut self) -> Result<Vec<Item>, LiveError> {

@@ -148,6 +148,14 @@ impl Pool {
         Ok(bounce)
     }
 
+    /// Finds slots in the area that is the `nth` to be searched from the request's CPU on: `swiotlb_search_area()`.
+    fn map_in(&mut self, request: &Request, nth: u32) -> Option<Bounce> {
+        let demand = self.demand(request).ok()?;
+        let bounce = self.find_in(request.cpu.wrapping_add(nth), &demand)?;
+        self.peak = self.peak.max(self.used);
+        Some(bounce)
+    }
+
     /// Gives slots back: `swiotlb_release_slots()`.
     #[expect(clippy::needless_pass_by_value, reason = "who has given slots back holds them no longer")]
     pub fn unmap(&mut self, bounce: Bounce) {
@@ -181,23 +189,30 @@ impl Pool {
 
     /// `swiotlb_find_slots()`.
     fn find(&mut self, request: &Request) -> Result<Bounce, Refused> {
+        let demand = self.demand(request)?;
+        let areas = (0..self.areas.len() as u32).map(|nth| request.cpu.wrapping_add(nth));
+        areas.into_iter().find_map(|area| self.find_in(area, &demand)).ok_or_else(|| self.why_not(&demand))
+    }
+
+    fn demand(&self, request: &Request) -> Result<Demand, Refused> {
         if self.free.is_empty() {
             return Err(Refused::NoPool);
         }
-        let demand = Demand::new(request, self.config.slot_rule, self.config.page_size)
+        Demand::new(request, self.config.slot_rule, self.config.page_size)
             .filter(|demand| demand.slots <= self.area_slots)
-            .ok_or(Refused::TooLarge)?;
-        let areas = self.areas.len() as u32;
-        // A mask in the kernel, where areas are a power of two.
-        let start = request.cpu % areas;
-        for area in (start..areas).chain(0..start) {
-            if let Some(first) = self.search_area(area, &demand) {
-                self.used += u64::from(demand.slots);
-                return Ok(Bounce { first, slots: demand.slots, offset: demand.offset });
-            }
-        }
+            .ok_or(Refused::TooLarge)
+    }
+
+    /// Looks into one area, counted on beyond the last one (a mask in the kernel, where areas are a power of two).
+    fn find_in(&mut self, area: u32, demand: &Demand) -> Option<Bounce> {
+        let first = self.search_area(area % self.areas.len() as u32, demand)?;
+        self.used += u64::from(demand.slots);
+        Some(Bounce { first, slots: demand.slots, offset: demand.offset })
+    }
+
+    fn why_not(&self, demand: &Demand) -> Refused {
         let free = self.total_slots() - self.used;
-        Err(if free < u64::from(demand.slots) { Refused::Full } else { Refused::Fragmented })
+        if free < u64::from(demand.slots) { Refused::Full } else { Refused::Fragmented }
     }
 
     /// `swiotlb_search_pool_area()`: the first slot, taken.

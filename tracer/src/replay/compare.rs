@@ -326,10 +326,9 @@ impl Comparison {
                 ));
             }
         }
-        if start.kernel.pool.dynamic {
-            verdict
-                .not_compared
-                .push("peak and refusals: this kernel can add pools, which are not simulated yet".to_owned());
+        if start.kernel.pool.restricted.len() > 1 {
+            let what = "peak and refusals: which of several restricted pools a device has is not told";
+            verdict.not_compared.push(what.to_owned());
         } else if doubts.pool {
             let losses: Vec<&str> = losses::of_pool(counters).collect();
             verdict.not_compared.push(format!("peak and refusals: lost {}", losses.join(", ")));

@@ -2,7 +2,7 @@
 
 use super::devices::Devices;
 use super::mapping::{Buffer, Mapping};
-use super::settings::Settings;
+use super::settings::{OwnPool, Settings};
 use crate::event::DeviceId;
 use crate::model::mapping::{self as model, DeviceTraits, Fate, Machine, list_loses_concatenation, segment, single};
 use crate::model::rule::Look;
@@ -12,8 +12,8 @@ use crate::model::rule::Look;
 pub(super) struct Taken {
     /// As it is to be taken.
     pub(super) traits: DeviceTraits,
-    /// Slots of its own pool.
-    pub(super) own_pool: Option<u64>,
+    /// Its own pool.
+    pub(super) own_pool: Option<OwnPool>,
 }
 
 /// The rules.

@@ -162,7 +162,7 @@ impl Pass {
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
-        let doubts = Doubts::new(&counters, &gaps, self.witnesses, start.kernel.pool.dynamic);
+        let doubts = Doubts::new(&counters, &gaps, self.witnesses, start.kernel.pool.restricted.len() > 1);
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
         let verdict = comparison.finish(
             &own.unwrap_or_default(),

@@ -66,7 +66,7 @@ pub struct Run {
     kernel: Kernel,
     /// The default pool, then devices' own.
     pools: Vec<Growing>,
-    own_pools: HashMap<Identity, usize>,
+    own_pools: HashMap<Option<Identity>, usize>,
     /// Mappings of which not every buffer has been.
     in_progress: HashMap<u64, InProgress>,
     held: HashMap<u64, Held>,

@@ -47,6 +47,9 @@ pub struct Settings {
     pub slot_rule: SlotRule,
     /// Page size, bytes.
     pub page_size: u64,
+    /// The restricted pool that captured devices with a pool of their own share; `None` when there are several, of which nothing
+    /// tells whose is which.
+    pub restricted: Option<OwnPool>,
     /// Devices that are to be taken otherwise than captured; later ones count.
     pub devices: Vec<Override>,
     /// Caches of another minimum alignment for objects of some call sites.
@@ -55,6 +58,17 @@ pub struct Settings {
     pub captured_minalign: u32,
     /// As in [`sharing::Caches`].
     pub divisor_alignment: bool,
+}
+
+/// A pool that is not the default one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPool {
+    /// Slots.
+    pub slots: u64,
+    /// Slots in use when the recording began.
+    pub used_at_start: u64,
+    /// All devices with a pool of their own have this one; else each has one like it.
+    pub shared: bool,
 }
 
 /// Call sites whose objects come from smaller caches.
@@ -98,14 +112,17 @@ impl Settings {
             when_full: WhenFull::Fail,
             slots: kernel.pool.slots,
             areas: kernel.pool.areas,
-            // Verified against a kernel only as far as it does not grow.
-            grows: false,
+            grows: kernel.pool.dynamic && kernel.pool.slots > 0,
             force: kernel.pool.force,
             captured_force: kernel.pool.force,
             used_at_start: kernel.pool.used_at_start,
             takes_unseen: true,
             slot_rule: kernel.pool.slot_rule,
             page_size: u64::from(kernel.page_size),
+            restricted: match &kernel.pool.restricted[..] {
+                [one] => Some(OwnPool { slots: one.slots, used_at_start: one.used_at_start, shared: true }),
+                _ => None,
+            },
             devices: Vec::new(),
             packed: None,
             captured_minalign: kernel.kmalloc_minalign,
@@ -138,9 +155,12 @@ impl Settings {
     fn choose_pool(&mut self, choice: PoolChoice, kernel: &KernelFacts) {
         match choice {
             PoolChoice::Captured => {}
-            PoolChoice::None => (self.slots, self.areas, self.force) = (0, 1, false),
+            PoolChoice::None => (self.slots, self.areas, self.grows, self.force) = (0, 1, false, false),
             PoolChoice::Dynamic => self.grows = self.slots > 0,
-            PoolChoice::Slots(slots) => (self.slots, self.areas) = rounded_slots(slots, kernel.possible_cpus),
+            PoolChoice::Slots(slots) => {
+                (self.slots, self.areas) = rounded_slots(slots, kernel.possible_cpus);
+                self.grows = false;
+            }
             PoolChoice::Restricted(slots) => self.devices.insert(
                 0,
                 Override { name: "*".into(), own_pool: Some(policy::PoolSize(slots)), ..Override::default() },
@@ -199,16 +219,17 @@ impl Settings {
         PoolConfig { slots: self.slots, areas: self.areas, slot_rule: self.slot_rule, page_size: self.page_size }
     }
 
-    /// A device as it is to be taken, and the slots of its own pool where it is to have one.
-    pub fn device(&self, device: &Device, captured: DeviceTraits) -> (DeviceTraits, Option<u64>) {
+    /// A device as it is to be taken, and its own pool where it is to have one.
+    pub fn device(&self, device: &Device, captured: DeviceTraits) -> (DeviceTraits, Option<OwnPool>) {
         let mut traits = captured;
         // `swiotlb=force` shows in every device's pool, and is the machine's; else the device's pool is one of its own.
         traits.force_bounce &= !self.captured_force;
-        let mut own_pool = None;
+        let mut own_pool = self.restricted.filter(|_| device.own_pool);
         for change in self.devices.iter().filter(|change| change.is_about(&device.name)) {
             traits.coherent = change.coherent.unwrap_or(traits.coherent);
             traits.untrusted = change.untrusted.unwrap_or(traits.untrusted);
-            own_pool = change.own_pool.map(|size| size.0).or(own_pool);
+            let changed = change.own_pool.map(|size| OwnPool { slots: size.0, used_at_start: 0, shared: false });
+            own_pool = changed.or(own_pool);
         }
         traits.force_bounce |= own_pool.is_some();
         (traits, own_pool)
@@ -239,7 +260,7 @@ fn divisor_alignment(release: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::PoolFacts;
+    use crate::facts::{PoolFacts, RestrictedPool};
     use crate::model::policy::{PoolSize, builtin};
 
     fn kernel() -> KernelFacts {
@@ -314,7 +335,22 @@ mod tests {
         let settings = Settings { devices, ..Settings::captured(&kernel()) };
         let device = Device { name: "a".into(), ..Device::default() };
         let (traits, own_pool) = settings.device(&device, DeviceTraits::default());
-        assert_eq!((traits.force_bounce, own_pool), (true, Some(512)));
+        assert_eq!((traits.force_bounce, own_pool.map(|pool| pool.slots)), (true, Some(512)));
+    }
+
+    #[test]
+    fn devices_with_a_pool_of_their_own_share_the_only_restricted_one() {
+        let restricted = |name: &str| RestrictedPool { name: name.into(), slots: 512, used_at_start: 3 };
+        let own_pool = |pools: Vec<RestrictedPool>, device: Device| {
+            let mut kernel = kernel();
+            kernel.pool.restricted = pools;
+            Settings::captured(&kernel).device(&device, DeviceTraits::default()).1
+        };
+        let device = Device { own_pool: true, ..Device::default() };
+        let shared = OwnPool { slots: 512, used_at_start: 3, shared: true };
+        assert_eq!(own_pool(vec![restricted("a")], device.clone()), Some(shared));
+        assert_eq!(own_pool(vec![restricted("a")], Device::default()), None);
+        assert_eq!(own_pool(vec![restricted("a"), restricted("b")], device), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::Path, process::Command, time::Duration};
 
-use crate::process;
+use crate::{init, process};
 
 /// The self-test takes seconds; loading the programs under emulation some more.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -14,7 +14,8 @@ pub(crate) fn make(name: &str, arguments: &[String], share: &Path) -> Result<i32
         let path = share.join(format!("{name}.{suffix}"));
         let file = File::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         let mut command = Command::new("/bin/bouncescope");
-        let ended = process::run(command.arg("doctor").args(arguments).args(format).stdout(file), LIMIT)?;
+        let ended =
+            process::run(command.arg("doctor").args(arguments).args(init::btf()).args(format).stdout(file), LIMIT)?;
         code = if code == 0 { ended } else { code };
     }
     Ok(code)

@@ -18,6 +18,8 @@ use crate::{
 
 /// Where the host's directory is mounted.
 const SHARE: &str = "/host";
+/// Where the lab packs the BTF of a kernel that shows none itself.
+const BTF: &str = "/boot/vmlinux.btf";
 /// One recording, the recorder's start and end included.
 const RECORDING_LIMIT: Duration = Duration::from_mins(5);
 
@@ -76,7 +78,9 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     if recorded {
-        command.args(["record", "--full", "--count-tracefs", "-o", &capture, "--", "/init"]);
+        command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
+        command.args(btf());
+        command.args(["--", "/init"]);
     }
     let start = Instant::now();
     let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
@@ -103,6 +107,12 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let file = share.join(format!("{name}.result"));
     fs::write(&file, result).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(code)
+}
+
+/// What tells the product where the BTF is, if it has to be told.
+pub(crate) fn btf() -> impl Iterator<Item = &'static str> {
+    let packed = Path::new(BTF).exists();
+    ["--btf", BTF].into_iter().filter(move |_| packed)
 }
 
 fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<(), String> {

@@ -42,9 +42,42 @@ pub(super) fn with_cache_lines(source: &str, line: u32) -> (String, usize) {
     (text, cpus)
 }
 
+/// With a pool of 4 MiB that all PCI devices bounce everything through (`restricted-dma-pool`), and whether there was a host
+/// bridge to give it to.
+pub(super) fn with_restricted_pool(source: &str) -> (String, bool) {
+    let (mut text, mut given) = (String::new(), false);
+    for line in source.lines() {
+        let node = line.trim();
+        let bridge = node.starts_with("pcie@") && node.ends_with('{');
+        if bridge && !given {
+            // Far from where QEMU puts kernel, initramfs and device tree; before the bridge, since a node's own properties come
+            // first in its source.
+            text += "reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges;\n\
+                     lab_pool: lab-pool@70000000 { compatible = \"restricted-dma-pool\"; reg = <0 0x70000000 0 0x400000>; };\n};\n";
+        }
+        text += line;
+        text.push('\n');
+        if bridge {
+            text += "memory-region = <&lab_pool>;\n";
+            given = true;
+        }
+    }
+    (text, given)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pool_is_reserved_and_given_to_the_host_bridge() {
+        let (text, given) = with_restricted_pool("/ {\n\tpcie@10000000 {\n\t};\n};\n");
+        assert!(given);
+        let bridge = text.split_once("pcie@10000000 {").unwrap().1;
+        assert!(bridge.starts_with("\nmemory-region = <&lab_pool>;"), "{text}");
+        assert!(text.starts_with("/ {\nreserved-memory {"), "{text}");
+        assert!(!with_restricted_pool("/ {\n};\n").1);
+    }
 
     #[test]
     fn every_dma_coherent_is_removed_and_nothing_else() {

@@ -25,13 +25,15 @@ pub(super) struct Contents<'a> {
     pub(super) modules: &'a [Module],
     /// The object of the lab's own module, which the script loads.
     pub(super) test_module: Option<&'a [u8]>,
+    /// BTF of a kernel that shows none itself.
+    pub(super) btf: Option<&'a Path>,
     /// For init.
     pub(super) script: &'a str,
 }
 
 /// The archive, to be passed as `-initrd`.
 pub(super) fn build(contents: &Contents, kernel: &Kernel) -> Result<Vec<u8>> {
-    let &Contents { programs, modules, test_module, script } = contents;
+    let &Contents { programs, modules, test_module, btf, script } = contents;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = Archive::default();
     for mount_point in ["proc", "sys", "dev", "tmp", "host"] {
@@ -48,6 +50,9 @@ pub(super) fn build(contents: &Contents, kernel: &Kernel) -> Result<Vec<u8>> {
     }
     if let Some(object) = test_module {
         archive.file("lab/bounce_truth.ko", object);
+    }
+    if let Some(btf) = btf {
+        archive.file("boot/vmlinux.btf", &read(btf)?);
     }
     archive.file(&format!("boot/config-{}", kernel.release), &read(&kernel.config)?);
     archive.file("script", script.as_bytes());

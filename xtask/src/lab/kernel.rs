@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{fetch, packages};
+use super::{built_kernel, fetch, packages};
 
 /// Where kernels are looked for, in this order: a series is in one of them.
 pub(super) const SUITES: [&str; 4] = ["trixie", "trixie-backports", "bookworm", "bullseye"];
 
-/// An unpacked kernel.
+/// A kernel, ready to be booted.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     /// The series asked for, such as `6.12`.
@@ -26,11 +26,16 @@ pub(super) struct Kernel {
     pub(super) config: PathBuf,
     /// `lib/modules/RELEASE`.
     pub(super) modules: PathBuf,
+    /// Its BTF, where it has none itself.
+    pub(super) btf: Option<PathBuf>,
 }
 
 impl Kernel {
-    /// The newest kernel of a series, fetched and unpacked unless the cache has it.
+    /// The newest kernel of a series, fetched and unpacked unless the cache has it; or the one that the lab builds itself.
     pub(super) fn newest(cache: &Path, series: &str) -> Result<Self> {
+        if series == built_kernel::SERIES {
+            return built_kernel::kernel(cache);
+        }
         for suite in SUITES {
             let index = fetch::packages_index(cache, suite, "arm64")?;
             let Some(kernel) = packages::newest_kernel(&index, series) else { continue };
@@ -62,12 +67,13 @@ impl Kernel {
             image: part("vmlinuz")?,
             config: part("config")?,
             modules,
+            btf: None,
         })
     }
 
-    /// Major and minor number of the series.
+    /// Major and minor number of the release.
     pub(super) fn version(&self) -> (u32, u32) {
-        let mut numbers = self.series.split('.').map(|number| number.parse().unwrap_or(0));
+        let mut numbers = self.release.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 }

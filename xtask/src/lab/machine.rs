@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    device_tree::{with_cache_lines, without_coherence},
+    device_tree::{with_cache_lines, with_restricted_pool, without_coherence},
     fetch::output,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Machine<'a> {
     pub(super) cpu: &'a str,
     /// Cache lines of so many bytes in the device tree; `None` to leave it to `CTR_EL0`. For machines that are not coherent.
     pub(super) cache_line: Option<u32>,
+    /// PCI devices bounce everything through a pool of their own. For machines that are not coherent.
+    pub(super) restricted_pool: bool,
     /// Devices.
     pub(super) devices: Devices,
     /// PCI devices behind an `SMMUv3`.
@@ -122,6 +124,11 @@ impl Machine<'_> {
             let (with_caches, cpus) = with_cache_lines(&text, line);
             ensure!(cpus > 0, "QEMU's device tree has no CPU to describe caches of");
             text = with_caches;
+        }
+        if self.restricted_pool {
+            let (with_pool, given) = with_restricted_pool(&text);
+            ensure!(given, "QEMU's device tree has no PCI host bridge to give a restricted pool to");
+            text = with_pool;
         }
         fs::write(&source, text)?;
         let compiled = output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(&source))?;

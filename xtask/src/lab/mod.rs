@@ -25,6 +25,7 @@ use crate::{cache_dir, workspace_root};
 
 mod boot;
 mod build;
+mod built_kernel;
 mod console;
 mod cpio;
 mod device_tree;
@@ -48,7 +49,7 @@ const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has
+    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's
     #[arg(long, value_name = "SERIES", value_delimiter = ',', default_value = "6.12,7.3")]
     kernel: Vec<String>,
     /// Only these scenarios
@@ -148,6 +149,7 @@ impl Lab<'_> {
         let jobs: Vec<Job> = boots
             .iter()
             .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (*kernel, modules, scenario)))
+            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel))
             .collect();
         let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
         Ok(printed(&table::HEADER, &rows.concat()))
@@ -156,7 +158,8 @@ impl Lab<'_> {
     /// Makes every truth table of every kernel, and prints what came of them. How many failed.
     fn truths(&self, cache: &Path, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
         let mut booted = Vec::new();
-        for kernel in kernels.iter().filter(|_| !scenarios.is_empty()) {
+        // The module needs headers, which a kernel of the lab's own has not.
+        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()) {
             let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
             let test_module = test_module::object(cache, &workspace_root().join("xtask/lab-module"), kernel)?;
             booted.push(truth::Booted { kernel, modules, test_module });
@@ -193,11 +196,13 @@ impl Lab<'_> {
         fs::create_dir_all(&share)?;
         let initramfs = work.join("initramfs.cpio");
         let script = scenario.script(self.args.bare);
-        let contents = Contents { programs: &self.programs, modules, test_module: None, script: &script };
+        let btf = kernel.btf.as_deref().filter(|_| scenario.btf);
+        let contents = Contents { programs: &self.programs, modules, test_module: None, btf, script: &script };
         fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
         let machine = Machine {
             cpu: "cortex-a72",
             cache_line: None,
+            restricted_pool: scenario.restricted_pool,
             devices: Devices::Workloads,
             smmu: scenario.smmu,
             coherent: scenario.coherent,

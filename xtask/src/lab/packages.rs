@@ -46,10 +46,11 @@ pub(super) fn newest_kernel(index: &str, series: &str) -> Option<KernelPackages>
     Some(KernelPackages { release: release.to_owned(), packages })
 }
 
-/// The package of that name; the index may have several versions of it, of which the first is taken.
+/// The package of that name; the index may have several versions of it, of which the newest is taken.
 pub(super) fn named(index: &str, name: &str) -> Option<Package> {
     let line = format!("Package: {name}\n");
-    index.split("\n\n").find(|paragraph| paragraph.trim_start().starts_with(&line)).and_then(parse)
+    let versions = index.split("\n\n").filter(|paragraph| paragraph.trim_start().starts_with(&line)).filter_map(parse);
+    versions.max_by_key(|package| numbers(&package.filename))
 }
 
 /// The names of the packages that a module for `release` is built with: the headers, and those that all flavours share, for
@@ -115,6 +116,14 @@ mod tests {
         let index = paragraph("libc6-dev", "") + &paragraph("libc6", "libgcc-s1");
         assert_eq!(named(&index, "libc6").unwrap().filename, "pool/libc6.deb");
         assert_eq!(named(&index, "libc"), None);
+    }
+
+    #[test]
+    fn of_several_versions_of_a_package_the_newest_is_taken() {
+        let version =
+            |number: &str| format!("Package: source\nFilename: pool/source_{number}_all.deb\nSHA256: {number}\n\n");
+        let index = version("6.12.94-1") + &version("6.12.107-1") + &version("6.12.9-1");
+        assert_eq!(named(&index, "source").unwrap().sha256, "6.12.107-1");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The table of scenarios: each is one boot with a machine, a pool and the recordings made in it, one after the other.
 
-use super::doctor;
+use super::{doctor, kernel::Kernel};
 
 /// One boot.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of the machine")]
 pub(super) struct Scenario {
     /// By which it is asked for and shown.
     pub(super) name: &'static str,
@@ -13,8 +14,25 @@ pub(super) struct Scenario {
     pub(super) coherent: bool,
     /// `swiotlb=` on the kernel's command line, empty for its default.
     pub(super) pool: &'static str,
+    /// PCI devices bounce everything through a pool of their own.
+    pub(super) restricted_pool: bool,
+    /// The kernels' pools may grow: those of the kernel that the lab builds itself.
+    pub(super) on: On,
+    /// The recorder is given the BTF of a kernel that shows none itself.
+    pub(super) btf: bool,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
+}
+
+/// Which kernels a scenario is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum On {
+    /// Every one.
+    All,
+    /// Debian's, whose pools have a fixed size.
+    Debian,
+    /// The one that the lab builds, whose pools grow.
+    Built,
 }
 
 /// One recording.
@@ -47,65 +65,88 @@ const MIXED: Expect = Expect { mappings: 2500, every_length: true, bounces: true
 const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
 const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
 
+/// What a scenario is unless it says otherwise.
+const DIRECT: Scenario = Scenario {
+    name: "direct",
+    smmu: false,
+    coherent: false,
+    pool: "",
+    restricted_pool: false,
+    on: On::All,
+    btf: true,
+    recordings: &[],
+};
+
 const fn mixed(expect: Expect) -> Recording {
     Recording { name: "mixed", workload: "mixed", expect }
 }
 
+const fn hold(name: &'static str, workload: &'static str, expect: Expect) -> Recording {
+    Recording { name, workload, expect }
+}
+
+const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
+const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
+
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 7] = [
-    Scenario {
-        name: "direct",
-        smmu: false,
-        coherent: false,
-        pool: "",
-        recordings: &[
-            mixed(MIXED),
-            Recording { name: "hold-100", workload: "hold 100", expect: HELD },
-            Recording {
-                name: "hold-300",
-                workload: "hold 300",
-                expect: Expect { mappings: 300, peak_slots: 300, ..HELD },
-            },
-        ],
-    },
+pub(super) const ALL: [Scenario; 11] = [
+    Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
         name: "smmu",
         smmu: true,
-        coherent: false,
-        pool: "",
+        on: On::Debian,
         recordings: &[
             mixed(MIXED),
-            Recording { name: "hold-100", workload: "hold 100", expect: Expect { peak_slots: 200, ..HELD } },
-            Recording {
-                name: "hold-300",
-                workload: "hold 300",
-                expect: Expect { mappings: 256, peak_slots: 500, refused: 44, ..HELD },
-            },
+            hold("hold-100", "hold 100", Expect { peak_slots: 200, ..HELD }),
+            hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 500, refused: 44, ..HELD }),
         ],
+        ..DIRECT
     },
-    Scenario { name: "direct-coherent", smmu: false, coherent: true, pool: "", recordings: &[mixed(SILENT)] },
-    Scenario { name: "smmu-coherent", smmu: true, coherent: true, pool: "", recordings: &[mixed(SILENT)] },
-    Scenario { name: "force", smmu: false, coherent: false, pool: "16384,force", recordings: &[mixed(MIXED)] },
-    Scenario { name: "noforce", smmu: false, coherent: false, pool: "noforce", recordings: &[mixed(SILENT)] },
+    Scenario { name: "direct-coherent", coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
+    Scenario { name: "smmu-coherent", smmu: true, coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
+    Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
+    Scenario { name: "noforce", pool: "noforce", recordings: &[mixed(SILENT)], ..DIRECT },
     // 128 is rounded up to one segment for each of two areas: 256 slots.
     Scenario {
         name: "full",
-        smmu: false,
-        coherent: false,
         pool: "128",
+        on: On::Debian,
         recordings: &[
-            Recording {
-                name: "hold-300",
-                workload: "hold 300",
-                expect: Expect { mappings: 256, peak_slots: 256, refused: 44, ..HELD },
-            },
+            hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 256, refused: 44, ..HELD }),
             mixed(MIXED),
         ],
+        ..DIRECT
     },
+    // The same where the kernel adds pools: nothing is refused.
+    Scenario { name: "dynamic", pool: "128", on: On::Built, recordings: &[HOLD_300, mixed(MIXED)], ..DIRECT },
+    Scenario {
+        name: "dynamic-smmu",
+        smmu: true,
+        on: On::Built,
+        recordings: &[hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 600, ..HELD }), mixed(MIXED)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "restricted",
+        restricted_pool: true,
+        on: On::Built,
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
 ];
 
 impl Scenario {
+    /// Whether it is for a kernel.
+    pub(super) fn runs_on(&self, kernel: &Kernel) -> bool {
+        match self.on {
+            On::All => true,
+            On::Debian => kernel.btf.is_none(),
+            On::Built => kernel.btf.is_some(),
+        }
+    }
+
     /// What goes onto the kernel's command line.
     ///
     /// From 7.3 on a kernel keeps the pool's high-water mark only when asked to (`setup_io_tlb_npages()`,
@@ -161,7 +202,12 @@ mod tests {
 
     #[test]
     fn all_scenarios_of_two_kernels_map_at_least_20000_times() {
-        let all: u64 = ALL.iter().flat_map(|scenario| scenario.recordings).map(|one| one.expect.mappings).sum();
+        let all: u64 = ALL
+            .iter()
+            .filter(|scenario| scenario.on != On::Built)
+            .flat_map(|scenario| scenario.recordings)
+            .map(|one| one.expect.mappings)
+            .sum();
         assert!(2 * all >= 20_000, "{all}");
     }
 }

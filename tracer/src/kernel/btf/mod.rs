@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod file;
 mod kind;
 mod members;
 #[cfg(test)]
@@ -36,7 +37,7 @@ pub enum BtfError {
         source: std::io::Error,
     },
     /// The bytes do not start with BTF's magic number.
-    #[error("not BTF: starts with {found:#06x}, not {MAGIC:#06x} (a raw blob is needed, not an ELF file)")]
+    #[error("not BTF: starts with {found:#06x}, not {MAGIC:#06x}")]
     NotBtf {
         /// What is there instead.
         found: u16,
@@ -98,12 +99,6 @@ impl Btf {
     /// The running kernel's, from [`RUNNING`].
     pub fn of_running_kernel() -> Result<Self, BtfError> {
         Self::from_file(Path::new(RUNNING))
-    }
-
-    /// A raw BTF blob in a file, as `bpftool btf dump -r`, pahole's `--btf_encode_detached` and `BTFHub` keep it.
-    pub fn from_file(path: &Path) -> Result<Self, BtfError> {
-        let blob = std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.into(), source })?;
-        Self::from_bytes(blob)
     }
 
     /// A raw BTF blob.

@@ -1,10 +1,10 @@
 //! A pool that may grow: `CONFIG_SWIOTLB_DYNAMIC` (6.6 on).
 //!
-//! Mirrors `swiotlb_find_slots()` in `kernel/dma/swiotlb.c` in short: a mapping that finds no slots gets a transient pool of
-//! its own, and a pool as large as the first one is added. The kernel adds it in a work item some time later; here it is there
-//! for the next mapping. Memory for pools is taken to be there always.
+//! Mirrors `swiotlb_find_slots()` in `kernel/dma/swiotlb.c` (6.12): each area is looked for in all pools before the next one; a
+//! mapping that finds no slots gets a transient pool of its own, and a pool as large as the first one is added. The kernel adds
+//! it in a work item some time later; here it is there for the next mapping. Memory for pools is taken to be there always.
 
-use super::{Bounce, Pool, PoolConfig, Refused, Request, SLOT};
+use super::{Bounce, Pool, PoolConfig, Refused, Request};
 
 /// A pool, with those that were added to it.
 #[derive(Debug)]
@@ -68,18 +68,20 @@ impl Growing {
 
     /// Finds slots.
     pub fn map(&mut self, request: &Request) -> Result<Held, Refused> {
-        let mut refused = Refused::NoPool;
-        for (n, pool) in self.pools.iter_mut().enumerate() {
-            match pool.map(request) {
-                Ok(bounce) => return Ok(Held::In(n, bounce)),
-                Err(why) => refused = why,
+        let first = &mut self.pools[0];
+        let demand = first.demand(request)?;
+        if !self.grows {
+            return first.map(request).map(|bounce| Held::In(0, bounce));
+        }
+        for nth in 0..self.config.areas.max(1) {
+            for (n, pool) in self.pools.iter_mut().enumerate() {
+                if let Some(bounce) = pool.map_in(request, nth) {
+                    return Ok(Held::In(n, bounce));
+                }
             }
         }
-        if !self.grows || !matches!(refused, Refused::Full | Refused::Fragmented) {
-            return Err(refused);
-        }
         self.pools.push(Pool::new(self.config));
-        let slots = request.size.div_ceil(SLOT).max(1);
+        let slots = u64::from(demand.slots);
         self.transient_slots += slots;
         self.transient_pools += 1;
         Ok(Held::Transient(slots))
@@ -118,6 +120,18 @@ mod tests {
         assert_eq!(held[128], Held::Transient(1));
         held.drain(..).for_each(|one| pool.unmap(one));
         assert_eq!(pool.used_slots(), 0);
+    }
+
+    #[test]
+    fn each_area_is_looked_for_in_all_pools_before_the_next_one() {
+        let config = PoolConfig { slots: 256, areas: 2, slot_rule: SlotRule::PoolAligned, page_size: 4096 };
+        let mut pool = Growing::new(config, true);
+        // Both areas of the first pool are full, one mapping has a pool of its own, and another pool has been added.
+        let mut held: Vec<Held> = (0..257).map(|_| pool.map(&SMALL).unwrap()).collect();
+        // The second area, of CPU 1, has room in both pools: the first one is taken. Only the added one has a first area.
+        pool.unmap(held.remove(200));
+        assert!(matches!(pool.map(&Request { cpu: 0, ..SMALL }), Ok(Held::In(1, _))));
+        assert!(matches!(pool.map(&Request { cpu: 1, ..SMALL }), Ok(Held::In(0, _))));
     }
 
     #[test]

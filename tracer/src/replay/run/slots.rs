@@ -8,14 +8,17 @@ use super::{
 impl Run {
     /// The pool of a device.
     pub(super) fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
-        let Some(slots) = taken.own_pool else { return 0 };
+        let Some(own) = taken.own_pool else { return 0 };
         let (pools, default) = (&mut self.pools, self.kernel.settings.pool());
         let next = pools.len();
-        let index = *self.own_pools.entry(identity).or_insert(next);
+        let whose = (!own.shared).then_some(identity);
+        let index = *self.own_pools.entry(whose).or_insert(next);
         if index == next {
             // rmem_swiotlb_device_init(): one area, and it never grows.
-            let (slots, _) = rounded_slots(slots, 1);
-            pools.push(Growing::new(PoolConfig { slots, areas: 1, ..default }, false));
+            let (slots, _) = rounded_slots(own.slots, 1);
+            let mut pool = Growing::new(PoolConfig { slots, areas: 1, ..default }, false);
+            pool.first().occupy_foreign(own.used_at_start);
+            pools.push(pool);
             self.outcome.total_slots += slots;
         }
         index

@@ -90,12 +90,14 @@ fn boot(
     let contents = Contents {
         programs,
         modules: &booted.modules,
+        btf: None,
         test_module: Some(&booted.test_module),
         script: &scenario.script(),
     };
     fs::write(&initramfs, initramfs::build(&contents, booted.kernel)?)?;
     let machine = Machine {
         cpu: scenario.cpu,
+        restricted_pool: false,
         cache_line: scenario.line_in_tree.then_some(scenario.line),
         devices: Devices::Test,
         smmu: scenario.smmu,

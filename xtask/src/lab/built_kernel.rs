@@ -1,0 +1,128 @@
+//! A kernel of the lab's own, as phones have them: Debian's kernel source with the configuration in `xtask/lab-kernel`,
+//! built when it is first asked for (minutes) and kept.
+//!
+//! It has no BTF. What a phone's owner would get from elsewhere is made here from its debug information, so that
+//! `record --btf` can be tried as well.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    fetch::{output, packages_index},
+    kernel::{self, Kernel},
+    packages,
+};
+use crate::workspace_root;
+
+/// By which it is asked for.
+pub(super) const SERIES: &str = "gki";
+
+const SUITE: &str = "trixie";
+const SOURCE: &str = "linux-source-6.12";
+const CROSS: [(&str, &str); 2] = [("ARCH", "arm64"), ("CROSS_COMPILE", "aarch64-linux-gnu-")];
+
+/// The kernel, from the cache or built now.
+pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
+    let fragment = workspace_root().join("xtask/lab-kernel/gki.config");
+    let wanted = fs::read_to_string(&fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
+    let index = packages_index(cache, SUITE, "arm64")?;
+    let source = packages::named(&index, SOURCE).with_context(|| format!("no {SOURCE} in {SUITE}"))?;
+    let key = format!("{:x}", Sha256::digest(format!("{}\n{wanted}", source.sha256)));
+    let kept = cache.join("kernels").join(format!("{SERIES}-{}", &key[..16]));
+    if !kept.is_dir() {
+        let work = cache.join("kernel-build");
+        eprintln!("lab: building a kernel like a phone's from {} (once, some 10 minutes)", source.filename);
+        kernel::unpack(cache, &work, std::slice::from_ref(&source))?;
+        let tree = unpacked(&work)?;
+        configure(&tree, &fragment, &wanted)?;
+        build(&tree)?;
+        keep(&tree, &kept)?;
+        fs::remove_dir_all(&work)?;
+    }
+    let release = fs::read_to_string(kept.join("release"))?.trim().to_owned();
+    Ok(Kernel {
+        series: SERIES.to_owned(),
+        release,
+        image: kept.join("Image"),
+        config: kept.join("config"),
+        modules: kept.join("modules"),
+        btf: Some(kept.join("vmlinux.btf")),
+    })
+}
+
+/// The package holds an archive of the sources.
+fn unpacked(work: &Path) -> Result<PathBuf> {
+    let sources = work.join("usr/src");
+    let archive = sources.join(format!("{SOURCE}.tar.xz"));
+    output(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
+    fs::remove_file(archive)?;
+    Ok(sources.join(SOURCE))
+}
+
+fn configure(tree: &Path, fragment: &Path, wanted: &str) -> Result<()> {
+    make(tree, &["tinyconfig"])?;
+    let mut merge = Command::new("scripts/kconfig/merge_config.sh");
+    output(merge.current_dir(tree).envs(CROSS).args(["-m", ".config"]).arg(fragment).stderr(Stdio::null()))?;
+    make(tree, &["olddefconfig"])?;
+    let unmet = unmet(wanted, &fs::read_to_string(tree.join(".config"))?);
+    ensure!(unmet.is_empty(), "{SOURCE} cannot be configured with {}", unmet.join(", "));
+    Ok(())
+}
+
+/// What a fragment asks for, and a configuration does not have.
+fn unmet(fragment: &str, config: &str) -> Vec<String> {
+    let is_set = |option: &str| config.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name == option));
+    let holds = |line: &str| match line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set")) {
+        Some(option) => !is_set(&format!("CONFIG_{option}")),
+        None => config.lines().any(|have| have == line),
+    };
+    let asked = |line: &&str| line.starts_with("CONFIG_") || line.ends_with(" is not set");
+    fragment.lines().filter(asked).filter(|line| !holds(line)).map(str::to_owned).collect()
+}
+
+fn build(tree: &Path) -> Result<()> {
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    make(tree, &[&format!("-j{jobs}"), "Image"])?;
+    output(Command::new("pahole").current_dir(tree).args(["--btf_encode_detached=vmlinux.btf", "-J", "vmlinux"]))?;
+    Ok(())
+}
+
+fn make(tree: &Path, arguments: &[&str]) -> Result<()> {
+    output(Command::new("make").current_dir(tree).envs(CROSS).arg("-s").args(arguments)).map(drop)
+}
+
+/// Moves what is needed to boot it into the cache.
+fn keep(tree: &Path, kept: &Path) -> Result<()> {
+    let part = kept.with_added_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(part.join("modules/kernel"))?;
+    for (from, to) in [
+        ("arch/arm64/boot/Image", "Image"),
+        (".config", "config"),
+        ("vmlinux.btf", "vmlinux.btf"),
+        ("include/config/kernel.release", "release"),
+        ("modules.builtin", "modules/modules.builtin"),
+    ] {
+        fs::copy(tree.join(from), part.join(to)).with_context(|| format!("the build left no {from}"))?;
+    }
+    fs::rename(&part, kept).with_context(|| format!("cannot create {}", kept.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_did_not_take_are_named() {
+        let config = "CONFIG_A=y\nCONFIG_C=m\n# CONFIG_D is not set\n";
+        let fragment = "# Why.\nCONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n# CONFIG_D is not set\n";
+        assert_eq!(unmet(fragment, config), ["CONFIG_B=y", "# CONFIG_C is not set"]);
+    }
+}
