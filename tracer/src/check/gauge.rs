@@ -1,4 +1,5 @@
-//! Figures of simulated kernels without a rule about them, with the same doubts.
+//! Figures of simulated kernels without a rule about them, with the same doubts about the recording. Whether the model is one
+//! of this kernel, which takes a replay of its own, is not asked.
 
 use super::doubt::Doubts;
 use super::figure::Figure;
@@ -17,7 +18,7 @@ pub struct Gauge<'a> {
 impl<'a> Gauge<'a> {
     /// For a recording.
     pub fn new(replayed: &'a Replayed) -> Self {
-        Self { replayed, doubts: Doubts::new(replayed) }
+        Self { replayed, doubts: Doubts::of_recording(replayed) }
     }
 
     /// A figure of everything that a simulated kernel did; `None` where the recording does not tell it.

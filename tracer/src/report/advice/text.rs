@@ -85,13 +85,14 @@ fn own_pools(own: &OwnPools) -> String {
 fn changed(change: &Change, span_ns: u64) -> String {
     let Change { from, to, before, after } = change;
     let per_second = |cost: &Cost| bytes((cost.bytes_copied as f64 * 1e9 / span_ns.max(1) as f64) as u64);
-    let mut parts = vec![format!(
-        "bounces {} -> {}, copied {}/s -> {}/s",
-        before.bounces,
-        after.bounces,
-        per_second(before),
-        per_second(after)
-    )];
+    let mut parts = Vec::new();
+    if before.bounces + after.bounces > 0 {
+        let (copied_before, copied_after) = (per_second(before), per_second(after));
+        parts.push(format!(
+            "bounces {} -> {}, copied {copied_before}/s -> {copied_after}/s",
+            before.bounces, after.bounces
+        ));
+    }
     if before.failed + after.failed > 0 {
         parts.push(format!("mappings that fail {} -> {}", before.failed, after.failed));
     }
