@@ -71,10 +71,19 @@ pub struct PoolAdvice {
 /// Pools that the device tree sets (`restricted-dma-pool`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OwnPools {
-    /// Whose, or by what name; and slots, as far as known.
-    pub pools: Vec<(String, u64)>,
+    /// As far as known.
+    pub pools: Vec<OwnPool>,
     /// Most slots in use of all pools together: none of them had more.
     pub peak_slots: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnPool {
+    /// Whose, or the name of its reserved memory.
+    pub whose: String,
+    /// Slots.
+    pub slots: u64,
 }
 
 /// One kernel instead of another.
@@ -286,10 +295,10 @@ fn parameter(slots: u64) -> String {
 fn own_pools(settings: &Settings, outcome: &Outcome, kernel: &KernelFacts) -> Option<OwnPools> {
     let chosen = settings.devices.iter().filter_map(|device| {
         let whose = if device.name == "*" { "of every device".to_owned() } else { format!("of {}", device.name) };
-        device.own_pool.map(|size| (whose, rounded_slots(size.0, 1).0))
+        device.own_pool.map(|size| OwnPool { whose, slots: rounded_slots(size.0, 1).0 })
     });
-    let captured = kernel.pool.restricted.iter().map(|pool| (pool.name.clone(), pool.slots));
-    let pools: Vec<(String, u64)> = chosen.chain(captured).collect();
+    let captured = kernel.pool.restricted.iter().map(|pool| OwnPool { whose: pool.name.clone(), slots: pool.slots });
+    let pools: Vec<OwnPool> = chosen.chain(captured).collect();
     (!pools.is_empty()).then_some(OwnPools { pools, peak_slots: outcome.peak_slots })
 }
 

@@ -246,3 +246,29 @@ fn reasons(outcome: &Outcome) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::PoolFacts;
+
+    #[test]
+    fn caches_from_16_bytes_beside_a_pool_are_put_down_to_tags() {
+        let mut kernel = KernelFacts {
+            kmalloc_minalign: 16,
+            bounce_unaligned_kmalloc: true,
+            pool: PoolFacts { slots: 512, ..PoolFacts::default() },
+            ..KernelFacts::default()
+        };
+        assert!(because_of_tags(&kernel).contains("as it seems"));
+        kernel.config.insert("CONFIG_KASAN_HW_TAGS".into(), "y".into());
+        assert!(because_of_tags(&kernel).contains("KASAN_HW_TAGS"));
+        kernel.kmalloc_minalign = 8;
+        assert_eq!(because_of_tags(&kernel), "", "compiled in, and not on");
+    }
+
+    #[test]
+    fn names_of_reasons_are_said_in_words() {
+        assert_eq!(["no_pool", "own_object"].map(words), ["no pool", "the rest of its own object"]);
+    }
+}

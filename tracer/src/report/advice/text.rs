@@ -1,6 +1,6 @@
 //! Advice in words.
 
-use super::{Advice, Change, Cheapest, Cost, OwnPools, PoolAdvice};
+use super::{Advice, Change, Cheapest, Cost, OwnPool, OwnPools, PoolAdvice};
 use crate::check::{Measured, Unit};
 use crate::model::pool::SLOT;
 use crate::replay::Replayed;
@@ -72,7 +72,7 @@ fn sized(pool: &PoolAdvice, advice: &Advice, cpus: u32) -> String {
 }
 
 fn own_pools(own: &OwnPools) -> String {
-    let of = |(whose, size): &(String, u64)| format!("{whose} {} ({})", slots(*size), bytes(size * SLOT));
+    let of = |pool: &OwnPool| format!("{} {} ({})", pool.whose, slots(pool.slots), bytes(pool.slots * SLOT));
     let pools: Vec<String> = own.pools.iter().map(of).collect();
     format!(
         "  pool: swiotlb= does not set restricted pools (restricted-dma-pool in the device tree): {}; at the fullest moment {} \
