@@ -43,7 +43,11 @@ impl DefaultPool {
         };
         let (slots, areas) =
             if wanted == 0 { (0, 1) } else { rounded_slots(wanted.div_ceil(SLOT), kernel.possible_cpus) };
-        Self { slots, areas, rule: format!("{rule} (mem_init() in arch/arm64/mm/init.c)") }
+        let whose = match kernel.machine.as_str() {
+            "aarch64" => String::new(),
+            other => format!("as if this were arm64 and not {other}, "),
+        };
+        Self { slots, areas, rule: format!("{whose}{rule} (mem_init() in arch/arm64/mm/init.c)") }
     }
 }
 
@@ -86,6 +90,16 @@ mod tests {
         assert_eq!(slots("6.12.1", 970, 1 << 30, true), 512);
         assert_eq!(slots("7.3.4", 2900, 0, true), 2048, "3 MiB, rounded up to a power of two");
         assert_eq!(slots("6.6.30-android15-8", 970, 0, true), 512);
+    }
+
+    #[test]
+    fn of_another_machine_it_is_said_to_be_that_of_arm64() {
+        let rule =
+            |machine: &str| DefaultPool::of(&KernelFacts { machine: machine.into(), ..KernelFacts::default() }).rule;
+        assert!(
+            rule("x86_64").starts_with("as if this were arm64 and not x86_64")
+                && rule("aarch64").starts_with("all memory")
+        );
     }
 
     #[test]

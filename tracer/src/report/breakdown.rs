@@ -12,15 +12,15 @@ const SITES: usize = 20;
 /// Beyond twice `ARCH_DMA_MINALIGN` no length bounces for alignment, whatever the line size.
 const SHORT: u64 = 256;
 
-/// Bounces, then hazards.
-pub(super) fn text(replayed: &Replayed) -> String {
+/// Bounces, then hazards, of which `in_doubt` says that their totals have marks.
+pub(super) fn text(replayed: &Replayed, in_doubt: bool) -> String {
     let policies = replayed.outcomes.len();
     if policies > SIDE_BY_SIDE {
         return format!(
             "\nno breakdown by device and driver of {policies} policies here, more than {SIDE_BY_SIDE}: --json has it\n"
         );
     }
-    bounces(replayed) + &hazards(replayed)
+    bounces(replayed) + &hazards(replayed, in_doubt)
 }
 
 /// One row for each device, direction and size class: how much there was, and who bounced how much of it. Rows without bounces
@@ -55,7 +55,7 @@ fn bounces(replayed: &Replayed) -> String {
 }
 
 /// Who is left unsafe, certainly and possibly; rows without any are left out.
-fn hazards(replayed: &Replayed) -> String {
+fn hazards(replayed: &Replayed, in_doubt: bool) -> String {
     let mut headings = vec![""];
     headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
     let mut table = Table::new(&headings);
@@ -70,7 +70,8 @@ fn hazards(replayed: &Replayed) -> String {
     if table.is_empty() {
         return String::new();
     }
-    format!("\nleft unsafe, certainly + maybe\n{}", table.blocks(2, 1, WIDTH))
+    let doubt = if in_doubt { ", in doubt as marked above" } else { "" };
+    format!("\nleft unsafe, certainly + maybe{doubt}\n{}", table.blocks(2, 1, WIDTH))
 }
 
 fn of(rows: &[(String, Tally)], label: &str) -> Tally {

@@ -51,7 +51,11 @@ pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
     for outcome in &replayed.outcomes {
         text += &reasons(outcome);
     }
-    text += &breakdown::text(replayed);
+    let is_doubtful = |outcome: &Outcome| {
+        let measured = [Figure::UnsafeCertain, Figure::UnsafePossible].map(|figure| gauge.total(outcome, figure));
+        measured.into_iter().flatten().any(|measured| !measured.mark().is_empty())
+    };
+    text += &breakdown::text(replayed, replayed.outcomes.iter().any(is_doubtful));
     text += &breakdown::lists(replayed);
     text += "\n";
     text += &unknowns(replayed);

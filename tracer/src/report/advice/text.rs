@@ -22,7 +22,9 @@ pub fn text(advice: &Advice, replayed: &Replayed) -> String {
         text += &changed(change, replayed.span_ns);
     }
     text += &still_unsafe(advice);
-    text += &policy(advice);
+    if replayed.observed.total().buffers > 0 {
+        text += &policy(advice);
+    }
     for row in &advice.drivers {
         text += &format!(
             "  driver worth fixing: {}, {} bounces ({} %), {} copied\n",
@@ -42,6 +44,9 @@ fn pool(advice: &Advice, replayed: &Replayed) -> String {
     match (&advice.pool, &advice.own_pools) {
         (_, Some(own)) => own_pools(own),
         (Some(pool), None) => sized(pool, advice, replayed.start.kernel.possible_cpus),
+        (None, None) if replayed.observed.total().buffers == 0 => {
+            "  pool: nothing was mapped in this recording\n".to_owned()
+        }
         (None, None) if advice.nothing_bounced => {
             format!("  pool: under {policy} nothing bounced in this recording: no pool was needed\n")
         }
@@ -132,9 +137,12 @@ fn still_unsafe(advice: &Advice) -> String {
     if advice.still_unsafe.is_empty() {
         return String::new();
     }
+    // What is in doubt of all of them is of each.
+    let all = advice.changes.last().and_then(|change| change.after.unsafe_certain.as_ref());
+    let mark = all.map_or("", Measured::mark);
     let sites = advice.still_unsafe.iter().map(|site| {
         let name = if site.call_site.is_empty() { "unknown call sites" } else { &site.call_site };
-        format!("{name}{} {}", module(&site.module), site.unsafe_certain)
+        format!("{name}{} {mark}{}", module(&site.module), site.unsafe_certain)
     });
     let sites: Vec<String> = sites.collect();
     format!("  still unsafe: {} (driver {})\n", sites.join(", "), advice.unsafe_drivers.join(", "))
