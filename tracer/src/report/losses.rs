@@ -12,10 +12,10 @@ pub fn missing(replayed: &Replayed) -> Option<String> {
         missing.push("the recording has no end (recorder killed, or file cut)".to_owned());
     }
     if gaps.damaged_frames > 0 {
-        missing.push(format!("{} damaged frames were skipped", gaps.damaged_frames));
+        missing.push(format!("damaged frames skipped: {}", gaps.damaged_frames));
     }
     if gaps.unknown_frames > 0 {
-        missing.push(format!("{} frames of a later version were skipped", gaps.unknown_frames));
+        missing.push(format!("frames of a later version skipped: {}", gaps.unknown_frames));
     }
     (!missing.is_empty()).then(|| missing.join("; "))
 }
