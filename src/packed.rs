@@ -3,7 +3,6 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use serde_json::json;
 use tracer::{
     replay::{Wanted, proposals},
     report,
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let replayed = replay_capture(args.capture.as_ref(), |_| Wanted::default())?;
     let proposals = proposals::packed(&replayed, proposals::SMALLEST);
     if args.json {
-        print_json(&json!(proposals))?;
+        print_json(&report::packed::json(&proposals, &replayed))?;
     } else {
         print(&report::packed::text(&proposals, &replayed))?;
     }

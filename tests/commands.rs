@@ -270,7 +270,7 @@ fn a_wrong_policy_is_told_in_one_line_with_the_choices() {
 #[test]
 fn a_sweep_is_a_row_of_csv_for_every_combination() {
     let csv = printed(&["replay", "--sweep", "cache-line-size=32..128", "--sweep", "swiotlb=none,1M", "--csv"]);
-    assert_eq!(csv.lines().count(), 1 + 2 * 3 * 2, "{csv}");
+    assert_eq!(csv.lines().count(), 1 + 2 * 3 * 2 + 1, "{csv}");
     let bounces: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').nth(8).unwrap()).collect();
     // mainline with lines of 32, 64 and 128 bytes, each without a pool and with one; then legacy.
     assert_eq!((bounces[0], bounces[3], bounces[6]), ("0", "596", "0"), "{csv}");
@@ -284,7 +284,11 @@ fn advice_names_a_pool_a_policy_and_drivers() {
     let advice = &json["advice"];
     assert_eq!((&advice["policy"], &advice["pool"]["slots"]), (&"mainline".into(), &512.into()), "{advice}");
     assert_eq!(advice["pool"]["parameter"], "swiotlb=512");
-    assert_eq!(advice["drivers"][0]["bounces"], 256, "with the captured pool");
+    assert_eq!(advice["drivers"][0]["bounces"], 300, "with the advised pool, where none is refused");
+    assert_eq!(
+        (&advice["changes"][0]["before"]["failed"], &advice["changes"][0]["after"]["failed"]),
+        (&44.into(), &0.into())
+    );
 }
 
 #[test]

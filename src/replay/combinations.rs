@@ -81,6 +81,23 @@ pub(crate) fn parse_when_full(text: &str) -> Result<WhenFull, String> {
     }
 }
 
+/// The policies of these names: each a name, `all`, or a file. Of several with one name those of files say so.
+pub(crate) fn policies(names: &[String]) -> Result<Vec<Policy>> {
+    let mut all: Vec<(Policy, Option<&str>)> = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "all" => all.extend(builtins().map(|policy| (policy, None))),
+            name => all.push((policy(name)?, builtin(name).is_none().then_some(name))),
+        }
+    }
+    let is_alone = |policy: &Policy| all.iter().all(|(other, _)| other.name != policy.name || other == policy);
+    let named = |(policy, file): &(Policy, Option<&str>)| match file {
+        Some(file) if !is_alone(policy) => Policy { name: format!("{} ({file})", policy.name), ..policy.clone() },
+        _ => policy.clone(),
+    };
+    Ok(all.iter().map(named).collect())
+}
+
 /// A policy by its name, or from a file.
 pub(crate) fn policy(name: &str) -> Result<Policy> {
     if let Some(policy) = builtin(name) {
@@ -95,30 +112,69 @@ pub(crate) fn policy(name: &str) -> Result<Policy> {
     from_toml(&text).with_context(|| name.to_owned())
 }
 
-/// The settings of every combination, in the order of the policies and then of the values.
-pub(crate) fn settings(
+/// A simulated kernel, and what it was made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Combination {
+    pub(crate) policy: Policy,
+    pub(crate) what_if: WhatIf,
+    pub(crate) settings: Settings,
+}
+
+/// Every combination, in the order of the policies and then of the values, named by what varies. Those that come to the same
+/// kernel are there once.
+pub(crate) fn combinations(
     kernel: &KernelFacts,
     policies: &[Policy],
     what_if: &WhatIf,
     sweeps: &[Vec<Value>],
     packed_sites: &Arc<HashSet<u64>>,
-) -> Result<Vec<Settings>> {
+) -> Result<Vec<Combination>> {
     let count = sweeps.iter().try_fold(policies.len(), |count, values| count.checked_mul(values.len()));
     if count.is_none_or(|count| count > MOST) {
         bail!("these are more than {MOST} combinations: sweep less at once");
     }
-    let mut combinations: Vec<(Policy, WhatIf)> = policies
+    let mut crossed: Vec<(Policy, WhatIf, String)> = policies
         .iter()
-        .map(|policy| (policy.clone(), WhatIf { packed_sites: Arc::clone(packed_sites), ..what_if.clone() }))
+        .map(|policy| {
+            let what_if = WhatIf { packed_sites: Arc::clone(packed_sites), ..what_if.clone() };
+            (policy.clone(), what_if, policy.name.clone())
+        })
         .collect();
     for values in sweeps {
-        let with = |(policy, what_if): &(Policy, WhatIf)| {
-            let (policy, what_if) = (policy.clone(), what_if.clone());
-            values.iter().map(move |value| with_value(policy.clone(), what_if.clone(), value)).collect::<Vec<_>>()
+        let with = |(policy, what_if, name): &(Policy, WhatIf, String)| {
+            let one = |value| {
+                let (policy, what_if) = with_value(policy.clone(), what_if.clone(), value);
+                let name = if values.len() > 1 { format!("{name} {}", label(value)) } else { name.clone() };
+                (policy, what_if, name)
+            };
+            values.iter().map(one).collect::<Vec<_>>()
         };
-        combinations = combinations.iter().flat_map(with).collect();
+        crossed = crossed.iter().flat_map(with).collect();
     }
-    Ok(combinations.iter().map(|(policy, what_if)| Settings::what_if(kernel, policy, what_if)).collect())
+    let mut combinations: Vec<Combination> = Vec::new();
+    for (policy, what_if, name) in crossed {
+        let settings = Settings { name, ..Settings::what_if(kernel, &policy, &what_if) };
+        let is_same =
+            |other: &Combination| Settings { name: settings.name.clone(), ..other.settings.clone() } == settings;
+        if !combinations.iter().any(is_same) {
+            combinations.push(Combination { policy, what_if, settings });
+        }
+    }
+    Ok(combinations)
+}
+
+/// A swept value, as part of a name.
+fn label(value: &Value) -> String {
+    let word = |choice: serde_json::Value| choice.as_str().unwrap_or_default().to_owned();
+    match value {
+        Value::CacheLineSize(bytes) => format!("line {bytes}"),
+        Value::Minalign(bytes) => format!("minalign {bytes}"),
+        Value::Pool(PoolChoice::None) => "no pool".to_owned(),
+        Value::Pool(pool @ (PoolChoice::Captured | PoolChoice::Default)) => format!("{pool} pool"),
+        Value::Pool(pool) => pool.to_string(),
+        Value::Lists(lists) => word(serde_json::json!(lists)),
+        Value::WhenFull(when_full) => word(serde_json::json!(when_full)),
+    }
 }
 
 fn with_value(mut policy: Policy, mut what_if: WhatIf, value: &Value) -> (Policy, WhatIf) {
@@ -161,10 +217,22 @@ mod tests {
         let kernel = KernelFacts { cache_line_size: 64, dma_minalign: 128, ..KernelFacts::default() };
         let policies = [builtin("mainline").unwrap(), builtin("legacy").unwrap()];
         let sweeps = [parse_sweep("cache-line-size=64,128").unwrap(), parse_sweep("swiotlb=1M,2M,4M").unwrap()];
-        let all = settings(&kernel, &policies, &WhatIf::default(), &sweeps, &Arc::default()).unwrap();
+        let all = combinations(&kernel, &policies, &WhatIf::default(), &sweeps, &Arc::default()).unwrap();
         assert_eq!(all.len(), 12);
-        assert_eq!((all[5].decider.cache_line_size, all[5].slots, all[5].name.as_str()), (128, 2048, "mainline"));
+        let last = &all[5].settings;
+        assert_eq!((last.decider.cache_line_size, last.slots, last.name.as_str()), (128, 2048, "mainline line 128 4M"));
+        assert_eq!(last.policy, "mainline");
         let many = vec![parse_sweep("cache-line-size=8..4096").unwrap(); 4];
-        assert!(settings(&kernel, &policies, &WhatIf::default(), &many, &Arc::default()).is_err());
+        assert!(combinations(&kernel, &policies, &WhatIf::default(), &many, &Arc::default()).is_err());
+    }
+
+    #[test]
+    fn what_comes_to_the_same_kernel_is_there_once() {
+        let kernel = KernelFacts { possible_cpus: 8, ..KernelFacts::default() };
+        let policies = policies(&["mainline".to_owned(), "mainline".to_owned()]).unwrap();
+        let sweeps = [parse_sweep("swiotlb=512K,1M,4M").unwrap()];
+        let all = combinations(&kernel, &policies, &WhatIf::default(), &sweeps, &Arc::default()).unwrap();
+        let names: Vec<&str> = all.iter().map(|combination| combination.settings.name.as_str()).collect();
+        assert_eq!(names, ["mainline 512K", "mainline 4M"], "with 8 CPUs both of the smaller are 2 MiB");
     }
 }

@@ -34,12 +34,22 @@ pub(super) enum Concern {
 pub(super) struct Doubts(Vec<(Concern, String)>);
 
 impl Doubts {
+    /// Of a replay that has a verdict on the model.
     pub(super) fn new(replayed: &Replayed) -> Self {
+        let mut doubts = Self::of_recording(replayed);
+        doubts.verdict(replayed);
+        doubts
+    }
+
+    /// The recording's own, whatever the model makes of it.
+    pub(super) fn of_recording(replayed: &Replayed) -> Self {
         let mut doubts = Self::default();
         doubts.gaps(replayed);
         doubts.losses(replayed);
         doubts.hooks(replayed);
-        doubts.verdict(replayed);
+        if replayed.start.kernel.pool.dynamic {
+            doubts.add(&[Concern::Pool], "this kernel can add pools, and it is not known how many");
+        }
         doubts
     }
 
@@ -111,9 +121,6 @@ impl Doubts {
                 &[Concern::Mappings, Concern::Fates],
                 "the recording's totals do not agree, as verify says in detail",
             );
-        }
-        if replayed.start.kernel.pool.dynamic {
-            self.add(&[Concern::Pool], "this kernel can add pools, and it is not known how many");
         }
         let of = |why| verdict.unknown_by_reason.get(&why).copied().unwrap_or(0);
         if of(Unknown::Truncated) > 0 {

@@ -257,6 +257,16 @@ impl Taken<'_> {
 }
 
 impl Measured {
+    /// What to put before the value: on which side of it the truth may lie.
+    pub fn mark(&self) -> &'static str {
+        match (self.low < self.value, self.value < self.high) {
+            (false, false) => "",
+            (false, true) => ">= ",
+            (true, false) => "<= ",
+            (true, true) => "~ ",
+        }
+    }
+
     fn exactly(value: f64) -> Self {
         Self { value, low: value, high: value, doubts: Vec::new() }
     }

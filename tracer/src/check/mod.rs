@@ -2,11 +2,12 @@
 //! stays free", "no record was lost".
 //!
 //! [`text`] reads rules, [`select`] finds whose figure a rule is about, [`measure`] takes the figure from a replay with the
-//! range in which the truth lies where something is missing ([`doubt`]), [`judge`](mod@judge) holds it against the limit.
+//! range in which the truth lies where something is missing ([`doubt`]; without a rule, [`gauge`]), [`judge`](mod@judge) holds it against the limit.
 //! Pure: how rules are found and verdicts shown is decided elsewhere.
 
 mod doubt;
 mod figure;
+mod gauge;
 mod judge;
 mod limit;
 mod measure;
@@ -23,6 +24,7 @@ use crate::replay::settings::{self, Settings};
 use figure::Source;
 
 pub use figure::{Figure, Scope, Unit};
+pub use gauge::Gauge;
 pub use judge::{Judgement, Verdict, judge, unreadable};
 pub use limit::Limit;
 pub use measure::Measured;

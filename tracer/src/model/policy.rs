@@ -36,7 +36,7 @@ pub struct Policy {
     pub multiple_of: Alignment,
     /// Lengths from this on never bounce for alignment, bytes. [`Rule::Short`] bounces all below it, and takes twice
     /// `ARCH_DMA_MINALIGN` where it is not given; [`Rule::Kmalloc`] has its own limit, and takes no notice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "choice::bytes_below", skip_serializing_if = "Option::is_none")]
     pub below: Option<u64>,
     /// What becomes of a scatterlist behind an IOMMU that has a segment to be bounced.
     #[serde(default)]

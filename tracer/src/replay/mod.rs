@@ -10,6 +10,7 @@
 
 pub mod breakdown;
 pub mod compare;
+pub mod default_pool;
 pub mod devices;
 mod kernel;
 mod losses;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracer_ebpf::decide::Decider;
 
+use super::default_pool::DefaultPool;
 use crate::facts::{Device, KernelFacts, SlotRule};
 use crate::model::mapping::{DeviceTraits, Machine};
 use crate::model::policy::{self, Caches, Lists, Override, Policy, PoolChoice, Rule, WhenFull};
@@ -16,8 +17,10 @@ use crate::model::sharing;
 #[expect(clippy::struct_excessive_bools, reason = "each is a property that a kernel has or has not")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What to call the outcome.
+    /// What to call the outcome: no two of one replay are called alike.
     pub name: String,
+    /// The policy's name.
+    pub policy: String,
     /// The policy's rule in one line.
     pub about: String,
     /// Line size and caches.
@@ -100,6 +103,7 @@ impl Settings {
     pub fn captured(kernel: &KernelFacts) -> Self {
         Self {
             name: "captured".into(),
+            policy: "captured".into(),
             about: String::new(),
             decider: Decider {
                 bounce_unaligned: u32::from(kernel.bounce_unaligned_kmalloc),
@@ -134,6 +138,7 @@ impl Settings {
     pub fn what_if(kernel: &KernelFacts, policy: &Policy, change: &WhatIf) -> Self {
         let mut settings = Self {
             name: policy.name.clone(),
+            policy: policy.name.clone(),
             about: policy.about.clone(),
             lists: policy.lists,
             when_full: policy.when_full,
@@ -156,7 +161,13 @@ impl Settings {
         match choice {
             PoolChoice::Captured => {}
             PoolChoice::None => (self.slots, self.areas, self.grows, self.force) = (0, 1, false, false),
-            PoolChoice::Dynamic => self.grows = self.slots > 0,
+            PoolChoice::Default => self.default_pool(kernel),
+            PoolChoice::Dynamic => {
+                if self.slots == 0 {
+                    self.default_pool(kernel);
+                }
+                self.grows = self.slots > 0;
+            }
             PoolChoice::Slots(slots) => {
                 (self.slots, self.areas) = rounded_slots(slots, kernel.possible_cpus);
                 self.grows = false;
@@ -166,6 +177,11 @@ impl Settings {
                 Override { name: "*".into(), own_pool: Some(policy::PoolSize(slots)), ..Override::default() },
             ),
         }
+    }
+
+    fn default_pool(&mut self, kernel: &KernelFacts) {
+        let pool = DefaultPool::of(kernel);
+        (self.slots, self.areas, self.grows) = (pool.slots, pool.areas, false);
     }
 
     fn choose_caches(&mut self, caches: Caches, change: &WhatIf, kernel: &KernelFacts) {

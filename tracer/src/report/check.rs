@@ -86,11 +86,5 @@ pub(super) fn name(judgement: &Judgement) -> String {
 
 /// What was seen, and how far the truth may be from it.
 pub(super) fn range(figure: &Measured, unit: Unit) -> String {
-    let value = unit.show(figure.value);
-    match (figure.low < figure.value, figure.value < figure.high) {
-        (false, false) => value,
-        (false, true) => format!(">= {value}"),
-        (true, false) => format!("<= {value}"),
-        (true, true) => format!("~ {value}"),
-    }
+    format!("{}{}", figure.mark(), unit.show(figure.value))
 }

@@ -1,7 +1,24 @@
 //! What is missing from a stream, said beside every figure made from it.
 
 use crate::facts::{Counters, End};
+use crate::replay::Replayed;
 use crate::stream::{Gaps, Start};
+
+/// What of the capture itself is missing, in one line; `None` where it is whole.
+pub fn missing(replayed: &Replayed) -> Option<String> {
+    let gaps = &replayed.gaps;
+    let mut missing = Vec::new();
+    if replayed.end.is_none() {
+        missing.push("the recording has no end (recorder killed, or file cut)".to_owned());
+    }
+    if gaps.damaged_frames > 0 {
+        missing.push(format!("damaged frames skipped: {}", gaps.damaged_frames));
+    }
+    if gaps.unknown_frames > 0 {
+        missing.push(format!("frames of a later version skipped: {}", gaps.unknown_frames));
+    }
+    (!missing.is_empty()).then(|| missing.join("; "))
+}
 
 /// Lines that say what is not sure about the recording from its beginning: hooks, notes, kinds of pool.
 pub(super) fn reservations(start: &Start) -> String {

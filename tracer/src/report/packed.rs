@@ -1,8 +1,24 @@
 //! `bouncescope packed`: also a list for `--packed-sites`, so that everything but call sites is a comment.
 
+use serde_json::{Value, json};
+
+use super::export::hex;
+use super::losses;
 use super::table::{Table, bytes};
 use crate::replay::Replayed;
 use crate::replay::proposals::Proposals;
+
+/// For programs: the proposals, and what is missing from the capture.
+pub fn json(proposals: &Proposals, replayed: &Replayed) -> Value {
+    let mut value = json!(proposals);
+    for (site, proposal) in value["sites"].as_array_mut().into_iter().flatten().zip(&proposals.sites) {
+        site["address"] = json!(hex(proposal.address));
+    }
+    value["missing"] = json!(losses::missing(replayed));
+    value["losses"] = json!(replayed.counters.lost);
+    value["gaps"] = json!(replayed.gaps);
+    value
+}
 
 /// For people, and to be fed back.
 pub fn text(proposals: &Proposals, replayed: &Replayed) -> String {
@@ -25,6 +41,16 @@ pub fn text(proposals: &Proposals, replayed: &Replayed) -> String {
         bytes(total),
         replayed.start.kernel.dma_minalign
     );
+    if let Some(missing) = losses::missing(replayed) {
+        text +=
+            &format!("# WARNING: only as far as recorded: {missing}; any of these may reach DMA in what is missing\n");
+    }
+    if !replayed.counters.lost.is_empty() {
+        let lost = losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+        for line in lost.lines() {
+            text += &format!("# {line}\n");
+        }
+    }
     let mut table = Table::new(&["# call site", "", "bytes won", "live objects", "allocations", "module"]);
     for site in &proposals.sites {
         table.row([

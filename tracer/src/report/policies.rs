@@ -10,7 +10,7 @@ pub fn text(policies: impl Iterator<Item = Policy>) -> String {
     }
     text += "\nAll bounce rules leave alone coherent devices and what a device only reads. Each policy can be crossed with:\n\
              \x20   scatterlists behind an IOMMU   --lists whole-list, whole-list-bounce, flagged\n\
-             \x20   the pool                       --swiotlb captured, none, dynamic, restricted=SIZE, SIZE, SLOTS\n\
+             \x20   the pool                       --swiotlb captured, default, none, dynamic, restricted=SIZE, SIZE, SLOTS\n\
              \x20   a full pool                    --when-full fail, fallback\n\
              \x20   devices                        --coherent, --non-coherent, --untrusted DEVICE\n\
              `bouncescope policies NAME` prints one as TOML to start from.\n";

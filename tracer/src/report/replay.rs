@@ -1,32 +1,30 @@
-//! `bouncescope replay`.
+//! `bouncescope replay` for people: a row for each policy, what its figures mean, and why some are in doubt.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-
-use super::advice::Advice;
+use super::advice::{self, Advice};
+use super::breakdown;
 use super::losses::{self, seconds};
-use super::table::{Table, bytes};
+use super::table::{Table, bytes, slots};
+use crate::check::{Figure, Gauge, Measured};
+use crate::facts::KernelFacts;
 use crate::model::pool::SLOT;
 use crate::replay::Replayed;
-use crate::replay::outcome::{Outcome, Rows, Tally};
+use crate::replay::outcome::Outcome;
 
-/// More policies than these have no room side by side.
-const SIDE_BY_SIDE: usize = 10;
-/// Call sites shown to people; programs get all.
-const SITES: usize = 20;
-/// Beyond twice `ARCH_DMA_MINALIGN` no length bounces for alignment, whatever the line size.
-const SHORT: u64 = 256;
+/// What the kernel did, among policies.
+pub(super) const OBSERVED: &str = "(kernel did)";
 
-/// For people.
-pub fn text(replayed: &Replayed) -> String {
+/// Everything; advice first.
+pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
     let kernel = &replayed.start.kernel;
     let mut text = format!(
-        "{} {}, line size {}, kmalloc from {}, pool {}\n\n",
+        "{} {}, line size {}, kmalloc from {}{}, pool {}\n\n",
         kernel.machine,
         kernel.release,
         kernel.cache_line_size,
         kernel.kmalloc_minalign,
+        because_of_tags(kernel),
         pool(kernel.pool.slots, kernel.pool.force),
     );
     text += &format!(
@@ -35,22 +33,30 @@ pub fn text(replayed: &Replayed) -> String {
         replayed.observed.total().buffers,
         span(replayed)
     );
+    if let Some(advice) = advice {
+        text += &advice::text(advice, replayed);
+    }
+    let gauge = Gauge::new(replayed);
+    let mut doubts = Vec::new();
     let mut table = Table::new(&HEADINGS);
     for outcome in &replayed.outcomes {
-        table.row(policy_row(outcome, replayed));
+        table.row(policy_row(outcome, replayed, &gauge, &mut doubts));
     }
     table.row(observed_row(replayed));
     text += &table.text(0);
     text += &meaning(replayed);
+    if !doubts.is_empty() {
+        text += &format!("<=, >=, ~: in doubt, since: {}\n", doubts.join("; "));
+    }
     for outcome in &replayed.outcomes {
         text += &reasons(outcome);
     }
-    if replayed.outcomes.len() <= SIDE_BY_SIDE {
-        text += "\nbounces by device, driver, call site, direction and length, predicted and real\n";
-        text += &breakdown(replayed);
-        text += &hazards(replayed);
-    }
-    text += &lists(replayed);
+    let is_doubtful = |outcome: &Outcome| {
+        let measured = [Figure::UnsafeCertain, Figure::UnsafePossible].map(|figure| gauge.total(outcome, figure));
+        measured.into_iter().flatten().any(|measured| !measured.mark().is_empty())
+    };
+    text += &breakdown::text(replayed, replayed.outcomes.iter().any(is_doubtful));
+    text += &breakdown::lists(replayed);
     text += "\n";
     text += &unknowns(replayed);
     text += &losses::reservations(&replayed.start);
@@ -58,80 +64,18 @@ pub fn text(replayed: &Replayed) -> String {
     text
 }
 
-/// For programs.
-pub fn json(replayed: &Replayed, advice: Option<&Advice>) -> Value {
-    let observed = &replayed.observed;
-    let mut policies: Vec<Value> = replayed.outcomes.iter().map(|outcome| json!(outcome)).collect();
-    for (policy, settings) in policies.iter_mut().zip(&replayed.settings) {
-        policy["lists_mode"] = json!(settings.lists);
-        policy["when_full"] = json!(settings.when_full);
-        policy["pool_grows"] = json!(settings.grows);
+/// Why the smallest caches are not of 8 bytes although there is a pool: `arch_slab_minalign()` (`arch/arm64/include/asm/cache.h`),
+/// which `__kmalloc_minalign()` heeds since 6.6.
+fn because_of_tags(kernel: &KernelFacts) -> &'static str {
+    if kernel.pool.slots == 0 || !kernel.bounce_unaligned_kmalloc || kernel.kmalloc_minalign != 16 {
+        return "";
     }
-    json!({
-        "capture": { "kernel": replayed.start.kernel, "recorder": replayed.start.recorder },
-        "policies": policies,
-        "observed": {
-            "mappings": observed.total().mappings,
-            "buffers": observed.total().buffers,
-            "bounces": observed.total().bounces,
-            "bytes_copied": observed.total().bytes_copied,
-            "failed": observed.total().failed,
-            "unknown_buffers": observed.unknown,
-            "slots_without_mapping": observed.orphans,
-            "peak_slots": replayed.verdict.peak_slots_kernel,
-            "peak_is_exact": replayed.verdict.peak_is_exact,
-            "rows": replayed.observed_rows,
-        },
-        "pool_times": replayed.pool_times,
-        "origins_known": replayed.origins_known,
-        "advice": advice,
-        "losses": replayed.counters.lost,
-        "gaps": replayed.gaps,
-    })
-}
-
-/// The table of policies, for spreadsheets and plots. Bytes, slots and counts; the CPU time in ns.
-pub fn csv(replayed: &Replayed) -> String {
-    let mut text =
-        "policy,cache_line_size,minalign,lists,when_full,pool_slots,mappings,buffers,bounces,bytes_copied,pool_cpu_ns,\
-                    span_ns,peak_slots,failed,fallbacks,unsafe_certain,unsafe_possible,bounces_not_needed,\
-                    lists_losing_concatenation,slab_bytes,slab_bytes_error\n"
-            .to_owned();
-    let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
-    let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
-    for (outcome, settings) in replayed.outcomes.iter().zip(&replayed.settings) {
-        let o = outcome;
-        let cells = [
-            quoted(&o.name),
-            o.cache_line_size.to_string(),
-            o.minalign.to_string(),
-            word(json!(settings.lists)),
-            word(json!(settings.when_full)),
-            o.total_slots.to_string(),
-            o.mappings.to_string(),
-            o.buffers.to_string(),
-            o.bounces.to_string(),
-            o.bytes_copied.to_string(),
-            number(o.pool_cpu_ns),
-            o.span_ns.to_string(),
-            o.peak_slots.to_string(),
-            o.failed.to_string(),
-            o.fallbacks.to_string(),
-            o.unsafe_certain.to_string(),
-            o.unsafe_possible.to_string(),
-            o.bounces_not_needed.to_string(),
-            o.lists_losing_concatenation.to_string(),
-            number(o.slab_bytes.map(|bytes| bytes.value)),
-            number(o.slab_bytes.map(|bytes| bytes.error)),
-        ];
-        text += &format!("{}\n", cells.join(","));
+    let is_set = |option| kernel.config.get(option).is_some_and(|value| value == "y");
+    match (is_set("CONFIG_KASAN_SW_TAGS"), is_set("CONFIG_KASAN_HW_TAGS")) {
+        (true, _) => " (KASAN's tags: no object is smaller)",
+        (_, true) => " (memory tagging, KASAN_HW_TAGS: no object is smaller)",
+        _ => " (memory tagging or KASAN, as it seems)",
     }
-    text
-}
-
-/// A name as one cell.
-fn quoted(name: &str) -> String {
-    if name.contains([',', '"', '\n']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
 }
 
 /// Seconds that the stream covers; never 0.
@@ -139,11 +83,11 @@ fn span(replayed: &Replayed) -> f64 {
     (replayed.span_ns as f64 / 1e9).max(1e-9)
 }
 
-fn pool(slots: u64, force: bool) -> String {
-    match (slots, force) {
+fn pool(count: u64, force: bool) -> String {
+    match (count, force) {
         (0, _) => "none".into(),
-        (_, false) => format!("{slots} slots ({})", bytes(slots.saturating_mul(SLOT))),
-        (_, true) => format!("{slots} slots ({}), force", bytes(slots.saturating_mul(SLOT))),
+        (_, false) => format!("{} ({})", slots(count), bytes(count.saturating_mul(SLOT))),
+        (_, true) => format!("{} ({}), force", slots(count), bytes(count.saturating_mul(SLOT))),
     }
 }
 
@@ -163,29 +107,45 @@ const HEADINGS: [&str; 13] = [
     "slabs",
 ];
 
-fn policy_row(outcome: &Outcome, replayed: &Replayed) -> [String; 13] {
+fn policy_row(outcome: &Outcome, replayed: &Replayed, gauge: &Gauge, doubts: &mut Vec<String>) -> [String; 13] {
     let start_ns = replayed.start.time_ns;
     let at =
         if outcome.peak_slots == 0 { "-".into() } else { format!("{:.3} s", seconds(outcome.peak_time_ns, start_ns)) };
     let unknown = || "?".to_owned();
+    let mut marked = |figure, value: String| {
+        let Some(measured) = gauge.total(outcome, figure) else { return value };
+        note(&measured, doubts);
+        format!("{}{value}", measured.mark())
+    };
     [
         outcome.name.clone(),
         outcome.cache_line_size.to_string(),
         outcome.minalign.to_string(),
-        outcome.bounces.to_string(),
-        bytes((outcome.bytes_copied as f64 / span(replayed)) as u64),
-        outcome.pool_cpu_ns.map_or_else(unknown, |ns| format!("{:.3} %", ns as f64 / 1e7 / span(replayed))),
-        format!("{}{} of {}", at_least(outcome), outcome.peak_slots, outcome.total_slots),
+        marked(Figure::Bounces, outcome.bounces.to_string()),
+        marked(Figure::BytesCopiedPerSecond, bytes((outcome.bytes_copied as f64 / span(replayed)) as u64)),
+        match outcome.pool_cpu_ns {
+            Some(ns) => marked(Figure::PoolCpuPercent, format!("{:.3} %", ns as f64 / 1e7 / span(replayed))),
+            None => unknown(),
+        },
+        marked(Figure::PeakSlots, format!("{} of {}", outcome.peak_slots, outcome.total_slots)),
         at,
-        outcome.failed.to_string(),
-        outcome.unsafe_certain.to_string(),
-        outcome.unsafe_possible.to_string(),
-        outcome.bounces_not_needed.to_string(),
+        marked(Figure::Failed, outcome.failed.to_string()),
+        marked(Figure::UnsafeCertain, outcome.unsafe_certain.to_string()),
+        marked(Figure::UnsafePossible, outcome.unsafe_possible.to_string()),
+        marked(Figure::BouncesNotNeeded, outcome.bounces_not_needed.to_string()),
         outcome.slab_bytes.map_or_else(unknown, |slabs| match slabs.error {
             0 => bytes(slabs.value),
             error => format!("{} +- {}", bytes(slabs.value), bytes(error)),
         }),
     ]
+}
+
+fn note(measured: &Measured, doubts: &mut Vec<String>) {
+    for why in &measured.doubts {
+        if !doubts.contains(why) {
+            doubts.push(why.clone());
+        }
+    }
 }
 
 fn observed_row(replayed: &Replayed) -> [String; 13] {
@@ -200,7 +160,7 @@ fn observed_row(replayed: &Replayed) -> [String; 13] {
     let pool_ns = replayed.pool_times.as_ref().map(|times| times.times.iter().map(|time| time.total_ns).sum::<u64>());
     let none = || "-".to_owned();
     [
-        "(kernel did)".into(),
+        OBSERVED.into(),
         kernel.cache_line_size.to_string(),
         kernel.kmalloc_minalign.to_string(),
         total.bounces.to_string(),
@@ -218,8 +178,10 @@ fn observed_row(replayed: &Replayed) -> [String; 13] {
 
 /// What the columns mean, and what the capture cannot tell.
 fn meaning(replayed: &Replayed) -> String {
-    let mut text = "unsafe: written by a non-coherent device, not bounced, and something else in use is in its cache line; maybe: not \
-                    known what else is; unneeded: bounced for alignment, alone in its lines\n"
+    let mut text = "kmalloc from: bytes of the smallest caches; copied/s: bytes copied into and out of the pool, a second\n\
+                    unsafe: written by a non-coherent device, not bounced, and something else in use is in its cache line\n\
+                    maybe: not known what else is in the line; unneeded: bounced for alignment, alone in its lines\n\
+                    slabs: what the objects take that were allocated in the recording and live at its end; no others\n"
         .to_owned();
     if !replayed.origins_known {
         text += "this capture cannot tell whose objects the buffers are (it needs allocations and the linear map): every part \
@@ -236,52 +198,6 @@ fn meaning(replayed: &Replayed) -> String {
     text
 }
 
-/// Who is left unsafe, certainly and possibly; rows without any are left out.
-fn hazards(replayed: &Replayed) -> String {
-    let mut headings = vec![""];
-    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
-    let mut table = Table::new(&headings);
-    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
-    for (label, _) in labelled(&replayed.observed_rows) {
-        let of = |rows: &Vec<(String, Tally)>| rows.iter().find(|(other, _)| *other == label).map(|(_, tally)| *tally);
-        let tallies: Vec<Tally> = runs.iter().map(|rows| of(rows).unwrap_or_default()).collect();
-        if tallies.iter().any(|tally| tally.unsafe_certain + tally.unsafe_possible > 0) {
-            let cells = tallies.iter().map(|tally| format!("{} + {}", tally.unsafe_certain, tally.unsafe_possible));
-            table.row(std::iter::once(label).chain(cells));
-        }
-    }
-    if table.is_empty() {
-        return String::new();
-    }
-    format!("\nleft unsafe, certainly + maybe\n{}", table.text(2))
-}
-
-/// Lists that lose their concatenation, by driver.
-fn lists(replayed: &Replayed) -> String {
-    let mut table = Table::new(&["", "policy", "lists", "per element", "DMA segments before", "after"]);
-    for outcome in &replayed.outcomes {
-        for row in outcome.rows.by_driver.iter().filter(|row| row.lists_losing_concatenation > 0) {
-            table.row([
-                driver(&row.driver).to_owned(),
-                outcome.name.clone(),
-                row.lists.to_string(),
-                row.lists_losing_concatenation.to_string(),
-                row.segments_before.to_string(),
-                row.segments_after.to_string(),
-            ]);
-        }
-    }
-    if table.is_empty() {
-        return String::new();
-    }
-    format!("\nscatterlists behind an IOMMU that are no longer concatenated, by driver\n{}", table.text(2))
-}
-
-/// The kernel refused mappings that this run has: nobody knows how long they would have held their slots.
-fn at_least(outcome: &Outcome) -> &'static str {
-    if outcome.mapped_but_refused_by_kernel > 0 { ">= " } else { "" }
-}
-
 fn unknowns(replayed: &Replayed) -> String {
     let mut text = String::new();
     let observed = &replayed.observed;
@@ -294,9 +210,18 @@ fn unknowns(replayed: &Replayed) -> String {
     text
 }
 
+/// A reason as it is said: of the reports' names those that are no words.
+fn words(name: &str) -> String {
+    match name {
+        "own_object" => "the rest of its own object".to_owned(),
+        "unknown" => "not known what".to_owned(),
+        name => name.replace('_', " "),
+    }
+}
+
 fn reasons(outcome: &Outcome) -> String {
     let list = |reasons: &BTreeMap<String, u64>| {
-        reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+        reasons.iter().map(|(reason, count)| format!("{} {count}", words(reason))).collect::<Vec<_>>().join(", ")
     };
     let mut text = String::new();
     if !outcome.bounces_by_reason.is_empty() {
@@ -326,58 +251,28 @@ fn reasons(outcome: &Outcome) -> String {
     text
 }
 
-/// One row for each device, direction and size class: how much there was, and who bounced how much of it.
-fn breakdown(replayed: &Replayed) -> String {
-    let mut headings = vec!["", "mappings", "buffers"];
-    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
-    headings.push("(kernel did)");
-    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
-    let mut table = Table::new(&headings);
-    for (label, observed) in labelled(&replayed.observed_rows) {
-        let bounces = |rows: &Vec<(String, Tally)>| {
-            rows.iter().find(|(other, _)| *other == label).map_or(0, |(_, tally)| tally.bounces).to_string()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::PoolFacts;
+
+    #[test]
+    fn caches_from_16_bytes_beside_a_pool_are_put_down_to_tags() {
+        let mut kernel = KernelFacts {
+            kmalloc_minalign: 16,
+            bounce_unaligned_kmalloc: true,
+            pool: PoolFacts { slots: 512, ..PoolFacts::default() },
+            ..KernelFacts::default()
         };
-        let mut cells = vec![label.clone(), observed.mappings.to_string(), observed.buffers.to_string()];
-        cells.extend(runs.iter().map(bounces));
-        cells.push(observed.bounces.to_string());
-        table.row(cells);
+        assert!(because_of_tags(&kernel).contains("as it seems"));
+        kernel.config.insert("CONFIG_KASAN_HW_TAGS".into(), "y".into());
+        assert!(because_of_tags(&kernel).contains("KASAN_HW_TAGS"));
+        kernel.kmalloc_minalign = 8;
+        assert_eq!(because_of_tags(&kernel), "", "compiled in, and not on");
     }
-    table.text(2)
-}
 
-fn labelled(rows: &Rows) -> Vec<(String, Tally)> {
-    let mut labelled = Vec::new();
-    for row in &rows.by_device {
-        let coherent = if row.coherent { ", coherent" } else { "" };
-        labelled.push((format!("{} ({}{coherent})", row.device, driver(&row.driver)), row.tally));
+    #[test]
+    fn names_of_reasons_are_said_in_words() {
+        assert_eq!(["no_pool", "own_object"].map(words), ["no pool", "the rest of its own object"]);
     }
-    for row in &rows.by_driver {
-        labelled.push((format!("driver {}", driver(&row.driver)), row.tally));
-    }
-    let known = rows.by_call_site.iter().filter(|row| !row.call_site.is_empty());
-    for row in known.take(SITES) {
-        labelled.push((format!("{}{}", row.call_site, module(&row.module)), row.tally));
-    }
-    for row in &rows.by_direction {
-        labelled.push((row.direction.name().to_owned(), row.tally));
-    }
-    let (short, long): (Vec<_>, Vec<_>) = rows.by_size_class.iter().partition(|row| row.up_to <= SHORT);
-    for row in short {
-        labelled.push((format!("up to {} B", row.up_to), row.tally));
-    }
-    let mut longer = Tally::default();
-    for row in long {
-        longer.add(&row.tally);
-    }
-    labelled.push((format!("longer than {SHORT} B"), longer));
-    labelled
-}
-
-fn module(module: &str) -> String {
-    if module.is_empty() { String::new() } else { format!(" [{module}]") }
-}
-
-/// A device's driver, in words where there is none.
-pub(super) fn driver(driver: &str) -> &str {
-    if driver.is_empty() { "no driver" } else { driver }
 }

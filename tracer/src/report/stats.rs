@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::breakdown::driver;
 use super::losses::{self, seconds};
-use super::replay::driver;
 use super::table::{Table, bytes};
 use crate::event::Kind;
 use crate::replay::Replayed;
@@ -46,7 +46,7 @@ pub fn json(replayed: &Replayed) -> Value {
     let statistics = &replayed.statistics;
     let events: serde_json::Map<String, Value> =
         Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
-    json!({
+    let mut value = json!({
         "caches": rows(replayed),
         "frees_of_older_objects": replayed.frees_of_unknown,
         "start": replayed.start,
@@ -59,7 +59,9 @@ pub fn json(replayed: &Replayed) -> Value {
         "losses": replayed.counters.lost,
         "end": replayed.end,
         "gaps": replayed.gaps,
-    })
+    });
+    value["start"]["kernel"] = super::export::kernel(&replayed.start.kernel);
+    value
 }
 
 /// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.

@@ -20,13 +20,41 @@ impl Table {
         self.rows.len() < 2
     }
 
-    /// The text, every line indented by `indent` spaces.
-    pub(super) fn text(&self, indent: usize) -> String {
+    /// The text in blocks of columns, each no wider than `width` as far as one column beside the first `fixed` ones allows;
+    /// these stand in every block.
+    pub(super) fn blocks(&self, indent: usize, fixed: usize, width: usize) -> String {
+        let widths = self.widths();
+        let wide = |column: usize| widths[column] + 2;
+        let mut at = fixed;
+        let mut blocks = Vec::new();
+        while at < widths.len() || blocks.is_empty() {
+            let mut total: usize = indent + (0..fixed.min(widths.len())).map(wide).sum::<usize>();
+            let from = at;
+            while at < widths.len() && (at == from || total + wide(at) <= width + 2) {
+                total += wide(at);
+                at += 1;
+            }
+            let cells = |row: &Vec<String>| {
+                let range = row.get(from..at.min(row.len())).unwrap_or_default();
+                row.iter().take(fixed).chain(range).cloned().collect()
+            };
+            blocks.push(Self { rows: self.rows.iter().map(cells).collect() }.text(indent));
+        }
+        blocks.join("\n")
+    }
+
+    /// Of each column, characters.
+    fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        (0..columns).map(width).collect()
+    }
+
+    /// The text, every line indented by `indent` spaces.
+    pub(super) fn text(&self, indent: usize) -> String {
+        let widths = self.widths();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = " ".repeat(indent);
@@ -43,6 +71,19 @@ impl Table {
         }
         text
     }
+}
+
+/// Tables of many policies are broken at this width, characters.
+pub(super) const WIDTH: usize = 100;
+
+/// `1 slot`, `2 slots`.
+pub(super) fn slots(count: u64) -> String {
+    format!("{count} slot{}", if count == 1 { "" } else { "s" })
+}
+
+/// The nearest percentage; 0 of nothing.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    if whole == 0 { 0 } else { (part as f64 * 100.0 / whole as f64).round() as u64 }
 }
 
 /// Bytes with a unit of 1024, exact below 10 KiB.
@@ -70,6 +111,21 @@ mod tests {
         table.row(["a".into(), "10".into()]);
         table.row(["long name".into(), "1".into()]);
         assert_eq!(table.text(2), "  device     maps\n  a            10\n  long name     1\n");
+    }
+
+    #[test]
+    fn a_wide_table_is_broken_into_blocks_with_the_first_columns_in_each() {
+        let mut table = Table::new(&["x", "aaaa", "bbbb", "cccc"]);
+        table.row(["1".into(), "2".into(), "3".into(), "4".into()]);
+        assert_eq!(table.blocks(0, 1, 13), "x  aaaa  bbbb\n1     2     3\n\nx  cccc\n1     4\n");
+        assert_eq!(table.blocks(0, 1, 100), table.text(0));
+        assert_eq!(table.blocks(0, 1, 1).lines().filter(|line| line.starts_with('x')).count(), 3);
+    }
+
+    #[test]
+    fn parts_of_a_hundred_are_rounded_to_the_nearest() {
+        assert_eq!([percent(350, 596), percent(1, 256), percent(1, 0)], [59, 0, 0]);
+        assert_eq!([slots(1), slots(0)], ["1 slot", "0 slots"]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::breakdown::driver;
 use super::losses::{self, seconds};
-use super::replay::driver;
 use crate::replay::Replayed;
 use crate::replay::compare::Difference;
 
@@ -74,7 +74,7 @@ pub fn text(replayed: &Replayed) -> String {
 /// For programs.
 pub fn json(replayed: &Replayed) -> Value {
     let mut value = json!(replayed.verdict);
-    value["kernel"] = json!(replayed.start.kernel);
+    value["kernel"] = super::export::kernel(&replayed.start.kernel);
     value["gaps"] = json!(replayed.gaps);
     value
 }

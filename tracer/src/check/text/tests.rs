@@ -97,7 +97,7 @@ fn what_is_wrong_in_a_what_if_is_told_with_its_line_and_the_choices() {
         ("policy = \"nonsense\"", "no policy nonsense; there are legacy"),
         ("policy = \"none.toml\"", "cannot read none.toml"),
         ("policy = \"bad.toml\"", "bad.toml: line 3: unknown variant `sometimes`"),
-        ("swiotlb = \"4X\"", "'4X' is none of: captured, none, dynamic"),
+        ("swiotlb = \"4X\"", "'4X' is none of: captured, default, none, dynamic"),
         ("cache-line-size = 48", "48 is no power of two"),
         ("minalign = -8", "-8 is no power of two"),
         ("lists = \"some\"", "unknown variant `some`, expected one of `whole-list`"),

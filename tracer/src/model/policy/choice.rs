@@ -42,9 +42,12 @@ pub enum PoolChoice {
     /// `captured`: as the captured kernel's.
     #[default]
     Captured,
-    /// `none`: `swiotlb=noforce`.
+    /// `none`, or the kernel's own word `noforce`: `swiotlb=noforce`.
     None,
-    /// `dynamic`: the captured kernel's, with more added when it is full (`CONFIG_SWIOTLB_DYNAMIC`).
+    /// `default`: what an arm64 kernel of that version makes without `swiotlb=`.
+    Default,
+    /// `dynamic`: the captured kernel's, or the default where it had none, with more added when it is full
+    /// (`CONFIG_SWIOTLB_DYNAMIC`).
     Dynamic,
     /// A size such as `4M`, or slots such as `2048` as on the kernel's command line: `swiotlb=SLOTS`, rounded as the kernel
     /// rounds it.
@@ -62,7 +65,13 @@ const MOST_SLOTS: u64 = 1 << 24;
 
 const CACHES: &str = "smallest, line-size, dma-minalign, packed, or a power of two from 8 to 4096";
 const ALIGNMENTS: &str = "line-size, dma-minalign, or a power of two from 8 to 4096";
-const POOLS: &str = "captured, none, dynamic, restricted=SIZE, a size such as 4M, or slots such as 2048";
+const POOLS: &str = "captured, default, none, dynamic, restricted=SIZE, a size such as 4M, or slots such as 2048";
+/// `swiotlb=force`, which is no size.
+const FORCE: &str = "'force' is no pool: a pool that was forced in the capture stays so, restricted=SIZE makes everything \
+                     bounce through a pool for each device, and a size such as 4M is only that";
+/// `swiotlb=SLOTS,AREAS,…`.
+const ONE_NUMBER: &str = "only the slots are chosen here, such as 4096; areas follow the possible CPUs, and noforce is \
+                          none";
 const POOL_SIZES: &str = "a size such as 4M, or slots such as 2048";
 
 impl FromStr for Caches {
@@ -119,8 +128,11 @@ impl FromStr for PoolChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text {
             "captured" => Self::Captured,
-            "none" => Self::None,
+            "none" | "noforce" => Self::None,
+            "default" => Self::Default,
             "dynamic" => Self::Dynamic,
+            _ if text.split(',').any(|word| word == "force") => return Err(FORCE.to_owned()),
+            _ if text.contains(',') => return Err(format!("'{text}': {ONE_NUMBER}")),
             _ => match text.strip_prefix("restricted=") {
                 Some(size) => Self::Restricted(slots(size, POOLS)?),
                 None => Self::Slots(slots(text, POOLS)?),
@@ -134,6 +146,7 @@ impl fmt::Display for PoolChoice {
         match self {
             Self::Captured => f.write_str("captured"),
             Self::None => f.write_str("none"),
+            Self::Default => f.write_str("default"),
             Self::Dynamic => f.write_str("dynamic"),
             Self::Slots(slots) => f.write_str(&exact(slots * SLOT)),
             Self::Restricted(slots) => write!(f, "restricted={}", exact(slots * SLOT)),
@@ -153,6 +166,27 @@ impl fmt::Display for PoolSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&exact(self.0 * SLOT))
     }
+}
+
+/// Bytes below which something holds; a message of its own says what it wants.
+pub(super) fn bytes_below<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct Bytes;
+    impl de::Visitor<'_> for Bytes {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number of bytes, such as 256")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+            u64::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+    }
+    deserializer.deserialize_any(Bytes).map(Some)
 }
 
 /// A power of two that an alignment or a line size can be, bytes.
@@ -238,12 +272,19 @@ mod tests {
     #[test]
     fn a_pool_is_a_word_a_size_or_slots() {
         let parse = |text: &str| text.parse::<PoolChoice>();
-        assert_eq!(parse("none"), Ok(PoolChoice::None));
+        assert_eq!(["none", "noforce"].map(parse), [Ok(PoolChoice::None), Ok(PoolChoice::None)]);
         assert_eq!(["512", "1M", "3K"].map(parse), [512, 512, 2].map(|slots| Ok(PoolChoice::Slots(slots))));
         assert_eq!(parse("0"), Ok(PoolChoice::Slots(1)), "swiotlb=0 makes the smallest pool, not none");
         assert_eq!(parse("restricted=4M"), Ok(PoolChoice::Restricted(2048)));
         assert!(parse("lots").is_err_and(|error| error.contains("restricted=SIZE")));
         assert!(parse("999G").is_err());
+    }
+
+    #[test]
+    fn what_the_kernel_also_takes_is_told_what_it_is_here() {
+        let wrong = |text: &str| text.parse::<PoolChoice>().unwrap_err();
+        assert!(wrong("force").contains("stays so") && wrong("4096,force").contains("stays so"));
+        assert!(wrong("4096,2").contains("possible CPUs"), "{}", wrong("4096,2"));
     }
 
     #[test]
@@ -257,8 +298,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_as_the_same() {
-        for choice in [PoolChoice::Captured, PoolChoice::Dynamic, PoolChoice::Slots(1000), PoolChoice::Restricted(2048)]
-        {
+        for choice in [
+            PoolChoice::Captured,
+            PoolChoice::Default,
+            PoolChoice::Dynamic,
+            PoolChoice::Slots(1000),
+            PoolChoice::Restricted(2048),
+        ] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
     }

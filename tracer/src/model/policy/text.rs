@@ -48,7 +48,7 @@ pub fn to_toml(policy: &Policy) -> String {
             Some("bounce") => "never, kmalloc, length-multiple, short, start, start-or-length, shared",
             Some("multiple-of") => "with bounce = \"length-multiple\": line-size, dma-minalign, or bytes",
             Some("lists") => "behind an IOMMU: whole-list, whole-list-bounce, flagged",
-            Some("pool") => "captured, none, dynamic, restricted=SIZE, a size such as 4M, or slots",
+            Some("pool") => "captured, default, none, dynamic, restricted=SIZE, a size such as 4M, or slots",
             Some("when-full") => "fail, fallback",
             _ => "",
         };
@@ -98,6 +98,8 @@ mod tests {
         assert!(key.starts_with("line 4: ") && key.contains("when-full"), "{key}");
         let unit = wrong("name = \"x\"\ncaches = 8\nbounce = \"never\"\npool = \"4X\"\n");
         assert!(unit.starts_with("line 4: ") && unit.contains("a size such as 4M"), "{unit}");
+        let below = wrong("name = \"x\"\ncaches = 8\nbounce = \"short\"\nbelow = \"256B\"\n");
+        assert!(below.starts_with("line 4: ") && below.contains("a number of bytes, such as 256"), "{below}");
         let caches = wrong("name = \"x\"\ncaches = 48\nbounce = \"never\"\n");
         assert!(caches.starts_with("line 2: ") && caches.contains("power of two"), "{caches}");
     }
