@@ -196,6 +196,12 @@ impl PoolCounters {
         Self { root: root.clone(), keeps_hiwater, directories }
     }
 
+    /// Takes note of what is in use in each pool at this moment, when recording begins.
+    pub fn begin(&self, pool: &mut PoolFacts) {
+        pool.used_at_start = self.root.number(&format!("{DEBUGFS}/io_tlb_used")).unwrap_or(0);
+        pool.restricted = restricted(&self.root);
+    }
+
     /// The counters now; `time_ns` is the caller's `CLOCK_MONOTONIC`. `None` for a kernel without any pool: it has none.
     pub fn sample(&self, time_ns: u64) -> Result<Option<PoolSample>, PoolError> {
         if self.directories.is_empty() {

@@ -138,7 +138,7 @@ impl Session {
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
-        kernel.pool.used_at_start = pool.sample(0).ok().flatten().map_or(0, |sample| sample.used_slots);
+        pool.begin(&mut kernel.pool);
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));

@@ -127,11 +127,15 @@ pub(super) const ALL: [Scenario; 11] = [
         recordings: &[hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 600, ..HELD }), mixed(MIXED)],
         ..DIRECT
     },
+    // The guest's own counts are of the default pool, which nobody uses here.
     Scenario {
         name: "restricted",
         restricted_pool: true,
         on: On::Built,
-        recordings: &[mixed(MIXED), HOLD_100],
+        recordings: &[
+            mixed(Expect { peak_slots: 0, ..MIXED }),
+            hold("hold-100", "hold 100", Expect { peak_slots: 0, ..HELD }),
+        ],
         ..DIRECT
     },
     Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
