@@ -1,12 +1,20 @@
 //! How full the kmalloc caches are: `/proc/slabinfo` at a moment. Which caches there are is in [`super::slab`].
+//!
+//! The kernel's count is coarse: `get_slabinfo()` in `mm/slub.c` takes from all objects those that are free in the slabs of
+//! the nodes' partial lists. What CPUs have at hand, free or not, counts as in use: slabs of their own and lists of partial
+//! ones (5.10 to 6.19), or sheaves of objects (7.0 on). Shrinking a cache takes all of it from them.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 
 use super::root::Root;
 use super::slab::bucket;
 use crate::facts::{SlabCache, SlabSample};
 
 const SLABINFO: &str = "proc/slabinfo";
+const SYSFS: &str = "sys/kernel/slab";
+/// Users of `kmem_buckets_create()` (6.11 on): caches of the same sizes as kmalloc's, whose objects are kmalloc's too.
+const BUCKETS: [&str; 2] = ["memdup_user-", "msg_msg-"];
 
 /// Why the caches cannot be sampled.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +27,39 @@ pub enum SlabError {
     NoCache,
 }
 
-/// The caches of kmalloc now; `time_ns` is the caller's `CLOCK_MONOTONIC`.
-pub fn sample(root: &Root, time_ns: u64) -> Result<SlabSample, SlabError> {
-    let caches = parse(&root.text(SLABINFO)?);
-    if caches.is_empty() { Err(SlabError::NoCache) } else { Ok(SlabSample { time_ns, caches }) }
+/// The caches of kmalloc now; `time_ns` is the caller's `CLOCK_MONOTONIC`, `shrunk` whether [`shrink`] came right before.
+pub fn sample(root: &Root, time_ns: u64, shrunk: bool) -> Result<SlabSample, SlabError> {
+    let mut caches = parse(&root.text(SLABINFO)?);
+    if caches.is_empty() {
+        return Err(SlabError::NoCache);
+    }
+    for cache in &mut caches {
+        let number = |file: &str| {
+            let text = root.text(&format!("{SYSFS}/{}/{file}", cache.name)).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        (cache.cpu_slabs, cache.sheaf_capacity) = (number("cpu_slabs"), number("sheaf_capacity").unwrap_or(0));
+    }
+    Ok(SlabSample { time_ns, caches, shrunk })
+}
+
+/// Takes from the CPUs what they have at hand of every cache of kmalloc, and gives empty slabs back
+/// (`kmem_cache_shrink()`). Only root may. The error names the file.
+pub fn shrink(root: &Root) -> io::Result<()> {
+    let named = |file: &str| {
+        let file = file.to_owned();
+        move |error: io::Error| io::Error::new(error.kind(), format!("/{file}: {error}"))
+    };
+    let mut files = Vec::new();
+    for name in root.names(SYSFS).filter(|name| is_kmalloc(name)) {
+        let file = format!("{SYSFS}/{name}/shrink");
+        files.push((OpenOptions::new().write(true).open(root.path(&file)).map_err(named(&file))?, file));
+    }
+    if files.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("/{SYSFS} names no cache of kmalloc")));
+    }
+    // All are open by now: between the first and the last, next to nothing is allocated.
+    files.iter_mut().try_for_each(|(handle, file)| handle.write_all(b"1").map_err(named(file)))
 }
 
 /// The caches of kmalloc in the text of slabinfo; lines that are no such cache, or damaged, are passed over.
@@ -42,13 +79,23 @@ fn line(line: &str) -> Option<SlabCache> {
     let (size, objects_per_slab, pages_per_slab) = (small()?, small()?, small()?);
     let (_, slabs) = rest.split_once(": slabdata")?;
     let slabs = slabs.split_whitespace().nth(1)?.parse().ok()?;
-    Some(SlabCache { name, size, objects_per_slab, pages_per_slab, active_objects, objects, slabs })
+    Some(SlabCache {
+        name,
+        size,
+        objects_per_slab,
+        pages_per_slab,
+        active_objects,
+        objects,
+        slabs,
+        ..SlabCache::default()
+    })
 }
 
 /// Whether this is a cache of kmalloc, of whatever type: `kmalloc-`, `dma-kmalloc-`, then perhaps the type (`cg`, `rcl`,
-/// `rnd-07`, `part-07`), then the size. `kmem_buckets_create()` makes caches of the same sizes and other names.
+/// `rnd-07`, `part-07`), then the size; or one of the [`BUCKETS`].
 fn is_kmalloc(name: &str) -> bool {
     let rest = name.strip_prefix("dma-").unwrap_or(name).strip_prefix("kmalloc-");
+    let rest = rest.or_else(|| BUCKETS.iter().find_map(|prefix| name.strip_prefix(prefix)));
     rest.is_some_and(|rest| rest.rsplit('-').next().and_then(bucket).is_some())
 }
 
@@ -75,10 +122,14 @@ kmalloc-32          2270   3712     32  128    1 : tunables    0    0    0 : sla
 
     #[test]
     fn caches_of_every_type_are_sampled_and_others_are_not() {
-        let root = SampleRoot::new(&[("proc/slabinfo", SLABINFO_6_18)]);
-        let sample = sample(&root.root(), 5).unwrap();
+        let root = SampleRoot::new(&[
+            ("proc/slabinfo", SLABINFO_6_18),
+            ("sys/kernel/slab/kmalloc-32/cpu_slabs", "9 N0=9\n"),
+            ("sys/kernel/slab/kmalloc-32/sheaf_capacity", "60\n"),
+        ]);
+        let sample = sample(&root.root(), 5, true).unwrap();
         let names: Vec<_> = sample.caches.iter().map(|cache| cache.name.as_str()).collect();
-        assert_eq!(names, ["kmalloc-cg-8k", "dma-kmalloc-192", "kmalloc-rcl-96", "kmalloc-rnd-07-64", "kmalloc-32"]);
+        assert_eq!(names, ["memdup_user-16", "kmalloc-cg-8k", "dma-kmalloc-192", "kmalloc-rcl-96", "kmalloc-rnd-07-64", "kmalloc-32"]);
         let expected = SlabCache {
             name: "kmalloc-32".into(),
             size: 32,
@@ -87,8 +138,21 @@ kmalloc-32          2270   3712     32  128    1 : tunables    0    0    0 : sla
             active_objects: 2270,
             objects: 3712,
             slabs: 29,
+            cpu_slabs: Some(9),
+            sheaf_capacity: 60,
         };
-        assert_eq!((sample.time_ns, sample.caches.last()), (5, Some(&expected)));
+        assert_eq!((sample.time_ns, sample.shrunk, sample.caches.last()), (5, true, Some(&expected)));
+        assert_eq!((sample.caches[0].cpu_slabs, sample.caches[0].sheaf_capacity), (None, 0));
+    }
+
+    #[test]
+    fn only_the_caches_of_kmalloc_are_shrunk() {
+        let files = ["kmalloc-64", "dma-kmalloc-8", "dentry"].map(|name| format!("sys/kernel/slab/{name}/shrink"));
+        let root = SampleRoot::new(&files.each_ref().map(|file| (file.as_str(), "0")));
+        shrink(&root.root()).unwrap();
+        assert_eq!(files.each_ref().map(|file| root.root().text(file).unwrap()), ["1", "1", "0"]);
+        let none = shrink(&SampleRoot::new(&[]).root()).unwrap_err();
+        assert!(none.to_string().contains("/sys/kernel/slab"), "{none}");
     }
 
     #[test]
@@ -108,10 +172,10 @@ kmalloc-32          2270   3712     32  128    1 : tunables    0    0    0 : sla
 
     #[test]
     fn what_cannot_be_sampled_says_why() {
-        let missing = sample(&SampleRoot::new(&[]).root(), 0).unwrap_err();
+        let missing = sample(&SampleRoot::new(&[]).root(), 0, false).unwrap_err();
         assert!(missing.to_string().contains("needs root"), "{missing}");
         let none = SampleRoot::new(&[("proc/slabinfo", "slabinfo - version: 2.1\n")]);
-        assert!(matches!(sample(&none.root(), 0), Err(SlabError::NoCache)));
+        assert!(matches!(sample(&none.root(), 0, false), Err(SlabError::NoCache)));
     }
 
     proptest! {

@@ -55,6 +55,9 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Size of the ring, bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// Shrink the kmalloc caches before they are sampled at the beginning and at the end, so that the kernel's count of their
+    /// objects is exact.
+    pub shrink_caches: bool,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
     /// Print the programs' debug messages.
@@ -78,6 +81,7 @@ pub struct Session {
     /// The sample of the caches that was taken when everything had been attached, until it is handed out.
     first_slab: Option<Item>,
     last_slab: Instant,
+    shrink_caches: bool,
     last_times: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
@@ -119,7 +123,8 @@ impl Session {
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
-        let first_slab = slab_fill::sample(&root, now_ns())
+        let shrunk = options.shrink_caches && shrink(&root, &mut notes);
+        let first_slab = slab_fill::sample(&root, now_ns(), shrunk)
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
             .map(Item::Slab)
             .ok();
@@ -150,6 +155,7 @@ impl Session {
             pool,
             first_slab,
             last_slab: now,
+            shrink_caches: options.shrink_caches,
             last_times: now,
             tracefs,
             log,
@@ -194,7 +200,7 @@ impl Session {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
         if self.last_slab.elapsed() >= SLAB_EVERY {
             self.last_slab = Instant::now();
-            items.extend(self.slab_sample());
+            items.extend(self.slab_sample(false));
         }
         if self.last_times.elapsed() >= TIMES_EVERY {
             self.last_times = Instant::now();
@@ -205,8 +211,8 @@ impl Session {
     }
 
     /// `None` where the caches cannot be read, which the start's notes say.
-    fn slab_sample(&self) -> Option<Item> {
-        slab_fill::sample(&self.root, now_ns()).ok().map(Item::Slab)
+    fn slab_sample(&self, shrunk: bool) -> Option<Item> {
+        slab_fill::sample(&self.root, now_ns(), shrunk).ok().map(Item::Slab)
     }
 
     /// `None` when nothing changed since the last time.
@@ -234,7 +240,9 @@ impl Session {
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        items.extend(self.slab_sample());
+        // A failure was noted at the beginning.
+        let shrunk = self.shrink_caches && slab_fill::shrink(&self.root).is_ok();
+        items.extend(self.slab_sample(shrunk));
         items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();
@@ -286,6 +294,12 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
+}
+
+/// Shrinks the caches, or notes why not.
+fn shrink(root: &Root, notes: &mut Vec<String>) -> bool {
+    let why_not = |error| notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
+    slab_fill::shrink(root).map_err(why_not).is_ok()
 }
 
 /// Lets the tracing file system count bounces.

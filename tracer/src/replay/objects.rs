@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use serde::Serialize;
 
 use super::devices::Identity;
 use super::mapping::Buffer;
@@ -50,10 +51,31 @@ pub struct Objects {
     vmemmap: Option<u64>,
     sites: HashMap<u64, SiteId>,
     addresses: Vec<u64>,
-    /// Frees of objects that were allocated before the recording began.
-    pub frees_of_unknown: u64,
+    older: OlderFrees,
+    /// Freed, of an unknown size so far.
+    sizeless: Vec<u64>,
     seen: bool,
 }
+
+/// Frees of objects whose allocation was not recorded, because they are older than the recording, or of other caches than
+/// kmalloc's. The event does not tell their size; another object in the same page does, since all in a slab are of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OlderFrees {
+    /// Frees by bytes given.
+    pub by_size: BTreeMap<u64, u64>,
+    /// Frees of objects in whose page no other was seen.
+    pub size_unknown: u64,
+}
+
+impl OlderFrees {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_size.values().sum::<u64>() + self.size_unknown
+    }
+}
+
+/// Frees of unknown size that are looked up once more at the end; more are only counted.
+const SIZELESS: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Live {
@@ -83,9 +105,32 @@ impl Objects {
                 let site = self.site(call_site);
                 self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site });
             }
-            What::Kfree { ptr, .. } => self.frees_of_unknown += u64::from(self.live.remove(&ptr).is_none()),
+            What::Kfree { ptr, .. } if self.live.remove(&ptr).is_none() => match self.size_around(ptr) {
+                Some(size) => *self.older.by_size.entry(size).or_default() += 1,
+                None if self.sizeless.len() < SIZELESS => self.sizeless.push(ptr),
+                None => self.older.size_unknown += 1,
+            },
             _ => {}
         }
+    }
+
+    /// Bytes given to any live object in the same page.
+    fn size_around(&self, ptr: u64) -> Option<u64> {
+        let page = ptr >> self.page_shift << self.page_shift;
+        let end = page.saturating_add(1 << self.page_shift);
+        self.live.range(page..end).next().map(|(_, live)| live.given)
+    }
+
+    /// Frees of objects whose allocation was not recorded; objects that are live now tell the size of more of them.
+    pub fn older_frees(&self) -> OlderFrees {
+        let mut older = self.older.clone();
+        for ptr in &self.sizeless {
+            match self.size_around(*ptr) {
+                Some(size) => *older.by_size.entry(size).or_default() += 1,
+                None => older.size_unknown += 1,
+            }
+        }
+        older
     }
 
     /// Whether any allocation was recorded, and buffers can be told from one another.
@@ -162,11 +207,6 @@ impl Objects {
     /// The call site's address; 0 for the unknown one.
     pub fn address(&self, site: SiteId) -> u64 {
         self.addresses.get(site.0 as usize).copied().unwrap_or(0)
-    }
-
-    /// The call site's number, if one of its objects was seen.
-    pub fn site_of(&self, address: u64) -> Option<SiteId> {
-        self.sites.get(&address).copied()
     }
 
     /// What is live now, by call site and size.

@@ -156,9 +156,9 @@ impl Pass {
         let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
         let outcome = |run: Run| {
             let view = run.view();
-            let slab_bytes =
-                watcher.objects.were_seen().then(|| memory::slab_bytes(&live_objects, run.settings(), cpus, sample));
-            Outcome { slab_bytes, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
+            let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
+            let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
+            Outcome { slab_bytes, caches, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
@@ -180,7 +180,7 @@ impl Pass {
             observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
             span_ns,
             live_objects,
-            frees_of_unknown: watcher.objects.frees_of_unknown,
+            older_frees: watcher.objects.older_frees(),
             origins_known: watcher.objects.can_tell(),
             start,
             outcomes,

@@ -48,7 +48,7 @@ pub fn json(replayed: &Replayed) -> Value {
         Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
     json!({
         "caches": rows(replayed),
-        "frees_of_older_objects": replayed.frees_of_unknown,
+        "frees_of_older_objects": replayed.older_frees,
         "start": replayed.start,
         "events": events,
         "span_ns": statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
@@ -64,29 +64,31 @@ pub fn json(replayed: &Replayed) -> Value {
 
 /// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.
 fn rows(replayed: &Replayed) -> Vec<CacheRow> {
-    let Replayed { start, slabs, live_objects, .. } = replayed;
-    let of = |samples| against_kernel(live_objects, samples, &start.kernel, start.allocation_sample);
+    let Replayed { start, slabs, live_objects, older_frees, .. } = replayed;
+    let of = |samples| against_kernel(live_objects, older_frees, samples, &start.kernel, start.allocation_sample);
     slabs.as_ref().filter(|_| start.allocation_sample > 0).map(of).unwrap_or_default()
 }
 
 fn caches(replayed: &Replayed) -> String {
-    let mut table = Table::new(&["", "seen", "+-", "kernel", "kernel's own +-"]);
+    let mut table = Table::new(&["", "new", "older freed", "+-", "kernel", "kernel's own +-", ""]);
     for row in rows(replayed) {
         table.row([
             format!("{} B", row.size),
             row.seen.to_string(),
+            row.older_freed.to_string(),
             row.error.to_string(),
             format!("{:+}", row.kernel),
             row.slack.to_string(),
+            if row.agrees { "agrees" } else { "DIFFERS" }.to_owned(),
         ]);
     }
     if table.is_empty() {
         return String::new();
     }
     format!(
-        "\nobjects of kmalloc allocated in the recording and live at its end, beside what the kernel's caches gained; {} more frees \
-         were of older objects, which the kernel's count lost and the other does not have\n{}",
-        replayed.frees_of_unknown,
+        "\nobjects of kmalloc allocated in the recording and live at its end, and older ones freed, beside what the kernel's caches \
+         gained; {} more frees were of objects of unknown size\n{}",
+        replayed.older_frees.size_unknown,
         table.text(2)
     )
 }
