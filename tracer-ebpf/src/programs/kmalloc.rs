@@ -20,8 +20,8 @@ use crate::{
 #[map]
 static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(16384, 0);
 
-/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …). `kmem:kmalloc_node`, which kernels before 6.1 have
-/// too, begins alike; it is not attached yet.
+/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node`, which kernels before 6.1 have
+/// too and which begins alike.
 #[raw_tracepoint]
 pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     let call_site: u64 = ctx.arg(0);

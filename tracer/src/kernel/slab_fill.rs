@@ -129,7 +129,10 @@ kmalloc-32          2270   3712     32  128    1 : tunables    0    0    0 : sla
         ]);
         let sample = sample(&root.root(), 5, true).unwrap();
         let names: Vec<_> = sample.caches.iter().map(|cache| cache.name.as_str()).collect();
-        assert_eq!(names, ["memdup_user-16", "kmalloc-cg-8k", "dma-kmalloc-192", "kmalloc-rcl-96", "kmalloc-rnd-07-64", "kmalloc-32"]);
+        assert_eq!(
+            names,
+            ["memdup_user-16", "kmalloc-cg-8k", "dma-kmalloc-192", "kmalloc-rcl-96", "kmalloc-rnd-07-64", "kmalloc-32"]
+        );
         let expected = SlabCache {
             name: "kmalloc-32".into(),
             size: 32,

@@ -51,13 +51,15 @@ pub struct Objects {
     vmemmap: Option<u64>,
     sites: HashMap<u64, SiteId>,
     addresses: Vec<u64>,
+    /// When the kernel counted its objects first, ns; 0 when it did not.
+    counted_ns: u64,
     older: OlderFrees,
     /// Freed, of an unknown size so far.
     sizeless: Vec<u64>,
     seen: bool,
 }
 
-/// Frees of objects whose allocation was not recorded, because they are older than the recording, or of other caches than
+/// Frees of objects that are older than the recording, or than the kernel's first count of them, or of other caches than
 /// kmalloc's. The event does not tell their size; another object in the same page does, since all in a slab are of one size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OlderFrees {
@@ -82,6 +84,8 @@ struct Live {
     requested: u64,
     given: u64,
     site: SiteId,
+    /// Older than the kernel's first count of its objects.
+    older: bool,
 }
 
 impl Objects {
@@ -97,20 +101,36 @@ impl Objects {
         }
     }
 
+    /// The kernel counted its objects. To be called before the events that came later are taken in.
+    pub fn counted(&mut self, time_ns: u64) {
+        if self.counted_ns == 0 {
+            self.counted_ns = time_ns;
+        }
+    }
+
     /// Takes in an allocation or a free.
-    pub fn event(&mut self, what: &What) {
+    pub fn event(&mut self, time_ns: u64, what: &What) {
         match *what {
             What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, .. } => {
                 self.seen = true;
                 let site = self.site(call_site);
-                self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site });
+                let older = time_ns < self.counted_ns;
+                self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site, older });
             }
-            What::Kfree { ptr, .. } if self.live.remove(&ptr).is_none() => match self.size_around(ptr) {
-                Some(size) => *self.older.by_size.entry(size).or_default() += 1,
-                None if self.sizeless.len() < SIZELESS => self.sizeless.push(ptr),
-                None => self.older.size_unknown += 1,
+            What::Kfree { ptr, .. } => match self.live.remove(&ptr) {
+                Some(live) if live.older => *self.older.by_size.entry(live.given).or_default() += 1,
+                Some(_) => {}
+                None => self.freed_unknown(ptr),
             },
             _ => {}
+        }
+    }
+
+    fn freed_unknown(&mut self, ptr: u64) {
+        match self.size_around(ptr) {
+            Some(size) => *self.older.by_size.entry(size).or_default() += 1,
+            None if self.sizeless.len() < SIZELESS => self.sizeless.push(ptr),
+            None => self.older.size_unknown += 1,
         }
     }
 
@@ -209,10 +229,10 @@ impl Objects {
         self.addresses.get(site.0 as usize).copied().unwrap_or(0)
     }
 
-    /// What is live now, by call site and size.
+    /// What is live now and is no older than the kernel's first count of its objects, by call site and size.
     pub fn live(&self) -> Vec<LiveObjects> {
         let mut counts: BTreeMap<(SiteId, u64, u64), u64> = BTreeMap::new();
-        for live in self.live.values() {
+        for live in self.live.values().filter(|live| !live.older) {
             *counts.entry((live.site, live.requested, live.given)).or_default() += 1;
         }
         let count =

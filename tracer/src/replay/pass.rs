@@ -97,7 +97,7 @@ impl Pass {
                 let devices = Arc::make_mut(&mut self.devices);
                 for event in &batch.events {
                     self.watcher.statistics.event(event);
-                    self.watcher.objects.event(&event.what);
+                    self.watcher.objects.event(event.time_ns, &event.what);
                     self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
                     while let Some(step) = self.pairing.next_step() {
                         look(&step, &mut self.watcher, self.own.as_mut(), devices);
@@ -110,6 +110,7 @@ impl Pass {
             Item::Sites(sites) => self.watcher.statistics.sites(sites),
             Item::Symbols(symbols) => self.watcher.statistics.symbols(symbols),
             Item::Slab(sample) => {
+                self.watcher.objects.counted(sample.time_ns);
                 let first = self.slabs.take().map_or_else(|| sample.clone(), |(first, _)| first);
                 self.slabs = Some((first, sample));
             }

@@ -7,7 +7,7 @@ use super::replay::driver;
 use super::table::{Table, bytes};
 use crate::event::Kind;
 use crate::replay::Replayed;
-use crate::replay::memory::{CacheRow, against_kernel};
+use crate::replay::memory::{self, CacheRow, against_kernel};
 use crate::replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
 
 /// Call sites shown to people; programs get all.
@@ -49,6 +49,7 @@ pub fn json(replayed: &Replayed) -> Value {
     json!({
         "caches": rows(replayed),
         "frees_of_older_objects": replayed.older_frees,
+        "objects_unplaced": unplaced(replayed),
         "start": replayed.start,
         "events": events,
         "span_ns": statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
@@ -65,8 +66,14 @@ pub fn json(replayed: &Replayed) -> Value {
 /// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.
 fn rows(replayed: &Replayed) -> Vec<CacheRow> {
     let Replayed { start, slabs, live_objects, older_frees, .. } = replayed;
-    let of = |samples| against_kernel(live_objects, older_frees, samples, &start.kernel, start.allocation_sample);
+    let (sample, unplaced) = (start.allocation_sample, unplaced(replayed));
+    let of = |samples| against_kernel(live_objects, older_frees, samples, &start.kernel, sample, unplaced);
     slabs.as_ref().filter(|_| start.allocation_sample > 0).map(of).unwrap_or_default()
+}
+
+/// Objects of unknown fate and size.
+fn unplaced(replayed: &Replayed) -> u64 {
+    memory::unplaced(&replayed.older_frees, &replayed.counters, replayed.start.allocation_sample)
 }
 
 fn caches(replayed: &Replayed) -> String {
@@ -87,8 +94,8 @@ fn caches(replayed: &Replayed) -> String {
     }
     format!(
         "\nobjects of kmalloc allocated in the recording and live at its end, and older ones freed, beside what the kernel's caches \
-         gained; {} more frees were of objects of unknown size\n{}",
-        replayed.older_frees.size_unknown,
+         gained; {} more, of records lost and frees of unknown size, may be of any of these sizes\n{}",
+        unplaced(replayed),
         table.text(2)
     )
 }

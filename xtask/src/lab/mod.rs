@@ -121,9 +121,7 @@ fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static trut
     let scenarios: Vec<_> = scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        name == slab::NAME
-            || scenarios.iter().any(|one| one.name == name)
-            || truths.iter().any(|one| one.name == name)
+        name == slab::NAME || scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name)
     };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");

@@ -10,65 +10,95 @@ use std::{ffi::CString, fs, os::unix::fs::symlink, thread, time::Duration};
 use super::fact;
 use crate::sysfs;
 
-/// Links that stay, and as many that are removed again.
+/// Links; every fifth [`BLOCK`] of them is removed again.
 const LINKS: u64 = 16_000;
-/// Keys that stay, and as many that are removed again.
-const KEYS: u64 = 8000;
+/// Keys; every fifth [`BLOCK`] of them is removed again.
+const KEYS: u64 = 5000;
+/// What was made one after the other goes together, so that most slabs become empty as a whole.
+const BLOCK: u64 = 500;
 /// Longest text of a link, bytes without its terminator: a longer one has a page.
 const LONGEST_LINK: u64 = 127;
 /// Longest payload of a key, bytes.
 const LONGEST_PAYLOAD: u64 = 480;
+/// Keys, or keyrings, in a keyring: they fit into one node of its tree (`ASSOC_ARRAY_FAN_OUT`). The tree of more has a shape
+/// that depends on where the kernel was loaded.
+const IN_A_RING: u64 = 15;
 /// Frees wait for RCU, and keys for the collector, which comes at once but takes its time.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Every so many steps there is a pause, in which RCU frees. A program that is interrupted in a free does not see that of the
+/// interrupt: the fewer of these there are, the fewer are lost.
+const STEPS: u64 = 32;
+const PAUSE: Duration = Duration::from_millis(8);
 
 pub(super) fn run() -> Result<(), String> {
     sysfs::write("/proc/sys/kernel/keys/root_maxkeys", "100000")?;
     sysfs::write("/proc/sys/kernel/keys/root_maxbytes", "50000000")?;
     // Of its own, so that it can be run again while what it made before is still there.
-    let own = format!("objects-{}", std::process::id());
+    let own = format!("objects-{:05}", std::process::id());
     let dir = format!("/tmp/{own}");
     fs::create_dir_all(&dir).map_err(|error| format!("cannot create {dir}: {error}"))?;
-    let text = "x".repeat(LONGEST_LINK as usize);
-    let link = |n: u64| -> Result<String, String> {
-        let path = format!("{dir}/{n}");
-        symlink(&text[..length(n, LONGEST_LINK) as usize], &path).map_err(|error| format!("cannot link {path}: {error}"))?;
-        Ok(path)
-    };
-    let ring = keyring(&own)?;
-    let keys_before = keys()?;
+    let (text, payload) = ("x".repeat(LONGEST_LINK as usize), vec![b'x'; LONGEST_PAYLOAD as usize]);
 
-    // Those that go lie between those that stay, as they do in a system that has run for a while.
-    let mut gone = (Vec::new(), Vec::new());
-    for n in 0..2 * LINKS {
-        let path = link(n)?;
-        if n % 2 == 1 {
-            gone.0.push(path);
+    let mut gone = Vec::new();
+    for n in 0..LINKS {
+        let path = format!("{dir}/{n}");
+        symlink(&text[..length(n, LONGEST_LINK) as usize], &path)
+            .map_err(|error| format!("cannot link {path}: {error}"))?;
+        if goes(n) {
+            gone.push(path);
         }
+        pause(n);
     }
-    for n in 0..2 * KEYS {
-        let serial = key(n, length(n, LONGEST_PAYLOAD), ring)?;
-        if n % 2 == 1 {
-            gone.1.push(serial);
+    let links = LINKS - gone.len() as u64;
+    for (n, path) in gone.iter().enumerate() {
+        fs::remove_file(path).map_err(|error| format!("cannot remove {path}: {error}"))?;
+        pause(n as u64);
+    }
+
+    let (mut gone, mut made) = (Vec::new(), 0);
+    let mut rings = [i64::from(libc::KEY_SPEC_USER_KEYRING); 4];
+    let before = keys()?;
+    for n in 0..KEYS {
+        for level in 1..rings.len() {
+            if n % IN_A_RING.pow((rings.len() - level) as u32) == 0 {
+                rings[level] = add("keyring", &format!("{own}-{level}-{n:05}"), &[], rings[level - 1])?;
+                made += 1;
+            }
         }
+        let bytes = length(n, LONGEST_PAYLOAD) as usize;
+        let serial = add("user", &format!("bouncescope:{n}"), &payload[..bytes], rings[3])?;
+        if goes(n) {
+            gone.push((serial, rings[3]));
+        }
+        made += 1;
+        pause(n);
     }
-    for path in gone.0 {
-        fs::remove_file(&path).map_err(|error| format!("cannot remove {path}: {error}"))?;
-    }
-    for serial in gone.1 {
+    let staying = before + made - gone.len() as u64;
+    for (n, (serial, ring)) in gone.into_iter().enumerate() {
         unlink(serial, ring)?;
+        pause(n as u64);
     }
-    sysfs::wait_for("the end of the keys that were removed", LIMIT, || (keys().ok()? <= keys_before + KEYS).then_some(()))?;
+    sysfs::wait_for("the end of the keys that were removed", LIMIT, || (keys().ok()? <= staying).then_some(()))?;
     // What was freed by then is freed for good a grace period later.
     thread::sleep(Duration::from_millis(1500));
-    fact("links", LINKS);
-    fact("keys", KEYS);
+    fact("links", links);
+    fact("keys", staying - before);
     Ok(())
+}
+
+fn goes(n: u64) -> bool {
+    n / BLOCK % 5 == 1
+}
+
+fn pause(step: u64) {
+    if step % STEPS == 0 {
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Lengths 1 to `longest`, short ones more often than long ones, as kernels ask for them; the same at every run.
 fn length(n: u64, longest: u64) -> u64 {
-    // Pairs of one that stays and one that goes are of the same length. The multiplier is Knuth's.
-    let random = (n / 2 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let random = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
     let (a, b) = (random & 0xfff, random >> 12);
     1 + longest * a.min(b) / 0x1000
 }
@@ -81,16 +111,7 @@ fn keys() -> Result<u64, String> {
     count.ok_or_else(|| format!("not a line of /proc/key-users: {line}"))
 }
 
-/// A keyring that stays when this process ends.
-fn keyring(name: &str) -> Result<i64, String> {
-    add("keyring", name, &[], i64::from(libc::KEY_SPEC_USER_KEYRING))
-}
-
-/// Key number `n` with so many bytes of payload. Its serial number.
-fn key(n: u64, bytes: u64, ring: i64) -> Result<i64, String> {
-    add("user", &format!("bouncescope:{n}"), &vec![b'x'; bytes as usize], ring)
-}
-
+/// Adds a key, or a keyring, to a keyring. Its serial number.
 fn add(kind: &str, description: &str, payload: &[u8], ring: i64) -> Result<i64, String> {
     let [kind, description] = [kind, description].map(|text| CString::new(text).unwrap_or_default());
     let payload_at = if payload.is_empty() { std::ptr::null() } else { payload.as_ptr() };

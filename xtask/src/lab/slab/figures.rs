@@ -17,8 +17,8 @@ pub(super) struct Recorded {
     pub(super) minalign: u64,
     /// Objects seen beside those counted by the kernel, by size.
     pub(super) caches: Vec<CacheRow>,
-    /// Frees of objects of unknown size.
-    pub(super) size_unknown: u64,
+    /// Objects of unknown fate and size.
+    pub(super) unplaced: u64,
     /// What the programs lost, by kind.
     pub(super) losses: BTreeMap<String, u64>,
     /// What the live objects would take in caches from 128, and from 8 bytes.
@@ -31,10 +31,9 @@ pub(super) struct CacheRow {
     pub(super) size: u64,
     pub(super) seen: u64,
     pub(super) older_freed: u64,
-    pub(super) error: u64,
     pub(super) kernel: i64,
-    pub(super) slack: u64,
     pub(super) kernel_slab_bytes: i64,
+    pub(super) bar: u64,
     pub(super) agrees: bool,
 }
 
@@ -62,10 +61,16 @@ impl Recorded {
         Ok(Self {
             minalign: number("/start/kernel/kmalloc_minalign")?,
             caches: Vec::deserialize(&stats["caches"]).context("stats tells of no caches")?,
-            size_unknown: number("/frees_of_older_objects/size_unknown")?,
+            unplaced: number("/objects_unplaced")?,
             losses: losses.iter().map(|(kind, values)| (kind.clone(), sum(values))).collect(),
             policies: policies.iter().map(caches).collect::<Result<_>>()?,
         })
+    }
+
+    /// Bytes of slabs that the live objects take at the least in the caches of this kernel.
+    pub(super) fn packed_bytes(&self) -> Option<u64> {
+        let policy = self.policies.get(usize::from(!self.is_old()))?;
+        Some(policy.iter().map(|cache| cache.slab_bytes).sum())
     }
 
     /// Whether this is a kernel before small caches.
@@ -79,23 +84,25 @@ mod tests {
     use super::*;
 
     const STATS: &str = r#"{"start":{"kernel":{"kmalloc_minalign":128}},"losses":{"ring_full":[1,2]},
-        "frees_of_older_objects":{"by_size":{},"size_unknown":3},"caches":[{"size":128,"seen":9,"older_freed":1,"error":0,
-        "kernel":8,"slack":32,"kernel_slab_bytes":-4096,"agrees":true}]}"#;
-    const REPLAY: &str = r#"{"policies":[{"caches":[{"size":128,"objects":9,"error":0,"slab_bytes":4096}]},{"caches":[]}]}"#;
+        "objects_unplaced":3,"caches":[{"size":128,"seen":9,"older_freed":1,"error":0,
+        "kernel":8,"slack":32,"kernel_slab_bytes":-4096,"bar":35,"agrees":true}]}"#;
+    const REPLAY: &str =
+        r#"{"policies":[{"caches":[{"size":128,"objects":9,"error":0,"slab_bytes":4096}]},{"caches":[]}]}"#;
 
     #[test]
     fn both_are_read() {
         let recorded = Recorded::parse(STATS, REPLAY).unwrap();
         assert!(recorded.is_old());
-        assert_eq!((recorded.size_unknown, recorded.losses["ring_full"]), (3, 3));
+        assert_eq!(recorded.packed_bytes(), Some(4096));
+        assert_eq!((recorded.unplaced, recorded.losses["ring_full"]), (3, 3));
         assert_eq!((recorded.caches[0].kernel, recorded.caches[0].kernel_slab_bytes), (8, -4096));
         assert_eq!((recorded.policies[0][0].objects, recorded.policies[1].len()), (9, 0));
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let error = Recorded::parse(&STATS.replace("size_unknown", "other"), REPLAY).unwrap_err();
-        assert!(error.to_string().contains("size_unknown"), "{error}");
+        let error = Recorded::parse(&STATS.replace("objects_unplaced", "other"), REPLAY).unwrap_err();
+        assert!(error.to_string().contains("objects_unplaced"), "{error}");
         assert!(Recorded::parse(STATS, "{}").is_err());
         assert!(Recorded::parse("", REPLAY).is_err());
     }

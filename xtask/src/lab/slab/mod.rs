@@ -117,8 +117,7 @@ fn boot(
     fs::create_dir_all(&work)?;
     fs::create_dir_all(&share)?;
     let initramfs = work.join("initramfs.cpio");
-    let script: String =
-        RECORDINGS.iter().map(|(name, sample)| format!("{name} objects {sample} objects\n")).collect();
+    let script: String = RECORDINGS.iter().map(|(name, sample)| format!("{name} objects {sample} objects\n")).collect();
     let contents = Contents { programs, modules, test_module: None, script: &script };
     fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
     let machine = Machine {
@@ -158,6 +157,8 @@ fn told(product: &Path, capture: &Path) -> Result<(String, String)> {
         Ok(json)
     };
     let stats = ask(&["stats", "--json"], "stats.json")?;
-    let replay = ask(&["replay", "--json", "--policy", "legacy,mainline"], "replay.json")?;
+    // The pool that kernels from 6.5 on make on this machine, a thousandth of its memory: with none, their caches would begin
+    // at the size of a line. The old kernel makes none there, since its devices reach all of the memory.
+    let replay = ask(&["replay", "--json", "--policy", "legacy,mainline", "--swiotlb", "1M"], "replay.json")?;
     Ok((stats, replay))
 }
