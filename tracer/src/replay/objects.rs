@@ -253,3 +253,48 @@ pub struct Whose {
     /// Where the buffer was allocated.
     pub site: SiteId,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects() -> Objects {
+        Objects::new(&KernelFacts { page_size: 4096, ..KernelFacts::default() })
+    }
+
+    fn kmalloc(ptr: u64, bytes_alloc: u64) -> What {
+        What::Kmalloc { call_site: 1, ptr, bytes_req: 5, bytes_alloc, gfp: 0 }
+    }
+
+    fn kfree(ptr: u64) -> What {
+        What::Kfree { call_site: 1, ptr }
+    }
+
+    #[test]
+    fn another_object_of_its_page_tells_the_size_of_one_whose_allocation_was_not_seen() {
+        let mut objects = objects();
+        objects.event(1, &kmalloc(0x1000, 64));
+        // Beside one that is live now, beside one that is live at the end, and beside none.
+        for (time_ns, what) in [(2, kfree(0x1fc0)), (3, kfree(0x2000)), (4, kmalloc(0x2f80, 128)), (5, kfree(0x3000))] {
+            objects.event(time_ns, &what);
+        }
+        let older = objects.older_frees();
+        assert_eq!(older, OlderFrees { by_size: [(64, 1), (128, 1)].into(), size_unknown: 1 });
+        assert_eq!(older.total(), 3);
+    }
+
+    #[test]
+    fn objects_that_the_kernel_counted_at_the_beginning_are_older_ones() {
+        let mut objects = objects();
+        objects.counted(10);
+        objects.counted(30);
+        for (time_ns, what) in [(9, kmalloc(0x1000, 64)), (9, kmalloc(0x1040, 64)), (20, kmalloc(0x1080, 64))] {
+            objects.event(time_ns, &what);
+        }
+        assert_eq!(objects.live().iter().map(|live| live.count).sum::<u64>(), 1);
+        objects.event(21, &kfree(0x1000));
+        objects.event(22, &kfree(0x1080));
+        assert_eq!(objects.live(), []);
+        assert_eq!(objects.older_frees(), OlderFrees { by_size: [(64, 1)].into(), size_unknown: 0 });
+    }
+}
