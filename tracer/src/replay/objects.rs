@@ -118,6 +118,8 @@ impl Objects {
                 self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site, older });
             }
             What::Kfree { ptr, .. } => match self.live.remove(&ptr) {
+                // What came and went before that count is in neither.
+                _ if time_ns < self.counted_ns => {}
                 Some(live) if live.older => *self.older.by_size.entry(live.given).or_default() += 1,
                 Some(_) => {}
                 None => self.freed_unknown(ptr),
@@ -288,7 +290,11 @@ mod tests {
         let mut objects = objects();
         objects.counted(10);
         objects.counted(30);
-        for (time_ns, what) in [(9, kmalloc(0x1000, 64)), (9, kmalloc(0x1040, 64)), (20, kmalloc(0x1080, 64))] {
+        for (time_ns, what) in [(7, kmalloc(0x1000, 64)), (7, kmalloc(0x1040, 64)), (20, kmalloc(0x1080, 64))] {
+            objects.event(time_ns, &what);
+        }
+        // Gone before that, seen or not.
+        for (time_ns, what) in [(8, kmalloc(0x10c0, 64)), (9, kfree(0x10c0)), (9, kfree(0x1100))] {
             objects.event(time_ns, &what);
         }
         assert_eq!(objects.live().iter().map(|live| live.count).sum::<u64>(), 1);
