@@ -35,7 +35,7 @@ use crate::{
         pool::{PoolCounters, keeps_hiwater},
         privilege::Privilege,
         root::Root,
-        slab_fill,
+        slab_fill::SlabFill,
         symbols::Symbols,
     },
     stream::{Item, Start},
@@ -76,12 +76,11 @@ pub struct Session {
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
-    root: Root,
     pool: PoolCounters,
     /// The sample of the caches that was taken when everything had been attached, until it is handed out.
     first_slab: Option<Item>,
     last_slab: Instant,
-    shrink_caches: bool,
+    slabs: SlabFill,
     last_times: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
@@ -119,12 +118,17 @@ impl Session {
         let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
+        let slabs = SlabFill::open(&root, options.shrink_caches).or_else(|error| {
+            notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
+            SlabFill::open(&root, false)
+        })?;
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
-        let shrunk = options.shrink_caches && shrink(&root, &mut notes);
-        let first_slab = slab_fill::sample(&root, now_ns(), shrunk)
+        let shrunk = slabs.shrink();
+        let first_slab = slabs
+            .sample(now_ns(), shrunk)
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
             .map(Item::Slab)
             .ok();
@@ -151,11 +155,10 @@ impl Session {
             tallies,
             symbols,
             named: HashSet::new(),
-            root,
             pool,
             first_slab,
             last_slab: now,
-            shrink_caches: options.shrink_caches,
+            slabs,
             last_times: now,
             tracefs,
             log,
@@ -212,7 +215,7 @@ impl Session {
 
     /// `None` where the caches cannot be read, which the start's notes say.
     fn slab_sample(&self, shrunk: bool) -> Option<Item> {
-        slab_fill::sample(&self.root, now_ns(), shrunk).ok().map(Item::Slab)
+        self.slabs.sample(now_ns(), shrunk).ok().map(Item::Slab)
     }
 
     /// `None` when nothing changed since the last time.
@@ -240,8 +243,7 @@ impl Session {
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        // A failure was noted at the beginning.
-        let shrunk = self.shrink_caches && slab_fill::shrink(&self.root).is_ok();
+        let shrunk = self.slabs.shrink();
         items.extend(self.slab_sample(shrunk));
         items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
@@ -294,12 +296,6 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
-}
-
-/// Shrinks the caches, or notes why not.
-fn shrink(root: &Root, notes: &mut Vec<String>) -> bool {
-    let why_not = |error| notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
-    slab_fill::shrink(root).map_err(why_not).is_ok()
 }
 
 /// Lets the tracing file system count bounces.

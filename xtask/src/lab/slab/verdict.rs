@@ -112,7 +112,7 @@ pub(super) fn across(
     for cache in small {
         if let Some((predicted, _, bar)) = sizes.get_mut(&cache.size) {
             *predicted = cache.objects as i64;
-            *bar += 2 * cache.error;
+            *bar += 4 * cache.error;
         }
     }
     let mut rows: Vec<_> =
@@ -126,7 +126,7 @@ pub(super) fn across(
         sized.sum::<u64>() + largest * one.unplaced
     };
     // Of a sample both are made, and err alike.
-    let error = |caches: &[CacheUse]| caches.iter().map(|one| 2 * one.error * one.size).sum::<u64>();
+    let error = |caches: &[CacheUse]| caches.iter().map(|one| 4 * one.error * one.size).sum::<u64>();
     let won = real(&old.caches) - real(&new.caches);
     let may_be = bar(old) + bar(new) + error(legacy).max(error(small));
     rows.push(row("bytes won".into(), bytes(legacy) - bytes(small), won, may_be));
