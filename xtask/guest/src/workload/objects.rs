@@ -24,7 +24,7 @@ const LONGEST_PAYLOAD: u64 = 480;
 /// that depends on where the kernel was loaded.
 const IN_A_RING: u64 = 15;
 /// Frees wait for RCU, and keys for the collector, which comes at once but takes its time.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Every so many steps there is a pause, in which RCU frees. A program that is interrupted in a free does not see that of the
 /// interrupt: the fewer of these there are, the fewer are lost.
 const STEPS: u64 = 32;
@@ -91,7 +91,7 @@ fn goes(n: u64) -> bool {
 }
 
 fn pause(step: u64) {
-    if step % STEPS == 0 {
+    if step.is_multiple_of(STEPS) {
         thread::sleep(PAUSE);
     }
 }
