@@ -58,7 +58,8 @@ impl SlabFill {
                 file.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
             };
             let files = Files {
-                cpu_slabs: File::open(path("cpu_slabs")).ok(),
+                // Read once: the kernel keeps a page for what is read, which is not to be counted as new.
+                cpu_slabs: File::open(path("cpu_slabs")).ok().filter(|file| number(file).is_some()),
                 shrink: shrink.then(|| writable(path("shrink"))).transpose()?,
                 sheaf_capacity: root.number(&format!("{SYSFS}/{name}/sheaf_capacity")).unwrap_or(0),
             };

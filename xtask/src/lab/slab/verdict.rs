@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::table::Row,
-    figures::{CacheUse, Recorded},
+    figures::{CacheRow, CacheUse, Recorded},
 };
 
 /// Objects that a recording has to see live at its end for it to have tested anything.
@@ -15,6 +15,9 @@ const UNPLACED_ONE_IN: u64 = 50;
 
 /// Objects of one size that two kernels may have allocated beside the workload.
 const OTHERS: u64 = 16;
+
+/// Largest of the caches that small ones relieve, bytes: what a kernel without them gives 129 bytes.
+const LARGEST: u64 = 256;
 
 /// What the columns of recordings hold: objects seen, those that the kernel's caches gained and what the two may differ by in
 /// all caches; those that may be of any size; the largest difference in one cache, in parts of what it may be; bytes of
@@ -47,8 +50,8 @@ pub(super) fn own_cells(series: &str, name: &str, recorded: Option<&Recorded>) -
         return cells;
     };
     let caches = &recorded.caches;
-    let net = |row: &super::figures::CacheRow| row.seen as i64 - row.older_freed as i64;
-    let share = |row: &super::figures::CacheRow| (row.kernel - net(row)).unsigned_abs() as f64 / row.bar.max(1) as f64;
+    let net = |row: &CacheRow| row.seen as i64 - row.older_freed as i64;
+    let share = |row: &CacheRow| (row.kernel - net(row)).unsigned_abs() as f64 / row.bar.max(1) as f64;
     let worst = caches.iter().max_by(|a, b| share(a).total_cmp(&share(b)));
     cells.extend([
         recorded.minalign.to_string(),
@@ -110,24 +113,28 @@ pub(super) fn across(
         sizes.insert(cache.size, (0, cache.kernel, OTHERS + cache.bar + cache.older_freed + old.unplaced));
     }
     for cache in small {
-        if let Some((predicted, _, bar)) = sizes.get_mut(&cache.size) {
-            *predicted = cache.objects as i64;
-            *bar += 4 * cache.error;
-        }
+        // A cache that gained nothing is not told of.
+        let (predicted, _, bar) = sizes.entry(cache.size).or_insert((0, 0, OTHERS + old.unplaced));
+        *predicted = cache.objects as i64;
+        *bar += 4 * cache.error;
     }
     let mut rows: Vec<_> =
         sizes.iter().map(|(size, (predicted, real, bar))| row(format!("{size} B"), *predicted, *real, *bar)).collect();
-    let bytes = |caches: &[CacheUse]| caches.iter().map(|one| (one.size * one.objects) as i64).sum::<i64>();
-    let real = |caches: &[super::figures::CacheRow]| caches.iter().map(|row| row.size as i64 * row.kernel).sum::<i64>();
+    let bytes = |caches: &[CacheUse]| -> i64 {
+        caches.iter().filter(|one| one.size <= LARGEST).map(|one| (one.size * one.objects) as i64).sum()
+    };
+    let small_rows = |one: &Recorded| one.caches.iter().filter(|row| row.size <= LARGEST).cloned().collect::<Vec<_>>();
+    let real = |one: &Recorded| small_rows(one).iter().map(|row| row.size as i64 * row.kernel).sum::<i64>();
     // What may be of any size is so only once.
     let bar = |one: &Recorded| {
-        let largest = one.caches.iter().map(|row| row.size).max().unwrap_or(0);
-        let sized = one.caches.iter().map(|row| row.size * (row.bar.saturating_sub(one.unplaced) + row.older_freed));
-        sized.sum::<u64>() + largest * one.unplaced
+        let sized = |row: &CacheRow| row.size * (row.bar.saturating_sub(one.unplaced) + row.older_freed);
+        small_rows(one).iter().map(sized).sum::<u64>() + LARGEST * one.unplaced
     };
     // Of a sample both are made, and err alike.
-    let error = |caches: &[CacheUse]| caches.iter().map(|one| 4 * one.error * one.size).sum::<u64>();
-    let won = real(&old.caches) - real(&new.caches);
+    let error = |caches: &[CacheUse]| -> u64 {
+        caches.iter().filter(|one| one.size <= LARGEST).map(|one| 4 * one.error * one.size).sum()
+    };
+    let won = real(old) - real(new);
     let may_be = bar(old) + bar(new) + error(legacy).max(error(small));
     rows.push(row("bytes won".into(), bytes(legacy) - bytes(small), won, may_be));
     rows
@@ -135,7 +142,7 @@ pub(super) fn across(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::figures::CacheRow, *};
+    use super::*;
 
     fn row(size: u64, seen: u64, kernel: i64, bar: u64) -> CacheRow {
         let agrees = (kernel - seen as i64).unsigned_abs() <= bar;
@@ -192,8 +199,8 @@ mod tests {
         assert_eq!(
             cells,
             [
-                "8 B 10000 10030 -30 40".into(),
-                "64 B 20000 20000 0 0".into(),
+                "8 B 10000 10030 -30 56".into(),
+                "64 B 20000 20000 0 16".into(),
                 format!("bytes won {won} {real} {} {may_be}", won - real)
             ]
         );
@@ -210,7 +217,7 @@ mod tests {
         assert_eq!(problems(&other), 1);
         // A cache that was not foreseen.
         other = new();
-        other.caches.push(row(4096, 900, 900, 0));
+        other.caches.push(row(32, 9000, 9000, 0));
         assert_eq!(problems(&other), 2);
     }
 }
