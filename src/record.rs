@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// Let the tracing file system count bounces too, as a second witness for `verify`
     #[arg(long)]
     count_tracefs: bool,
+    /// Shrink the kmalloc caches (/sys/kernel/slab/*/shrink) before they are counted at the beginning and the end, so that
+    /// `stats` compares with an exact count; costs the system what its CPUs had at hand
+    #[arg(long)]
+    shrink_caches: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -84,6 +88,7 @@ async fn record(args: Args) -> Result<ExitCode> {
     let options = Options {
         allocation_sample: if args.full { 1 } else { args.sample },
         ring_bytes: args.ring_size,
+        shrink_caches: args.shrink_caches,
         count_tracefs: args.count_tracefs,
         programs_log: args.verbose,
         btf: args.btf,

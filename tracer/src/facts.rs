@@ -180,6 +180,8 @@ pub struct SlabSample {
     pub time_ns: u64,
     /// Every cache of kmalloc, of all types (`kmalloc-64`, `kmalloc-cg-64`, `kmalloc-rcl-64`, `dma-kmalloc-64`, …).
     pub caches: Vec<SlabCache>,
+    /// The caches were shrunk right before, so that CPUs had hardly anything at hand.
+    pub shrunk: bool,
 }
 
 /// One cache of kmalloc at one moment.
@@ -200,6 +202,10 @@ pub struct SlabCache {
     pub objects: u64,
     /// Slabs.
     pub slabs: u64,
+    /// Slabs that CPUs keep at hand (`cpu_slabs` in sysfs), all of whose objects count as in use; `None` where not told.
+    pub cpu_slabs: Option<u64>,
+    /// Objects in a sheaf (`sheaf_capacity` in sysfs), of which CPUs keep some at hand; 0 where there are none.
+    pub sheaf_capacity: u64,
 }
 
 /// How long the pool's functions took, in sum over all calls since recording began.

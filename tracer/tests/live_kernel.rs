@@ -14,7 +14,7 @@ use tracer::kernel::pool::{self, PoolCounters};
 use tracer::kernel::privilege::Privilege;
 use tracer::kernel::root::Root;
 use tracer::kernel::slab::KmallocCaches;
-use tracer::kernel::slab_fill;
+use tracer::kernel::slab_fill::SlabFill;
 use tracer::kernel::symbols::Symbols;
 use tracer_ebpf::config::NONE;
 
@@ -85,7 +85,7 @@ fn the_linear_map_is_known_exactly_where_kcore_can_be_read() {
 #[ignore = "needs root, BTF, tracefs and debugfs: cargo test --test live_kernel -- --ignored"]
 fn the_caches_of_slabinfo_are_those_of_sysfs() {
     let root = Root::default();
-    let sample = slab_fill::sample(&root, 1).unwrap();
+    let sample = SlabFill::open(&root, false).unwrap().sample(1, false).unwrap();
     let caches = KmallocCaches::read(&root).unwrap();
     for size in &caches.sizes {
         let name = if *size >= 1024 { format!("kmalloc-{}k", size / 1024) } else { format!("kmalloc-{size}") };

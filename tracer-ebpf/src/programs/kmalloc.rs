@@ -20,8 +20,8 @@ use crate::{
 #[map]
 static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(16384, 0);
 
-/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …). `kmem:kmalloc_node`, which kernels before 6.1 have
-/// too, begins alike; it is not attached yet.
+/// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node`, which kernels before 6.1 have
+/// too and which begins alike.
 #[raw_tracepoint]
 pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     let call_site: u64 = ctx.arg(0);
@@ -69,6 +69,9 @@ fn saturate(bytes: u64) -> u32 {
 #[inline(always)]
 fn sampled(ptr: u64) -> bool {
     let mask = config!(sample_mask);
-    // Fibonacci hashing of the address without the bits that alignment makes equal.
-    mask != u64::MAX && ((ptr >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) & mask == 0
+    // As many objects as a coin would take, whatever their distance: a single multiplication takes whole runs of neighbours, and
+    // leaves out others, where its product is nearly periodic in the size of a cache.
+    let mixed = (ptr >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mask != u64::MAX && (mixed >> 32) & mask == 0
 }

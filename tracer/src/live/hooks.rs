@@ -130,7 +130,12 @@ const SUBJECTS: &[Subject] = &[
         ]],
         lost_without: "scatterlists handed over while mapped (the kernel has these events from 6.12 on)",
     },
-    Subject { name: "kmalloc", candidates: &[&[Event("kmalloc", "kmalloc")]], lost_without: "allocations" },
+    Subject {
+        name: "kmalloc",
+        // Before 6.1 allocations on a given node have an event of their own, which begins alike.
+        candidates: &[&[Event("kmalloc", "kmalloc"), Event("kmalloc", "kmalloc_node")], &[Event("kmalloc", "kmalloc")]],
+        lost_without: "allocations",
+    },
     Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
 ];
 

@@ -56,6 +56,7 @@ async fn trace(
         count_tracefs: false,
         programs_log: false,
         btf: btf.map(PathBuf::from),
+        shrink_caches: false,
         recorder: String::new(),
         reset_hiwater: false,
     };

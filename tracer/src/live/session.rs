@@ -36,7 +36,7 @@ use crate::{
         pool::{PoolCounters, keeps_hiwater},
         privilege::Privilege,
         root::Root,
-        slab_fill,
+        slab_fill::SlabFill,
         symbols::Symbols,
     },
     stream::{Item, Start},
@@ -60,6 +60,9 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Size of the ring, bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// Shrink the kmalloc caches before they are sampled at the beginning and at the end, so that the kernel's count of their
+    /// objects is exact.
+    pub shrink_caches: bool,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
     /// Print the programs' debug messages.
@@ -84,11 +87,11 @@ pub struct Session {
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
-    root: Root,
     pool: PoolCounters,
     /// The sample of the caches that was taken when everything had been attached, until it is handed out.
     first_slab: Option<Item>,
     last_slab: Instant,
+    slabs: SlabFill,
     last_times: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
@@ -139,11 +142,17 @@ impl Session {
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         pool.begin(&mut kernel.pool);
+        let slabs = SlabFill::open(&root, options.shrink_caches).or_else(|error| {
+            notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
+            SlabFill::open(&root, false)
+        })?;
         let (links, hooks) = hooks::attach_all(&mut ebpf);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
-        let first_slab = slab_fill::sample(&root, now_ns())
+        let shrunk = slabs.shrink();
+        let first_slab = slabs
+            .sample(now_ns(), shrunk)
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
             .map(Item::Slab)
             .ok();
@@ -172,10 +181,10 @@ impl Session {
             tallies,
             symbols,
             named: HashSet::new(),
-            root,
             pool,
             first_slab,
             last_slab: now,
+            slabs,
             last_times: now,
             tracefs,
             log,
@@ -205,10 +214,10 @@ impl Session {
             log.print();
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        let (root, complete_devices) = (&self.root, self.complete_devices);
+        let (root, complete_devices) = (Root::default(), self.complete_devices);
         items.extend(self.decoder.new_devices.drain(..).map(|mut device| {
             if let Some(page_size) = complete_devices {
-                firmware::complete(root, &mut device, page_size);
+                firmware::complete(&root, &mut device, page_size);
             }
             Item::Device(device)
         }));
@@ -226,7 +235,7 @@ impl Session {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
         if self.last_slab.elapsed() >= SLAB_EVERY {
             self.last_slab = Instant::now();
-            items.extend(self.slab_sample());
+            items.extend(self.slab_sample(false));
         }
         if self.last_times.elapsed() >= TIMES_EVERY {
             self.last_times = Instant::now();
@@ -237,8 +246,8 @@ impl Session {
     }
 
     /// `None` where the caches cannot be read, which the start's notes say.
-    fn slab_sample(&self) -> Option<Item> {
-        slab_fill::sample(&self.root, now_ns()).ok().map(Item::Slab)
+    fn slab_sample(&self, shrunk: bool) -> Option<Item> {
+        self.slabs.sample(now_ns(), shrunk).ok().map(Item::Slab)
     }
 
     /// `None` when nothing changed since the last time.
@@ -266,7 +275,8 @@ impl Session {
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        items.extend(self.slab_sample());
+        let shrunk = self.slabs.shrink();
+        items.extend(self.slab_sample(shrunk));
         items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();

@@ -5,84 +5,167 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::objects::LiveObjects;
+use super::objects::{LiveObjects, OlderFrees};
 use super::outcome::Estimate;
 use super::settings::Settings;
-use crate::facts::{KernelFacts, SlabSample};
+use crate::facts::{Counters, KernelFacts, SlabCache, SlabSample};
 use crate::model::kmalloc::bytes_given;
 use crate::model::slab::slab;
 
-/// Bytes of the slabs that the live objects take under these settings, where one allocation in `sample` was recorded.
-///
-/// The standard error is that of a sample chosen by the objects' addresses: each object is in it or not, alone.
-pub fn slab_bytes(live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64) -> Estimate {
+/// Objects of one size that may come or go while the kernel's counts at the beginning and at the end are read.
+const READING: u64 = 4;
+/// Standard errors that an estimate may be off by: more are to be had by chance in one row of 16,000.
+const ERRORS: u64 = 4;
+
+/// What the live objects take in one cache of a simulated kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CacheUse {
+    /// Bytes of an object.
+    pub size: u64,
+    /// Objects, estimated from the sample.
+    pub objects: u64,
+    /// Standard error of `objects`; 0 where every allocation was recorded.
+    pub error: u64,
+    /// Bytes of the slabs that they take, packed as tightly as they can be.
+    pub slab_bytes: u64,
+}
+
+/// The live objects under these settings by the size of their cache, where one allocation in `sample` was recorded.
+pub fn caches(live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64) -> Vec<CacheUse> {
     let sample = sample.max(1);
     let mut by_size: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut variance = 0.0;
     for objects in live {
         let size = bytes_given(objects.requested, settings.caches(objects.call_site).minalign, settings.page_size);
         *by_size.entry(size).or_default() += objects.count;
-        variance += objects.count as f64 * (size as f64).powi(2);
     }
-    let bytes = |(size, count): (&u64, &u64)| slab(*size, settings.page_size, cpus).bytes_for(count * sample);
-    let value = by_size.iter().map(bytes).sum();
-    Estimate { value, error: (variance * (sample * (sample - 1)) as f64).sqrt() as u64 }
+    let cache = |(size, count)| CacheUse {
+        size,
+        objects: count * sample,
+        error: standard_error(count, sample),
+        slab_bytes: slab(size, settings.page_size, cpus).bytes_for(count * sample),
+    };
+    by_size.into_iter().map(cache).collect()
 }
 
-/// Live objects of one size, as seen and as counted by the kernel.
+/// Bytes of the slabs of all caches.
+pub fn slab_bytes(caches: &[CacheUse], sample: u64) -> Estimate {
+    let sample = sample.max(1);
+    let variance = |cache: &CacheUse| (cache.objects * (sample - 1)) as f64 * (cache.size as f64).powi(2);
+    Estimate {
+        value: caches.iter().map(|cache| cache.slab_bytes).sum(),
+        error: caches.iter().map(variance).sum::<f64>().sqrt() as u64,
+    }
+}
+
+/// Of the number of objects of which `count` are in a sample of one in `sample`, chosen by the objects' addresses: each is
+/// in it or not, alone.
+fn standard_error(count: u64, sample: u64) -> u64 {
+    ((count * sample * (sample - 1)) as f64).sqrt() as u64
+}
+
+/// Objects of one size, as seen and as counted by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CacheRow {
     /// Bytes of an object.
     pub size: u64,
     /// Objects allocated since the recording began, and live at its end; estimated from the sample.
     pub seen: u64,
-    /// Standard error of `seen`; 0 where every allocation was recorded.
+    /// Older objects freed, as far as their size is known; estimated from the sample.
+    pub older_freed: u64,
+    /// Standard error of `seen` less `older_freed`; 0 where every allocation was recorded.
     pub error: u64,
     /// Objects in use at the end more than at the beginning, by the kernel's count in all caches of that size.
     pub kernel: i64,
-    /// Objects by which the kernel's count may be off: those that its CPUs keep at hand count as in use.
+    /// Objects by which the kernel's count may be off, because it counts those that its CPUs have at hand as in use.
     pub slack: u64,
+    /// Bytes of the caches' slabs at the end more than at the beginning.
+    pub kernel_slab_bytes: i64,
+    /// What the kernel's count and what was seen may differ by: `slack`, four times `error`, what may be of any size, and two objects
+    /// at each count, which takes a moment.
+    pub bar: u64,
+    /// Whether they differ by no more.
+    pub agrees: bool,
 }
 
-/// Every size that the kernel has caches of.
+/// Objects of which it is not known whether they live, and of what size they are: records that were lost, and frees of an unknown
+/// size; estimated from the sample.
+pub fn unplaced(older: &OlderFrees, counters: &Counters, sample: u64) -> u64 {
+    let lost = |name: &str| counters.lost.get(name).map_or(0, |values| values.iter().sum::<u64>());
+    // What was missed was not asked whether it is in the sample.
+    let missed = lost("missed.kmalloc") + lost("missed.kfree");
+    missed + (lost("ring_full.kmalloc") + lost("ring_full.kfree") + older.size_unknown) * sample.max(1)
+}
+
+/// Every size that the kernel has caches of. `unplaced` objects may be of any size.
 pub fn against_kernel(
     live: &[LiveObjects],
+    older: &OlderFrees,
     samples: &(SlabSample, SlabSample),
     kernel: &KernelFacts,
     sample: u64,
+    unplaced: u64,
 ) -> Vec<CacheRow> {
     let (first, last) = samples;
     let sample = sample.max(1);
-    let mut rows: BTreeMap<u64, CacheRow> = BTreeMap::new();
-    let used = |sample: &SlabSample, name: &str| {
-        sample.caches.iter().find(|cache| cache.name == name).map_or(0, |cache| cache.active_objects as i64)
-    };
-    for cache in &last.caches {
-        let size = u64::from(cache.size);
-        let row = rows.entry(size).or_insert_with(|| CacheRow { size, seen: 0, error: 0, kernel: 0, slack: 0 });
-        let grown = used(last, &cache.name) - used(first, &cache.name);
-        row.kernel += grown;
-        // One slab at hand on each CPU, in every cache that is in use at all.
-        if cache.active_objects > 0 {
-            row.slack += u64::from(cache.objects_per_slab) * u64::from(kernel.possible_cpus);
+    let mut sizes: BTreeMap<u64, [Held; 2]> = BTreeMap::new();
+    for (n, one) in [first, last].into_iter().enumerate() {
+        for cache in &one.caches {
+            sizes.entry(u64::from(cache.size)).or_default()[n].add(cache, one.shrunk, kernel);
         }
     }
+    let mut seen: BTreeMap<u64, u64> = BTreeMap::new();
     for objects in live {
-        if let Some(row) = rows.get_mut(&objects.given) {
-            row.seen += objects.count;
+        *seen.entry(objects.given).or_default() += objects.count;
+    }
+    let row = |(size, [first, last]): (u64, [Held; 2])| {
+        let seen = seen.get(&size).copied().unwrap_or(0);
+        let older_freed = older.by_size.get(&size).copied().unwrap_or(0);
+        let kernel = last.in_use - first.in_use;
+        // What is not in the sample may be there all the same: one more is taken to have been seen.
+        let error = standard_error(seen + older_freed + 1, sample);
+        let slack = first.at_hand.max(last.at_hand);
+        let bar = READING + slack + ERRORS * error + unplaced;
+        let difference = kernel - (seen * sample) as i64 + (older_freed * sample) as i64;
+        CacheRow {
+            size,
+            seen: seen * sample,
+            older_freed: older_freed * sample,
+            error,
+            kernel,
+            slack,
+            kernel_slab_bytes: last.slab_bytes - first.slab_bytes,
+            bar,
+            agrees: difference.unsigned_abs() <= bar,
         }
+    };
+    sizes.into_iter().map(row).filter(|row| row.seen > 0 || row.kernel != 0).collect()
+}
+
+/// The caches of one size at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    in_use: i64,
+    /// Of them those that may be free, at the most.
+    at_hand: u64,
+    slab_bytes: i64,
+}
+
+impl Held {
+    fn add(&mut self, cache: &SlabCache, shrunk: bool, kernel: &KernelFacts) {
+        let cpus = u64::from(kernel.possible_cpus.max(1));
+        self.in_use += cache.active_objects as i64;
+        self.slab_bytes += (cache.slabs * u64::from(cache.pages_per_slab) * u64::from(kernel.page_size)) as i64;
+        let slabs = cache.cpu_slabs.unwrap_or(cpus) * u64::from(cache.objects_per_slab);
+        // A CPU's main sheaf is the one that fills first; it may also have a spare one and one of objects that wait for RCU,
+        // and a node ten full ones (`struct slub_percpu_sheaves`, `MAX_FULL_SHEAVES` in mm/slub.c).
+        let sheaves = if shrunk { cpus } else { 3 * cpus + 10 };
+        self.at_hand += (slabs + sheaves * cache.sheaf_capacity).min(cache.active_objects);
     }
-    for row in rows.values_mut() {
-        row.error = ((row.seen * sample * (sample - 1)) as f64).sqrt() as u64;
-        row.seen *= sample;
-    }
-    rows.into_values().filter(|row| row.seen > 0 || row.kernel != 0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::SlabCache;
 
     fn objects(requested: u64, given: u64, count: u64) -> LiveObjects {
         LiveObjects { call_site: 1, requested, given, count }
@@ -97,7 +180,7 @@ mod tests {
     #[test]
     fn slabs_are_counted_whole_and_by_cache() {
         let live = [objects(18, 32, 129), objects(20, 32, 1), objects(100, 128, 1)];
-        let estimate = |minalign| slab_bytes(&live, &settings(minalign), 2, 1);
+        let estimate = |minalign| slab_bytes(&caches(&live, &settings(minalign), 2, 1), 1);
         // 130 objects of 32 bytes, 128 to a page; one of 128.
         assert_eq!(estimate(8), Estimate { value: 3 * 4096, error: 0 });
         // 131 objects of 128 bytes, 32 to a page.
@@ -106,24 +189,98 @@ mod tests {
 
     #[test]
     fn a_sample_has_an_error() {
-        let estimate = slab_bytes(&[objects(18, 32, 100)], &settings(8), 2, 64);
+        let caches = caches(&[objects(18, 32, 100)], &settings(8), 2, 64);
+        assert_eq!((caches[0].objects, caches[0].error), (6400, (100.0 * 64.0 * 63.0_f64).sqrt() as u64));
+        let estimate = slab_bytes(&caches, 64);
         assert_eq!(estimate.value, 50 * 4096);
         assert_eq!(estimate.error, (100.0 * 1024.0 * (64.0 * 63.0_f64)).sqrt() as u64);
     }
 
-    #[test]
-    fn what_was_seen_stands_beside_the_kernels_count_of_all_caches_of_that_size() {
-        let cache = |name: &str, active_objects| SlabCache {
+    fn cache(name: &str, active_objects: u64, cpu_slabs: u64) -> SlabCache {
+        SlabCache {
             name: name.into(),
             size: 32,
             objects_per_slab: 128,
             pages_per_slab: 1,
             active_objects,
+            slabs: active_objects.div_ceil(128),
+            cpu_slabs: Some(cpu_slabs),
             ..SlabCache::default()
+        }
+    }
+
+    fn row(live: u64, older: u64, samples: &(SlabSample, SlabSample), one_in: u64) -> CacheRow {
+        let kernel = KernelFacts { possible_cpus: 2, page_size: 4096, ..KernelFacts::default() };
+        let older = OlderFrees { by_size: [(32, older)].into(), size_unknown: 0 };
+        let rows = against_kernel(&[objects(18, 32, live)], &older, samples, &kernel, one_in, 0);
+        assert_eq!(rows.len(), 1);
+        rows.into_iter().next().unwrap()
+    }
+
+    fn sample(caches: Vec<SlabCache>) -> SlabSample {
+        SlabSample { time_ns: 0, caches, shrunk: true }
+    }
+
+    #[test]
+    fn what_was_seen_stands_beside_the_kernels_count_of_all_caches_of_that_size() {
+        let first = sample(vec![cache("kmalloc-32", 1000, 0), cache("kmalloc-cg-32", 100, 0)]);
+        let last = sample(vec![cache("kmalloc-32", 1500, 1), cache("kmalloc-cg-32", 300, 0)]);
+        let expected = CacheRow {
+            size: 32,
+            seen: 710,
+            older_freed: 10,
+            error: 0,
+            kernel: 700,
+            slack: 128,
+            kernel_slab_bytes: 6 * 4096,
+            bar: 132,
+            agrees: true,
         };
-        let sample = |a, b| SlabSample { time_ns: 0, caches: vec![cache("kmalloc-32", a), cache("kmalloc-cg-32", b)] };
-        let kernel = KernelFacts { possible_cpus: 2, ..KernelFacts::default() };
-        let rows = against_kernel(&[objects(18, 32, 7)], &(sample(100, 1), sample(105, 3)), &kernel, 1);
-        assert_eq!(rows, [CacheRow { size: 32, seen: 7, error: 0, kernel: 7, slack: 512 }]);
+        assert_eq!(row(710, 10, &(first, last), 1), expected);
+    }
+
+    #[test]
+    fn a_difference_beyond_what_cpus_have_at_hand_is_a_disagreement() {
+        let samples =
+            |slabs| (sample(vec![cache("kmalloc-32", 1000, 0)]), sample(vec![cache("kmalloc-32", 1500, slabs)]));
+        assert!(row(500, 0, &samples(0), 1).agrees);
+        assert!(row(496, 0, &samples(0), 1).agrees);
+        assert!(!row(495, 0, &samples(0), 1).agrees);
+        assert!(row(368, 0, &samples(1), 1).agrees);
+        assert!(!row(367, 0, &samples(1), 1).agrees);
+        // 8 × 62 = 496; one standard error is sqrt(63 × 8 × 7) = 59.
+        assert!(row(62, 0, &samples(0), 8).agrees);
+        assert!(row(40, 0, &samples(0), 8).agrees);
+        assert!(!row(30, 0, &samples(0), 8).agrees);
+    }
+
+    #[test]
+    fn records_that_were_lost_and_frees_of_unknown_size_may_be_of_any_size() {
+        let older = OlderFrees { size_unknown: 2, ..OlderFrees::default() };
+        let lost = [("missed.kfree", vec![3]), ("ring_full.kmalloc", vec![1, 1]), ("ring_full.map", vec![9])];
+        let lost = lost.map(|(name, values)| (name.to_owned(), values)).into();
+        assert_eq!(unplaced(&older, &Counters { lost, ..Counters::default() }, 8), 3 + (2 + 2) * 8);
+        let samples = (sample(vec![cache("kmalloc-32", 0, 0)]), sample(vec![cache("kmalloc-32", 1, 0)]));
+        let rows = |unplaced| {
+            against_kernel(
+                &[objects(18, 32, 9)],
+                &OlderFrees::default(),
+                &samples,
+                &KernelFacts::default(),
+                1,
+                unplaced,
+            )
+        };
+        assert_eq!((rows(3)[0].agrees, rows(4)[0].agrees), (false, true));
+    }
+
+    #[test]
+    fn sheaves_are_at_hand_like_slabs_and_less_so_after_a_shrink() {
+        let with = |shrunk| {
+            let one = SlabCache { sheaf_capacity: 10, ..cache("kmalloc-32", 1000, 0) };
+            SlabSample { shrunk, ..sample(vec![one]) }
+        };
+        assert_eq!(row(1, 0, &(with(true), with(true)), 1).slack, 20);
+        assert_eq!(row(1, 0, &(with(false), with(true)), 1).slack, 160);
     }
 }

@@ -33,7 +33,7 @@ use crate::facts::{Counters, End, PoolTimes, SlabSample};
 use crate::stream::{Gaps, Source, Start};
 
 use compare::Verdict;
-use objects::LiveObjects;
+use objects::{LiveObjects, OlderFrees};
 use outcome::{Outcome, Rows};
 use pass::Pass;
 use settings::Settings;
@@ -74,7 +74,7 @@ pub struct Replayed {
     /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
     pub live_objects: Vec<LiveObjects>,
     /// Frees of objects whose allocation was not.
-    pub frees_of_unknown: u64,
+    pub older_frees: OlderFrees,
     /// Call sites of which an object was seen mapped for DMA.
     pub mapped_sites: Vec<u64>,
     /// Mappings whose buffers could be looked up among the live objects.

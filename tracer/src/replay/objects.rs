@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use serde::Serialize;
 
 use super::devices::Identity;
 use super::mapping::Buffer;
@@ -50,16 +51,41 @@ pub struct Objects {
     vmemmap: Option<u64>,
     sites: HashMap<u64, SiteId>,
     addresses: Vec<u64>,
-    /// Frees of objects that were allocated before the recording began.
-    pub frees_of_unknown: u64,
+    /// When the kernel counted its objects first, ns; 0 when it did not.
+    counted_ns: u64,
+    older: OlderFrees,
+    /// Freed, of an unknown size so far.
+    sizeless: Vec<u64>,
     seen: bool,
 }
+
+/// Frees of objects that are older than the recording, or than the kernel's first count of them, or of other caches than
+/// kmalloc's. The event does not tell their size; another object in the same page does, since all in a slab are of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OlderFrees {
+    /// Frees by bytes given.
+    pub by_size: BTreeMap<u64, u64>,
+    /// Frees of objects in whose page no other was seen.
+    pub size_unknown: u64,
+}
+
+impl OlderFrees {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_size.values().sum::<u64>() + self.size_unknown
+    }
+}
+
+/// Frees of unknown size that are looked up once more at the end; more are only counted.
+const SIZELESS: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Live {
     requested: u64,
     given: u64,
     site: SiteId,
+    /// Older than the kernel's first count of its objects.
+    older: bool,
 }
 
 impl Objects {
@@ -75,17 +101,58 @@ impl Objects {
         }
     }
 
+    /// The kernel counted its objects. To be called before the events that came later are taken in.
+    pub fn counted(&mut self, time_ns: u64) {
+        if self.counted_ns == 0 {
+            self.counted_ns = time_ns;
+        }
+    }
+
     /// Takes in an allocation or a free.
-    pub fn event(&mut self, what: &What) {
+    pub fn event(&mut self, time_ns: u64, what: &What) {
         match *what {
             What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, .. } => {
                 self.seen = true;
                 let site = self.site(call_site);
-                self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site });
+                let older = time_ns < self.counted_ns;
+                self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site, older });
             }
-            What::Kfree { ptr, .. } => self.frees_of_unknown += u64::from(self.live.remove(&ptr).is_none()),
+            What::Kfree { ptr, .. } => match self.live.remove(&ptr) {
+                // What came and went before that count is in neither.
+                _ if time_ns < self.counted_ns => {}
+                Some(live) if live.older => *self.older.by_size.entry(live.given).or_default() += 1,
+                Some(_) => {}
+                None => self.freed_unknown(ptr),
+            },
             _ => {}
         }
+    }
+
+    fn freed_unknown(&mut self, ptr: u64) {
+        match self.size_around(ptr) {
+            Some(size) => *self.older.by_size.entry(size).or_default() += 1,
+            None if self.sizeless.len() < SIZELESS => self.sizeless.push(ptr),
+            None => self.older.size_unknown += 1,
+        }
+    }
+
+    /// Bytes given to any live object in the same page.
+    fn size_around(&self, ptr: u64) -> Option<u64> {
+        let page = ptr >> self.page_shift << self.page_shift;
+        let end = page.saturating_add(1 << self.page_shift);
+        self.live.range(page..end).next().map(|(_, live)| live.given)
+    }
+
+    /// Frees of objects whose allocation was not recorded; objects that are live now tell the size of more of them.
+    pub fn older_frees(&self) -> OlderFrees {
+        let mut older = self.older.clone();
+        for ptr in &self.sizeless {
+            match self.size_around(*ptr) {
+                Some(size) => *older.by_size.entry(size).or_default() += 1,
+                None => older.size_unknown += 1,
+            }
+        }
+        older
     }
 
     /// Whether any allocation was recorded, and buffers can be told from one another.
@@ -164,15 +231,10 @@ impl Objects {
         self.addresses.get(site.0 as usize).copied().unwrap_or(0)
     }
 
-    /// The call site's number, if one of its objects was seen.
-    pub fn site_of(&self, address: u64) -> Option<SiteId> {
-        self.sites.get(&address).copied()
-    }
-
-    /// What is live now, by call site and size.
+    /// What is live now and is no older than the kernel's first count of its objects, by call site and size.
     pub fn live(&self) -> Vec<LiveObjects> {
         let mut counts: BTreeMap<(SiteId, u64, u64), u64> = BTreeMap::new();
-        for live in self.live.values() {
+        for live in self.live.values().filter(|live| !live.older) {
             *counts.entry((live.site, live.requested, live.given)).or_default() += 1;
         }
         let count =
@@ -192,4 +254,53 @@ pub struct Whose {
     pub class: u64,
     /// Where the buffer was allocated.
     pub site: SiteId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects() -> Objects {
+        Objects::new(&KernelFacts { page_size: 4096, ..KernelFacts::default() })
+    }
+
+    fn kmalloc(ptr: u64, bytes_alloc: u64) -> What {
+        What::Kmalloc { call_site: 1, ptr, bytes_req: 5, bytes_alloc, gfp: 0 }
+    }
+
+    fn kfree(ptr: u64) -> What {
+        What::Kfree { call_site: 1, ptr }
+    }
+
+    #[test]
+    fn another_object_of_its_page_tells_the_size_of_one_whose_allocation_was_not_seen() {
+        let mut objects = objects();
+        objects.event(1, &kmalloc(0x1000, 64));
+        // Beside one that is live now, beside one that is live at the end, and beside none.
+        for (time_ns, what) in [(2, kfree(0x1fc0)), (3, kfree(0x2000)), (4, kmalloc(0x2f80, 128)), (5, kfree(0x3000))] {
+            objects.event(time_ns, &what);
+        }
+        let older = objects.older_frees();
+        assert_eq!(older, OlderFrees { by_size: [(64, 1), (128, 1)].into(), size_unknown: 1 });
+        assert_eq!(older.total(), 3);
+    }
+
+    #[test]
+    fn objects_that_the_kernel_counted_at_the_beginning_are_older_ones() {
+        let mut objects = objects();
+        objects.counted(10);
+        objects.counted(30);
+        for (time_ns, what) in [(7, kmalloc(0x1000, 64)), (7, kmalloc(0x1040, 64)), (20, kmalloc(0x1080, 64))] {
+            objects.event(time_ns, &what);
+        }
+        // Gone before that, seen or not.
+        for (time_ns, what) in [(8, kmalloc(0x10c0, 64)), (9, kfree(0x10c0)), (9, kfree(0x1100))] {
+            objects.event(time_ns, &what);
+        }
+        assert_eq!(objects.live().iter().map(|live| live.count).sum::<u64>(), 1);
+        objects.event(21, &kfree(0x1000));
+        objects.event(22, &kfree(0x1080));
+        assert_eq!(objects.live(), []);
+        assert_eq!(objects.older_frees(), OlderFrees { by_size: [(64, 1)].into(), size_unknown: 0 });
+    }
 }

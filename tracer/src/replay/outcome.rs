@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::memory::CacheUse;
 use crate::event::Direction;
 
 /// Counts of some of the mappings.
@@ -185,6 +186,8 @@ pub struct Outcome {
     /// Bytes of the kmalloc caches' slabs at the end that the live objects seen would take, and its standard error; `None`
     /// without allocations in the capture.
     pub slab_bytes: Option<Estimate>,
+    /// The same by cache.
+    pub caches: Vec<CacheUse>,
     /// Pools that a kernel that adds them would have added.
     pub pools_added: u64,
     /// Pools that it would have made for one mapping alone.

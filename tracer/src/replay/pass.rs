@@ -97,7 +97,7 @@ impl Pass {
                 let devices = Arc::make_mut(&mut self.devices);
                 for event in &batch.events {
                     self.watcher.statistics.event(event);
-                    self.watcher.objects.event(&event.what);
+                    self.watcher.objects.event(event.time_ns, &event.what);
                     self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
                     while let Some(step) = self.pairing.next_step() {
                         look(&step, &mut self.watcher, self.own.as_mut(), devices);
@@ -110,6 +110,7 @@ impl Pass {
             Item::Sites(sites) => self.watcher.statistics.sites(sites),
             Item::Symbols(symbols) => self.watcher.statistics.symbols(symbols),
             Item::Slab(sample) => {
+                self.watcher.objects.counted(sample.time_ns);
                 let first = self.slabs.take().map_or_else(|| sample.clone(), |(first, _)| first);
                 self.slabs = Some((first, sample));
             }
@@ -156,9 +157,9 @@ impl Pass {
         let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
         let outcome = |run: Run| {
             let view = run.view();
-            let slab_bytes =
-                watcher.objects.were_seen().then(|| memory::slab_bytes(&live_objects, run.settings(), cpus, sample));
-            Outcome { slab_bytes, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
+            let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
+            let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
+            Outcome { slab_bytes, caches, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
@@ -180,7 +181,7 @@ impl Pass {
             observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
             span_ns,
             live_objects,
-            frees_of_unknown: watcher.objects.frees_of_unknown,
+            older_frees: watcher.objects.older_frees(),
             origins_known: watcher.objects.can_tell(),
             start,
             outcomes,

@@ -7,7 +7,7 @@ use super::losses::{self, seconds};
 use super::table::{Table, bytes};
 use crate::event::Kind;
 use crate::replay::Replayed;
-use crate::replay::memory::{CacheRow, against_kernel};
+use crate::replay::memory::{self, CacheRow, against_kernel};
 use crate::replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
 
 /// Call sites shown to people; programs get all.
@@ -48,7 +48,8 @@ pub fn json(replayed: &Replayed) -> Value {
         Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
     let mut value = json!({
         "caches": rows(replayed),
-        "frees_of_older_objects": replayed.frees_of_unknown,
+        "frees_of_older_objects": replayed.older_frees,
+        "objects_unplaced": unplaced(replayed),
         "start": replayed.start,
         "events": events,
         "span_ns": statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
@@ -66,29 +67,37 @@ pub fn json(replayed: &Replayed) -> Value {
 
 /// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.
 fn rows(replayed: &Replayed) -> Vec<CacheRow> {
-    let Replayed { start, slabs, live_objects, .. } = replayed;
-    let of = |samples| against_kernel(live_objects, samples, &start.kernel, start.allocation_sample);
+    let Replayed { start, slabs, live_objects, older_frees, .. } = replayed;
+    let (sample, unplaced) = (start.allocation_sample, unplaced(replayed));
+    let of = |samples| against_kernel(live_objects, older_frees, samples, &start.kernel, sample, unplaced);
     slabs.as_ref().filter(|_| start.allocation_sample > 0).map(of).unwrap_or_default()
 }
 
+/// Objects of unknown fate and size.
+fn unplaced(replayed: &Replayed) -> u64 {
+    memory::unplaced(&replayed.older_frees, &replayed.counters, replayed.start.allocation_sample)
+}
+
 fn caches(replayed: &Replayed) -> String {
-    let mut table = Table::new(&["", "seen", "+-", "kernel", "kernel's own +-"]);
+    let mut table = Table::new(&["", "new", "older freed", "+-", "kernel", "kernel's own +-", ""]);
     for row in rows(replayed) {
         table.row([
             format!("{} B", row.size),
             row.seen.to_string(),
+            row.older_freed.to_string(),
             row.error.to_string(),
             format!("{:+}", row.kernel),
             row.slack.to_string(),
+            if row.agrees { "agrees" } else { "DIFFERS" }.to_owned(),
         ]);
     }
     if table.is_empty() {
         return String::new();
     }
     format!(
-        "\nobjects of kmalloc allocated in the recording and live at its end, beside what the kernel's caches gained; {} more frees \
-         were of older objects, which the kernel's count lost and the other does not have\n{}",
-        replayed.frees_of_unknown,
+        "\nobjects of kmalloc allocated in the recording and live at its end, and older ones freed, beside what the kernel's caches \
+         gained; {} more, of records lost and frees of unknown size, may be of any of these sizes\n{}",
+        unplaced(replayed),
         table.text(2)
     )
 }

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     doctor, module, pool, process,
     script::{self, Mode, Recording},
-    truth, witness, workload,
+    slab, truth, witness, workload,
 };
 
 /// Where the host's directory is mounted.
@@ -43,7 +43,7 @@ fn boot() -> Result<(), String> {
     mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    if recordings.iter().any(|recording| recording.mode != Mode::Truth) {
+    if recordings.iter().any(|recording| matches!(recording.mode, Mode::Record | Mode::Bare)) {
         workload::wait_for_devices()?;
     }
     for recording in &recordings {
@@ -52,6 +52,7 @@ fn boot() -> Result<(), String> {
         let made = match recording.mode {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
+            Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
             Mode::Record | Mode::Bare => record(recording),
         };
         match made {

@@ -14,6 +14,8 @@ mod process;
 #[cfg(target_os = "linux")]
 mod script;
 #[cfg(target_os = "linux")]
+mod slab;
+#[cfg(target_os = "linux")]
 mod sysfs;
 #[cfg(target_os = "linux")]
 mod truth;

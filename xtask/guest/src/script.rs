@@ -7,6 +7,9 @@ pub(crate) enum Mode {
     Record,
     /// The workload runs by itself, and only the kernel's own counts are taken.
     Bare,
+    /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
+    /// first word of the workload.
+    Objects,
     /// No workload: the lab's module makes a table, and what follows are its parameters.
     Truth,
     /// No workload: the product's `doctor` looks at the guest, and what follows are its arguments.
@@ -33,6 +36,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
             let mode = |word: &str| match word {
                 "record" => Some(Mode::Record),
                 "bare" => Some(Mode::Bare),
+                "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),
                 "doctor" => Some(Mode::Doctor),
                 _ => None,

@@ -38,19 +38,22 @@ mod machine;
 mod modules;
 mod packages;
 mod scenario;
+mod slab;
 mod table;
 mod test_module;
 mod truth;
 mod verdict;
 mod witness;
 
+/// Kernels that are booted when none is named.
+const KERNELS: [&str; 2] = ["6.12", "7.3"];
 /// One boot with all its recordings; under emulation on a busy machine it takes a minute or two.
 const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's
-    #[arg(long, value_name = "SERIES", value_delimiter = ',', default_value = "6.12,7.3")]
+    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
+    #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
     /// Only these scenarios
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
@@ -76,7 +79,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (scenarios, truths) = chosen(&args.scenario)?;
+    let (scenarios, truths, slab) = chosen(&args.scenario)?;
+    // Without the product there is nothing to hold against the kernel's count.
+    let slab = slab && !args.bare;
     if args.list {
         let recorded = scenarios.iter().map(|one| (one.name, one.recordings.iter().map(|made| made.name).collect()));
         let tables = truths.iter().map(|one| (one.name, one.tables.iter().map(|made| made.name).collect()));
@@ -84,34 +89,46 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let made: Vec<_> = made;
             println!("{name:<16} {}", made.join(" "));
         }
+        if slab {
+            println!("{:<16} {}", slab::NAME, slab::RECORDINGS.map(|(name, _)| name).join(" "));
+        }
         return Ok(());
     }
     let root = workspace_root();
     let out = args.out.clone().unwrap_or_else(|| root.join("target/lab"));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let out = out.canonicalize()?;
-    let with_product = !args.bare && !scenarios.is_empty();
+    let with_product = !args.bare && (slab || !scenarios.is_empty());
     let programs = build::programs(root, with_product)?;
     let product = with_product.then(|| host_product(root)).transpose()?;
     let lab = Lab { args, out, programs, product };
 
     let cache = cache_dir().join("lab");
-    let kernels = args.kernel.iter().map(|series| Kernel::newest(&cache, series)).collect::<Result<Vec<_>>>()?;
-    let failed = lab.recordings(&kernels, &scenarios)? + lab.truths(&cache, &kernels, &truths)?;
+    let kernels = |wanted: bool, default: &[&str]| -> Result<Vec<Kernel>> {
+        let default = default.iter().map(|series| (*series).to_owned()).collect();
+        let series: Vec<String> = if args.kernel.is_empty() { default } else { args.kernel.clone() };
+        series.iter().filter(|_| wanted).map(|series| Kernel::newest(&cache, series)).collect()
+    };
+    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &KERNELS)?;
+    let counting = kernels(slab, &slab::KERNELS)?;
+    let failed =
+        lab.recordings(&mapping, &scenarios)? + lab.truths(&cache, &mapping, &truths)? + lab.objects(&counting)?;
     ensure!(failed == 0, "{failed} recordings or tables failed; logs are in {}", lab.out.display());
     Ok(())
 }
 
-/// The scenarios of those names, all for none.
-fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>)> {
+/// The scenarios of those names, all for none; and whether live objects are to be counted.
+fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>, bool)> {
     let is_named = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
     let scenarios: Vec<_> = scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
-    let known = |name: &str| scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name);
+    let known = |name: &str| {
+        name == slab::NAME || scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name)
+    };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
-    Ok((scenarios, truths))
+    Ok((scenarios, truths, is_named(slab::NAME)))
 }
 
 /// Builds the product for this machine, which verifies what its arm64 twin recorded.
@@ -165,6 +182,13 @@ impl Lab<'_> {
             booted.push(truth::Booted { kernel, modules, test_module });
         }
         Ok(printed(&truth::HEADER, &truth::all(self, &self.programs, &booted, scenarios)))
+    }
+
+    /// Records live objects on every kernel, and prints how they compare with the kernels' own counts. How many rows failed.
+    fn objects(&self, kernels: &[Kernel]) -> Result<usize> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(0) };
+        let tables = slab::all(self, product, &self.programs, kernels)?;
+        Ok(tables.iter().map(|(header, rows)| printed(header, rows)).sum())
     }
 
     /// Boots one scenario and judges its recordings, a row each, whatever happens.

@@ -60,10 +60,12 @@ pub(super) fn headers(release: &str) -> ([String; 2], String) {
     ([format!("linux-headers-{release}"), format!("linux-headers-{version}-common")], format!("linux-kbuild-{version}"))
 }
 
-/// Whether a release such as `6.12.107+deb13-arm64` is of the series, and of no special flavour.
+/// Whether a release such as `6.12.107+deb13-arm64`, or `6.1.0-50-arm64` until Debian 12, is of the series, and of no special
+/// flavour.
 fn is_plain(release: &str, series: &str) -> bool {
-    let Some((version, flavour)) = release.split_once('-') else { return false };
-    flavour == "arm64"
+    let Some(version) = release.strip_suffix("-arm64") else { return false };
+    let (version, abi) = version.split_once('-').unwrap_or((version, ""));
+    abi.chars().all(|c| c.is_ascii_digit())
         && version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('+'))
 }
 
@@ -140,6 +142,14 @@ mod tests {
             .concat();
         assert_eq!(newest_kernel(&index, "6.12"), None);
         assert_eq!(newest_kernel(&index, "6.1").unwrap().release, "6.1.9-arm64");
+    }
+
+    #[test]
+    fn releases_of_debian_12_carry_the_number_of_their_abi() {
+        let index = ["6.1.0-9-arm64", "6.1.0-50-arm64", "6.1.0-51-rt-arm64", "6.1.0-52-cloud-arm64"]
+            .map(|release| paragraph(&format!("linux-image-{release}"), ""))
+            .concat();
+        assert_eq!(newest_kernel(&index, "6.1").unwrap().release, "6.1.0-50-arm64");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{fs::OpenOptions, io::Write as _, time::Duration};
 use crate::{sysfs, usbfs, witness};
 
 mod hold;
+mod objects;
 mod storage;
 mod usb_control;
 mod usb_rescan;
@@ -26,6 +27,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,
+        // Maps nothing that could have to become quiet.
+        "objects" => return objects::run(),
         "mixed" => {
             usb_control::run()?;
             storage::run(number(300)?)?;
