@@ -4,7 +4,7 @@
 //! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
 //! [`check`] holds what came out to rules, and [`report`] prints it. [`kernel`] reads facts about the running kernel.
 //!
-//! [`sweep`] drives many kernels at once, on all cores.
+//! [`pseudonym`] takes the kernel's addresses out of a stream. [`sweep`] drives many kernels at once, on all cores.
 //!
 //! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
 
@@ -17,6 +17,7 @@ pub mod kernel;
 #[cfg(all(target_os = "linux", feature = "live"))]
 pub mod live;
 pub mod model;
+pub mod pseudonym;
 pub mod replay;
 pub mod report;
 pub mod size;

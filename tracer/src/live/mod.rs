@@ -8,11 +8,13 @@ mod decode;
 mod hooks;
 mod load;
 mod programs_log;
+mod renounce;
 mod session;
 mod tallies;
 
 use std::io;
 
+pub use renounce::renounce;
 pub use session::{Options, Session};
 
 /// Why the running kernel cannot be traced.

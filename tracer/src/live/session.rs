@@ -93,7 +93,7 @@ impl Session {
         }
         let btf = Btf::of_running_kernel().map_err(|error| LiveError::NoBtf(error.to_string()))?;
         let (mut kernel, mut notes) = facts::read(&root, Some(&btf));
-        let symbols = Symbols::read(&root).ok();
+        let symbols = read_symbols(&root, &mut notes);
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
         let (mut config, unresolved) = layout::resolve(&btf, &kernel.machine, address_of);
         config.decider = layout::decider(&kernel);
@@ -109,7 +109,9 @@ impl Session {
         // SAFETY: the ring owns its descriptor, and always answers with that one.
         let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        let stats = enable_stats(Stats::RunTime).ok();
+        let stats = enable_stats(Stats::RunTime)
+            .map_err(|_| notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into()))
+            .ok();
         hooks::load_all(&mut ebpf);
 
         let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
@@ -124,7 +126,10 @@ impl Session {
             .map(Item::Slab)
             .ok();
         // The kernel's own counts begin when everything is attached, and end before anything is detached.
-        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or(false);
+        kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or_else(|error| {
+            notes.push(format!("the pool's high-water mark is from before the recording: {error}"));
+            false
+        });
         let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let start = Start {
             time_ns: now_ns(),
@@ -286,6 +291,16 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
+}
+
+/// The kernel's symbols, without addresses where it hides them.
+fn read_symbols(root: &Root, notes: &mut Vec<String>) -> Option<Symbols> {
+    let symbols = Symbols::read(root);
+    let hidden = symbols.as_ref().map_or_else(|error| Some(error.to_string()), |symbols| {
+        symbols.check_addresses().err().map(|error| error.to_string())
+    });
+    notes.extend(hidden.map(|why| format!("call sites have no names: {why}")));
+    symbols.ok()
 }
 
 /// Lets the tracing file system count bounces.
