@@ -53,12 +53,8 @@ impl Pseudonyms {
             Item::Events(batch) => self.batch(batch),
             Item::Sites(sites) => sites.iter_mut().for_each(|site| site.call_site = self.hash(site.call_site)),
             Item::Symbols(symbols) => symbols.iter_mut().for_each(|symbol| symbol.addr = self.hash(symbol.addr)),
-            Item::Device(_)
-            | Item::Pool(_)
-            | Item::Slab(_)
-            | Item::PoolTimes(_)
-            | Item::Counters(_)
-            | Item::End(_) => {}
+            Item::Device(_) | Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) | Item::Counters(_) | Item::End(_) => {
+            }
         }
     }
 
@@ -223,7 +219,8 @@ mod tests {
 
     #[test]
     fn addresses_in_texts_go_and_other_numbers_stay() {
-        let text = "bad access to FFFF800080010123, or ffff800080010123: é 0x40000000 ffff80008001012345 abcdffff80008001";
+        let text =
+            "bad access to FFFF800080010123, or ffff800080010123: é 0x40000000 ffff80008001012345 abcdffff80008001";
         let expected = "bad access to (address), or (address): é 0x40000000 ffff80008001012345 abcdffff80008001";
         assert_eq!(without_addresses(text), expected);
     }

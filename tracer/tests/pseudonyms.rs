@@ -10,9 +10,8 @@ use std::{
 use serde_json::Value;
 use tracer::{
     capture::Reader,
-    event::MAPPING_ERROR,
     model::policy::builtins,
-    pseudonym::{OBJECTS, Pseudonyms},
+    pseudonym::{MARK, OBJECTS, Pseudonyms},
     replay::{
         Wanted, replay,
         settings::{Settings, WhatIf},
@@ -23,6 +22,8 @@ use tracer::{
 
 /// Where the kernel's half of a 64-bit address space begins, wherever the kernel lies in it.
 const KERNEL: u64 = 0xff00_0000_0000_0000;
+/// What lies from here on is an error code, or the mask of a device.
+const FIRST_ERROR: u64 = (-4095_i64) as u64;
 
 struct Items(VecDeque<Item>);
 
@@ -46,6 +47,18 @@ fn captures() -> Vec<(PathBuf, Vec<Item>)> {
     captures.map(read).collect()
 }
 
+/// The same with only the first events of each batch.
+fn beginnings() -> Vec<(PathBuf, Vec<Item>)> {
+    let mut captures = captures();
+    for item in captures.iter_mut().flat_map(|(_, items)| items) {
+        if let Item::Events(batch) = item {
+            batch.events.truncate(200);
+            batch.segments.truncate(200);
+        }
+    }
+    captures
+}
+
 fn hidden(items: &[Item]) -> Vec<Item> {
     let mut pseudonyms = Pseudonyms::default();
     let mut items = items.to_vec();
@@ -60,7 +73,10 @@ fn told(items: &[Item]) -> Value {
         verdict: true,
         statistics: true,
     };
-    let replayed = replay(&mut Items(items.to_vec().into()), wanted).unwrap();
+    let mut replayed = replay(&mut Items(items.to_vec().into()), wanted).unwrap();
+    // An address itself, and what says that addresses are pseudonyms.
+    replayed.start.kernel.linear_map = None;
+    replayed.start.other.remove(MARK);
     serde_json::json!({
         "replay": report::replay::json(&replayed, None),
         "verify": report::verify::json(&replayed),
@@ -89,14 +105,13 @@ fn every_bundled_capture_tells_the_same_with_pseudonyms() {
 
 #[test]
 fn no_kernel_address_is_left() {
-    for (path, items) in captures() {
+    for (path, items) in beginnings() {
         let kernel = |item: &Item| -> BTreeSet<u64> {
-            numbers(item).into_iter().filter(|&number| number >= KERNEL && number != MAPPING_ERROR).collect()
+            numbers(item).into_iter().filter(|&number| (KERNEL..FIRST_ERROR).contains(&number)).collect()
         };
         let before: usize = items.iter().map(|item| kernel(item).len()).sum();
         assert!(before > 100, "{}: only {before} addresses to hide", path.display());
-        let after: BTreeSet<u64> = hidden(&items).iter().flat_map(kernel).filter(|n| *n < u64::MAX - 4095).collect();
-        // Masks of devices are no addresses.
+        let after: BTreeSet<u64> = hidden(&items).iter().flat_map(kernel).collect();
         assert!(after.is_empty(), "{}: {after:x?} left", path.display());
     }
 }

@@ -34,10 +34,7 @@ pub fn renounce(runs_command: bool) -> Result<CapabilitySet> {
             .find(|one| held.permitted.contains(*one))
             .unwrap_or(CapabilitySet::empty());
     }
-    set_capabilities(
-        None,
-        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
-    )?;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
     if !runs_command {
         set_no_new_privs(true)?;
     }

@@ -110,7 +110,9 @@ impl Session {
         let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         let stats = enable_stats(Stats::RunTime)
-            .map_err(|_| notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into()))
+            .map_err(|_| {
+                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into())
+            })
             .ok();
         hooks::load_all(&mut ebpf);
 
@@ -296,9 +298,10 @@ impl Session {
 /// The kernel's symbols, without addresses where it hides them.
 fn read_symbols(root: &Root, notes: &mut Vec<String>) -> Option<Symbols> {
     let symbols = Symbols::read(root);
-    let hidden = symbols.as_ref().map_or_else(|error| Some(error.to_string()), |symbols| {
-        symbols.check_addresses().err().map(|error| error.to_string())
-    });
+    let hidden = symbols.as_ref().map_or_else(
+        |error| Some(error.to_string()),
+        |symbols| symbols.check_addresses().err().map(|error| error.to_string()),
+    );
     notes.extend(hidden.map(|why| format!("call sites have no names: {why}")));
     symbols.ok()
 }
