@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod check;
 mod input;
+mod manual;
 mod packed;
 mod policies;
 #[cfg(all(target_os = "linux", feature = "live"))]
@@ -26,6 +27,12 @@ struct Cli {
 enum Command {
     /// Hold captures to rules: exit code 0 when all are kept, 1 when one is broken, 2 when one could not be told.
     Check(check::Args),
+    /// Print the completions of a shell, to be put where it looks for them.
+    #[command(hide = true)]
+    Completions(manual::Completions),
+    /// Write a man page for the program and each of its commands.
+    #[command(hide = true)]
+    Man(manual::Man),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
@@ -44,6 +51,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
+        Command::Man(args) => manual::pages(&args, Cli::command()),
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
         Command::Packed(args) => packed::run(&args),
