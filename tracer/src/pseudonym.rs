@@ -208,7 +208,9 @@ mod tests {
                     segments: vec![Segment { page: MAP.virt_base, ..Segment::default() }],
                 }),
             ];
-            items.iter_mut().for_each(|item| pseudonyms.hide(item));
+            for item in &mut items {
+                pseudonyms.hide(item);
+            }
             let [Item::Symbols(symbols), Item::Events(batch)] = &items else { panic!("{items:?}") };
             let What::Kfree { call_site, .. } = batch.events[0].what else { panic!("{batch:?}") };
             assert_eq!((symbols[0].addr, symbols[0].name.as_str()), (call_site, "f+0x3"));

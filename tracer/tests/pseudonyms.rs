@@ -62,7 +62,9 @@ fn beginnings() -> Vec<(PathBuf, Vec<Item>)> {
 fn hidden(items: &[Item]) -> Vec<Item> {
     let mut pseudonyms = Pseudonyms::default();
     let mut items = items.to_vec();
-    items.iter_mut().for_each(|item| pseudonyms.hide(item));
+    for item in &mut items {
+        pseudonyms.hide(item);
+    }
     items
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Target {
     /// Names a compiler that has the target's standard library.
     rustc_variable: &'static str,
     /// Below the workspace. One for each compiler, so that two do not fight over it.
-    target_dir: &'static str,
+    dir: &'static str,
 }
 
 /// 64-bit Arm.
@@ -30,7 +30,7 @@ pub(crate) const ARM64: Target = Target {
     triple: "aarch64-unknown-linux-gnu",
     linker: "aarch64-linux-gnu-gcc",
     rustc_variable: "ARM64_RUSTC",
-    target_dir: "target-aarch64",
+    dir: "target-aarch64",
 };
 
 /// 64-bit x86.
@@ -39,7 +39,7 @@ pub(crate) const X86_64: Target = Target {
     triple: "x86_64-unknown-linux-gnu",
     linker: "cc",
     rustc_variable: "X86_64_RUSTC",
-    target_dir: "target-x86_64",
+    dir: "target-x86_64",
 };
 
 impl Target {
@@ -63,13 +63,13 @@ impl Target {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .args(["build", "--quiet", "--locked", "--profile", profile, "--target", self.triple])
             .arg("--target-dir")
-            .arg(root.join(self.target_dir));
+            .arg(root.join(self.dir));
         Ok(cargo)
     }
 
     /// Where the programs of a profile are when they are built.
     pub(crate) fn built(&self, root: &Path, profile: &str) -> PathBuf {
-        root.join(self.target_dir).join(self.triple).join(profile)
+        root.join(self.dir).join(self.triple).join(profile)
     }
 
     /// A compiler that has the standard library for the target: the one named by the environment, Debian's own, or rustup's.

@@ -111,7 +111,7 @@ impl Session {
         let tallies = Tallies::take_from(&mut ebpf)?;
         let stats = enable_stats(Stats::RunTime)
             .map_err(|_| {
-                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into())
+                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
             })
             .ok();
         hooks::load_all(&mut ebpf);
