@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod check;
 mod doctor;
 mod explain;
 mod input;
+mod manual;
 mod packed;
 mod policies;
 #[cfg(all(target_os = "linux", feature = "live"))]
@@ -32,6 +33,12 @@ enum Command {
     Doctor(doctor::Args),
     /// Say what the kernel's messages about bouncing really mean, and what would help.
     Explain(explain::Args),
+    /// Print the completions of a shell, to be put where it looks for them.
+    #[command(hide = true)]
+    Completions(manual::Completions),
+    /// Write a man page for the program and each of its commands.
+    #[command(hide = true)]
+    Man(manual::Man),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
+        Command::Man(args) => manual::pages(&args, Cli::command()),
         #[cfg(all(target_os = "linux", feature = "live"))]
         Command::Record(args) => record::run(args),
         Command::Packed(args) => packed::run(&args),

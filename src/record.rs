@@ -18,7 +18,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{Options, Session},
+    live::{Options, Session, renounce},
+    pseudonym::Pseudonyms,
     stream::Item,
 };
 
@@ -38,7 +39,10 @@ Examples:
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope verify usb.bounce               hold the prediction against what the kernel did
 
-Needs root, or CAP_BPF, CAP_PERFMON, CAP_SYSLOG (names of call sites) and access to debugfs. Stops at the end of the duration or the command, or at ^C.")]
+Needs root, or CAP_BPF and CAP_PERFMON; and for all that a capture can hold CAP_SYSLOG (names of call sites), \
+CAP_DAC_READ_SEARCH (debugfs, slabinfo) and CAP_SYS_RAWIO (kcore: whose objects are mapped). What is missing is noted in the \
+capture. Everything that is not needed any more is given up once the hooks are attached. Stops at the end of the duration or \
+the command, or at ^C.")]
 pub(crate) struct Args {
     /// Capture to write; one that exists is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
@@ -65,6 +69,10 @@ pub(crate) struct Args {
     /// `stats` compares with an exact count; costs the system what its CPUs had at hand
     #[arg(long)]
     shrink_caches: bool,
+    /// Give the kernel's own addresses (code, objects, scatterlists, pages) pseudonyms in the capture, which replays the same;
+    /// physical and DMA addresses stay
+    #[arg(long)]
+    no_addresses: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -101,7 +109,12 @@ async fn record(args: Args) -> Result<ExitCode> {
             eprintln!("not attached: {}: {} (lost without it: {})", hook.subject, hook.why_not, hook.lost_without);
         }
     }
-    let mut sink = Sink::open(&args.output)?;
+    let file = sink::create(&args.output)?;
+    let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
+    if args.verbose {
+        eprintln!("capabilities kept: {}", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") });
+    }
+    let mut sink = Sink::new(file, args.no_addresses.then(Pseudonyms::default))?;
     sink.take(Item::Start(start))?;
 
     let mut child = spawn(&args.command)?;

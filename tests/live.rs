@@ -301,3 +301,49 @@ fn doctor_sees_the_hooks_fire_that_it_provokes() {
         assert!(hook["provoked"] == true && hook["fired"].as_u64() >= Some(64), "{hook:#}");
     }
 }
+
+/// The named lines of a process status, as numbers.
+fn capability_sets(status: &str, name: &str) -> Vec<u64> {
+    let sets = status.lines().filter_map(|line| line.strip_prefix(name));
+    sets.map(|set| u64::from_str_radix(set.trim_start_matches(':').trim(), 16).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn once_attached_no_thread_of_the_recorder_has_a_capability_and_its_command_has_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("least.bounce");
+    let script = "cat /proc/$PPID/task/*/status; echo command; cat /proc/self/status";
+    let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "sh", "-c", script]).output().unwrap();
+    assert_ok(&output);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (recorder, command) = said.split_once("command\n").unwrap();
+    assert_eq!(capability_sets(recorder, "CapPrm"), [0, 0], "one for each of the two threads");
+    assert_ne!(capability_sets(command, "CapEff"), [0]);
+    assert!(read(&path).ended);
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn with_capabilities_alone_a_recording_succeeds_and_notes_what_it_could_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = dir.path().join("bouncescope");
+    fs::copy(env!("CARGO_BIN_EXE_bouncescope"), &program).unwrap();
+    // CAP_PERFMON and CAP_BPF by number: older setpriv don't know their names.
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["--inh-caps", "-all,+cap_38,+cap_39", "--ambient-caps", "-all,+cap_38,+cap_39"])
+        .arg(&program)
+        .args(["record", "-d", "1", "--no-addresses", "-o"])
+        .arg(dir.path().join("caps.bounce"))
+        .output()
+        .unwrap();
+    assert_ok(&output);
+    let contents = read(&dir.path().join("caps.bounce"));
+    assert!(contents.ended && contents.sites.values().any(|site| site.count > 0), "{:?}", contents.counters);
+    for missing in ["/proc/slabinfo", "call sites have no names", "cost can't be told"] {
+        assert!(contents.start.notes.iter().any(|note| note.contains(missing)), "{:?}", contents.start.notes);
+    }
+    assert!(contents.sites.keys().all(|(call_site, ..)| *call_site < 0xff00_0000_0000_0000), "addresses are hidden");
+}

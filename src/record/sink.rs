@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tracer::{
-    capture,
+    capture::{self, FileWriter},
     facts::{Counters, End, PoolSample},
+    pseudonym::Pseudonyms,
     stream::Item,
 };
 use tui::live_line::LiveLine;
@@ -24,6 +25,7 @@ pub(super) struct Sink {
     queue: SyncSender<Work>,
     /// Taken when it is joined.
     writer: Option<JoinHandle<Result<u64>>>,
+    pseudonyms: Option<Pseudonyms>,
     pub(super) line: LiveLine,
     pub(super) now_ns: u64,
     last_counters: Option<Counters>,
@@ -32,25 +34,31 @@ pub(super) struct Sink {
     end: Option<End>,
 }
 
+/// Makes the file of a capture, readable for its owner alone; one of that name is renamed.
+pub(super) fn create(path: &Path) -> Result<FileWriter> {
+    // Not a device such as /dev/null, nor what a link points to.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        let mut old = path.as_os_str().to_owned();
+        old.push(".old");
+        fs::rename(path, &old).with_context(|| format!("cannot rename {} to make room", path.display()))?;
+    }
+    Ok(capture::create(path)?)
+}
+
 enum Work {
     Write(Item),
     Flush,
 }
 
 impl Sink {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        // Not a device such as /dev/null, nor what a link points to.
-        if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-            let mut old = path.as_os_str().to_owned();
-            old.push(".old");
-            fs::rename(path, &old).with_context(|| format!("cannot rename {} to make room", path.display()))?;
-        }
-        let file = capture::create(path)?;
+    /// Items go to this file, without the kernel's addresses where there are pseudonyms for them.
+    pub(super) fn new(file: FileWriter, pseudonyms: Option<Pseudonyms>) -> Result<Self> {
         let (queue, work) = sync_channel(QUEUE);
         let writer = thread::Builder::new().name("capture".into()).spawn(move || write_all(file, &work))?;
         Ok(Self {
             queue,
             writer: Some(writer),
+            pseudonyms,
             line: LiveLine::default(),
             now_ns: 0,
             last_counters: None,
@@ -64,7 +72,10 @@ impl Sink {
         items.into_iter().try_for_each(|item| self.take(item))
     }
 
-    pub(super) fn take(&mut self, item: Item) -> Result<()> {
+    pub(super) fn take(&mut self, mut item: Item) -> Result<()> {
+        if let Some(pseudonyms) = &mut self.pseudonyms {
+            pseudonyms.hide(&mut item);
+        }
         self.line.observe(&item);
         match &item {
             Item::Start(start) => self.hiwater_reset = start.kernel.pool.hiwater_reset,
@@ -114,7 +125,7 @@ impl Sink {
     }
 }
 
-fn write_all(mut file: capture::FileWriter, work: &Receiver<Work>) -> Result<u64> {
+fn write_all(mut file: FileWriter, work: &Receiver<Work>) -> Result<u64> {
     for work in work {
         match work {
             Work::Write(item) => file.write(&item)?,

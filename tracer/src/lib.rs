@@ -4,8 +4,8 @@
 //! kernel, [`capture`] keeps and returns it, [`replay`] drives it through the simulated kernel of [`model`], and
 //! [`check`] holds what came out to rules, and [`report`] prints it. [`kernel`] reads facts about the running kernel.
 //!
-//! [`sweep`] drives many kernels at once, on all cores. [`explain`] makes sense of the kernel's own messages, and
-//! [`doctor`] says what can be told on a kernel.
+//! [`sweep`] drives many kernels at once, on all cores. [`pseudonym`] takes the kernel's addresses out of a stream.
+//! [`explain`] makes sense of the kernel's own messages, and [`doctor`] says what can be told on a kernel.
 //!
 //! [`model`] and [`replay`] know no operating system, clock, thread, terminal or file.
 
@@ -20,6 +20,7 @@ pub mod kernel;
 #[cfg(all(target_os = "linux", feature = "live"))]
 pub mod live;
 pub mod model;
+pub mod pseudonym;
 pub mod replay;
 pub mod report;
 pub mod size;

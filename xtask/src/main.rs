@@ -8,9 +8,12 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod android;
 mod bench;
 mod build_ebpf;
+mod dist;
 mod lab;
+mod static_build;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "bouncescope's own chores")]
@@ -21,18 +24,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Record on a phone: push the binary over adb, run `doctor` and `record`, pull the capture.
+    Android(android::Args),
     /// Time the built binary on a long capture, and hold it against the project's limits.
     Bench(bench::Args),
     /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
     BuildEbpf(build_ebpf::Args),
+    /// Pack static binaries for other machines, with completions, man pages and checksums.
+    Dist(dist::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
     Lab(lab::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
+        Chore::Android(args) => android::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::BuildEbpf(args) => build_ebpf::run(&args),
+        Chore::Dist(args) => dist::run(&args),
         Chore::Lab(args) => lab::run(&args),
     };
     match result {

@@ -27,7 +27,7 @@ const LARGEST: u64 = 4;
 pub enum LinearMapError {
     /// No such file, or no right to read it.
     #[error(
-        "/proc/kcore is not readable (it needs root, CONFIG_PROC_KCORE, and a kernel that is not locked down): {0}"
+        "/proc/kcore is not readable (it needs root or CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH, CONFIG_PROC_KCORE, and a kernel that is not locked down): {0}"
     )]
     Unreadable(#[from] io::Error),
     /// Not what Linux shows there.

@@ -90,7 +90,7 @@ fn slots(root: &Root, parameter: PoolParameter, notes: &mut Vec<String>) -> u64 
         return 0;
     }
     let why = if root.names("sys/kernel/debug").next().is_none() {
-        "debugfs is not mounted or not readable (as root: mount -t debugfs nodev /sys/kernel/debug)"
+        "debugfs is not mounted or not readable (it needs root or CAP_DAC_READ_SEARCH, and as root: mount -t debugfs nodev /sys/kernel/debug)"
     } else {
         "this kernel has no swiotlb directory in debugfs"
     };

@@ -48,9 +48,14 @@ impl Privilege {
         } else if self.locked_down {
             Some("the kernel is locked down (confidentiality): boot with lockdown=integrity, or without Secure Boot")
         } else if self.euid == 0 {
-            Some("root without capabilities (a container?): it needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
+            Some(
+                "root without capabilities (a container?): tracing needs CAP_BPF and CAP_PERFMON, and CAP_SYSLOG for names of call sites",
+            )
         } else {
-            Some("tracing the kernel needs root: run it with sudo (on Android: su), or give it CAP_BPF and CAP_PERFMON")
+            Some(
+                "tracing the kernel needs root: run it with sudo (on Android: su), or give it CAP_BPF and CAP_PERFMON, and for all that a \
+                 capture can hold CAP_SYSLOG, CAP_DAC_READ_SEARCH and CAP_SYS_RAWIO (see `bouncescope record --help`)",
+            )
         }
     }
 }

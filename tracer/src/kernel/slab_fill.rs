@@ -22,7 +22,7 @@ const BUCKETS: [&str; 2] = ["memdup_user-", "msg_msg-"];
 #[derive(Debug, thiserror::Error)]
 pub enum SlabError {
     /// No such file, or no right to read it.
-    #[error("/proc/slabinfo is not readable (it needs root, and CONFIG_SLUB_DEBUG): {0}")]
+    #[error("/proc/slabinfo is not readable (it needs root or CAP_DAC_READ_SEARCH, and CONFIG_SLUB_DEBUG): {0}")]
     Unreadable(#[from] io::Error),
     /// Of another format than version 2.
     #[error("/proc/slabinfo names no cache of kmalloc")]

@@ -13,7 +13,9 @@ pub enum SymbolsError {
     #[error("cannot read /proc/kallsyms (CONFIG_KALLSYMS): {0}")]
     Unreadable(#[from] io::Error),
     /// Every address reads as 0.
-    #[error("the kernel hides its addresses: run as root (CAP_SYSLOG), with sysctl kernel.kptr_restrict at 0 or 1")]
+    #[error(
+        "the kernel hides its addresses: run as root or with CAP_SYSLOG, and with sysctl kernel.kptr_restrict at 0 or 1"
+    )]
     Hidden,
 }
 

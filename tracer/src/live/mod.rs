@@ -9,12 +9,14 @@ mod hooks;
 mod load;
 mod programs_log;
 mod provoke;
+mod renounce;
 mod self_test;
 mod session;
 mod tallies;
 
 use std::io;
 
+pub use renounce::renounce;
 pub use self_test::self_test;
 pub use session::{Options, Session};
 

@@ -54,6 +54,7 @@ const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and 
                            --btf FILE can name this kernel's BTF";
 
 /// How to trace.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Stream one allocation in how many, a power of two: 1 all, 0 none. Counts by call site are exact in any case.
@@ -110,7 +111,7 @@ impl Session {
             None => Btf::of_running_kernel(),
         };
         let (mut kernel, mut notes) = facts::read(&root, btf.as_ref().ok());
-        let symbols = Symbols::read(&root).ok();
+        let symbols = read_symbols(&root, &mut notes);
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
         let mut config = match &btf {
             Ok(btf) => {
@@ -136,7 +137,11 @@ impl Session {
         // SAFETY: the ring owns its descriptor, and always answers with that one.
         let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        let stats = enable_stats(Stats::RunTime).ok();
+        let stats = enable_stats(Stats::RunTime)
+            .map_err(|_| {
+                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
+            })
+            .ok();
         hooks::load_all(&mut ebpf);
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
@@ -157,7 +162,12 @@ impl Session {
             .map(Item::Slab)
             .ok();
         // The kernel's own counts begin when everything is attached, and end before anything is detached.
-        kernel.pool.hiwater_reset = options.reset_hiwater && pool.reset_hiwater().unwrap_or(false);
+        if options.reset_hiwater {
+            kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or_else(|error| {
+                notes.push(format!("the pool's high-water mark is from before the recording: {error}"));
+                false
+            });
+        }
         let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
         let start = Start {
             time_ns: now_ns(),
@@ -328,6 +338,17 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
+}
+
+/// The kernel's symbols, without addresses where it hides them.
+fn read_symbols(root: &Root, notes: &mut Vec<String>) -> Option<Symbols> {
+    let symbols = Symbols::read(root);
+    let hidden = symbols.as_ref().map_or_else(
+        |error| Some(error.to_string()),
+        |symbols| symbols.check_addresses().err().map(|error| error.to_string()),
+    );
+    notes.extend(hidden.map(|why| format!("call sites have no names: {why}")));
+    symbols.ok()
 }
 
 /// Lets the tracing file system count bounces.
