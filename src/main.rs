@@ -8,6 +8,7 @@ mod check;
 mod input;
 mod packed;
 mod policies;
+mod progress;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
 mod replay;

@@ -96,28 +96,7 @@ impl Pairing {
                 found.search = Some(Search { phys, slot, align_mask });
                 self.attempts.push(context, found);
             }
-            What::Map { device, phys, dma_addr, size, direction, attrs } => {
-                let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
-                let buffer = self.truth.single(event, phys, dma_addr, size, claimed.as_ref(), device, devices);
-                let mut mapping = Mapping {
-                    id: self.next_mapping,
-                    time_ns: event.time_ns,
-                    device,
-                    direction,
-                    attrs,
-                    handle: Handle::Single(dma_addr),
-                    failed: dma_addr == crate::event::MAPPING_ERROR,
-                    buffers: Buffers::One([buffer]),
-                    truncated: 0,
-                    dma_segments: 0,
-                    sharing: Box::default(),
-                };
-                let wanted = watch.mapped(&mut mapping, &[], devices);
-                self.next_mapping += 1;
-                if wanted || claimed.is_some() {
-                    self.follow(mapping, &[claimed], devices);
-                }
-            }
+            What::Map { .. } => self.map(event, context, devices, watch),
             What::MapSg { .. } => self.map_sg(event, segments, context, devices, watch),
             What::Unmap { device, dma_addr, size, direction, attrs } => {
                 self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs, devices);
@@ -155,7 +134,7 @@ impl Pairing {
             match self.queue.front(self.at_end)? {
                 Front::Step(mut step) => {
                     self.lifetimes.resolve(&mut step);
-                    return Some(*step);
+                    return Some(step);
                 }
                 Front::Overdue(context, place) => match self.attempts.expire(context, place) {
                     Some(attempt) => {
@@ -165,6 +144,31 @@ impl Pairing {
                     None => self.queue.cancel(place),
                 },
             }
+        }
+    }
+
+    fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
+        let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
+        let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
+        let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
+        let buffer = Buffer { exact: true, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
+        let mut mapping = Mapping {
+            id: self.next_mapping,
+            time_ns: event.time_ns,
+            device,
+            direction,
+            attrs,
+            handle: Handle::Single(dma_addr),
+            failed: dma_addr == crate::event::MAPPING_ERROR,
+            buffers: Buffers::One([buffer]),
+            truncated: 0,
+            dma_segments: 0,
+            sharing: Box::default(),
+        };
+        let wanted = watch.mapped(&mut mapping, &[], devices);
+        self.next_mapping += 1;
+        if wanted || claimed.is_some() {
+            self.follow(mapping, &[claimed], devices);
         }
     }
 
@@ -236,9 +240,6 @@ impl Pairing {
         attrs: u64,
         devices: &Devices,
     ) {
-        if self.lifetimes.is_empty() {
-            return;
-        }
         // Most mappings are not followed, and their unmappings are nobody's affair.
         if let Some(mapping) = self.lifetimes.unmapped(devices.identity(device), handle, size, direction) {
             let time_ns = event.time_ns;
@@ -278,6 +279,7 @@ fn attempt(event: &Event, place: u64, device: DeviceId, size: u64, devices: &Dev
 
 impl Buffer {
     /// A buffer mapped at `event`, or at the moment of its attempt.
+    #[inline]
     fn at(event: &Event, claimed: Option<&Attempt>, phys: u64, size: u64) -> Self {
         Self {
             time_ns: claimed.map_or(event.time_ns, |attempt| attempt.time_ns),

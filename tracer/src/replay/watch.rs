@@ -145,16 +145,20 @@ impl Watcher {
     fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
         let views = self.views.len().max(1);
         let device = devices.identity(mapping.device);
-        for (at, sharing) in self.scratch.iter().enumerate().filter(|(_, sharing)| **sharing != Sharing::None) {
+        let from_each = self.scratch.chunks(views).enumerate().flat_map(|(n, of_buffer)| {
+            let shares = |(_, sharing): &(usize, &Sharing)| **sharing != Sharing::None;
+            of_buffer.iter().enumerate().filter(shares).map(move |(view, sharing)| (n, view, *sharing))
+        });
+        for (n, view, sharing) in from_each {
             // All kernels of a view take the device for the same.
-            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == at % views);
+            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == view);
             if kernel.is_none_or(|kernel| kernel.device(mapping.device, devices).is_none_or(|one| one.traits.coherent))
             {
                 continue;
             }
-            let unfollowed = &mut self.unfollowed[at % views];
-            let cell = unfollowed.breakdown.cell(mapping, at / views, device);
-            count_unsafe(cell, &mut unfollowed.neighbours, *sharing);
+            let unfollowed = &mut self.unfollowed[view];
+            let cell = unfollowed.breakdown.cell(mapping, n, device);
+            count_unsafe(cell, &mut unfollowed.neighbours, sharing);
         }
     }
 }

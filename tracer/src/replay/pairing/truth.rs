@@ -53,17 +53,16 @@ impl Judge {
         Self { witnesses }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one event, each of another type")]
+    /// What became of the buffer of a single mapping, and the DMA address that it has unbounced, as far as that is known.
+    #[inline]
     pub(super) fn single(
         &self,
-        event: &Event,
         phys: u64,
         dma_addr: u64,
-        size: u64,
         claimed: Option<&Attempt>,
         device: DeviceId,
         devices: &mut Devices,
-    ) -> Buffer {
+    ) -> (Truth, Option<u64>) {
         let described = devices.described(device);
         let iommu = described.is_some_and(|device| device.iommu_granule.is_some());
         let own_address = !iommu && dma_addr == devices.dma_addr(device, phys);
@@ -93,9 +92,7 @@ impl Judge {
             Truth::Unknown(Unknown::NoHook)
         };
         let direct = matches!(truth, Truth::Direct { .. });
-        let mut buffer = Buffer::at(event, claimed, phys, size);
-        buffer.exact = true;
-        buffer.direct_dma_addr = match claimed.and_then(|attempt| attempt.dev_addr) {
+        let direct_dma_addr = match claimed.and_then(|attempt| attempt.dev_addr) {
             _ if iommu => None,
             _ if direct => Some(dma_addr),
             Some(dev_addr) => Some(dev_addr),
@@ -106,8 +103,7 @@ impl Judge {
         if !iommu && (proven || direct && !devices.knows_offset(device)) {
             devices.learn_offset(device, phys, dma_addr);
         }
-        buffer.truth = truth;
-        buffer
+        (truth, direct_dma_addr)
     }
 
     pub(super) fn list(
