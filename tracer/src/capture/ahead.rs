@@ -9,8 +9,9 @@ use std::{
 
 use crate::stream::{Gaps, Item, Source};
 
-/// Items that may wait. Bounds memory: an item is a frame, at most 65,536 events with 262,144 segments.
-const QUEUE: usize = 4;
+/// Items that may wait. An item is a frame, at most 65,536 events with 262,144 segments: few, to bound memory, and since the
+/// CPU's cache still has what waits only a little.
+const QUEUE: usize = 0;
 
 /// A source's answer, and its gaps and the bytes read at that moment.
 type Answer<E> = (Result<Option<Item>, E>, Gaps, u64);

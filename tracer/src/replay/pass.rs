@@ -91,11 +91,7 @@ impl Pass {
     }
 
     /// Takes in the rest of a stream on this thread, which drives the simulated kernels too.
-    pub fn alone<S: Source>(
-        mut self,
-        source: &mut S,
-        mut runs: Vec<Run>,
-    ) -> Result<Replayed, ReplayError<S::Error>> {
+    pub fn alone<S: Source>(mut self, source: &mut S, mut runs: Vec<Run>) -> Result<Replayed, ReplayError<S::Error>> {
         self.drive(source, &mut |steps, devices| {
             for run in &mut runs {
                 run.steps(&steps, devices);

@@ -1,4 +1,4 @@
-//! Columns into events: a few hundred events at a time, column by column, so that each column is one tight loop over its
+//! Columns into events: a thousand events at a time, column by column, so that each column is one tight loop over its
 //! bytes and what lies between columns and events stays in the CPU's cache.
 
 use super::{COLUMNS, COMMON, Column, MAX_EVENTS, MAX_SEGMENTS, OF_SEGMENTS, columns_of};
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Events decoded at a time; a power of two.
-const CHUNK: usize = 256;
+const CHUNK: usize = 1024;
 
 /// Decodes events; keeps its memory between frames.
 pub(in crate::capture) struct Decoder {
