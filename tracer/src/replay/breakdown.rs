@@ -60,8 +60,23 @@ impl Breakdown {
             self.at(Whose { device, direction, ..Whose::default() }).mappings += 1;
         }
         if mapping.is_list() {
-            self.lists.entry(device).or_default().all += 1;
+            self.list(device);
         }
+    }
+
+    /// Counts a buffer of unknown origin; `first` of its mapping.
+    #[inline]
+    pub fn buffer(&mut self, device: Identity, direction: Direction, size: u64, first: bool) {
+        let class = size_roundup(size, 8);
+        let cell = self.at(Whose { device, direction: direction as u8, class, site: SiteId::UNKNOWN });
+        cell.mappings += u64::from(first);
+        cell.buffers += 1;
+        cell.bytes += size;
+    }
+
+    /// Counts a scatterlist.
+    pub fn list(&mut self, device: Identity) {
+        self.lists.entry(device).or_default().all += 1;
     }
 
     /// The counts that a mapping's buffer belongs to.

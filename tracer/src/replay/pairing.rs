@@ -47,6 +47,28 @@ pub trait Watch {
     /// Looks at a mapping when its event comes, and may note in it what lies around its buffers. Whether its steps are wanted;
     /// those of a mapping for which the kernel took slots always come.
     fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool;
+
+    /// Whether a mapping that the kernel left alone needs no further look, being such as no kernel does anything with; it has been
+    /// counted then. Most mappings are such, and are worth no more.
+    fn passes(
+        &mut self,
+        _what: &What,
+        _buffers: impl ExactSizeIterator<Item = Plain> + Clone,
+        _devices: &Devices,
+    ) -> bool {
+        false
+    }
+}
+
+/// A buffer that was mapped as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain {
+    /// Its physical address; right only below the page size where there is no DMA address.
+    pub phys: u64,
+    /// Length, bytes.
+    pub size: u64,
+    /// Its own DMA address; `None` behind an IOMMU.
+    pub dma_addr: Option<u64>,
 }
 
 /// Follows every mapping.
@@ -149,6 +171,14 @@ impl Pairing {
 
     fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
         let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
+        if self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) {
+            let own_address = devices.described(device).is_some_and(|device| device.iommu_granule.is_none());
+            let plain = Plain { phys, size, dma_addr: own_address.then_some(dma_addr) };
+            if watch.passes(&event.what, std::iter::once(plain), devices) {
+                self.next_mapping += 1;
+                return;
+            }
+        }
         let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
         let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
         let buffer = Buffer { exact: true, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
@@ -181,6 +211,21 @@ impl Pairing {
         watch: &mut impl Watch,
     ) {
         let What::MapSg { device, list, nents, ents, direction, attrs, .. } = event.what else { return };
+        if self.attempts.is_empty()
+            && let Some(own_addresses) = self.truth.is_direct_list(event, segments, devices)
+        {
+            let base = devices.dma_addr(device, 0);
+            let buffers = segments.iter().map(|one| Plain {
+                phys: if own_addresses { one.dma_addr.wrapping_sub(base) } else { u64::from(one.offset) },
+                size: u64::from(one.length),
+                dma_addr: own_addresses.then_some(one.dma_addr),
+            });
+            if watch.passes(&event.what, buffers, devices) {
+                self.next_mapping += 1;
+                self.lifetimes.forget_list(devices.identity(device), list);
+                return;
+            }
+        }
         let claimed = self.attempts.claim_list(context, devices.identity(device), segments);
         let mut buffers = std::mem::take(&mut self.spare);
         buffers.clear();

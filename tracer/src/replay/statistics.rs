@@ -195,6 +195,11 @@ impl Statistics {
         }
     }
 
+    /// Lengths and alignments are counted.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
     /// Takes in events.
     pub fn events_of(&mut self, events: &[Event]) {
         for event in events {

@@ -53,6 +53,26 @@ impl Judge {
         Self { witnesses }
     }
 
+    /// Whether [`Self::single`] would say without an attempt that the buffer was mapped as it is, and learn nothing by it.
+    pub(super) fn is_direct(&self, phys: u64, dma_addr: u64, device: DeviceId, devices: &Devices) -> bool {
+        devices.described(device).is_some_and(|described| {
+            dma_addr != MAPPING_ERROR
+                && match described.iommu_granule {
+                    Some(_) => self.witnesses.any(),
+                    None => devices.knows_offset(device) && dma_addr == devices.dma_addr(device, phys),
+                }
+        })
+    }
+
+    /// Whether [`Self::list`] would say the same of every segment of a list without attempts: then, where the DMA addresses
+    /// are those of the segments.
+    pub(super) fn is_direct_list(&self, event: &Event, segments: &[Segment], devices: &Devices) -> Option<bool> {
+        let What::MapSg { device, nents, ents, .. } = event.what else { return None };
+        let iommu = devices.described(device)?.iommu_granule.is_some();
+        let whole = ents > 0 && segments.len() as u32 >= nents && nents > 0;
+        (whole && self.witnesses.any() && (iommu || ents == nents)).then_some(!iommu)
+    }
+
     /// What became of the buffer of a single mapping, and the DMA address that it has unbounced, as far as that is known.
     #[inline]
     pub(super) fn single(
