@@ -1,6 +1,7 @@
 //! Captures as arguments, and output that may go into a pipe.
 
 use std::{
+    fs,
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
 };
@@ -13,6 +14,8 @@ use tracer::{
     sweep::sweep,
 };
 
+use crate::progress::Progress;
+
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
 const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
 
@@ -21,8 +24,10 @@ pub(crate) fn replay_capture(path: Option<&PathBuf>, wanted: impl FnOnce(&Start)
     match path {
         Some(path) => {
             let reader = Reader::open(path)?;
-            let mut ahead = Ahead::new(reader).context("cannot start a thread to read with")?;
-            replay_source(&mut ahead, wanted).with_context(|| named(path))
+            let ahead = Ahead::new(reader).context("cannot start a thread to read with")?;
+            // Without a length, as of a pipe, no progress can be told.
+            let length = fs::metadata(path).map_or(0, |file| file.len());
+            replay_source(&mut Progress::new(ahead, length), wanted).with_context(|| named(path))
         }
         None => replay_source(&mut Reader::new(EMBEDDED)?, wanted).context("the embedded capture"),
     }

@@ -11,6 +11,7 @@ mod input;
 mod manual;
 mod packed;
 mod policies;
+mod progress;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
 mod replay;

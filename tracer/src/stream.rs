@@ -89,4 +89,9 @@ pub trait Source {
     fn gaps(&self) -> Gaps {
         Gaps::default()
     }
+
+    /// Bytes that were read for what came so far, and a little more; 0 where the source is no file.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
 }

@@ -30,15 +30,10 @@ pub fn sweep<S: Source>(
     let start = pass::start(source)?;
     let wanted = wanted(&start);
     let mut pass = Pass::new(start, wanted);
-    let mut runs = pass.runs();
+    let runs = pass.runs();
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     if runs.len() <= FEW || threads == 1 {
-        drive(source, &mut pass, &mut |steps, devices| {
-            for run in &mut runs {
-                run.steps(&steps, devices);
-            }
-        })?;
-        return Ok(pass.finish(runs, source.gaps()));
+        return pass.alone(source, runs);
     }
     let mut parts: Vec<Vec<(usize, Run)>> = (0..threads).map(|_| Vec::new()).collect();
     for (n, run) in runs.into_iter().enumerate() {
@@ -52,7 +47,7 @@ pub fn sweep<S: Source>(
                 (sender, scope.spawn(move || take_all(part, &receiver)))
             })
             .unzip();
-        let driven = drive(source, &mut pass, &mut |steps, devices| {
+        let driven = pass.drive(source, &mut |steps, devices| {
             let steps = Arc::new(steps);
             for sender in &senders {
                 // A worker is gone only if it panicked, and that comes out when it is joined.
@@ -78,16 +73,4 @@ fn take_all(mut part: Vec<(usize, Run)>, steps: &Receiver<Steps>) -> Vec<(usize,
         }
     }
     part
-}
-
-fn drive<S: Source>(
-    source: &mut S,
-    pass: &mut Pass,
-    take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
-) -> Result<(), ReplayError<S::Error>> {
-    while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
-        pass.item(item, take);
-    }
-    pass.end(take);
-    Ok(())
 }

@@ -9,26 +9,28 @@ use std::{
 
 use crate::stream::{Gaps, Item, Source};
 
-/// Items that may wait. Bounds memory: an item is a frame, at most 65,536 events with 262,144 segments.
-const QUEUE: usize = 4;
+/// Items that may wait. An item is a frame, at most 65,536 events with 262,144 segments: few, to bound memory, and since the
+/// CPU's cache still has what waits only a little.
+const QUEUE: usize = 0;
 
-/// A source's answer, and its gaps at that moment.
-type Answer<E> = (Result<Option<Item>, E>, Gaps);
+/// A source's answer, and its gaps and the bytes read at that moment.
+type Answer<E> = (Result<Option<Item>, E>, Gaps, u64);
 
 /// Reads a source ahead. The thread ends with the source, or soon after this is dropped.
 pub struct Ahead<S: Source> {
     queue: Receiver<Answer<S::Error>>,
     pub(super) thread: Option<JoinHandle<()>>,
     gaps: Gaps,
+    bytes_read: u64,
 }
 
 impl<S: Source + Send + 'static> Ahead<S> {
     /// Begins to read; fails where no thread can be had.
     pub fn new(source: S) -> io::Result<Self> {
-        let gaps = source.gaps();
+        let (gaps, bytes_read) = (source.gaps(), source.bytes_read());
         let (answers, queue) = sync_channel(QUEUE);
         let thread = thread::Builder::new().name("capture".into()).spawn(move || answer_all(source, &answers))?;
-        Ok(Self { queue, thread: Some(thread), gaps })
+        Ok(Self { queue, thread: Some(thread), gaps, bytes_read })
     }
 }
 
@@ -37,7 +39,7 @@ fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>) 
     loop {
         let answer = source.next_item();
         let is_end = matches!(answer, Ok(None));
-        if answers.send((answer, source.gaps())).is_err() || is_end {
+        if answers.send((answer, source.gaps(), source.bytes_read())).is_err() || is_end {
             return;
         }
     }
@@ -47,8 +49,8 @@ impl<S: Source> Source for Ahead<S> {
     type Error = S::Error;
 
     fn next_item(&mut self) -> Result<Option<Item>, S::Error> {
-        if let Ok((answer, gaps)) = self.queue.recv() {
-            self.gaps = gaps;
+        if let Ok((answer, gaps, bytes_read)) = self.queue.recv() {
+            (self.gaps, self.bytes_read) = (gaps, bytes_read);
             return answer;
         }
         // The thread is over: after the end there is nothing more; what went wrong there goes wrong here.
@@ -60,5 +62,9 @@ impl<S: Source> Source for Ahead<S> {
 
     fn gaps(&self) -> Gaps {
         self.gaps.clone()
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 }

@@ -209,6 +209,10 @@ impl<R: Read> Source for Reader<R> {
         // Until everything has been read, nobody can say that the end is missing.
         Gaps { no_end: self.gaps.no_end && self.ended, ..self.gaps.clone() }
     }
+
+    fn bytes_read(&self) -> u64 {
+        FILE_HEADER as u64 + self.taken
+    }
 }
 
 /// Why an intact frame is no item.

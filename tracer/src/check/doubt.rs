@@ -2,6 +2,7 @@
 //! [`super::measure`].
 
 use crate::replay::Replayed;
+use crate::replay::losses::{Harmless, harmless, name_of_record};
 use crate::replay::mapping::Unknown;
 
 /// What a figure can rest on.
@@ -135,15 +136,17 @@ impl Doubts {
 
 /// What the losses of a name take from.
 fn lost(name: &str) -> &'static [Concern] {
-    match name.strip_prefix("ring_full.").or_else(|| name.strip_prefix("missed.")).unwrap_or(name) {
-        "kmalloc" => &[Concern::Allocations],
-        "kfree" => &[Concern::Frees],
-        // Counts by call site and size, which no rule is about.
-        "sites_full" => &[],
-        "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" => &[Concern::Times],
-        "sync" | "sync_sg" | "sync_for_cpu" | "sync_for_device" | "sync_sg_for_cpu" | "sync_sg_for_device" => {
-            &[Concern::Copies]
-        }
+    if let Some(harmless) = harmless(name) {
+        return match harmless {
+            Harmless::Allocations => &[Concern::Allocations],
+            Harmless::Frees => &[Concern::Frees],
+            // No rule is about them.
+            Harmless::Sites => &[],
+            Harmless::Times => &[Concern::Times],
+            Harmless::Syncs => &[Concern::Copies],
+        };
+    }
+    match name_of_record(name) {
         "unmap" | "unmap_sg" | "dma_unmap" | "dma_unmap_sg" => &[Concern::Pool, Concern::Copies],
         // The time of a call is taken between its entry and its return.
         "slot_unmap" | "slot_map" | "slot_map_entry" | "slot_map_return" => &[Concern::Pool, Concern::Times],

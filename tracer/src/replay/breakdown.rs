@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use tracer_ebpf::decide::size_roundup;
 
 use super::devices::{Devices, Identity};
-use super::mapping::Mapping;
+use super::mapping::{Buffer, Mapping};
 use super::objects::{Objects, SiteId, Whose};
 use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, Rows, Tally};
 use crate::event::{DeviceId, Direction};
@@ -18,13 +18,21 @@ use crate::facts::Symbol;
 pub struct Breakdown {
     cells: Vec<(Whose, Tally)>,
     places: HashMap<Whose, usize>,
-    /// The cells that were last asked for, a few of them by parts of whose they are: mostly the next is one of these.
-    recent: [usize; RECENT],
+    /// The cells that were last asked for, by [`nearly`]: mostly the next is one of these. Empty before the first.
+    recent: Vec<u32>,
     lists: HashMap<Identity, Lists>,
 }
 
-/// Cells remembered.
-const RECENT: usize = 32;
+/// Cells remembered are two to the power of this.
+const RECENT_BITS: u32 = 10;
+
+/// A place for a cell that few others share.
+#[inline]
+fn nearly(whose: Whose) -> usize {
+    let Whose { device, direction, class, site } = whose;
+    let parts = class ^ u64::from(device.0) << 24 ^ u64::from(site.0) << 40 ^ u64::from(direction) << 62;
+    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
+}
 
 /// Scatterlists of one device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,46 +49,63 @@ pub type Symbols = HashMap<u64, Symbol>;
 impl Breakdown {
     /// Counts a mapping and its buffers.
     pub fn mapping(&mut self, mapping: &Mapping, device: Identity) {
+        let direction = mapping.direction as u8;
         for (n, buffer) in mapping.buffers.iter().enumerate() {
-            let cell = self.cell(mapping, n, device);
+            let cell = self.at(whose(device, direction, buffer));
             cell.mappings += u64::from(n == 0);
             cell.buffers += 1;
             cell.bytes += buffer.size;
         }
         if mapping.buffers.is_empty() {
-            let whose = Whose { device, direction: mapping.direction as u8, ..Whose::default() };
-            self.at(whose).mappings += 1;
+            self.at(Whose { device, direction, ..Whose::default() }).mappings += 1;
         }
         if mapping.is_list() {
-            self.lists.entry(device).or_default().all += 1;
+            self.list(device);
         }
+    }
+
+    /// Counts a buffer of unknown origin; `first` of its mapping.
+    #[inline]
+    pub fn buffer(&mut self, device: Identity, direction: Direction, size: u64, first: bool) {
+        let class = size_roundup(size, 8);
+        let cell = self.at(Whose { device, direction: direction as u8, class, site: SiteId::UNKNOWN });
+        cell.mappings += u64::from(first);
+        cell.buffers += 1;
+        cell.bytes += size;
+    }
+
+    /// Counts a scatterlist.
+    pub fn list(&mut self, device: Identity) {
+        self.lists.entry(device).or_default().all += 1;
     }
 
     /// The counts that a mapping's buffer belongs to.
     pub fn cell(&mut self, mapping: &Mapping, n: usize, device: Identity) -> &mut Tally {
         let direction = mapping.direction as u8;
-        let whose = mapping.buffers.get(n).map_or(Whose { device, direction, ..Whose::default() }, |buffer| Whose {
-            device,
-            direction,
-            class: size_roundup(buffer.size, 8),
-            site: buffer.site,
-        });
-        self.at(whose)
+        let none = Whose { device, direction, ..Whose::default() };
+        self.at(mapping.buffers.get(n).map_or(none, |buffer| whose(device, direction, buffer)))
     }
 
     #[inline]
     fn at(&mut self, whose: Whose) -> &mut Tally {
-        let Whose { device, direction, class, site } = whose;
-        let nearly = device.0 ^ u32::from(direction) << 3 ^ class.trailing_zeros() << 1 ^ site.0;
-        let recent = &mut self.recent[nearly as usize % RECENT];
-        if self.cells.get(*recent).is_none_or(|(other, _)| *other != whose) {
-            let next = self.cells.len();
-            *recent = *self.places.entry(whose).or_insert(next);
-            if *recent == next {
-                self.cells.push((whose, Tally::default()));
-            }
+        let recent = self.recent.get(nearly(whose)).map_or(usize::MAX, |recent| *recent as usize);
+        let at = match self.cells.get(recent) {
+            Some((other, _)) if *other == whose => recent,
+            _ => self.find(whose),
+        };
+        &mut self.cells[at].1
+    }
+
+    #[cold]
+    fn find(&mut self, whose: Whose) -> usize {
+        let next = self.cells.len();
+        let at = *self.places.entry(whose).or_insert(next);
+        if at == next {
+            self.cells.push((whose, Tally::default()));
         }
-        &mut self.cells[*recent].1
+        self.recent.resize(1 << RECENT_BITS, u32::MAX);
+        self.recent[nearly(whose)] = at as u32;
+        at
     }
 
     /// A list loses its concatenation: DMA segments that it would have had, and has.
@@ -196,6 +221,11 @@ impl Lists {
         self.before += other.before;
         self.after += other.after;
     }
+}
+
+#[inline]
+fn whose(device: Identity, direction: u8, buffer: &Buffer) -> Whose {
+    Whose { device, direction, class: size_roundup(buffer.size, 8), site: buffer.site }
 }
 
 /// Most bounces first, then most mappings.

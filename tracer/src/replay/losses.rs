@@ -16,24 +16,40 @@ const OF_SEARCHES: [&str; 7] = [
     "missed_return",
     "malformed",
 ];
-/// Losses of allocations, of syncs and of times, which take nothing from mappings.
-const HARMLESS: [&str; 15] = [
-    "ring_full.kmalloc",
-    "ring_full.kfree",
-    "missed.kmalloc",
-    "missed.kfree",
-    "sites_full",
-    "untimed",
-    "missed.pool_return",
-    "missed.pool_cpu_entry",
-    "missed.pool_device_entry",
-    "ring_full.sync",
-    "ring_full.sync_sg",
-    "missed.sync_for_cpu",
-    "missed.sync_for_device",
-    "missed.sync_sg_for_cpu",
-    "missed.sync_sg_for_device",
-];
+
+/// Losses that take nothing from mappings, by what they take from instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Harmless {
+    /// Allocations.
+    Allocations,
+    /// Frees.
+    Frees,
+    /// Counts by call site and size.
+    Sites,
+    /// The time of the pool's functions.
+    Times,
+    /// Copies out of and into the pool while a mapping lasts.
+    Syncs,
+}
+
+/// Whether the losses of this name are harmless.
+pub(crate) fn harmless(name: &str) -> Option<Harmless> {
+    Some(match name_of_record(name) {
+        "kmalloc" => Harmless::Allocations,
+        "kfree" => Harmless::Frees,
+        "sites_full" => Harmless::Sites,
+        "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" => Harmless::Times,
+        "sync" | "sync_sg" | "sync_for_cpu" | "sync_for_device" | "sync_sg_for_cpu" | "sync_sg_for_device" => {
+            Harmless::Syncs
+        }
+        _ => return None,
+    })
+}
+
+/// What was lost, however that happened.
+pub(crate) fn name_of_record(loss: &str) -> &str {
+    loss.strip_prefix("ring_full.").or_else(|| loss.strip_prefix("missed.")).unwrap_or(loss)
+}
 
 /// What cannot be relied on, because records that would tell may have been lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,5 +81,5 @@ impl Doubts {
 
 /// The losses that leave doubts about the pool, by name.
 pub(super) fn of_pool(counters: &Counters) -> impl Iterator<Item = &str> {
-    counters.lost.keys().map(String::as_str).filter(|name| !HARMLESS.contains(name))
+    counters.lost.keys().map(String::as_str).filter(|name| harmless(name).is_none())
 }

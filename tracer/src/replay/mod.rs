@@ -13,7 +13,7 @@ pub mod compare;
 pub mod default_pool;
 pub mod devices;
 mod kernel;
-mod losses;
+pub(crate) mod losses;
 pub mod mapping;
 pub mod memory;
 pub mod objects;
@@ -108,20 +108,8 @@ pub fn replay<S: Source>(
     let start = pass::start(source)?;
     let wanted = wanted(&start);
     let mut pass = Pass::new(start, wanted);
-    let mut runs = pass.runs();
-    while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
-        pass.item(item, &mut |steps, devices| {
-            for run in &mut runs {
-                run.steps(&steps, devices);
-            }
-        });
-    }
-    pass.end(&mut |steps, devices| {
-        for run in &mut runs {
-            run.steps(&steps, devices);
-        }
-    });
-    Ok(pass.finish(runs, source.gaps()))
+    let runs = pass.runs();
+    pass.alone(source, runs)
 }
 
 #[cfg(test)]

@@ -47,6 +47,28 @@ pub trait Watch {
     /// Looks at a mapping when its event comes, and may note in it what lies around its buffers. Whether its steps are wanted;
     /// those of a mapping for which the kernel took slots always come.
     fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool;
+
+    /// Whether a mapping that the kernel left alone needs no further look, being such as no kernel does anything with; it has been
+    /// counted then. Most mappings are such, and are worth no more.
+    fn passes(
+        &mut self,
+        _what: &What,
+        _buffers: impl ExactSizeIterator<Item = Plain> + Clone,
+        _devices: &Devices,
+    ) -> bool {
+        false
+    }
+}
+
+/// A buffer that was mapped as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain {
+    /// Its physical address; right only below the page size where there is no DMA address.
+    pub phys: u64,
+    /// Length, bytes.
+    pub size: u64,
+    /// Its own DMA address; `None` behind an IOMMU.
+    pub dma_addr: Option<u64>,
 }
 
 /// Follows every mapping.
@@ -96,28 +118,7 @@ impl Pairing {
                 found.search = Some(Search { phys, slot, align_mask });
                 self.attempts.push(context, found);
             }
-            What::Map { device, phys, dma_addr, size, direction, attrs } => {
-                let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
-                let buffer = self.truth.single(event, phys, dma_addr, size, claimed.as_ref(), device, devices);
-                let mut mapping = Mapping {
-                    id: self.next_mapping,
-                    time_ns: event.time_ns,
-                    device,
-                    direction,
-                    attrs,
-                    handle: Handle::Single(dma_addr),
-                    failed: dma_addr == crate::event::MAPPING_ERROR,
-                    buffers: Buffers::One([buffer]),
-                    truncated: 0,
-                    dma_segments: 0,
-                    sharing: Box::default(),
-                };
-                let wanted = watch.mapped(&mut mapping, &[], devices);
-                self.next_mapping += 1;
-                if wanted || claimed.is_some() {
-                    self.follow(mapping, &[claimed], devices);
-                }
-            }
+            What::Map { .. } => self.map(event, context, devices, watch),
             What::MapSg { .. } => self.map_sg(event, segments, context, devices, watch),
             What::Unmap { device, dma_addr, size, direction, attrs } => {
                 self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs, devices);
@@ -155,7 +156,7 @@ impl Pairing {
             match self.queue.front(self.at_end)? {
                 Front::Step(mut step) => {
                     self.lifetimes.resolve(&mut step);
-                    return Some(*step);
+                    return Some(step);
                 }
                 Front::Overdue(context, place) => match self.attempts.expire(context, place) {
                     Some(attempt) => {
@@ -168,6 +169,39 @@ impl Pairing {
         }
     }
 
+    fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
+        let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
+        if self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) {
+            let own_address = devices.described(device).is_some_and(|device| device.iommu_granule.is_none());
+            let plain = Plain { phys, size, dma_addr: own_address.then_some(dma_addr) };
+            if watch.passes(&event.what, std::iter::once(plain), devices) {
+                self.next_mapping += 1;
+                return;
+            }
+        }
+        let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
+        let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
+        let buffer = Buffer { exact: true, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
+        let mut mapping = Mapping {
+            id: self.next_mapping,
+            time_ns: event.time_ns,
+            device,
+            direction,
+            attrs,
+            handle: Handle::Single(dma_addr),
+            failed: dma_addr == crate::event::MAPPING_ERROR,
+            buffers: Buffers::One([buffer]),
+            truncated: 0,
+            dma_segments: 0,
+            sharing: Box::default(),
+        };
+        let wanted = watch.mapped(&mut mapping, &[], devices);
+        self.next_mapping += 1;
+        if wanted || claimed.is_some() {
+            self.follow(mapping, &[claimed], devices);
+        }
+    }
+
     fn map_sg(
         &mut self,
         event: &Event,
@@ -177,6 +211,21 @@ impl Pairing {
         watch: &mut impl Watch,
     ) {
         let What::MapSg { device, list, nents, ents, direction, attrs, .. } = event.what else { return };
+        if self.attempts.is_empty()
+            && let Some(own_addresses) = self.truth.is_direct_list(event, segments, devices)
+        {
+            let base = devices.dma_addr(device, 0);
+            let buffers = segments.iter().map(|one| Plain {
+                phys: if own_addresses { one.dma_addr.wrapping_sub(base) } else { u64::from(one.offset) },
+                size: u64::from(one.length),
+                dma_addr: own_addresses.then_some(one.dma_addr),
+            });
+            if watch.passes(&event.what, buffers, devices) {
+                self.next_mapping += 1;
+                self.lifetimes.forget_list(devices.identity(device), list);
+                return;
+            }
+        }
         let claimed = self.attempts.claim_list(context, devices.identity(device), segments);
         let mut buffers = std::mem::take(&mut self.spare);
         buffers.clear();
@@ -236,9 +285,6 @@ impl Pairing {
         attrs: u64,
         devices: &Devices,
     ) {
-        if self.lifetimes.is_empty() {
-            return;
-        }
         // Most mappings are not followed, and their unmappings are nobody's affair.
         if let Some(mapping) = self.lifetimes.unmapped(devices.identity(device), handle, size, direction) {
             let time_ns = event.time_ns;
@@ -278,6 +324,7 @@ fn attempt(event: &Event, place: u64, device: DeviceId, size: u64, devices: &Dev
 
 impl Buffer {
     /// A buffer mapped at `event`, or at the moment of its attempt.
+    #[inline]
     fn at(event: &Event, claimed: Option<&Attempt>, phys: u64, size: u64) -> Self {
         Self {
             time_ns: claimed.map_or(event.time_ns, |attempt| attempt.time_ns),

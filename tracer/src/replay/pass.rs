@@ -19,6 +19,9 @@ use super::{ReplayError, Replayed, Wanted};
 use crate::facts::{Counters, End, PoolTimes, SlabSample};
 use crate::stream::{Gaps, Item, Source, Start};
 
+/// So many events stay in the CPU's cache while they are looked at twice.
+const CACHED: usize = 256;
+
 /// A pass in progress.
 #[derive(Debug)]
 pub struct Pass {
@@ -87,21 +90,46 @@ impl Pass {
         runs
     }
 
+    /// Takes in the rest of a stream on this thread, which drives the simulated kernels too.
+    pub fn alone<S: Source>(mut self, source: &mut S, mut runs: Vec<Run>) -> Result<Replayed, ReplayError<S::Error>> {
+        self.drive(source, &mut |steps, devices| {
+            for run in &mut runs {
+                run.steps(&steps, devices);
+            }
+        })?;
+        Ok(self.finish(runs, source.gaps()))
+    }
+
+    /// Takes in the rest of a stream, and gives the steps that the simulated kernels have to take for it.
+    pub fn drive<S: Source>(
+        &mut self,
+        source: &mut S,
+        take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
+    ) -> Result<(), ReplayError<S::Error>> {
+        while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
+            self.item(item, take);
+        }
+        self.end(take);
+        Ok(())
+    }
+
     /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
-    pub fn item(&mut self, item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+    pub(super) fn item(&mut self, item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         match item {
             Item::Start(_) => {}
             Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
             Item::Events(batch) => {
                 // Other threads may still read the devices as they were.
                 let devices = Arc::make_mut(&mut self.devices);
-                for event in &batch.events {
-                    self.watcher.statistics.event(event);
-                    self.watcher.objects.event(event.time_ns, &event.what);
-                    self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
-                    while let Some(step) = self.pairing.next_step() {
-                        look(&step, &mut self.watcher, self.own.as_mut(), devices);
-                        self.steps.push(step);
+                for events in batch.events.chunks(CACHED) {
+                    self.watcher.statistics.events_of(events);
+                    for event in events {
+                        self.watcher.objects.event(event.time_ns, &event.what);
+                        self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
+                        while let Some(step) = self.pairing.next_step() {
+                            look(&step, &mut self.watcher, self.own.as_mut(), devices);
+                            self.steps.push(step);
+                        }
                     }
                 }
                 self.give(take);
@@ -121,7 +149,7 @@ impl Pass {
     }
 
     /// No more items come: gives the last steps.
-    pub fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+    pub(super) fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         self.pairing.finish();
         while let Some(step) = self.pairing.next_step() {
             look(&step, &mut self.watcher, self.own.as_mut(), &self.devices);

@@ -195,18 +195,34 @@ impl Statistics {
         }
     }
 
-    /// Takes in an event.
-    pub fn event(&mut self, event: &Event) {
-        if event.what.kind() == Kind::Bounced && event.time_ns >= self.start_ns {
+    /// Lengths and alignments are counted.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
+    /// Takes in events.
+    pub fn events_of(&mut self, events: &[Event]) {
+        for event in events {
+            let kind = event.what.kind();
+            self.events[kind as usize] += 1;
+            if kind == Kind::Bounced {
+                self.bounced(event.time_ns);
+            }
+        }
+        if let (Some(first), Some(last)) = (events.first(), events.last()) {
+            let first = self.span_ns.map_or(first.time_ns, |(first, _)| first);
+            self.span_ns = Some((first, last.time_ns));
+        }
+    }
+
+    fn bounced(&mut self, time_ns: u64) {
+        if time_ns >= self.start_ns {
             self.bounced_since_start += 1;
             if self.latest_bounced.len() == LATEST {
                 self.latest_bounced.pop_front();
             }
-            self.latest_bounced.push_back(event.time_ns);
+            self.latest_bounced.push_back(time_ns);
         }
-        self.events[event.what.kind() as usize] += 1;
-        let first = self.span_ns.map_or(event.time_ns, |(first, _)| first);
-        self.span_ns = Some((first, event.time_ns));
     }
 
     /// Takes in totals by call site.

@@ -12,6 +12,7 @@ use crate::model::sharing::{Sharing, as_captured, in_caches};
 #[derive(Debug, Default)]
 pub(super) struct Views {
     views: Vec<Settings>,
+    longest_line: u64,
 }
 
 impl Views {
@@ -26,8 +27,14 @@ impl Views {
         if let Some(view) = self.views.iter().position(same) {
             return view;
         }
+        self.longest_line = self.longest_line.max(u64::from(settings.decider.cache_line_size));
         self.views.push(settings.clone());
         self.views.len() - 1
+    }
+
+    /// The longest line of any of them, bytes; 0 without any.
+    pub(super) fn longest_line(&self) -> u64 {
+        self.longest_line
     }
 
     /// How many.

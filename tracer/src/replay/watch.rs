@@ -7,12 +7,12 @@ use super::devices::Devices;
 use super::kernel::Kernel;
 use super::mapping::{Buffers, Mapping};
 use super::objects::Objects;
-use super::pairing::Watch;
+use super::pairing::{Plain, Watch};
 use super::run::{Predicted, Unsafe, count_unsafe};
 use super::settings::Settings;
 use super::statistics::{Observed, Statistics};
 use super::views::Views;
-use crate::event::{DeviceId, Direction, Segment};
+use crate::event::{DeviceId, Direction, Segment, What};
 use crate::facts::KernelFacts;
 use crate::model::sharing::Sharing;
 
@@ -145,21 +145,63 @@ impl Watcher {
     fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
         let views = self.views.len().max(1);
         let device = devices.identity(mapping.device);
-        for (at, sharing) in self.scratch.iter().enumerate().filter(|(_, sharing)| **sharing != Sharing::None) {
+        let from_each = self.scratch.chunks(views).enumerate().flat_map(|(n, of_buffer)| {
+            let shares = |(_, sharing): &(usize, &Sharing)| **sharing != Sharing::None;
+            of_buffer.iter().enumerate().filter(shares).map(move |(view, sharing)| (n, view, *sharing))
+        });
+        for (n, view, sharing) in from_each {
             // All kernels of a view take the device for the same.
-            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == at % views);
+            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == view);
             if kernel.is_none_or(|kernel| kernel.device(mapping.device, devices).is_none_or(|one| one.traits.coherent))
             {
                 continue;
             }
-            let unfollowed = &mut self.unfollowed[at % views];
-            let cell = unfollowed.breakdown.cell(mapping, at / views, device);
-            count_unsafe(cell, &mut unfollowed.neighbours, *sharing);
+            let unfollowed = &mut self.unfollowed[view];
+            let cell = unfollowed.breakdown.cell(mapping, n, device);
+            count_unsafe(cell, &mut unfollowed.neighbours, sharing);
         }
     }
 }
 
 impl Watch for Watcher {
+    fn passes(
+        &mut self,
+        what: &What,
+        mut buffers: impl ExactSizeIterator<Item = Plain> + Clone,
+        devices: &Devices,
+    ) -> bool {
+        let (What::Map { device, direction, attrs, .. } | What::MapSg { device, direction, attrs, .. }) = *what else {
+            return false;
+        };
+        let quick = self.quick(device, devices);
+        let looked_at = self.objects.were_seen() || self.comparison.is_some() || self.statistics.is_detailed();
+        if !quick.known || quick.always || attrs & SPECIAL != 0 || looked_at {
+            return false;
+        }
+        let written = direction != Direction::ToDevice;
+        let in_line = self.views.longest_line().saturating_sub(1);
+        let nothing = |one: Plain| {
+            let may_share = quick.writes_memory && (one.phys | one.size) & in_line != 0;
+            let reaches =
+                one.dma_addr.is_none_or(|addr| addr.saturating_add(one.size.saturating_sub(1)) <= quick.reach);
+            reaches && !(written && (may_share || one.size < quick.never_from))
+        };
+        if !buffers.clone().all(nothing) {
+            return false;
+        }
+        let identity = devices.identity(device);
+        if let What::MapSg { .. } = what {
+            self.common.list(identity);
+        }
+        if let Some(first) = buffers.next() {
+            self.common.buffer(identity, direction, first.size, true);
+        }
+        for other in buffers {
+            self.common.buffer(identity, direction, other.size, false);
+        }
+        true
+    }
+
     fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool {
         let quick = self.quick(mapping.device, devices);
         self.not_simulated += u64::from(!quick.known);

@@ -61,7 +61,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let product = release.join("bouncescope");
     let Generated { capture, payloads } = made(&release, args.events)?;
     let events = verified(&product, &capture)?;
-    let mut contenders = vec![
+    let combinations = combinations(&product)?;
+    ensure!(combinations == 24, "the sweep is of {combinations} combinations: its limit is for 24");
+    let mut contenders = [
         Contender::new(ZSTD, || {
             let mut zstd = Command::new("zstd");
             zstd.arg("-dc").arg(&payloads);
@@ -73,12 +75,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
             read
         }),
         Contender::new(ONE_REPLAY, || bouncescope(&product, &capture, REPLAY)),
+        Contender::new(SWEEP_OF_24, || bouncescope(&product, &capture, SWEEP)),
     ];
-    let sweep = || bouncescope(&product, &capture, SWEEP);
-    match refusal(&product, SWEEP)? {
-        None => contenders.push(Contender::new(SWEEP_OF_24, sweep)),
-        Some(why) => println!("the sweep is not timed, this bouncescope refuses it: {why}"),
-    }
     for round in 0..=args.rounds {
         for contender in &mut contenders {
             let measured = measure(&mut (contender.command)())?;
@@ -149,13 +147,13 @@ fn median(sorted: &[Duration]) -> Duration {
 /// Prints the ratios; an error when a limit is broken.
 fn judge(contenders: &[Contender<'_>]) -> Result<()> {
     let mut broken = Vec::new();
-    let named = |name: &str| contenders.iter().find(|contender| contender.name == name);
-    if let (Some(read), Some(zstd)) = (named(READ), named(ZSTD)) {
-        println!("{READ} takes {:.2} x {ZSTD}, on one thread; no limit", ratio(read, zstd));
-    }
+    let named = |name: &str| {
+        let one = contenders.iter().find(|contender| contender.name == name);
+        one.with_context(|| format!("{name} was not timed"))
+    };
+    println!("{READ} takes {:.2} x {ZSTD}, on one thread; no limit", ratio(named(READ)?, named(ZSTD)?));
     for (what, of, limit) in LIMITS {
-        let (Some(one), Some(other)) = (named(what), named(of)) else { continue };
-        let ratio = ratio(one, other);
+        let ratio = ratio(named(what)?, named(of)?);
         let text = format!("{what} takes {ratio:.2} x {of}, at most {limit:.1} x allowed");
         println!("{text}");
         if ratio > limit {
@@ -202,13 +200,49 @@ fn bouncescope(product: &Path, capture: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Why this bouncescope refuses the arguments, if it does; asked with its embedded capture, which costs little.
-fn refusal(product: &Path, arguments: &[&str]) -> Result<Option<String>> {
-    let output = Command::new(product).arg("replay").args(arguments).output()?;
-    let first = text(&output.stderr).lines().next().unwrap_or_default().to_owned();
-    Ok((!output.status.success()).then_some(first))
+/// How many combinations the sweep is of; asked of the embedded capture, which costs little.
+fn combinations(product: &Path) -> Result<usize> {
+    let output = Command::new(product).arg("replay").args(SWEEP).arg("--json").output()?;
+    ensure!(output.status.success(), "bouncescope refuses the sweep: {}", text(&output.stderr));
+    let swept: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    swept["policies"].as_array().map(Vec::len).context("the sweep gives no list of policies")
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All contenders, with one run each, of so many milliseconds and this peak of memory.
+    fn contenders(millis: [u64; 4], peak_memory: u64) -> Vec<Contender<'static>> {
+        let one = |(name, millis)| {
+            let wall = Duration::from_millis(millis);
+            let runs = vec![Measured { wall, cpu: wall, peak_memory }];
+            Contender { runs, ..Contender::new(name, || Command::new("true")) }
+        };
+        [ZSTD, READ, ONE_REPLAY, SWEEP_OF_24].into_iter().zip(millis).map(one).collect()
+    }
+
+    #[test]
+    fn what_keeps_to_every_limit_is_no_error() {
+        judge(&contenders([100, 900, 250, 2000], MEMORY_LIMIT)).unwrap();
+    }
+
+    #[test]
+    fn each_broken_limit_is_an_error_that_names_it() {
+        let broken = |millis, memory| judge(&contenders(millis, memory)).unwrap_err().to_string();
+        assert!(broken([100, 100, 251, 251], 0).starts_with("replay takes 2.51 x zstd -dc"));
+        assert!(broken([100, 100, 100, 801], 0).starts_with("sweep of 24 takes 8.01 x replay"));
+        assert!(broken([100; 4], MEMORY_LIMIT + 1).contains("takes more than 256 MiB"));
+    }
+
+    #[test]
+    fn a_contender_that_was_not_timed_is_an_error() {
+        let mut without_sweep = contenders([100; 4], 0);
+        without_sweep.pop();
+        assert!(judge(&without_sweep).is_err());
+    }
 }

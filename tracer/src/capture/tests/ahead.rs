@@ -8,14 +8,17 @@ use crate::{
     stream::{Gaps, Item, Source},
 };
 
+/// An answer, and the gaps and the bytes read at that moment.
+type Said = (Result<Option<Item>, String>, Gaps, u64);
+
 /// Everything that a source says until its end and once more.
-fn said<S: Source>(source: &mut S) -> Vec<(Result<Option<Item>, String>, Gaps)> {
-    let mut said = vec![(Ok(None), source.gaps())];
+fn said<S: Source>(source: &mut S) -> Vec<Said> {
+    let mut said = vec![(Ok(None), source.gaps(), source.bytes_read())];
     for after_the_end in [false, true] {
         loop {
             let answer = source.next_item().map_err(|error| error.to_string());
             let is_over = matches!(answer, Ok(None)) || said.len() > 10_000;
-            said.push((answer, source.gaps()));
+            said.push((answer, source.gaps(), source.bytes_read()));
             if is_over || after_the_end {
                 break;
             }

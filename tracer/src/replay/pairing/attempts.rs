@@ -92,6 +92,11 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// A new attempt.
     pub(super) fn push(&mut self, context: Context, attempt: Attempt) {
         self.waiting.entry(context).or_default().push(attempt);

@@ -17,10 +17,23 @@ use crate::{
 /// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.
 const MOST_OF_ONE_HANDLE: usize = 64;
 
+/// There are two to the power of this many different [`nearly`].
+const KEY_BITS: u32 = 11;
+
+/// A number that few handles share.
+#[inline]
+fn nearly(identity: Identity, handle: Handle) -> usize {
+    let (Handle::Single(address) | Handle::List(address)) = handle;
+    let parts = address ^ u64::from(identity.0) << 52;
+    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - KEY_BITS)) as usize
+}
+
 /// What is mapped at this moment.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
     mapped: HashMap<(Identity, Handle), Vec<Arc<Mapping>>>,
+    /// How many of their keys have each [`nearly`]: with none there is nothing to look up. Empty before the first.
+    keys: Vec<u32>,
     /// Where single mappings begin, for parts of them.
     starts: BTreeMap<(Identity, u64), u32>,
     slots: HashMap<u64, Holder>,
@@ -33,9 +46,16 @@ impl Lifetimes {
         Self { slots_released, ..Self::default() }
     }
 
-    /// Nothing that is followed is mapped.
-    pub(super) fn is_empty(&self) -> bool {
-        self.mapped.is_empty()
+    /// Whether anything that is followed may be mapped by this handle; mostly not, and that is quickly told.
+    #[inline]
+    fn may_hold(&self, identity: Identity, handle: Handle) -> bool {
+        self.keys.get(nearly(identity, handle)).is_some_and(|keys| *keys > 0)
+    }
+
+    fn forget(&mut self, identity: Identity, handle: Handle) {
+        if self.mapped.remove(&(identity, handle)).is_some() {
+            self.keys[nearly(identity, handle)] -= 1;
+        }
     }
 
     /// A mapping begins, unless it failed. The list of the same handle whose unmapping has not been seen.
@@ -43,7 +63,11 @@ impl Lifetimes {
         if mapping.failed {
             return None;
         }
-        let mapped = self.mapped.entry((identity, mapping.handle)).or_default();
+        self.keys.resize(1 << KEY_BITS, 0);
+        let mapped = self.mapped.entry((identity, mapping.handle)).or_insert_with(|| {
+            self.keys[nearly(identity, mapping.handle)] += 1;
+            Vec::new()
+        });
         // A list is mapped once at a time: its entries hold the DMA addresses.
         let full = (mapping.is_list() || mapped.len() == MOST_OF_ONE_HANDLE) && !mapped.is_empty();
         let replaced = full.then(|| mapped.remove(0));
@@ -56,8 +80,9 @@ impl Lifetimes {
 
     /// A list that is not followed was mapped: what was mapped by its handle is so no more.
     pub(super) fn forget_list(&mut self, identity: Identity, list: u64) {
-        if !self.mapped.is_empty() {
-            self.mapped.remove(&(identity, Handle::List(list)));
+        let handle = Handle::List(list);
+        if self.may_hold(identity, handle) {
+            self.forget(identity, handle);
         }
     }
 
@@ -71,13 +96,16 @@ impl Lifetimes {
         size: u64,
         direction: Direction,
     ) -> Option<Arc<Mapping>> {
+        if !self.may_hold(identity, handle) {
+            return None;
+        }
         let mapped = self.mapped.get_mut(&(identity, handle))?;
         let same = |mapping: &Arc<Mapping>| {
             mapping.is_list() || mapping.direction == direction && mapping.buffers.iter().all(|one| one.size == size)
         };
         let mapping = mapped.remove(mapped.iter().position(same)?);
         if mapped.is_empty() {
-            self.mapped.remove(&(identity, handle));
+            self.forget(identity, handle);
         }
         if let Handle::Single(start) = handle
             && let Some(count) = self.starts.get_mut(&(identity, start))

@@ -17,7 +17,7 @@ const CAPACITY: usize = 1 << 16;
 /// A place.
 #[derive(Debug)]
 enum Place {
-    Filled(Box<Step>),
+    Filled(Step),
     Open {
         context: Context,
         time_ns: u64,
@@ -30,7 +30,7 @@ enum Place {
 #[derive(Debug)]
 pub(super) enum Front {
     /// A step.
-    Step(Box<Step>),
+    Step(Step),
     /// An attempt to be given up: its place is now to be filled.
     Overdue(Context, u64),
 }
@@ -46,7 +46,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Adds a step at the end.
     pub(super) fn push(&mut self, step: Step) {
-        self.places.push_back(Place::Filled(Box::new(step)));
+        self.places.push_back(Place::Filled(step));
     }
 
     /// Keeps a place at the end.
@@ -57,7 +57,7 @@ impl Queue {
 
     /// Fills a place that was kept.
     pub(super) fn fill(&mut self, place: u64, step: Step) {
-        self.set(place, Place::Filled(Box::new(step)));
+        self.set(place, Place::Filled(step));
     }
 
     /// Gives a place up.

@@ -53,17 +53,36 @@ impl Judge {
         Self { witnesses }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one event, each of another type")]
+    /// Whether [`Self::single`] would say without an attempt that the buffer was mapped as it is, and learn nothing by it.
+    pub(super) fn is_direct(&self, phys: u64, dma_addr: u64, device: DeviceId, devices: &Devices) -> bool {
+        devices.described(device).is_some_and(|described| {
+            dma_addr != MAPPING_ERROR
+                && match described.iommu_granule {
+                    Some(_) => self.witnesses.any(),
+                    None => devices.knows_offset(device) && dma_addr == devices.dma_addr(device, phys),
+                }
+        })
+    }
+
+    /// Whether [`Self::list`] would say the same of every segment of a list without attempts: then, where the DMA addresses
+    /// are those of the segments.
+    pub(super) fn is_direct_list(&self, event: &Event, segments: &[Segment], devices: &Devices) -> Option<bool> {
+        let What::MapSg { device, nents, ents, .. } = event.what else { return None };
+        let iommu = devices.described(device)?.iommu_granule.is_some();
+        let whole = ents > 0 && segments.len() as u32 >= nents && nents > 0;
+        (whole && self.witnesses.any() && (iommu || ents == nents)).then_some(!iommu)
+    }
+
+    /// What became of the buffer of a single mapping, and the DMA address that it has unbounced, as far as that is known.
+    #[inline]
     pub(super) fn single(
         &self,
-        event: &Event,
         phys: u64,
         dma_addr: u64,
-        size: u64,
         claimed: Option<&Attempt>,
         device: DeviceId,
         devices: &mut Devices,
-    ) -> Buffer {
+    ) -> (Truth, Option<u64>) {
         let described = devices.described(device);
         let iommu = described.is_some_and(|device| device.iommu_granule.is_some());
         let own_address = !iommu && dma_addr == devices.dma_addr(device, phys);
@@ -93,9 +112,7 @@ impl Judge {
             Truth::Unknown(Unknown::NoHook)
         };
         let direct = matches!(truth, Truth::Direct { .. });
-        let mut buffer = Buffer::at(event, claimed, phys, size);
-        buffer.exact = true;
-        buffer.direct_dma_addr = match claimed.and_then(|attempt| attempt.dev_addr) {
+        let direct_dma_addr = match claimed.and_then(|attempt| attempt.dev_addr) {
             _ if iommu => None,
             _ if direct => Some(dma_addr),
             Some(dev_addr) => Some(dev_addr),
@@ -106,8 +123,7 @@ impl Judge {
         if !iommu && (proven || direct && !devices.knows_offset(device)) {
             devices.learn_offset(device, phys, dma_addr);
         }
-        buffer.truth = truth;
-        buffer
+        (truth, direct_dma_addr)
     }
 
     pub(super) fn list(
