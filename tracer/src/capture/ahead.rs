@@ -9,8 +9,7 @@ use std::{
 
 use crate::stream::{Gaps, Item, Source};
 
-/// Items that may wait. An item is a frame, at most 65,536 events with 262,144 segments: few, to bound memory, and since the
-/// CPU's cache still has what waits only a little.
+/// Items that may wait: none, which bounds memory to two frames, and since the CPU's cache has little of what waits.
 const QUEUE: usize = 0;
 
 /// A source's answer, and its gaps and the bytes read at that moment.

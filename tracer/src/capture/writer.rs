@@ -7,7 +7,7 @@ use zstd::bulk::Compressor;
 
 use super::{
     WriteError,
-    events::{Encoder, MAX_EVENTS, MAX_SEGMENTS},
+    events::{Encoder, MAX_SEGMENTS},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
 };
 use crate::{
@@ -20,6 +20,10 @@ const LEVEL: i32 = 3;
 
 /// Entries of a list of call sites or symbols in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
 const LIST: usize = 1 << 14;
+
+/// Events in one frame. Decoded, they are 1 MiB: little enough to be in the CPU's cache still when they are replayed, and for
+/// damage to take little; enough for compression.
+const EVENTS: usize = 1 << 14;
 
 /// Writes a stream as a capture. Every item is a frame of its own, readable without those before; events and lists that
 /// are too long for one are spread over several, and read as several items.
@@ -139,5 +143,5 @@ fn frame_of_events(batch: &Batch, events: &[Event]) -> usize {
         segments += batch.segments(event).len();
         segments <= MAX_SEGMENTS
     };
-    events.iter().take(MAX_EVENTS).take_while(fits).count()
+    events.iter().take(EVENTS).take_while(fits).count()
 }
