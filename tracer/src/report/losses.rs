@@ -29,10 +29,6 @@ pub(super) fn reservations(start: &Start) -> String {
     for note in &start.notes {
         text += &format!("note: {note}\n");
     }
-    if start.kernel.pool.dynamic {
-        text += "NOTE: this kernel can add pools (CONFIG_SWIOTLB_DYNAMIC); they are not simulated, so that real peaks may be \
-                 higher and failures fewer\n";
-    }
     text
 }
 
