@@ -43,8 +43,9 @@ pub fn renounce(runs_command: bool) -> Result<CapabilitySet> {
 
 /// Whether this kernel lets the thread, as it is now, read BPF maps.
 ///
-/// `__sys_bpf()` refused every command to those without `CAP_BPF` where `kernel.unprivileged_bpf_disabled` is set; since 6.0
-/// only those that make something. A map that is not there shows which comes first, the refusal or the search for it.
+/// Where `kernel.unprivileged_bpf_disabled` is set, `__sys_bpf()` (`kernel/bpf/syscall.c`) of 5.10 refuses every command to those
+/// without `CAP_BPF`, that of later kernels only what makes maps and programs. A map that is not there shows which comes
+/// first, the refusal or the search for it.
 fn may_read_maps() -> bool {
     // `map_fd`, padding, `key`, `value`, `flags` of `union bpf_attr`.
     let no_map: [u64; 4] = [u64::from(u32::MAX), 0, 0, 0];
