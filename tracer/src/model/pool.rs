@@ -10,7 +10,7 @@ mod growing;
 mod size;
 
 pub use self::growing::{Growing, Held};
-pub use self::size::rounded_slots;
+pub use self::size::{is_default_size, rounded_slots};
 use self::{demand::Demand, size::MAX_SLOTS};
 pub use crate::facts::SlotRule;
 

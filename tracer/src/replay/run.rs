@@ -32,7 +32,7 @@ use crate::{
         concatenation::{MAX_SEGMENT, dma_segments},
         mapping::{Fate, Reason},
         policy::WhenFull,
-        pool::{Growing, PoolConfig, Refused, Request, SLOT, rounded_slots},
+        pool::{Growing, PoolConfig, Refused, Request, SLOT},
         sharing::Sharing,
     },
     stream::Start,

@@ -9,7 +9,7 @@ use super::default_pool::DefaultPool;
 use crate::facts::{Device, KernelFacts, SlotRule};
 use crate::model::mapping::{DeviceTraits, Machine};
 use crate::model::policy::{self, Caches, Lists, Override, Policy, PoolChoice, Rule, WhenFull};
-use crate::model::pool::{PoolConfig, rounded_slots};
+use crate::model::pool::{PoolConfig, is_default_size, rounded_slots};
 use crate::model::rule::{Alignment, Look};
 use crate::model::sharing;
 
@@ -168,6 +168,10 @@ impl Settings {
                 }
                 self.grows = self.slots > 0;
             }
+            // Who asks for as much as the default has is taken not to have asked.
+            PoolChoice::Slots(slots) if is_default_size(slots) && kernel.machine == "aarch64" => {
+                self.default_pool(kernel);
+            }
             PoolChoice::Slots(slots) => {
                 (self.slots, self.areas) = rounded_slots(slots, kernel.possible_cpus);
                 self.grows = false;
@@ -186,14 +190,18 @@ impl Settings {
 
     fn choose_caches(&mut self, caches: Caches, change: &WhatIf, kernel: &KernelFacts) {
         let line = self.decider.cache_line_size;
+        // The caches are made before firmware may tell of longer lines than the boot CPU's CTR_EL0: where a kernel without a pool
+        // was captured, its caches show what it found.
+        let shows_it = kernel.bounce_unaligned_kmalloc && kernel.pool.slots == 0 && line == kernel.cache_line_size;
+        let line_at_boot = if shows_it { kernel.kmalloc_minalign } else { line };
         // __kmalloc_minalign(): what never needs a pool where there is none.
-        let smallest = if self.slots == 0 { line } else { smallest_minalign(kernel) };
+        let smallest = if self.slots == 0 { line_at_boot } else { smallest_minalign(kernel) };
         let chosen = |otherwise: u32| change.minalign.unwrap_or(otherwise);
         self.decider.minalign = match caches {
             Caches::Smallest => chosen(smallest),
-            Caches::LineSize => chosen(line),
+            Caches::LineSize => line_at_boot,
             Caches::DmaMinalign | Caches::Packed => self.decider.dma_minalign,
-            Caches::Bytes(bytes) => chosen(bytes),
+            Caches::Bytes(bytes) => bytes,
         };
         if caches == Caches::Packed {
             let sites = Arc::clone(&change.packed_sites);
@@ -247,6 +255,8 @@ impl Settings {
             let changed = change.own_pool.map(|size| OwnPool { slots: size.0, used_at_start: 0, shared: false });
             own_pool = changed.or(own_pool);
         }
+        // of_dma_configure_id(), drivers/of/device.c: only a device without IOMMU is given one.
+        own_pool = own_pool.filter(|_| traits.iommu_granule.is_none());
         traits.force_bounce |= own_pool.is_some();
         (traits, own_pool)
     }
@@ -367,6 +377,39 @@ mod tests {
         assert_eq!(own_pool(vec![restricted("a")], device.clone()), Some(shared));
         assert_eq!(own_pool(vec![restricted("a")], Device::default()), None);
         assert_eq!(own_pool(vec![restricted("a"), restricted("b")], device), None);
+    }
+
+    #[test]
+    fn a_kernel_without_pool_keeps_the_caches_that_it_found_at_boot() {
+        let kernel = KernelFacts {
+            cache_line_size: 128,
+            kmalloc_minalign: 64,
+            bounce_unaligned_kmalloc: true,
+            pool: PoolFacts::default(),
+            ..kernel()
+        };
+        let minalign =
+            |name: &str, change: &WhatIf| Settings::what_if(&kernel, &builtin(name).unwrap(), change).decider.minalign;
+        assert_eq!(["mainline", "dynamic"].map(|name| minalign(name, &WhatIf::default())), [64, 64]);
+        let longer = WhatIf { cache_line_size: Some(256), ..WhatIf::default() };
+        assert_eq!(minalign("mainline", &longer), 256, "another line size is another machine");
+    }
+
+    #[test]
+    fn a_minimum_alignment_leaves_policies_alone_whose_caches_are_a_part_of_them() {
+        let change = WhatIf { minalign: Some(16), ..WhatIf::default() };
+        let minalign = |name: &str| Settings::what_if(&kernel(), &builtin(name).unwrap(), &change).decider.minalign;
+        assert_eq!(["mainline", "dynamic", "legacy"].map(minalign), [16, 64, 128]);
+    }
+
+    #[test]
+    fn a_device_behind_an_iommu_gets_no_pool_of_its_own() {
+        let devices = vec![Override { name: "a".into(), own_pool: Some(PoolSize(512)), ..Override::default() }];
+        let settings = Settings { devices, ..Settings::captured(&kernel()) };
+        let device = Device { name: "a".into(), ..Device::default() };
+        let traits = DeviceTraits { iommu_granule: Some(4096), ..DeviceTraits::default() };
+        let (traits, own_pool) = settings.device(&device, traits);
+        assert_eq!((traits.force_bounce, own_pool), (false, None));
     }
 
     #[test]

@@ -57,7 +57,13 @@ impl Views {
                     return in_caches(object, buffer.size, line, &caches);
                 }
             }
-            as_captured(buffer.phys, buffer.size, &buffer.around, line)
+            let sharing = as_captured(buffer.phys, buffer.size, &buffer.around, line);
+            let same_heap = settings.decider.minalign == settings.captured_minalign && settings.packed.is_none();
+            // With other caches the buffer's own object, which is not known, may lie elsewhere, and its neighbour too.
+            match sharing {
+                Sharing::Other if !same_heap && buffer.around.object.is_none() => Sharing::Possible,
+                sharing => sharing,
+            }
         })
     }
 }

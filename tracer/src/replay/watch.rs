@@ -17,7 +17,9 @@ use crate::facts::KernelFacts;
 use crate::model::sharing::Sharing;
 
 /// `DMA_ATTR_MMIO` and `DMA_ATTR_REQUIRE_COHERENT`: what is so mapped may be refused.
-const SPECIAL: u64 = 1 << 10 | 1 << 12;
+const SPECIAL: u64 = MMIO | 1 << 12;
+/// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines.
+const MMIO: u64 = 1 << 10;
 
 /// Looks at every mapping.
 #[derive(Debug)]
@@ -205,7 +207,7 @@ impl Watch for Watcher {
     fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool {
         let quick = self.quick(mapping.device, devices);
         self.not_simulated += u64::from(!quick.known);
-        let written = mapping.direction != Direction::ToDevice;
+        let written = mapping.direction != Direction::ToDevice && mapping.attrs & MMIO == 0;
         self.scratch.clear();
         let mut shares = false;
         if written && quick.writes_memory || self.objects.were_seen() {

@@ -11,7 +11,7 @@ use super::table::percent;
 use crate::check::{Figure, Gauge, Measured};
 use crate::facts::KernelFacts;
 use crate::model::policy::{Policy, PoolChoice};
-use crate::model::pool::{SLOT, rounded_slots};
+use crate::model::pool::{SLOT, is_default_size, rounded_slots};
 use crate::model::rule::Look;
 use crate::replay::Replayed;
 use crate::replay::outcome::{Estimate, Outcome};
@@ -19,8 +19,8 @@ use crate::replay::settings::{Settings, WhatIf};
 
 pub use text::text;
 
-/// No pool that is tried is larger, slots: the kernel's own default of 64 MiB.
-const LARGEST: u64 = 32768;
+/// No pool that is tried is larger, slots: 128 MiB, twice the kernel's largest default.
+const LARGEST: u64 = 65536;
 /// Drivers named, and call sites.
 const NAMED: usize = 3;
 
@@ -201,6 +201,7 @@ fn sizes(kernel: &KernelFacts) -> impl Iterator<Item = u64> {
     let (smallest, _) = rounded_slots(1, kernel.possible_cpus);
     std::iter::successors(Some(smallest), |slots| slots.checked_mul(2))
         .take_while(move |slots| *slots <= LARGEST.max(smallest))
+        .filter(|slots| !is_default_size(*slots))
 }
 
 /// `tried` is what became of [`tried`].

@@ -20,9 +20,23 @@ pub fn rounded_slots(requested_slots: u64, possible_cpus: u32) -> (u64, u32) {
     (requested.max(segment * u64::from(areas)).next_power_of_two(), areas)
 }
 
+/// Whether `swiotlb=requested_slots` is as if it had not been given: `swiotlb_adjust_size()` can tell only a size that differs
+/// from `IO_TLB_DEFAULT_SIZE` (64 MiB), so that arm64 shrinks this one as it would the default.
+pub fn is_default_size(requested_slots: u64) -> bool {
+    requested_slots.checked_next_multiple_of(u64::from(SEGMENT_SLOTS)) == Some((64 << 20) / super::SLOT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asking_for_the_default_is_asking_for_nothing() {
+        assert_eq!(
+            [16384, 32640, 32641, 32768, 32769, u64::MAX].map(is_default_size),
+            [false, false, true, true, false, false]
+        );
+    }
 
     #[test]
     fn whatever_is_asked_for_below_2_mib_is_2_mib_on_8_cpus() {

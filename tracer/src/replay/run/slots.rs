@@ -1,9 +1,7 @@
 //! Which pool's slots are taken, and how many are given back.
 
 use super::held::Slots;
-use super::{
-    Devices, Growing, Identity, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen, rounded_slots,
-};
+use super::{Devices, Growing, Identity, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen};
 
 impl Run {
     /// The pool of a device.
@@ -15,7 +13,7 @@ impl Run {
         let index = *self.own_pools.entry(whose).or_insert(next);
         if index == next {
             // rmem_swiotlb_device_init(): one area, and it never grows.
-            let (slots, _) = rounded_slots(own.slots, 1);
+            let slots = own.slots;
             let mut pool = Growing::new(PoolConfig { slots, areas: 1, ..default }, false);
             pool.first().occupy_foreign(own.used_at_start);
             pools.push(pool);

@@ -52,7 +52,7 @@ fn pool(advice: &Advice, replayed: &Replayed) -> String {
         }
         (None, None) => {
             format!(
-                "  pool: under {policy} no pool of up to 64 MiB leaves {headroom_percent} % free without a failure\n"
+                "  pool: under {policy} no pool of up to 128 MiB leaves {headroom_percent} % free without a failure\n"
             )
         }
     }
