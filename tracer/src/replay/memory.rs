@@ -24,9 +24,10 @@ pub fn slab_bytes(live: &[LiveObjects], settings: &Settings, cpus: u32, sample: 
         *by_size.entry(size).or_default() += objects.count;
         variance += objects.count as f64 * (size as f64).powi(2);
     }
-    let bytes = |(size, count): (&u64, &u64)| slab(*size, settings.page_size, cpus).bytes_for(count * sample);
-    let value = by_size.iter().map(bytes).sum();
-    Estimate { value, error: (variance * (sample * (sample - 1)) as f64).sqrt() as u64 }
+    let bytes =
+        |(size, count): (&u64, &u64)| slab(*size, settings.page_size, cpus).bytes_for(count.saturating_mul(sample));
+    let value = by_size.iter().map(bytes).fold(0, u64::saturating_add);
+    Estimate { value, error: (variance * sample as f64 * (sample - 1) as f64).sqrt() as u64 }
 }
 
 /// Live objects of one size, as seen and as counted by the kernel.
@@ -73,8 +74,8 @@ pub fn against_kernel(
         }
     }
     for row in rows.values_mut() {
-        row.error = ((row.seen * sample * (sample - 1)) as f64).sqrt() as u64;
-        row.seen *= sample;
+        row.error = (row.seen as f64 * sample as f64 * (sample - 1) as f64).sqrt() as u64;
+        row.seen = row.seen.saturating_mul(sample);
     }
     rows.into_values().filter(|row| row.seen > 0 || row.kernel != 0).collect()
 }

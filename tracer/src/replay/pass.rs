@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::bounds;
 use super::compare::Comparison;
 use super::devices::Devices;
 use super::losses::Doubts;
@@ -41,7 +42,10 @@ pub struct Pass {
 pub fn start<S: Source>(source: &mut S) -> Result<Start, ReplayError<S::Error>> {
     loop {
         match source.next_item().map_err(ReplayError::Source)? {
-            Some(Item::Start(start)) => return Ok(start),
+            Some(Item::Start(mut start)) => {
+                bounds::start(&mut start);
+                return Ok(start);
+            }
             // Only damage can put something in front.
             Some(_) => {}
             None => return Err(ReplayError::NoStart),
@@ -88,7 +92,8 @@ impl Pass {
     }
 
     /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
-    pub fn item(&mut self, item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+    pub fn item(&mut self, mut item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+        bounds::item(&mut item);
         match item {
             Item::Start(_) => {}
             Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
