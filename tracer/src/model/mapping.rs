@@ -136,9 +136,8 @@ pub enum Fate {
 
 /// What becomes of a buffer mapped by itself.
 pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
-    // dma_map_phys() and __dma_map_sg_attrs(), before anything else.
-    if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 && !device.coherent {
-        return Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
+    if let Some(refused) = not_coherent(device, buffer) {
+        return refused;
     }
     match device.iommu_granule {
         Some(granule) => through_iommu(machine, device, buffer, granule),
@@ -148,6 +147,9 @@ pub fn single(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate
 
 /// What becomes of a segment of a list behind an IOMMU or not, of which [`list_loses_concatenation`] said `lost`.
 pub fn segment(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, lost: bool) -> Fate {
+    if let Some(refused) = not_coherent(device, buffer) {
+        return refused;
+    }
     let Some(granule) = device.iommu_granule else { return single(machine, device, buffer) };
     match machine.lists {
         // A list that has no small segment never reaches the pool: iommu_dma_map_sg().
@@ -163,8 +165,8 @@ pub fn segment(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, lost: 
 }
 
 /// Whether a scatterlist has to be mapped element by element, which loses the concatenation of its segments:
-/// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it. Either way each buffer's fate is that
-/// of [`single`]: in a list that stays whole behind an IOMMU nothing would bounce.
+/// `dev_use_sg_swiotlb()`. Without an IOMMU every list is, and nothing is lost by it. What becomes of each of its buffers then
+/// is the answer of [`segment`].
 pub fn list_loses_concatenation(
     machine: &Machine,
     device: &DeviceTraits,
@@ -176,6 +178,12 @@ pub fn list_loses_concatenation(
     // Untrusted devices bounce for other reasons, whatever a policy marks.
     let bounces = |buffer: &Buffer| machine.alignment.bounces(&machine.decider, device.coherent, buffer).is_some();
     device.untrusted || machine.lists != Lists::Flagged && buffers.any(|buffer| bounces(&buffer))
+}
+
+/// What `dma_map_phys()` and `__dma_map_sg_attrs()` (`kernel/dma/mapping.c`) refuse before anything else.
+fn not_coherent(device: &DeviceTraits, buffer: &Buffer) -> Option<Fate> {
+    (buffer.attrs & ATTR_REQUIRE_COHERENT != 0 && !device.coherent)
+        .then_some(Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden })
 }
 
 fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {

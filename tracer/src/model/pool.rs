@@ -9,9 +9,10 @@ mod demand;
 mod growing;
 mod size;
 
+use self::demand::Demand;
 pub use self::growing::{Growing, Held};
+pub(crate) use self::size::{MAX_CPUS, MAX_SLOTS};
 pub use self::size::{is_default_size, rounded_slots};
-use self::{demand::Demand, size::MAX_SLOTS};
 pub use crate::facts::SlotRule;
 
 /// Size of a slot, bytes (`IO_TLB_SIZE`).

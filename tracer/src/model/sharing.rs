@@ -3,6 +3,9 @@
 
 use tracer_ebpf::decide::size_roundup;
 
+/// No line is longer, bytes: a longer one is taken as this.
+const MAX_LINE: u64 = 4096;
+
 /// The kmalloc object that a buffer lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -86,7 +89,7 @@ pub fn as_captured(phys: u64, size: u64, around: &Around, line: u64) -> Sharing 
 /// The same if the buffer's object came from other caches. Where the object would lie is known only as far as its alignment
 /// tells, and who its neighbours would be is not.
 pub fn in_caches(object: &Object, size: u64, line: u64, caches: &Caches) -> Sharing {
-    let line = line.max(1);
+    let line = line.clamp(1, MAX_LINE);
     let given = size_roundup(object.requested, caches.minalign);
     let step = caches.alignment(given);
     let mut places = (0..line).step_by(step as usize).map(|base| {

@@ -5,6 +5,10 @@
 /// `PAGE_ALLOC_COSTLY_ORDER`: larger slabs are made only for objects that need them.
 const MAX_ORDER: u32 = 3;
 
+/// No object and no page is larger, bytes: more is taken as this.
+const MAX_OBJECT: u64 = 1 << 48;
+const MAX_PAGE: u64 = 1 << 20;
+
 /// A slab of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slab {
@@ -17,7 +21,7 @@ pub struct Slab {
 /// The slabs of a cache of objects of `size` bytes, on a machine with so many CPUs; one object of whole pages beyond the largest
 /// cache.
 pub fn slab(size: u64, page_size: u64, cpus: u32) -> Slab {
-    let (size, page_size) = (size.max(1), page_size.max(1));
+    let (size, page_size) = (size.clamp(1, MAX_OBJECT), page_size.clamp(1, MAX_PAGE));
     let slab_bytes = |order: u32| page_size << order;
     let min_objects = u64::from(4 * (32 - cpus.max(1).leading_zeros() + 1));
     let min_objects = min_objects.min((slab_bytes(MAX_ORDER) / size).max(1));
@@ -68,6 +72,9 @@ mod tests {
     #[test]
     fn absurd_numbers_are_answered() {
         assert_eq!(slab(0, 0, 0).objects, 8);
+        for (size, page_size) in [(u64::MAX, 1), (1 << 63, 1), (u64::MAX, 4096), (1, u64::MAX), (u64::MAX, u64::MAX)] {
+            assert!(slab(size, page_size, u32::MAX).objects >= 1, "{size} {page_size}");
+        }
         assert!(slab(1 << 30, 4096, 8).bytes >= 1 << 30);
     }
 }

@@ -326,8 +326,9 @@ impl Comparison {
                 ));
             }
         }
-        if start.kernel.pool.restricted.len() > 1 {
-            let what = "peak and refusals: which of several restricted pools a device has is not told";
+        if !start.kernel.pool.restricted.is_empty() {
+            let what =
+                "peak and refusals: coherent memory of devices with restricted pools comes from these too, unrecorded";
             verdict.not_compared.push(what.to_owned());
         } else if doubts.pool {
             let losses: Vec<&str> = losses::of_pool(counters).collect();

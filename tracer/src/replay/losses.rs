@@ -65,8 +65,8 @@ pub struct Doubts {
 
 impl Doubts {
     /// From the last counters: losses are told only after what they are losses of.
-    /// `several_pools`: it is not known which pool a mapping asks.
-    pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses, several_pools: bool) -> Self {
+    /// `restricted`: some devices have pools of their own, from which their coherent memory comes too, unrecorded.
+    pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses, restricted: bool) -> Self {
         let damaged = gaps.damaged_frames > 0;
         let lost = |names: &[&str]| damaged || names.iter().any(|name| counters.lost.contains_key(*name));
         let attempts_whole = witnesses.attempts && !lost(&OF_ATTEMPTS);
@@ -74,7 +74,7 @@ impl Doubts {
         Self {
             no_attempt: !attempts_whole && !searches_whole,
             both_witnesses: !(attempts_whole && searches_whole),
-            pool: several_pools || damaged || of_pool(counters).next().is_some(),
+            pool: restricted || damaged || of_pool(counters).next().is_some(),
         }
     }
 }

@@ -38,11 +38,11 @@ pub fn caches(live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64)
         let size = bytes_given(objects.requested, settings.caches(objects.call_site).minalign, settings.page_size);
         *by_size.entry(size).or_default() += objects.count;
     }
-    let cache = |(size, count)| CacheUse {
+    let cache = |(size, count): (u64, u64)| CacheUse {
         size,
-        objects: count * sample,
+        objects: count.saturating_mul(sample),
         error: standard_error(count, sample),
-        slab_bytes: slab(size, settings.page_size, cpus).bytes_for(count * sample),
+        slab_bytes: slab(size, settings.page_size, cpus).bytes_for(count.saturating_mul(sample)),
     };
     by_size.into_iter().map(cache).collect()
 }
@@ -50,9 +50,9 @@ pub fn caches(live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64)
 /// Bytes of the slabs of all caches.
 pub fn slab_bytes(caches: &[CacheUse], sample: u64) -> Estimate {
     let sample = sample.max(1);
-    let variance = |cache: &CacheUse| (cache.objects * (sample - 1)) as f64 * (cache.size as f64).powi(2);
+    let variance = |cache: &CacheUse| cache.objects as f64 * (sample - 1) as f64 * (cache.size as f64).powi(2);
     Estimate {
-        value: caches.iter().map(|cache| cache.slab_bytes).sum(),
+        value: caches.iter().map(|cache| cache.slab_bytes).fold(0, u64::saturating_add),
         error: caches.iter().map(variance).sum::<f64>().sqrt() as u64,
     }
 }
@@ -60,7 +60,7 @@ pub fn slab_bytes(caches: &[CacheUse], sample: u64) -> Estimate {
 /// Of the number of objects of which `count` are in a sample of one in `sample`, chosen by the objects' addresses: each is
 /// in it or not, alone.
 fn standard_error(count: u64, sample: u64) -> u64 {
-    ((count * sample * (sample - 1)) as f64).sqrt() as u64
+    (count as f64 * sample as f64 * (sample - 1) as f64).sqrt() as u64
 }
 
 /// Objects of one size, as seen and as counted by the kernel.
@@ -124,18 +124,19 @@ pub fn against_kernel(
         // What is not in the sample may be there all the same: one more is taken to have been seen.
         let error = standard_error(seen + older_freed + 1, sample);
         let slack = first.at_hand.max(last.at_hand);
-        let bar = READING + slack + ERRORS * error + unplaced;
-        let difference = kernel - (seen * sample) as i64 + (older_freed * sample) as i64;
+        let bar = READING.saturating_add(slack).saturating_add(ERRORS.saturating_mul(error)).saturating_add(unplaced);
+        let (seen, older_freed) = (seen.saturating_mul(sample), older_freed.saturating_mul(sample));
+        let difference = i128::from(kernel) - i128::from(seen) + i128::from(older_freed);
         CacheRow {
             size,
-            seen: seen * sample,
-            older_freed: older_freed * sample,
+            seen,
+            older_freed,
             error,
             kernel,
             slack,
             kernel_slab_bytes: last.slab_bytes - first.slab_bytes,
             bar,
-            agrees: difference.unsigned_abs() <= bar,
+            agrees: difference.unsigned_abs() <= u128::from(bar),
         }
     };
     sizes.into_iter().map(row).filter(|row| row.seen > 0 || row.kernel != 0).collect()

@@ -190,7 +190,7 @@ impl Objects {
         }
         // With an object's own beginning and end instead of the buffer's, its neighbours are at a distance still.
         let (from, to) = match buffer.around.object {
-            Some(object) => (start - object.offset, start - object.offset + object.given),
+            Some(object) => (start - object.offset, (start - object.offset).saturating_add(object.given)),
             None => (start, end),
         };
         let beside = |gap: u64| (gap < FARTHEST).then_some(gap);

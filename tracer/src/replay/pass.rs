@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::bounds;
 use super::compare::Comparison;
 use super::devices::Devices;
 use super::losses::Doubts;
@@ -44,7 +45,10 @@ pub struct Pass {
 pub fn start<S: Source>(source: &mut S) -> Result<Start, ReplayError<S::Error>> {
     loop {
         match source.next_item().map_err(ReplayError::Source)? {
-            Some(Item::Start(start)) => return Ok(start),
+            Some(Item::Start(mut start)) => {
+                bounds::start(&mut start);
+                return Ok(start);
+            }
             // Only damage can put something in front.
             Some(_) => {}
             None => return Err(ReplayError::NoStart),
@@ -114,14 +118,18 @@ impl Pass {
     }
 
     /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
-    pub(super) fn item(&mut self, item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+    pub(super) fn item(&mut self, mut item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+        bounds::item(&mut item);
         match item {
             Item::Start(_) => {}
             Item::Device(device) => Arc::make_mut(&mut self.devices).add(device),
-            Item::Events(batch) => {
+            Item::Events(mut batch) => {
                 // Other threads may still read the devices as they were.
                 let devices = Arc::make_mut(&mut self.devices);
-                for events in batch.events.chunks(CACHED) {
+                for first in (0..batch.events.len()).step_by(CACHED) {
+                    let chunk = first..batch.events.len().min(first + CACHED);
+                    batch.events[chunk.clone()].iter_mut().for_each(bounds::event);
+                    let events = &batch.events[chunk];
                     self.watcher.statistics.events_of(events);
                     for event in events {
                         self.watcher.objects.event(event.time_ns, &event.what);
@@ -191,7 +199,7 @@ impl Pass {
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
-        let doubts = Doubts::new(&counters, &gaps, self.witnesses, start.kernel.pool.restricted.len() > 1);
+        let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
         let verdict = comparison.finish(
             &own.unwrap_or_default(),

@@ -53,13 +53,14 @@ pub fn packed(replayed: &Replayed, smallest: u32) -> Proposals {
     for (address, requested, count) in replayed.statistics.allocations() {
         let site = sites.entry(address).or_insert_with(|| proposal(replayed, address));
         if won(requested) > 0 {
-            site.allocations += count;
+            site.allocations = site.allocations.saturating_add(count);
         }
     }
     for objects in &replayed.live_objects {
         let site = sites.entry(objects.call_site).or_insert_with(|| proposal(replayed, objects.call_site));
-        site.live_objects += objects.count * sample;
-        site.bytes_won += objects.count * sample * won(objects.requested);
+        let estimated = objects.count.saturating_mul(sample);
+        site.live_objects = site.live_objects.saturating_add(estimated);
+        site.bytes_won = site.bytes_won.saturating_add(estimated.saturating_mul(won(objects.requested)));
     }
     let mut sites: Vec<Proposal> =
         sites.into_values().filter(|site| site.allocations > 0 || site.bytes_won > 0).collect();

@@ -107,6 +107,22 @@ fn what_is_to_be_coherent_never_bounces_and_needs_a_coherent_device() {
 }
 
 #[test]
+fn a_list_that_is_to_be_coherent_is_refused_whatever_its_mode() {
+    let refused = Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
+    let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
+    let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+    let coherent = DeviceTraits { coherent: true, ..behind };
+    for lists in [Lists::WholeList, Lists::WholeListBounce, Lists::Flagged] {
+        let machine = Machine { lists, ..MACHINE };
+        for lost in [false, true] {
+            assert_eq!(segment(&machine, &behind, &page, lost), refused, "{lists:?}");
+            assert_eq!(segment(&machine, &device(), &page, lost), refused, "{lists:?}");
+        }
+        assert_eq!(segment(&machine, &coherent, &page, false), Fate::Direct, "{lists:?}");
+    }
+}
+
+#[test]
 fn a_buffer_of_unknown_dma_address_is_taken_to_be_reachable() {
     let unknown = Buffer { dma_addr: None, ..buffer(4096, TO_DEVICE) };
     let narrow = DeviceTraits { dma_mask: 0xffff, ..device() };

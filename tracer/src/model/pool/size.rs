@@ -7,9 +7,9 @@
 use super::SEGMENT_SLOTS;
 
 /// More slots than any pool has: 32 GiB. What asks for more, such as a damaged capture, gets this many.
-pub(super) const MAX_SLOTS: u64 = 1 << 24;
+pub(crate) const MAX_SLOTS: u64 = 1 << 24;
 /// More CPUs than arm64 has (`NR_CPUS`).
-const MAX_CPUS: u32 = 1 << 16;
+pub(crate) const MAX_CPUS: u32 = 1 << 16;
 
 /// The pool that `swiotlb=requested_slots`, or a default of as many, becomes on a machine with so many possible CPUs:
 /// slots, and areas. Every area has a power of two of slots, and at least 128 (`IO_TLB_SEGSIZE`).

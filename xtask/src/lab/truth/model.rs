@@ -6,7 +6,7 @@ use tracer::{
     model::{
         concatenation::dma_segments,
         kmalloc::bytes_given,
-        mapping::{Buffer, DeviceTraits, Fate, Machine, list_loses_concatenation, single},
+        mapping::{Buffer, DeviceTraits, Fate, Machine, list_loses_concatenation, segment, single},
         policy::Lists,
         pool::{Pool, PoolConfig, Request},
         rule::Alignment,
@@ -68,13 +68,9 @@ impl Model {
         })
     }
 
-    /// What becomes of a buffer while the pool has room.
+    /// What becomes of a buffer mapped by itself while the pool has room.
     pub(super) fn fate(&self, phys: u64, size: u64, direction: u8) -> Did {
-        match self.decision(phys, size, direction) {
-            Fate::Direct => Did::Direct,
-            Fate::Bounce { .. } => Did::Bounced,
-            Fate::Refused { .. } => Did::Refused,
-        }
+        did(self.decision(phys, size, direction))
     }
 
     fn decision(&self, phys: u64, size: u64, direction: u8) -> Fate {
@@ -84,8 +80,9 @@ impl Model {
 
     /// What becomes of each segment of a list: all are refused when one is.
     pub(super) fn fates(&self, list: &List) -> Vec<Did> {
-        let fates = list.segments.iter().map(|segment| self.fate(segment.from, segment.len, list.direction));
-        let fates: Vec<_> = fates.collect();
+        let lost = self.loses_concatenation(list);
+        let fate = |buffer: &Buffer| did(segment(&self.machine, &self.device, buffer, lost));
+        let fates: Vec<_> = buffers(list).map(|buffer| fate(&buffer)).collect();
         if fates.contains(&Did::Refused) { vec![Did::Refused; fates.len()] } else { fates }
     }
 
@@ -96,8 +93,7 @@ impl Model {
 
     /// Whether a list is mapped element by element, behind an IOMMU.
     pub(super) fn loses_concatenation(&self, list: &List) -> bool {
-        let buffers = list.segments.iter().map(|segment| buffer(segment.from, segment.len, list.direction));
-        list_loses_concatenation(&self.machine, &self.device, buffers)
+        list_loses_concatenation(&self.machine, &self.device, buffers(list))
     }
 
     /// DMA segments that come out of a list; 0 when it is refused.
@@ -131,6 +127,18 @@ impl Model {
         let found = (0..hold.asked).filter(|_| pool.map(&request).is_ok()).count() as u64;
         (found, found, pool.used_slots() - before)
     }
+}
+
+fn did(fate: Fate) -> Did {
+    match fate {
+        Fate::Direct => Did::Direct,
+        Fate::Bounce { .. } => Did::Bounced,
+        Fate::Refused { .. } => Did::Refused,
+    }
+}
+
+fn buffers(list: &List) -> impl Iterator<Item = Buffer> {
+    list.segments.iter().map(|segment| buffer(segment.from, segment.len, list.direction))
 }
 
 fn buffer(phys: u64, size: u64, direction: u8) -> Buffer {

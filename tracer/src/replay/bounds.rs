@@ -1,0 +1,174 @@
+//! What no kernel exceeds. A capture that was damaged or made up may say anything: its facts, lengths and counts are brought
+//! within these bounds where they enter, so that nothing behind has to expect more.
+
+use tracer_ebpf::decide::ARM64_DMA_MINALIGN;
+
+use crate::event::{Event, What};
+use crate::facts::{Counters, PoolTimes, SiteCount, SlabSample};
+use crate::model::pool::{MAX_CPUS, MAX_SLOTS};
+use crate::stream::{Item, Start};
+
+/// Longer than any buffer or object, bytes: 1 TiB.
+const MAX_SIZE: u64 = 1 << 40;
+/// More than anything happens in a recording.
+const MAX_COUNT: u64 = 1 << 40;
+/// More slabs than a cache has.
+const MAX_SLABS: u64 = 1 << 24;
+/// More objects, or pages, than are in a slab, and than a CPU has at hand in one sheaf.
+const MAX_PER_SLAB: u32 = 1 << 16;
+/// Later than any clock says, ns: 146 years after boot.
+const MAX_TIME_NS: u64 = 1 << 62;
+/// No sample is smaller: one in so many.
+const MAX_SAMPLE: u64 = 1 << 32;
+/// What a line can be where nothing tells, bytes.
+const LINE_SIZE: u32 = 64;
+
+/// Brings the beginning of a stream within the bounds, with a note of each fact that was not.
+pub(super) fn start(start: &mut Start) {
+    let mut notes = Notes(&mut start.notes);
+    let kernel = &mut start.kernel;
+    notes.power_of_two("page_size", &mut kernel.page_size, 4096..=65536, 4096);
+    notes.power_of_two("cache_line_size", &mut kernel.cache_line_size, 8..=4096, LINE_SIZE);
+    notes.power_of_two("dma_minalign", &mut kernel.dma_minalign, 1..=4096, ARM64_DMA_MINALIGN);
+    notes.power_of_two("kmalloc_minalign", &mut kernel.kmalloc_minalign, 1..=4096, 8);
+    notes.within("possible_cpus", &mut kernel.possible_cpus, 1, MAX_CPUS);
+    notes.within("pool.areas", &mut kernel.pool.areas, 0, MAX_CPUS);
+    let restricted = kernel.pool.restricted.iter_mut().map(|pool| (&mut pool.slots, &mut pool.used_at_start));
+    for (slots, used) in restricted.chain([(&mut kernel.pool.slots, &mut kernel.pool.used_at_start)]) {
+        notes.within("pool.slots", slots, 0, MAX_SLOTS);
+        notes.within("pool.used_at_start", used, 0, MAX_SLOTS);
+    }
+    notes.within("allocation_sample", &mut start.allocation_sample, 0, MAX_SAMPLE);
+    notes.within("time_ns", &mut start.time_ns, 0, MAX_TIME_NS);
+}
+
+/// Brings any other item within the bounds.
+pub(super) fn item(item: &mut Item) {
+    match item {
+        // Events one by one, when they are taken in.
+        Item::Start(_) | Item::Device(_) | Item::Symbols(_) | Item::Events(_) => {}
+        Item::Pool(sample) => {
+            for slots in [&mut sample.slots, &mut sample.used_slots].into_iter().chain(&mut sample.hiwater_slots) {
+                *slots = (*slots).min(MAX_SLOTS);
+            }
+        }
+        Item::Sites(sites) => sites.iter_mut().for_each(|SiteCount { count, .. }| *count = (*count).min(MAX_COUNT)),
+        Item::Slab(SlabSample { caches, .. }) => {
+            for cache in caches {
+                cache.active_objects = cache.active_objects.min(MAX_COUNT);
+                cache.slabs = cache.slabs.min(MAX_SLABS);
+                cache.cpu_slabs = cache.cpu_slabs.map(|slabs| slabs.min(MAX_SLABS));
+                cache.sheaf_capacity = cache.sheaf_capacity.min(MAX_PER_SLAB.into());
+                cache.objects_per_slab = cache.objects_per_slab.min(MAX_PER_SLAB);
+                cache.pages_per_slab = cache.pages_per_slab.min(MAX_PER_SLAB);
+            }
+        }
+        Item::PoolTimes(PoolTimes { times, .. }) => {
+            for time in times {
+                time.calls = time.calls.min(MAX_COUNT);
+                time.total_ns = time.total_ns.min(MAX_COUNT << 8);
+            }
+        }
+        Item::Counters(Counters { seen, lost, predicted, tracefs_bounced, .. }) => {
+            let by_cpu = seen.values_mut().chain(lost.values_mut()).flatten();
+            for count in by_cpu.chain([predicted]).chain(tracefs_bounced) {
+                *count = (*count).min(MAX_COUNT);
+            }
+        }
+        Item::End(end) => end.time_ns = end.time_ns.min(MAX_TIME_NS),
+    }
+}
+
+/// Brings an event within the bounds.
+pub(super) fn event(event: &mut Event) {
+    event.time_ns = event.time_ns.min(MAX_TIME_NS);
+    match &mut event.what {
+        What::Kmalloc { bytes_req, bytes_alloc, .. } => {
+            (*bytes_req, *bytes_alloc) = ((*bytes_req).min(MAX_SIZE), (*bytes_alloc).min(MAX_SIZE));
+        }
+        What::SlotMap { size, duration_ns, .. } => {
+            (*size, *duration_ns) = ((*size).min(MAX_SIZE), (*duration_ns).min(MAX_TIME_NS));
+        }
+        What::Map { size, .. }
+        | What::Unmap { size, .. }
+        | What::Bounced { size, .. }
+        | What::SlotUnmap { size, .. }
+        | What::Sync { size, .. } => *size = (*size).min(MAX_SIZE),
+        What::Kfree { .. } | What::MapSg { .. } | What::UnmapSg { .. } | What::SyncSg { .. } => {}
+    }
+}
+
+struct Notes<'a>(&'a mut Vec<String>);
+
+impl Notes<'_> {
+    fn power_of_two(&mut self, name: &str, value: &mut u32, range: std::ops::RangeInclusive<u32>, otherwise: u32) {
+        if !value.is_power_of_two() || !range.contains(value) {
+            self.take(name, value, otherwise);
+        }
+    }
+
+    fn within<T: Copy + Ord + std::fmt::Display>(&mut self, name: &str, value: &mut T, from: T, to: T) {
+        let bounded = (*value).clamp(from, to);
+        if bounded != *value {
+            self.take(name, value, bounded);
+        }
+    }
+
+    fn take<T: Copy + std::fmt::Display>(&mut self, name: &str, value: &mut T, otherwise: T) {
+        self.0.push(format!("the capture's {name} is {value}, which no kernel has: taken to be {otherwise}"));
+        *value = otherwise;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{KernelFacts, PoolFacts};
+
+    fn plausible() -> Start {
+        let pool = PoolFacts { slots: 32768, areas: 4, used_at_start: 2, ..PoolFacts::default() };
+        let kernel = KernelFacts {
+            page_size: 16384,
+            possible_cpus: 8,
+            cache_line_size: 128,
+            dma_minalign: 128,
+            kmalloc_minalign: 16,
+            pool,
+            ..KernelFacts::default()
+        };
+        Start { kernel, allocation_sample: 64, time_ns: 5, ..Start::default() }
+    }
+
+    #[test]
+    fn what_a_kernel_can_say_stays_without_a_note() {
+        let mut bounded = plausible();
+        start(&mut bounded);
+        assert_eq!(bounded, plausible());
+    }
+
+    #[test]
+    fn what_no_kernel_has_is_replaced_and_noted() {
+        let mut bounded = plausible();
+        bounded.kernel.cache_line_size = 4_000_000_000;
+        bounded.kernel.page_size = 1;
+        bounded.kernel.possible_cpus = 0;
+        bounded.allocation_sample = u64::MAX;
+        start(&mut bounded);
+        let KernelFacts { cache_line_size, page_size, possible_cpus, .. } = bounded.kernel;
+        assert_eq!((cache_line_size, page_size, possible_cpus, bounded.allocation_sample), (64, 4096, 1, MAX_SAMPLE));
+        assert_eq!(bounded.notes.len(), 4);
+        assert!(bounded.notes[0].contains("page_size is 1"), "{:?}", bounded.notes);
+    }
+
+    #[test]
+    fn no_length_is_more_than_memory_has() {
+        let mut what = Event { time_ns: u64::MAX, ..sized(u64::MAX) };
+        event(&mut what);
+        assert_eq!(what, Event { time_ns: MAX_TIME_NS, ..sized(MAX_SIZE) });
+    }
+
+    fn sized(size: u64) -> Event {
+        let what = What::Bounced { device: crate::event::DeviceId(0), dev_addr: 0, size };
+        Event { time_ns: 0, task: 0, cpu: 0, what }
+    }
+}
