@@ -188,7 +188,7 @@ fn everything(start: &Start) -> Wanted {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn any_facts_and_sizes_are_answered_on_one_core_as_on_all(

@@ -9,8 +9,9 @@ use std::{
 
 use crate::stream::{Gaps, Item, Source};
 
-/// Items that may wait: none, which bounds memory to two frames, and since the CPU's cache has little of what waits.
-const QUEUE: usize = 0;
+/// Items that may wait: enough for the two threads not to wait for each other at every frame, and few, since the CPU's cache
+/// has little of what waits long.
+const QUEUE: usize = 2;
 
 /// A source's answer, and its gaps and the bytes read at that moment.
 type Answer<E> = (Result<Option<Item>, E>, Gaps, u64);
