@@ -194,6 +194,8 @@ impl Toolchain {
             .current_dir(root.join("tracer-ebpf"))
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
             .args(["build", "--quiet", "--locked", "--release", "--target", "bpfel-unknown-none"])
+            // How the product is optimised is no affair of these: bpf-linker does that.
+            .args(["--config", "profile.release.lto='thin'", "--config", "profile.release.codegen-units=4"])
             .args(["--features", "programs", "--bin", "bouncescope-programs", "--target-dir"])
             .arg(&target_dir)
             .status()

@@ -1,5 +1,7 @@
 //! Of a replay: who bounces and who is left unsafe, by device, driver, call site, direction and length, under each policy.
 
+use std::collections::{HashMap, HashSet};
+
 use super::replay::OBSERVED;
 use super::table::{Table, WIDTH};
 use crate::replay::Replayed;
@@ -29,14 +31,16 @@ fn bounces(replayed: &Replayed) -> String {
     let mut headings = vec!["", "mappings", "buffers"];
     headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
     headings.push(OBSERVED);
-    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
     let mut table = Table::new(&headings);
     let mut left_out = 0;
-    for (label, observed) in labelled(&replayed.observed_rows) {
-        let tallies: Vec<Tally> = runs.iter().map(|rows| of(rows, &label)).collect();
-        let matters = |tally: &Tally| tally.bounces + tally.unsafe_certain + tally.unsafe_possible + tally.failed > 0;
+    let mut sites = 0;
+    for Row { label, is_site, observed, tallies } in rows(replayed) {
         if !matters(&observed) && !tallies.iter().any(matters) {
             left_out += 1;
+            continue;
+        }
+        sites += usize::from(is_site);
+        if is_site && sites > SITES {
             continue;
         }
         let mut cells = vec![label, observed.mappings.to_string(), observed.buffers.to_string()];
@@ -48,10 +52,22 @@ fn bounces(replayed: &Replayed) -> String {
     if !table.is_empty() {
         text += &table.blocks(2, 1, WIDTH);
     }
+    text += &more_sites(sites);
     if left_out > 0 {
         text += &format!("  … and {left_out} without bounces or hazards: --json has all\n");
     }
     text
+}
+
+fn matters(tally: &Tally) -> bool {
+    tally.bounces + tally.unsafe_certain + tally.unsafe_possible + tally.failed > 0
+}
+
+fn more_sites(sites: usize) -> String {
+    match sites.checked_sub(SITES) {
+        Some(more) if more > 0 => format!("  … and {more} more call sites: --json has all\n"),
+        _ => String::new(),
+    }
 }
 
 /// Who is left unsafe, certainly and possibly; rows without any are left out.
@@ -59,10 +75,13 @@ fn hazards(replayed: &Replayed, in_doubt: bool) -> String {
     let mut headings = vec![""];
     headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
     let mut table = Table::new(&headings);
-    let runs: Vec<_> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
-    for (label, _) in labelled(&replayed.observed_rows) {
-        let tallies: Vec<Tally> = runs.iter().map(|rows| of(rows, &label)).collect();
+    let mut sites = 0;
+    for Row { label, is_site, tallies, .. } in rows(replayed) {
         if tallies.iter().any(|tally| tally.unsafe_certain + tally.unsafe_possible > 0) {
+            sites += usize::from(is_site);
+            if is_site && sites > SITES {
+                continue;
+            }
             let cells = tallies.iter().map(|tally| format!("{} + {}", tally.unsafe_certain, tally.unsafe_possible));
             table.row(std::iter::once(label).chain(cells));
         }
@@ -71,11 +90,35 @@ fn hazards(replayed: &Replayed, in_doubt: bool) -> String {
         return String::new();
     }
     let doubt = if in_doubt { ", in doubt as marked above" } else { "" };
-    format!("\nleft unsafe, certainly + maybe{doubt}\n{}", table.blocks(2, 1, WIDTH))
+    format!("\nleft unsafe, certainly + maybe{doubt}\n{}{}", table.blocks(2, 1, WIDTH), more_sites(sites))
 }
 
-fn of(rows: &[(String, Tally)], label: &str) -> Tally {
-    rows.iter().find(|(other, _)| other == label).map(|(_, tally)| *tally).unwrap_or_default()
+/// One row: what the kernel did, and each policy.
+struct Row {
+    label: String,
+    is_site: bool,
+    observed: Tally,
+    tallies: Vec<Tally>,
+}
+
+/// All rows, in the order of what the kernel did; what only a policy has, at the end.
+fn rows(replayed: &Replayed) -> Vec<Row> {
+    let mut observed = labelled(&replayed.observed_rows);
+    let runs: Vec<Vec<Labelled>> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
+    let seen: HashSet<String> = observed.iter().map(|one| one.label.clone()).collect();
+    let only_theirs = runs.iter().flatten().filter(|one| !seen.contains(&one.label));
+    observed.extend(only_theirs.map(|one| Labelled { tally: Tally::default(), ..one.clone() }).collect::<Vec<_>>());
+    let by_label: Vec<HashMap<&str, Tally>> =
+        runs.iter().map(|rows| rows.iter().map(|one| (one.label.as_str(), one.tally)).collect()).collect();
+    let mut taken = HashSet::new();
+    observed.retain(|one| taken.insert(one.label.clone()));
+    let row = |one: Labelled| Row {
+        tallies: by_label.iter().map(|run| run.get(one.label.as_str()).copied().unwrap_or_default()).collect(),
+        label: one.label,
+        is_site: one.is_site,
+        observed: one.tally,
+    };
+    observed.into_iter().map(row).collect()
 }
 
 /// Lists that lose their concatenation, by driver.
@@ -99,31 +142,39 @@ pub(super) fn lists(replayed: &Replayed) -> String {
     format!("\nscatterlists behind an IOMMU that are no longer concatenated, by driver\n{}", table.text(2))
 }
 
-fn labelled(rows: &Rows) -> Vec<(String, Tally)> {
+/// A row of one breakdown.
+#[derive(Clone)]
+struct Labelled {
+    label: String,
+    is_site: bool,
+    tally: Tally,
+}
+
+fn labelled(rows: &Rows) -> Vec<Labelled> {
     let mut labelled = Vec::new();
+    let mut add = |label: String, is_site: bool, tally: Tally| labelled.push(Labelled { label, is_site, tally });
     for row in &rows.by_device {
         let coherent = if row.coherent { ", coherent" } else { "" };
-        labelled.push((format!("{} ({}{coherent})", row.device, driver(&row.driver)), row.tally));
+        add(format!("{} ({}{coherent})", row.device, driver(&row.driver)), false, row.tally);
     }
     for row in &rows.by_driver {
-        labelled.push((format!("driver {}", driver(&row.driver)), row.tally));
+        add(format!("driver {}", driver(&row.driver)), false, row.tally);
     }
-    let known = rows.by_call_site.iter().filter(|row| !row.call_site.is_empty());
-    for row in known.take(SITES) {
-        labelled.push((format!("{}{}", row.call_site, module(&row.module)), row.tally));
+    for row in rows.by_call_site.iter().filter(|row| !row.call_site.is_empty()) {
+        add(format!("{}{}", row.call_site, module(&row.module)), true, row.tally);
     }
     for row in &rows.by_direction {
-        labelled.push((row.direction.name().to_owned(), row.tally));
+        add(row.direction.name().to_owned(), false, row.tally);
     }
     let (short, long): (Vec<_>, Vec<_>) = rows.by_size_class.iter().partition(|row| row.up_to <= SHORT);
     for row in short {
-        labelled.push((format!("up to {} B", row.up_to), row.tally));
+        add(format!("up to {} B", row.up_to), false, row.tally);
     }
     let mut longer = Tally::default();
     for row in long {
         longer.add(&row.tally);
     }
-    labelled.push((format!("longer than {SHORT} B"), longer));
+    add(format!("longer than {SHORT} B"), false, longer);
     labelled
 }
 
