@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Let the tracing file system count bounces too, as a second witness for `verify`
     #[arg(long)]
     count_tracefs: bool,
+    /// Probe functions even where the kernel has events for the same, as on a kernel without them; for testing
+    #[arg(long, hide_short_help = true)]
+    force_kprobes: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -82,6 +85,7 @@ async fn record(args: Args) -> Result<ExitCode> {
         allocation_sample: if args.full { 1 } else { args.sample },
         ring_bytes: args.ring_size,
         count_tracefs: args.count_tracefs,
+        force_kprobes: args.force_kprobes,
         programs_log: args.verbose,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
     };

@@ -85,50 +85,93 @@ const SUBJECTS: &[Subject] = &[
         lost_without: "the kernel's own word on each bounce",
     },
     Subject {
-        name: "map_sg_refused",
-        candidates: &[&[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")]],
-        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
-    },
-    Subject {
-        name: "map_sgtable_refused",
-        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_return", "dma_map_sgtable")]],
-        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
-    },
-    Subject {
         name: "unmap",
-        candidates: &[&[Event("dma_unmap", "dma_unmap_phys")], &[Event("dma_unmap", "dma_unmap_page")]],
+        candidates: &[
+            &[Event("dma_unmap", "dma_unmap_phys")],
+            &[Event("dma_unmap", "dma_unmap_page")],
+            &[Function("unmap_entry", "dma_unmap_phys")],
+            &[Function("unmap_entry", "dma_unmap_page_attrs")],
+        ],
         lost_without: "how long single mappings live, and so the pool's occupancy",
     },
     Subject {
         name: "unmap_sg",
-        candidates: &[&[Event("dma_unmap_sg", "dma_unmap_sg")]],
+        candidates: &[
+            &[Event("dma_unmap_sg", "dma_unmap_sg")],
+            &[Function("unmap_sg_entry", "dma_unmap_sg_attrs")],
+        ],
         lost_without: "how long scatterlists live, and so the pool's occupancy",
     },
     Subject {
         name: "map",
-        candidates: &[&[Event("dma_map", "dma_map_phys")], &[Event("dma_map", "dma_map_page")]],
-        lost_without: "single mappings (the kernel has these events from 6.12 on)",
+        candidates: &[
+            &[Event("dma_map", "dma_map_phys")],
+            &[Event("dma_map", "dma_map_page")],
+            &[Function("map_phys_entry", "dma_map_phys"), Function("map_return", "dma_map_phys")],
+            &[Function("map_page_entry", "dma_map_page_attrs"), Function("map_return", "dma_map_page_attrs")],
+        ],
+        lost_without: "single mappings",
     },
     Subject {
         name: "map_sg",
-        candidates: &[&[Event("dma_map_sg", "dma_map_sg")]],
-        lost_without: "scatterlists (the kernel has this event from 6.12 on)",
+        candidates: &[
+            &[Event("dma_map_sg", "dma_map_sg")],
+            &[
+                Function("map_sg_entry", "dma_map_sg_attrs"),
+                Function("map_sg_return", "dma_map_sg_attrs"),
+                Function("map_sgt_entry", "dma_map_sgtable"),
+                Function("map_sg_return", "dma_map_sgtable"),
+            ],
+            // Before 5.15 dma_map_sgtable() is inline and calls the other.
+            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")],
+        ],
+        lost_without: "scatterlists",
+    },
+    Subject {
+        name: "map_sg_refused",
+        candidates: &[&[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_refused", "dma_map_sg_attrs")]],
+        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
+    },
+    Subject {
+        name: "map_sgtable_refused",
+        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_refused", "dma_map_sgtable")]],
+        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
     },
     Subject {
         name: "sync",
-        candidates: &[&[
-            Event("sync_for_cpu", "dma_sync_single_for_cpu"),
-            Event("sync_for_device", "dma_sync_single_for_device"),
-        ]],
-        lost_without: "single mappings handed over while mapped (the kernel has these events from 6.12 on)",
+        candidates: &[
+            &[
+                Event("sync_for_cpu", "dma_sync_single_for_cpu"),
+                Event("sync_for_device", "dma_sync_single_for_device"),
+            ],
+            &[
+                Function("sync_for_cpu_entry", "__dma_sync_single_for_cpu"),
+                Function("sync_for_device_entry", "__dma_sync_single_for_device"),
+            ],
+            &[
+                Function("sync_for_cpu_entry", "dma_sync_single_for_cpu"),
+                Function("sync_for_device_entry", "dma_sync_single_for_device"),
+            ],
+        ],
+        lost_without: "single mappings handed over while mapped",
     },
     Subject {
         name: "sync_sg",
-        candidates: &[&[
-            Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"),
-            Event("sync_sg_for_device", "dma_sync_sg_for_device"),
-        ]],
-        lost_without: "scatterlists handed over while mapped (the kernel has these events from 6.12 on)",
+        candidates: &[
+            &[
+                Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"),
+                Event("sync_sg_for_device", "dma_sync_sg_for_device"),
+            ],
+            &[
+                Function("sync_sg_for_cpu_entry", "__dma_sync_sg_for_cpu"),
+                Function("sync_sg_for_device_entry", "__dma_sync_sg_for_device"),
+            ],
+            &[
+                Function("sync_sg_for_cpu_entry", "dma_sync_sg_for_cpu"),
+                Function("sync_sg_for_device_entry", "dma_sync_sg_for_device"),
+            ],
+        ],
+        lost_without: "scatterlists handed over while mapped",
     },
     Subject { name: "kmalloc", candidates: &[&[Event("kmalloc", "kmalloc")]], lost_without: "allocations" },
     Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
@@ -155,18 +198,38 @@ pub(super) fn load_all(ebpf: &mut Ebpf) {
 }
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
-/// subject.
-pub(super) fn attach_all(ebpf: &mut Ebpf) -> (Vec<Link>, Vec<Hook>) {
-    let mut links = Vec::new();
-    let hooks = SUBJECTS.iter().map(|subject| attach(ebpf, subject, &mut links)).collect();
+/// subject. With `functions_only` an event is no candidate where there is a function for the same.
+pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool) -> (Vec<Link>, Vec<Hook>) {
+    let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
+    for subject in SUBJECTS {
+        let hook = seen_by_another(subject, &hooks)
+            .unwrap_or_else(|| attach(ebpf, subject, functions_only && subject.has_functions(), &mut links));
+        hooks.push(hook);
+    }
     (links, hooks)
 }
 
-fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
+/// Refused lists need no hook of their own where every list is recorded when its function returns.
+fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
+    let lists = hooks.iter().find(|hook| hook.subject == "map_sg" && hook.place.starts_with(FUNCTION))?;
+    let refused = matches!(subject.name, "map_sg_refused" | "map_sgtable_refused") && lists.attached;
+    refused.then(|| Hook {
+        subject: subject.name.to_owned(),
+        place: lists.place.clone(),
+        attached: true,
+        lost_without: subject.lost_without.to_owned(),
+        ..Hook::default()
+    })
+}
+
+fn attach(ebpf: &mut Ebpf, subject: &Subject, functions_only: bool, links: &mut Vec<Link>) -> Hook {
     let mut why_not = Vec::new();
     let mut hook =
         Hook { subject: subject.name.to_owned(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
     for places in subject.candidates {
+        if functions_only && places.iter().any(|place| matches!(place, Event(..))) {
+            continue;
+        }
         match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
             Ok(attached) => {
                 links.extend(attached);
@@ -182,11 +245,20 @@ fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
     hook
 }
 
+/// How the description of a function's entry or return begins.
+const FUNCTION: &str = "kprobe ";
+
+impl Subject {
+    fn has_functions(&self) -> bool {
+        self.candidates.iter().any(|places| places.iter().all(|place| matches!(place, Function(..))))
+    }
+}
+
 impl Place {
     fn describe(&self) -> String {
         match self {
             Event(_, event) => format!("raw_tp {event}"),
-            Function(_, function) => format!("kprobe {function}"),
+            Function(_, function) => format!("{FUNCTION}{function}"),
         }
     }
 

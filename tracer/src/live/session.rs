@@ -48,6 +48,12 @@ const SLAB_EVERY: Duration = Duration::from_secs(10);
 /// How often the times of the pool's functions are read.
 const TIMES_EVERY: Duration = Duration::from_secs(2);
 
+/// The function that names its buffer by a page.
+const MAP_PAGE: &str = " dma_map_page_attrs";
+/// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
+const WITHOUT_VMEMMAP: &str = "the physical addresses of single mappings can't be told from their pages: /proc/kcore and \
+                               BTF must show where those are described (CONFIG_PROC_KCORE, CONFIG_SPARSEMEM_VMEMMAP)";
+
 /// How to trace.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -57,6 +63,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
+    /// Do without the kernel's events where there is a function for the same, as on a kernel that has none: for tests.
+    pub force_kprobes: bool,
     /// Print the programs' debug messages.
     pub programs_log: bool,
     /// What to write into the capture as its recorder.
@@ -97,6 +105,7 @@ impl Session {
         let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
         let (mut config, unresolved) = layout::resolve(&btf, &kernel.machine, address_of);
         config.decider = layout::decider(&kernel);
+        config.pages = layout::pages(&kernel);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
@@ -115,9 +124,12 @@ impl Session {
         let keeps_hiwater = keeps_hiwater(&root, Some(&btf), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         kernel.pool.used_at_start = pool.sample(0).map_or(0, |sample| sample.used_slots);
-        let (links, hooks) = hooks::attach_all(&mut ebpf);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes);
         if links.is_empty() {
             return Err(no_hook(&hooks));
+        }
+        if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
+            notes.push(WITHOUT_VMEMMAP.to_owned());
         }
         let first_slab = slab_fill::sample(&root, now_ns())
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
