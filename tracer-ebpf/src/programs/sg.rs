@@ -37,7 +37,7 @@ const MAX_CHAINS: usize = 16;
 #[map]
 static MAPPED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// For [`map_sg_return`] or [`map_sg_refused`], of which only one is ever attached.
+/// For the programs at the functions' return, of which only one kind is ever attached.
 #[map]
 static RETURNED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
@@ -96,7 +96,7 @@ pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
 pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List) {
         let ents = ents(&ctx, &call);
-        made(&ctx, &call, ents);
+        made(&ctx, call.args, ents);
     }
     0
 }
@@ -107,7 +107,7 @@ pub fn map_sg_refused(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List)
         && ents(&ctx, &call) == 0
     {
-        made(&ctx, &call, 0);
+        made(&ctx, call.args, 0);
     }
     0
 }
@@ -135,9 +135,10 @@ fn keep(ctx: &ProbeContext, args: [u64; 6]) {
     entered(ctx, Probed::List, Call { entry_ns, args });
 }
 
+/// Records a list whose mapping returned; the arguments are those that `map_sg_entry` keeps.
 #[inline(always)]
-fn made(ctx: &RetProbeContext, call: &Call, ents: u32) {
-    let [dev, first, nents, direction, attrs, _] = call.args;
+pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32) {
+    let [dev, first, nents, direction, attrs, _] = args;
     if let Some(scratch) = RETURNED.get_ptr_mut(0) {
         record(ctx, scratch, &List { dev, first, nents: nents as u32, ents, direction, attrs });
     }

@@ -4,8 +4,11 @@
 //! had not bounced.
 
 use aya::{
-    Ebpf,
-    programs::{KProbe, Program, ProgramError, RawTracePoint, kprobe::KProbeLink, raw_trace_point::RawTracePointLink},
+    Btf, Ebpf,
+    programs::{
+        FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
+        kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
+    },
 };
 
 use crate::facts::Hook;
@@ -27,17 +30,22 @@ enum Place {
     Event(&'static str, &'static str),
     /// Entry or return of a kernel function, as the program says: program, function.
     Function(&'static str, &'static str),
+    /// The same through BTF, fentry or fexit, where there are no kprobes: program, function.
+    Traced(&'static str, &'static str),
 }
 
-use Place::{Event, Function};
+use Place::{Event, Function, Traced};
 
 const SUBJECTS: &[Subject] = &[
     Subject {
         name: "slot_map",
-        candidates: &[&[
-            Function("slot_map_entry", "swiotlb_tbl_map_single"),
-            Function("slot_map_return", "swiotlb_tbl_map_single"),
-        ]],
+        candidates: &[
+            &[
+                Function("slot_map_entry", "swiotlb_tbl_map_single"),
+                Function("slot_map_return", "swiotlb_tbl_map_single"),
+            ],
+            &[Traced("slot_map_exit", "swiotlb_tbl_map_single")],
+        ],
         lost_without: "which slot a mapping got, and whether the pool was full",
     },
     Subject {
@@ -48,6 +56,8 @@ const SUBJECTS: &[Subject] = &[
                 Function("pool_return", "__swiotlb_tbl_unmap_single"),
             ],
             &[Function("slot_unmap", "swiotlb_tbl_unmap_single"), Function("pool_return", "swiotlb_tbl_unmap_single")],
+            &[Traced("slot_unmap_enter", "__swiotlb_tbl_unmap_single")],
+            &[Traced("slot_unmap_enter", "swiotlb_tbl_unmap_single")],
         ],
         lost_without: "when a slot was given back, and how long that took",
     },
@@ -129,12 +139,18 @@ const SUBJECTS: &[Subject] = &[
     },
     Subject {
         name: "map_sg_refused",
-        candidates: &[&[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_refused", "dma_map_sg_attrs")]],
+        candidates: &[
+            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_refused", "dma_map_sg_attrs")],
+            &[Traced("map_sg_exit", "dma_map_sg_attrs")],
+        ],
         lost_without: "scatterlists that could not be mapped (dma_map_sg)",
     },
     Subject {
         name: "map_sgtable_refused",
-        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_refused", "dma_map_sgtable")]],
+        candidates: &[
+            &[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_refused", "dma_map_sgtable")],
+            &[Traced("map_sgt_exit", "dma_map_sgtable")],
+        ],
         lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
     },
     Subject {
@@ -183,6 +199,10 @@ pub(super) enum Link {
     Event { _link: RawTracePointLink },
     /// To a function.
     Function { _link: KProbeLink },
+    /// To a function's beginning, through BTF.
+    Enter { _link: FEntryLink },
+    /// To a function's end, through BTF.
+    Exit { _link: FExitLink },
 }
 
 /// Loads every program beforehand, so that attaching takes no time in between. What cannot be loaded says so when it is
@@ -192,6 +212,7 @@ pub(super) fn load_all(ebpf: &mut Ebpf) {
         let _ = match program {
             Program::RawTracePoint(program) => program.load(),
             Program::KProbe(program) => program.load(),
+            // Those of BTF are loaded for the function that they are attached to.
             _ => Ok(()),
         };
     }
@@ -259,6 +280,7 @@ impl Place {
         match self {
             Event(_, event) => format!("raw_tp {event}"),
             Function(_, function) => format!("{FUNCTION}{function}"),
+            Traced(_, function) => format!("fentry {function}"),
         }
     }
 
@@ -266,6 +288,7 @@ impl Place {
         match self {
             Event(program, event) => attach_event(ebpf, program, event),
             Function(program, function) => attach_function(ebpf, program, function),
+            Traced(program, function) => attach_traced(ebpf, program, function),
         }
         .map_err(|error| format!("{}: {}", self.describe(), explain(&error)))
     }
@@ -283,6 +306,23 @@ fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Lin
     loaded(program.load())?;
     let id = program.attach(function, 0)?;
     Ok(Link::Function { _link: program.take_link(id)? })
+}
+
+fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
+    let btf = Btf::from_sys_fs()?;
+    match find(ebpf, program)? {
+        Program::FEntry(program) => {
+            loaded(FEntry::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Enter { _link: program.take_link(id)? })
+        }
+        Program::FExit(program) => {
+            loaded(FExit::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Exit { _link: program.take_link(id)? })
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 fn find<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Program, ProgramError> {

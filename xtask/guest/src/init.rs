@@ -44,12 +44,13 @@ fn boot() -> Result<(), String> {
     if recordings.iter().any(|recording| recording.mode != Mode::Truth) {
         workload::wait_for_devices()?;
     }
+    witness::probe();
     for recording in &recordings {
         println!("LAB start {}", recording.name);
         let start = Instant::now();
         let made = match recording.mode {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
-            Mode::Record | Mode::Bare => record(recording),
+            Mode::Record | Mode::RecordByKprobes | Mode::Bare => record(recording),
         };
         match made {
             Ok(code) => {
@@ -63,7 +64,7 @@ fn boot() -> Result<(), String> {
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
-    let (name, recorded) = (&recording.name, recording.mode == Mode::Record);
+    let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::start()?;
@@ -75,7 +76,11 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     if recorded {
-        command.args(["record", "--full", "--count-tracefs", "-o", &capture, "--", "/init"]);
+        command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
+        if recording.mode == Mode::RecordByKprobes {
+            command.arg("--force-kprobes");
+        }
+        command.args(["--", "/init"]);
     }
     let start = Instant::now();
     let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;

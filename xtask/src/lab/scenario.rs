@@ -11,6 +11,8 @@ pub(super) struct Scenario {
     pub(super) coherent: bool,
     /// `swiotlb=` on the kernel's command line, empty for its default.
     pub(super) pool: &'static str,
+    /// The product probes functions even where the kernel has events of mappings.
+    pub(super) by_kprobes: bool,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
 }
@@ -50,12 +52,13 @@ const fn mixed(expect: Expect) -> Recording {
 }
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 7] = [
+pub(super) const ALL: [Scenario; 8] = [
     Scenario {
         name: "direct",
         smmu: false,
         coherent: false,
         pool: "",
+        by_kprobes: false,
         recordings: &[
             mixed(MIXED),
             Recording { name: "hold-100", workload: "hold 100", expect: HELD },
@@ -72,6 +75,7 @@ pub(super) const ALL: [Scenario; 7] = [
         smmu: true,
         coherent: false,
         pool: "",
+        by_kprobes: false,
         recordings: &[
             mixed(MIXED),
             Recording { name: "hold-100", workload: "hold 100", expect: Expect { peak_slots: 200, ..HELD } },
@@ -82,16 +86,45 @@ pub(super) const ALL: [Scenario; 7] = [
             },
         ],
     },
-    Scenario { name: "direct-coherent", smmu: false, coherent: true, pool: "", recordings: &[mixed(SILENT)] },
-    Scenario { name: "smmu-coherent", smmu: true, coherent: true, pool: "", recordings: &[mixed(SILENT)] },
-    Scenario { name: "force", smmu: false, coherent: false, pool: "16384,force", recordings: &[mixed(MIXED)] },
-    Scenario { name: "noforce", smmu: false, coherent: false, pool: "noforce", recordings: &[mixed(SILENT)] },
+    Scenario {
+        name: "direct-coherent",
+        smmu: false,
+        coherent: true,
+        pool: "",
+        by_kprobes: false,
+        recordings: &[mixed(SILENT)],
+    },
+    Scenario {
+        name: "smmu-coherent",
+        smmu: true,
+        coherent: true,
+        pool: "",
+        by_kprobes: false,
+        recordings: &[mixed(SILENT)],
+    },
+    Scenario {
+        name: "force",
+        smmu: false,
+        coherent: false,
+        pool: "16384,force",
+        by_kprobes: false,
+        recordings: &[mixed(MIXED)],
+    },
+    Scenario {
+        name: "noforce",
+        smmu: false,
+        coherent: false,
+        pool: "noforce",
+        by_kprobes: false,
+        recordings: &[mixed(SILENT)],
+    },
     // 128 is rounded up to one segment for each of two areas: 256 slots.
     Scenario {
         name: "full",
         smmu: false,
         coherent: false,
         pool: "128",
+        by_kprobes: false,
         recordings: &[
             Recording {
                 name: "hold-300",
@@ -99,6 +132,18 @@ pub(super) const ALL: [Scenario; 7] = [
                 expect: Expect { mappings: 256, peak_slots: 256, refused: 44, ..HELD },
             },
             mixed(MIXED),
+        ],
+    },
+    // The same as kernels without events of mappings are recorded by, held against the events themselves.
+    Scenario {
+        name: "kprobes",
+        smmu: false,
+        coherent: false,
+        pool: "",
+        by_kprobes: true,
+        recordings: &[
+            mixed(MIXED),
+            Recording { name: "hold-100", workload: "hold 100", expect: HELD },
         ],
     },
 ];
@@ -117,9 +162,23 @@ impl Scenario {
         }
     }
 
+    /// What must be seen of a recording on a kernel that bounces small buffers, or on one that does not and so has no pool
+    /// either on this machine, unless it is forced to (`swiotlb_init_remap()`, `kernel/dma/swiotlb.c`).
+    pub(super) fn expect(&self, recording: &Recording, bounces_small: bool) -> Expect {
+        let forced = self.pool.ends_with(",force");
+        if bounces_small || forced {
+            return recording.expect;
+        }
+        Expect { bounces: false, peak_slots: 0, refused: 0, ..recording.expect }
+    }
+
     /// Init's script: `NAME MODE WORKLOAD …`, one recording a line.
     pub(super) fn script(&self, bare: bool) -> String {
-        let mode = if bare { "bare" } else { "record" };
+        let mode = match (bare, self.by_kprobes) {
+            (true, _) => "bare",
+            (false, true) => "record-by-kprobes",
+            (false, false) => "record",
+        };
         self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]).collect()
     }
 }
@@ -142,6 +201,16 @@ mod tests {
         assert_eq!(ALL[0].parameters((7, 3)), "swiotlb=track_hiwater");
         assert_eq!(ALL[4].parameters((6, 12)), "swiotlb=16384,force");
         assert_eq!(ALL[4].parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+    }
+
+    #[test]
+    fn a_kernel_that_bounces_nothing_small_bounces_only_when_forced() {
+        let bounces = |name: &str, small| {
+            let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
+            scenario.expect(&scenario.recordings[0], small).bounces
+        };
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, true)), [true, true, false]);
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, false)), [false, true, false]);
     }
 
     #[test]
