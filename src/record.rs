@@ -73,6 +73,9 @@ pub(crate) struct Args {
     /// physical and DMA addresses stay
     #[arg(long)]
     no_addresses: bool,
+    /// Probe functions even where the kernel has events for the same, as on a kernel without them; for testing
+    #[arg(long, hide_short_help = true)]
+    force_kprobes: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -98,6 +101,7 @@ async fn record(args: Args) -> Result<ExitCode> {
         ring_bytes: args.ring_size,
         shrink_caches: args.shrink_caches,
         count_tracefs: args.count_tracefs,
+        force_kprobes: args.force_kprobes,
         programs_log: args.verbose,
         btf: args.btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),

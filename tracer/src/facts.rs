@@ -45,6 +45,8 @@ pub struct KernelFacts {
     pub linear_map: Option<LinearMap>,
     /// `sizeof(struct page)`; 0 when not known.
     pub struct_page_size: u32,
+    /// Where the `struct page` of physical address 0 is, or would be; `None` when not found out.
+    pub vmemmap: Option<u64>,
     /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
     pub config: BTreeMap<String, String>,
 }

@@ -16,6 +16,7 @@ mod sg;
 mod swiotlb;
 mod sync;
 mod times;
+mod traced;
 
 use tracer_ebpf::config::Config;
 

@@ -54,6 +54,7 @@ async fn trace(
         allocation_sample: 0,
         ring_bytes: RING_BYTES,
         count_tracefs: false,
+        force_kprobes: false,
         programs_log: false,
         btf: btf.map(PathBuf::from),
         shrink_caches: false,

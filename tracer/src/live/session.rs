@@ -52,6 +52,11 @@ const TIMES_EVERY: Duration = Duration::from_secs(2);
 /// What a kernel without BTF leaves open.
 const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
                            --btf FILE can name this kernel's BTF";
+/// The function that names its buffer by a page.
+const MAP_PAGE: &str = " dma_map_page_attrs";
+/// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
+const WITHOUT_VMEMMAP: &str = "the physical addresses of single mappings can't be told from their pages: /proc/kcore and \
+                               BTF must show where those are described (CONFIG_PROC_KCORE, CONFIG_SPARSEMEM_VMEMMAP)";
 
 /// How to trace.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
@@ -66,6 +71,8 @@ pub struct Options {
     pub shrink_caches: bool,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
+    /// Do without the kernel's events where there is a function for the same, as on a kernel that has none: for tests.
+    pub force_kprobes: bool,
     /// Print the programs' debug messages.
     pub programs_log: bool,
     /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
@@ -125,6 +132,7 @@ impl Session {
             }
         };
         config.decider = layout::decider(&kernel);
+        config.pages = layout::pages(&kernel);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
@@ -151,9 +159,12 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes);
         if links.is_empty() {
             return Err(no_hook(&hooks));
+        }
+        if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
+            notes.push(WITHOUT_VMEMMAP.to_owned());
         }
         let shrunk = slabs.shrink();
         let first_slab = slabs

@@ -46,6 +46,7 @@ fn boot() -> Result<(), String> {
     if recordings.iter().any(|recording| matches!(recording.mode, Mode::Record | Mode::Bare)) {
         workload::wait_for_devices()?;
     }
+    witness::probe();
     for recording in &recordings {
         println!("LAB start {}", recording.name);
         let start = Instant::now();
@@ -53,7 +54,7 @@ fn boot() -> Result<(), String> {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
-            Mode::Record | Mode::Bare => record(recording),
+            Mode::Record | Mode::RecordByKprobes | Mode::Bare => record(recording),
         };
         match made {
             Ok(code) => {
@@ -67,7 +68,7 @@ fn boot() -> Result<(), String> {
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
-    let (name, recorded) = (&recording.name, recording.mode == Mode::Record);
+    let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::start()?;
@@ -81,6 +82,9 @@ fn record(recording: &Recording) -> Result<i32, String> {
     if recorded {
         command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
         command.args(btf());
+        if recording.mode == Mode::RecordByKprobes {
+            command.arg("--force-kprobes");
+        }
         command.args(["--", "/init"]);
     }
     let start = Instant::now();

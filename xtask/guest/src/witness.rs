@@ -1,5 +1,6 @@
 //! An independent count of what the kernel maps and bounces: hist triggers of tracefs in an instance of their own. They
-//! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product.
+//! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product. Kernels without
+//! events of mappings get some by kprobe, from the same file system.
 //!
 //! The lab reads the hist files; here they are only set up, copied out, and used to see whether devices are idle.
 
@@ -15,13 +16,37 @@ use crate::sysfs;
 const INSTANCE: &str = "/sys/kernel/tracing/instances/lab";
 
 /// Event, hist key, and the name of the file on the share. Which of the mapping events exists depends on the kernel:
-/// `dma_map_page` until 6.17, `dma_map_phys` since 6.18.
-const COUNTED: [(&str, &str, &str); 4] = [
+/// `dma_map_page` from 6.12 to 6.17, `dma_map_phys` since 6.18, those of [`PROBES`] before.
+const COUNTED: [(&str, &str, &str); 7] = [
     ("swiotlb/swiotlb_bounced", "dev_name", "bounced"),
-    ("dma/dma_map_page", "size,dir", "map"),
-    ("dma/dma_map_phys", "size,dir", "map"),
+    ("dma/dma_map_page", "device,size,dir", "map"),
+    ("dma/dma_map_phys", "device,size,dir", "map"),
     ("dma/dma_map_sg", "dir", "map_sg"),
+    ("lab/map", "size,dir", "map"),
+    ("lab/map_sg", "dir", "map_sg"),
+    ("lab/map_sgtable", "dir", "map_sgtable"),
 ];
+
+/// `kprobe_events` for kernels without events of mappings (`Documentation/trace/kprobetrace.rst`): arguments are in x0 to x7.
+/// The last function is inline in some kernels.
+const PROBES: [&str; 3] = [
+    "p:lab/map dma_map_page_attrs size=%x3:u64 dir=%x4:s32",
+    "p:lab/map_sg dma_map_sg_attrs dir=%x3:s32",
+    "p:lab/map_sgtable dma_map_sgtable dir=%x2:s32",
+];
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// Makes the events that this kernel lacks. To be called once.
+pub(crate) fn probe() {
+    if Path::new(TRACING).join("events/dma").is_dir() {
+        return;
+    }
+    for probe in PROBES {
+        if let Err(error) = sysfs::write_more(format!("{TRACING}/kprobe_events"), probe) {
+            println!("  {error}");
+        }
+    }
+}
 
 /// Starts every count anew from 0.
 pub(crate) fn start() -> Result<(), String> {

@@ -35,6 +35,7 @@ mod initramfs;
 mod jobs;
 mod kernel;
 mod machine;
+mod mappings;
 mod modules;
 mod packages;
 mod scenario;
@@ -258,13 +259,17 @@ impl Lab<'_> {
             let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
             let compared = (|| -> Result<()> {
                 witness = Witness::read(&share, recording.name)?;
-                problems.extend(verdict::kernel_side(recording.expect, &witness));
+                let expect = scenario.expect(recording, kernel.bounces_small()?);
+                problems.extend(verdict::kernel_side(expect, &witness));
                 let Some(product) = &self.product else { return Ok(()) };
                 if let Some(captures) = &self.args.captures {
                     keep_capture(&capture, captures, &kept_as)?;
                 }
                 let told = verify(product, &capture)?;
-                problems.extend(verdict::product_side(recording.expect, &told, &witness));
+                problems.extend(verdict::product_side(expect, &told, &witness));
+                let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
+                let recorded = mappings::in_capture(&capture, by_device)?;
+                problems.extend(mappings::differences(&recorded, &witness.by_buffer));
                 verified = Some(told);
                 Ok(())
             })();

@@ -20,6 +20,8 @@ pub(super) struct Scenario {
     pub(super) on: On,
     /// The recorder is given the BTF of a kernel that shows none itself.
     pub(super) btf: bool,
+    /// The product probes functions even where the kernel has events of mappings.
+    pub(super) by_kprobes: bool,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
 }
@@ -73,6 +75,7 @@ const DIRECT: Scenario = Scenario {
     pool: "",
     restricted_pool: false,
     on: On::All,
+    by_kprobes: false,
     btf: true,
     recordings: &[],
 };
@@ -89,7 +92,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 11] = [
+pub(super) const ALL: [Scenario; 12] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -140,6 +143,8 @@ pub(super) const ALL: [Scenario; 11] = [
         ..DIRECT
     },
     Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    // The same as kernels without events of mappings are recorded by, held against the events themselves.
+    Scenario { name: "kprobes", by_kprobes: true, on: On::Debian, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
 ];
 
 impl Scenario {
@@ -170,9 +175,23 @@ impl Scenario {
         !bare && self.name == doctor::SCENARIO
     }
 
+    /// What must be seen of a recording on a kernel that bounces small buffers, or on one that does not and so has no pool
+    /// either on this machine, unless it is forced to (`swiotlb_init_remap()`, `kernel/dma/swiotlb.c`).
+    pub(super) fn expect(&self, recording: &Recording, bounces_small: bool) -> Expect {
+        let forced = self.pool.ends_with(",force");
+        if bounces_small || forced {
+            return recording.expect;
+        }
+        Expect { bounces: false, peak_slots: 0, refused: 0, ..recording.expect }
+    }
+
     /// Init's script: `NAME MODE WORKLOAD …`, one recording a line.
     pub(super) fn script(&self, bare: bool) -> String {
-        let mode = if bare { "bare" } else { "record" };
+        let mode = match (bare, self.by_kprobes) {
+            (true, _) => "bare",
+            (false, true) => "record-by-kprobes",
+            (false, false) => "record",
+        };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);
         recordings.chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
     }
@@ -203,6 +222,16 @@ mod tests {
         let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 4\n"));
         assert_eq!(with.map(|scenario| scenario.name).collect::<Vec<_>>(), ["direct"]);
         assert!(ALL.iter().all(|scenario| !scenario.script(true).contains("doctor")));
+    }
+
+    #[test]
+    fn a_kernel_that_bounces_nothing_small_bounces_only_when_forced() {
+        let bounces = |name: &str, small| {
+            let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
+            scenario.expect(&scenario.recordings[0], small).bounces
+        };
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, true)), [true, true, false]);
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, false)), [false, true, false]);
     }
 
     #[test]
