@@ -21,14 +21,18 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let number = |default: u64| {
         rest.first().map_or(Ok(default), |text| text.parse().map_err(|_| format!("not a number: {text}")))
     };
+    if name == "objects" {
+        // Maps nothing that could be counted, or would have to become quiet.
+        return objects::run();
+    }
+    // Not before: until a recorder has attached everything, devices may do what no capture has.
+    witness::start()?;
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,
-        // Maps nothing that could have to become quiet.
-        "objects" => return objects::run(),
         "mixed" => {
             usb_control::run()?;
             storage::run(number(300)?)?;
