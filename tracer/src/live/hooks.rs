@@ -1,7 +1,4 @@
-//! Where the programs attach, in which order of preference, and what cannot be told without each.
-//!
-//! Every program is attached by itself. Slots before mappings: a mapping whose slot was not seen would look as if it
-//! had not bounced.
+//! Attaching the programs, each by itself, with a verdict for each of the [`subjects`].
 
 use aya::{
     Btf, Ebpf,
@@ -11,183 +8,14 @@ use aya::{
     },
 };
 
-use crate::facts::Hook;
+mod subjects;
 
-/// One thing to be recorded.
-struct Subject {
-    /// What is recorded.
-    name: &'static str,
-    /// Tried in order until one attaches.
-    candidates: &'static [&'static [Place]],
-    /// What cannot be told without it.
-    lost_without: &'static str,
-}
-
-/// A program and where it goes.
-#[derive(Clone, Copy)]
-enum Place {
-    /// A raw tracepoint: program, event.
-    Event(&'static str, &'static str),
-    /// Entry or return of a kernel function, as the program says: program, function.
-    Function(&'static str, &'static str),
-    /// The same through BTF, fentry or fexit, where there are no kprobes: program, function.
-    Traced(&'static str, &'static str),
-}
-
-use Place::{Event, Function, Traced};
-
-const SUBJECTS: &[Subject] = &[
-    Subject {
-        name: "slot_map",
-        candidates: &[
-            &[
-                Function("slot_map_entry", "swiotlb_tbl_map_single"),
-                Function("slot_map_return", "swiotlb_tbl_map_single"),
-            ],
-            &[Traced("slot_map_exit", "swiotlb_tbl_map_single")],
-        ],
-        lost_without: "which slot a mapping got, and whether the pool was full",
-    },
-    Subject {
-        name: "slot_unmap",
-        candidates: &[
-            &[
-                Function("slot_unmap", "__swiotlb_tbl_unmap_single"),
-                Function("pool_return", "__swiotlb_tbl_unmap_single"),
-            ],
-            &[Function("slot_unmap", "swiotlb_tbl_unmap_single"), Function("pool_return", "swiotlb_tbl_unmap_single")],
-            &[Traced("slot_unmap_enter", "__swiotlb_tbl_unmap_single")],
-            &[Traced("slot_unmap_enter", "swiotlb_tbl_unmap_single")],
-        ],
-        lost_without: "when a slot was given back, and how long that took",
-    },
-    Subject {
-        name: "pool_sync_for_cpu",
-        candidates: &[
-            &[
-                Function("pool_cpu_entry", "__swiotlb_sync_single_for_cpu"),
-                Function("pool_return", "__swiotlb_sync_single_for_cpu"),
-            ],
-            &[
-                Function("pool_cpu_entry", "swiotlb_sync_single_for_cpu"),
-                Function("pool_return", "swiotlb_sync_single_for_cpu"),
-            ],
-        ],
-        lost_without: "how long copies from the pool to buffers took",
-    },
-    Subject {
-        name: "pool_sync_for_device",
-        candidates: &[
-            &[
-                Function("pool_device_entry", "__swiotlb_sync_single_for_device"),
-                Function("pool_return", "__swiotlb_sync_single_for_device"),
-            ],
-            &[
-                Function("pool_device_entry", "swiotlb_sync_single_for_device"),
-                Function("pool_return", "swiotlb_sync_single_for_device"),
-            ],
-        ],
-        lost_without: "how long copies from buffers to the pool took, other than at the mapping",
-    },
-    Subject {
-        name: "bounced",
-        candidates: &[&[Event("swiotlb_bounced", "swiotlb_bounced")]],
-        lost_without: "the kernel's own word on each bounce",
-    },
-    Subject {
-        name: "unmap",
-        candidates: &[
-            &[Event("dma_unmap", "dma_unmap_phys")],
-            &[Event("dma_unmap", "dma_unmap_page")],
-            &[Function("unmap_entry", "dma_unmap_phys")],
-            &[Function("unmap_entry", "dma_unmap_page_attrs")],
-        ],
-        lost_without: "how long single mappings live, and so the pool's occupancy",
-    },
-    Subject {
-        name: "unmap_sg",
-        candidates: &[&[Event("dma_unmap_sg", "dma_unmap_sg")], &[Function("unmap_sg_entry", "dma_unmap_sg_attrs")]],
-        lost_without: "how long scatterlists live, and so the pool's occupancy",
-    },
-    Subject {
-        name: "map",
-        candidates: &[
-            &[Event("dma_map", "dma_map_phys")],
-            &[Event("dma_map", "dma_map_page")],
-            &[Function("map_phys_entry", "dma_map_phys"), Function("map_return", "dma_map_phys")],
-            &[Function("map_page_entry", "dma_map_page_attrs"), Function("map_return", "dma_map_page_attrs")],
-        ],
-        lost_without: "single mappings",
-    },
-    Subject {
-        name: "map_sg",
-        candidates: &[
-            &[Event("dma_map_sg", "dma_map_sg")],
-            &[
-                Function("map_sg_entry", "dma_map_sg_attrs"),
-                Function("map_sg_return", "dma_map_sg_attrs"),
-                Function("map_sgt_entry", "dma_map_sgtable"),
-                Function("map_sg_return", "dma_map_sgtable"),
-            ],
-            // Before 5.15 dma_map_sgtable() is inline and calls the other.
-            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")],
-        ],
-        lost_without: "scatterlists",
-    },
-    Subject {
-        name: "map_sg_refused",
-        candidates: &[
-            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_refused", "dma_map_sg_attrs")],
-            &[Traced("map_sg_exit", "dma_map_sg_attrs")],
-        ],
-        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
-    },
-    Subject {
-        name: "map_sgtable_refused",
-        candidates: &[
-            &[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_refused", "dma_map_sgtable")],
-            &[Traced("map_sgt_exit", "dma_map_sgtable")],
-        ],
-        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
-    },
-    Subject {
-        name: "sync",
-        candidates: &[
-            &[Event("sync_for_cpu", "dma_sync_single_for_cpu"), Event("sync_for_device", "dma_sync_single_for_device")],
-            &[
-                Function("sync_for_cpu_entry", "__dma_sync_single_for_cpu"),
-                Function("sync_for_device_entry", "__dma_sync_single_for_device"),
-            ],
-            &[
-                Function("sync_for_cpu_entry", "dma_sync_single_for_cpu"),
-                Function("sync_for_device_entry", "dma_sync_single_for_device"),
-            ],
-        ],
-        lost_without: "single mappings handed over while mapped",
-    },
-    Subject {
-        name: "sync_sg",
-        candidates: &[
-            &[Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"), Event("sync_sg_for_device", "dma_sync_sg_for_device")],
-            &[
-                Function("sync_sg_for_cpu_entry", "__dma_sync_sg_for_cpu"),
-                Function("sync_sg_for_device_entry", "__dma_sync_sg_for_device"),
-            ],
-            &[
-                Function("sync_sg_for_cpu_entry", "dma_sync_sg_for_cpu"),
-                Function("sync_sg_for_device_entry", "dma_sync_sg_for_device"),
-            ],
-        ],
-        lost_without: "scatterlists handed over while mapped",
-    },
-    Subject {
-        name: "kmalloc",
-        // Before 6.1 allocations on a given node have an event of their own, which begins alike.
-        candidates: &[&[Event("kmalloc", "kmalloc"), Event("kmalloc", "kmalloc_node")], &[Event("kmalloc", "kmalloc")]],
-        lost_without: "allocations",
-    },
-    Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
-];
+use self::subjects::{
+    FUNCTION, LISTS, Place,
+    Place::{Event, Function, Traced},
+    REFUSED, SUBJECTS, Subject,
+};
+use crate::{facts::Hook, kernel::symbols::Symbols};
 
 /// Keeps a program attached until dropped.
 pub(super) enum Link {
@@ -201,16 +29,31 @@ pub(super) enum Link {
     Exit { _link: FExitLink },
 }
 
-/// Loads every program beforehand, so that attaching takes no time in between. What cannot be loaded says so when it is
-/// attached.
-pub(super) fn load_all(ebpf: &mut Ebpf) {
-    for (_, program) in ebpf.programs_mut() {
-        let _ = match program {
-            Program::RawTracePoint(program) => program.load(),
-            Program::KProbe(program) => program.load(),
-            // Those of BTF are loaded for the function that they are attached to.
-            _ => Ok(()),
-        };
+/// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. `existing` says
+/// which of the kernel's symbols there are; what it does not know, or cannot be loaded, is tried and says so when it is
+/// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
+/// so that it is not asked about those of other kernels.
+pub(super) fn load_ahead(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<&Symbols>) {
+    let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
+    let names: Vec<_> = places().map(Place::symbol).collect();
+    let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
+    let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
+    let mut lists_by_function = false;
+    for subject in SUBJECTS {
+        let mut candidates = subject.candidates(functions_only);
+        let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
+        if REFUSED.contains(&subject.name) && lists_by_function {
+            continue;
+        }
+        lists_by_function |= subject.name == LISTS && places.iter().all(|place| matches!(place, Function(..)));
+        for place in *places {
+            let _ = match ebpf.program_mut(place.program()) {
+                Some(Program::RawTracePoint(program)) => loaded(program.load()),
+                Some(Program::KProbe(program)) => loaded(program.load()),
+                // Those of BTF are loaded for the function that they are attached to.
+                _ => Ok(()),
+            };
+        }
     }
 }
 
@@ -219,8 +62,8 @@ pub(super) fn load_all(ebpf: &mut Ebpf) {
 pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
     for subject in SUBJECTS {
-        let hook = seen_by_another(subject, &hooks)
-            .unwrap_or_else(|| attach(ebpf, subject, functions_only && subject.has_functions(), &mut links));
+        let hook =
+            seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, functions_only, &mut links));
         hooks.push(hook);
     }
     (links, hooks)
@@ -228,8 +71,8 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool) -> (Vec<Link>, V
 
 /// Refused lists need no hook of their own where every list is recorded when its function returns.
 fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
-    let lists = hooks.iter().find(|hook| hook.subject == "map_sg" && hook.place.starts_with(FUNCTION))?;
-    let refused = matches!(subject.name, "map_sg_refused" | "map_sgtable_refused") && lists.attached;
+    let lists = hooks.iter().find(|hook| hook.subject == LISTS && hook.place.starts_with(FUNCTION))?;
+    let refused = REFUSED.contains(&subject.name) && lists.attached;
     refused.then(|| Hook {
         subject: subject.name.to_owned(),
         place: lists.place.clone(),
@@ -244,10 +87,7 @@ fn attach(ebpf: &mut Ebpf, subject: &Subject, functions_only: bool, links: &mut 
     let mut why_not = Vec::new();
     let mut hook =
         Hook { subject: subject.name.to_owned(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
-    for places in subject.candidates {
-        if functions_only && places.iter().any(|place| matches!(place, Event(..))) {
-            continue;
-        }
+    for places in subject.candidates(functions_only) {
         match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
             Ok(attached) => {
                 links.extend(attached);
@@ -264,30 +104,7 @@ fn attach(ebpf: &mut Ebpf, subject: &Subject, functions_only: bool, links: &mut 
     hook
 }
 
-/// How the description of a function's entry or return begins.
-const FUNCTION: &str = "kprobe ";
-
-impl Subject {
-    fn has_functions(&self) -> bool {
-        self.candidates.iter().any(|places| places.iter().all(|place| matches!(place, Function(..))))
-    }
-}
-
 impl Place {
-    fn describe(&self) -> String {
-        match self {
-            Event(_, event) => format!("raw_tp {event}"),
-            Function(_, function) => format!("{FUNCTION}{function}"),
-            Traced(_, function) => format!("fentry {function}"),
-        }
-    }
-
-    fn program(&self) -> &'static str {
-        match self {
-            Event(program, _) | Function(program, _) | Traced(program, _) => program,
-        }
-    }
-
     fn attach(self, ebpf: &mut Ebpf) -> Result<Link, String> {
         match self {
             Event(program, event) => attach_event(ebpf, program, event),

@@ -150,7 +150,7 @@ impl Session {
                 notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
             })
             .ok();
-        hooks::load_all(&mut ebpf);
+        hooks::load_ahead(&mut ebpf, options.force_kprobes, symbols.as_ref());
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
