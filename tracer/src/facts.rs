@@ -288,6 +288,11 @@ pub struct Counters {
     pub lost: BTreeMap<String, Vec<u64>>,
     /// Single mappings for which the decider, run in the kernel, predicted a bounce.
     pub predicted: u64,
+    /// Buffers linked by `dma_iova_link()` (`drivers/iommu/dma-iommu.c`, from 6.16 on), which makes no events: none of them is
+    /// among the mappings.
+    pub linked: u64,
+    /// Bytes of these.
+    pub linked_bytes: u64,
     /// `swiotlb_bounced` hits counted by the tracing file system itself, where that was asked for.
     pub tracefs_bounced: Option<u64>,
 }

@@ -10,6 +10,7 @@
 mod device;
 mod emit;
 mod kmalloc;
+mod link;
 mod map;
 mod probe;
 mod sg;

@@ -11,7 +11,7 @@ use aya::{
 mod subjects;
 
 use self::subjects::{
-    FUNCTION, LISTS, Place,
+    FUNCTION, LINKED, LINKER, LISTS, Place,
     Place::{Event, Function, Traced},
     REFUSED, SUBJECTS, Subject,
 };
@@ -59,9 +59,11 @@ pub(super) fn load_ahead(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
 /// subject. With `functions_only` an event is no candidate where there is a function for the same.
-pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool) -> (Vec<Link>, Vec<Hook>) {
+pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<&Symbols>) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
-    for subject in SUBJECTS {
+    let links_nothing = symbols.is_some_and(|symbols| !symbols.exists(LINKER));
+    // A kernel without the function has nothing to lose.
+    for subject in SUBJECTS.iter().filter(|subject| subject.name != LINKED || !links_nothing) {
         let hook =
             seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, functions_only, &mut links));
         hooks.push(hook);

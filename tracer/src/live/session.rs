@@ -159,7 +159,7 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes, symbols.as_ref());
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }

@@ -1,6 +1,7 @@
 //! An independent count of what the kernel maps and bounces: hist triggers of tracefs in an instance of their own. They
 //! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product. Kernels without
-//! events of mappings get some by kprobe, from the same file system.
+//! events of mappings get some by kprobe, from the same file system; kernels without such triggers write the events down
+//! ([`written`]).
 //!
 //! The lab reads the hist files; here they are only set up, copied out, and used to see whether devices are idle.
 
@@ -12,6 +13,8 @@ use std::{
 };
 
 use crate::sysfs;
+
+mod written;
 
 const INSTANCE: &str = "/sys/kernel/tracing/instances/lab";
 
@@ -53,15 +56,23 @@ pub(crate) fn start() -> Result<(), String> {
     let _ = fs::remove_dir(INSTANCE);
     fs::create_dir(INSTANCE).map_err(|error| format!("cannot create {INSTANCE}: {error}"))?;
     for (event, key, _) in existing() {
-        sysfs::write(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:size=16384"))?;
+        if has_histograms() {
+            sysfs::write(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:size=16384"))?;
+        } else {
+            written::start(INSTANCE, event)?;
+        }
     }
     Ok(())
 }
 
 /// Copies every count to `dir`, as `NAME.COUNT.hist`.
 pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
-    for (event, _, count) in existing() {
-        let text = sysfs::read(format!("{INSTANCE}/events/{event}/hist")).unwrap_or_default();
+    let written = (!has_histograms()).then(|| sysfs::read(format!("{INSTANCE}/trace")).unwrap_or_default());
+    for (event, keys, count) in existing() {
+        let text = match &written {
+            Some(trace) => written::hist(trace, event, keys, written::hits(INSTANCE).1),
+            None => sysfs::read(format!("{INSTANCE}/events/{event}/hist")).unwrap_or_default(),
+        };
         let file = dir.join(format!("{name}.{count}.hist"));
         fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
@@ -88,8 +99,16 @@ fn existing() -> impl Iterator<Item = (&'static str, &'static str, &'static str)
     COUNTED.into_iter().filter(|(event, ..)| Path::new(INSTANCE).join("events").join(event).is_dir())
 }
 
+/// `CONFIG_HIST_TRIGGERS`.
+fn has_histograms() -> bool {
+    existing().all(|(event, ..)| Path::new(INSTANCE).join("events").join(event).join("hist").exists())
+}
+
 /// The `Hits:` line of every count.
 fn hits() -> Vec<String> {
+    if !has_histograms() {
+        return vec![format!("{:?}", written::hits(INSTANCE))];
+    }
     existing()
         .filter_map(|(event, ..)| sysfs::read(format!("{INSTANCE}/events/{event}/hist")))
         .flat_map(|text| text.lines().filter(|line| line.contains("Hits:")).map(str::to_owned).collect::<Vec<_>>())

@@ -48,14 +48,29 @@ mod witness;
 
 /// Kernels that are booted when none is named.
 const KERNELS: [&str; 2] = ["6.12", "7.3"];
+/// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
+/// every one.
+const MATRIX: [(&str, &[&str]); 7] = [
+    ("5.10", &["direct", "force"]),
+    ("6.1", &["direct", "force"]),
+    ("6.12", &[]),
+    ("6.12-16k", &["direct", "smmu-16k"]),
+    ("6.18", &["direct", "smmu", "kprobes"]),
+    ("7.2", &["direct", "smmu"]),
+    ("7.3", &[]),
+];
 /// One boot with all its recordings; under emulation on a busy machine it takes a minute or two.
 const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
+    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
     #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
+    /// Every kernel of the matrix, each in the scenarios that tell it from the others
+    #[arg(long, conflicts_with_all = ["kernel", "scenario"])]
+    matrix: bool,
     /// Only these scenarios
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
     scenario: Vec<String>,
@@ -77,6 +92,14 @@ pub(crate) struct Args {
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
+}
+
+impl Args {
+    /// Whether a scenario that a kernel can run is asked for.
+    fn wants(&self, kernel: &Kernel, scenario: &str) -> bool {
+        let of_matrix = MATRIX.iter().find(|(series, _)| *series == kernel.series).map_or(&[][..], |(_, names)| names);
+        !self.matrix || of_matrix.is_empty() || of_matrix.contains(&scenario)
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -110,7 +133,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let series: Vec<String> = if args.kernel.is_empty() { default } else { args.kernel.clone() };
         series.iter().filter(|_| wanted).map(|series| Kernel::newest(&cache, series)).collect()
     };
-    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &KERNELS)?;
+    let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { KERNELS.to_vec() };
+    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
     let failed =
         lab.recordings(&mapping, &scenarios)? + lab.truths(&cache, &mapping, &truths)? + lab.objects(&counting)?;
@@ -167,7 +191,7 @@ impl Lab<'_> {
         let jobs: Vec<Job> = boots
             .iter()
             .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (*kernel, modules, scenario)))
-            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel))
+            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario.name))
             .collect();
         let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
         Ok(printed(&table::HEADER, &rows.concat()))
@@ -177,7 +201,9 @@ impl Lab<'_> {
     fn truths(&self, cache: &Path, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
         let mut booted = Vec::new();
         // The module needs headers, which a kernel of the lab's own has not.
-        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()) {
+        // In the matrix those of the default kernels stand for all.
+        let wanted = |kernel: &&Kernel| !self.args.matrix || KERNELS.contains(&kernel.series.as_str());
+        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
             let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
             let test_module = test_module::object(cache, &workspace_root().join("xtask/lab-module"), kernel)?;
             booted.push(truth::Booted { kernel, modules, test_module });
@@ -225,7 +251,7 @@ impl Lab<'_> {
         let contents = Contents { programs: &self.programs, modules, test_module: None, btf, script: &script };
         fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
         let machine = Machine {
-            cpu: "cortex-a72",
+            cpu: kernel.cpu(),
             cache_line: None,
             restricted_pool: scenario.restricted_pool,
             devices: Devices::Workloads,

@@ -31,8 +31,10 @@ pub(super) struct Scenario {
 pub(super) enum On {
     /// Every one.
     All,
-    /// Debian's, whose pools have a fixed size.
+    /// Debian's, whose pools have a fixed size, with pages of 4 KiB.
     Debian,
+    /// Those with pages of 16 KiB.
+    Pages16K,
     /// The one that the lab builds, whose pools grow.
     Built,
 }
@@ -92,7 +94,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 12] = [
+pub(super) const ALL: [Scenario; 13] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -103,6 +105,18 @@ pub(super) const ALL: [Scenario; 12] = [
             mixed(MIXED),
             hold("hold-100", "hold 100", Expect { peak_slots: 200, ..HELD }),
             hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 500, refused: 44, ..HELD }),
+        ],
+        ..DIRECT
+    },
+    // A granule is a page: 8 slots.
+    Scenario {
+        name: "smmu-16k",
+        smmu: true,
+        on: On::Pages16K,
+        recordings: &[
+            mixed(MIXED),
+            hold("hold-50", "hold 50", Expect { mappings: 50, peak_slots: 400, ..HELD }),
+            hold("hold-100", "hold 100", Expect { mappings: 64, peak_slots: 500, refused: 36, ..HELD }),
         ],
         ..DIRECT
     },
@@ -152,7 +166,8 @@ impl Scenario {
     pub(super) fn runs_on(&self, kernel: &Kernel) -> bool {
         match self.on {
             On::All => true,
-            On::Debian => kernel.btf.is_none(),
+            On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
+            On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
         }
     }

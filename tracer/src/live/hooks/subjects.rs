@@ -29,6 +29,9 @@ use Place::{Event, Function, Traced};
 
 /// The subject of scatterlists that are mapped, and those of the ones that are refused.
 pub(super) const LISTS: &str = "map_sg";
+/// The subject of buffers that are mapped without any event.
+pub(super) const LINKED: &str = "iova_link";
+pub(super) const LINKER: &str = "dma_iova_link";
 pub(super) const REFUSED: [&str; 2] = ["map_sg_refused", "map_sgtable_refused"];
 
 pub(super) const SUBJECTS: &[Subject] = &[
@@ -144,6 +147,11 @@ pub(super) const SUBJECTS: &[Subject] = &[
             &[Traced("map_sgt_exit", "dma_map_sgtable")],
         ],
         lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
+    },
+    Subject {
+        name: LINKED,
+        candidates: &[&[Function("iova_link_entry", LINKER)], &[Traced("iova_link_enter", LINKER)]],
+        lost_without: "how many buffers were mapped by dma_iova_link(), which makes no events",
     },
     Subject {
         name: "sync",
