@@ -22,6 +22,7 @@ use super::{
     decode::Decoder,
     hooks::{self, Link},
     load::{load, no_hook},
+    map_entries::MapEntries,
     programs_log::ProgramsLog,
     tallies::{self, Tallies},
 };
@@ -66,6 +67,8 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Size of the ring, bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// Sizes of the programs' maps.
+    pub map_entries: MapEntries,
     /// Shrink the kmalloc caches before they are sampled at the beginning and at the end, so that the kernel's count of their
     /// objects is exact.
     pub shrink_caches: bool,
@@ -139,7 +142,7 @@ impl Session {
         };
         config.log = u32::from(options.programs_log);
 
-        let mut ebpf = load(&config, options.ring_bytes)?;
+        let mut ebpf = load(&config, options.ring_bytes, options.map_entries)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
         // SAFETY: the ring owns its descriptor, and always answers with that one.

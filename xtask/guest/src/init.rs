@@ -54,7 +54,7 @@ fn boot() -> Result<(), String> {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
-            Mode::Record | Mode::RecordByKprobes | Mode::Bare => record(recording),
+            Mode::Record | Mode::RecordByKprobes | Mode::RecordTooSmall | Mode::Bare => record(recording),
         };
         match made {
             Ok(code) => {
@@ -65,6 +65,9 @@ fn boot() -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A ring and maps that lose something of every kind; entries of functions are kept, and so lost, only where there are probes.
+const TOO_SMALL: [&str; 5] = ["--force-kprobes", "--ring-size", "4K", "--map-entries", "sites=4,devices=1,calls=1"];
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
@@ -81,8 +84,10 @@ fn record(recording: &Recording) -> Result<i32, String> {
     if recorded {
         command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
         command.args(btf());
-        if recording.mode == Mode::RecordByKprobes {
-            command.arg("--force-kprobes");
+        match recording.mode {
+            Mode::RecordByKprobes => drop(command.arg("--force-kprobes")),
+            Mode::RecordTooSmall => drop(command.args(TOO_SMALL)),
+            _ => {}
         }
         command.args(["--", "/init"]);
     }

@@ -7,6 +7,8 @@ pub(crate) enum Mode {
     Record,
     /// The same, by probing functions even where the kernel has events.
     RecordByKprobes,
+    /// The same, with a ring and maps too small for it.
+    RecordTooSmall,
     /// The workload runs by itself, and only the kernel's own counts are taken.
     Bare,
     /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
@@ -38,6 +40,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
             let mode = |word: &str| match word {
                 "record" => Some(Mode::Record),
                 "record-by-kprobes" => Some(Mode::RecordByKprobes),
+                "record-too-small" => Some(Mode::RecordTooSmall),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),

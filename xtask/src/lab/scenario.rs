@@ -20,10 +20,21 @@ pub(super) struct Scenario {
     pub(super) on: On,
     /// The recorder is given the BTF of a kernel that shows none itself.
     pub(super) btf: bool,
-    /// The product probes functions even where the kernel has events of mappings.
-    pub(super) by_kprobes: bool,
+    /// How the product records.
+    pub(super) recorder: Recorder,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
+}
+
+/// How the product records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorder {
+    /// By the kernel's events where it has them.
+    Usual,
+    /// By probing functions even where the kernel has events of mappings.
+    ByKprobes,
+    /// With a ring and maps that are too small, so that something of every kind is lost.
+    TooSmall,
 }
 
 /// Which kernels a scenario is for.
@@ -77,7 +88,7 @@ const DIRECT: Scenario = Scenario {
     pool: "",
     restricted_pool: false,
     on: On::All,
-    by_kprobes: false,
+    recorder: Recorder::Usual,
     btf: true,
     recordings: &[],
 };
@@ -94,7 +105,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 13] = [
+pub(super) const ALL: [Scenario; 14] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -158,7 +169,20 @@ pub(super) const ALL: [Scenario; 13] = [
     },
     Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
     // The same as kernels without events of mappings are recorded by, held against the events themselves.
-    Scenario { name: "kprobes", by_kprobes: true, on: On::Debian, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    Scenario {
+        name: "kprobes",
+        recorder: Recorder::ByKprobes,
+        on: On::Debian,
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "losses",
+        recorder: Recorder::TooSmall,
+        on: On::Debian,
+        recordings: &[hold("long-lists", "long-lists", Expect { mappings: 1, ..SILENT })],
+        ..DIRECT
+    },
 ];
 
 impl Scenario {
@@ -202,10 +226,11 @@ impl Scenario {
 
     /// Init's script: `NAME MODE WORKLOAD …`, one recording a line.
     pub(super) fn script(&self, bare: bool) -> String {
-        let mode = match (bare, self.by_kprobes) {
-            (true, _) => "bare",
-            (false, true) => "record-by-kprobes",
-            (false, false) => "record",
+        let mode = match self.recorder {
+            _ if bare => "bare",
+            Recorder::Usual => "record",
+            Recorder::ByKprobes => "record-by-kprobes",
+            Recorder::TooSmall => "record-too-small",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);
         recordings.chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
@@ -226,10 +251,11 @@ mod tests {
 
     #[test]
     fn only_kernels_that_want_it_are_asked_to_track_the_high_water_mark() {
-        assert_eq!(ALL[0].parameters((6, 12)), "");
-        assert_eq!(ALL[0].parameters((7, 3)), "swiotlb=track_hiwater");
-        assert_eq!(ALL[4].parameters((6, 12)), "swiotlb=16384,force");
-        assert_eq!(ALL[4].parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+        let force = ALL.iter().find(|scenario| scenario.name == "force").unwrap();
+        assert_eq!(DIRECT.parameters((6, 12)), "");
+        assert_eq!(DIRECT.parameters((7, 3)), "swiotlb=track_hiwater");
+        assert_eq!(force.parameters((6, 12)), "swiotlb=16384,force");
+        assert_eq!(force.parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
     }
 
     #[test]

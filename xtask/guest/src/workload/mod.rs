@@ -30,6 +30,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
+        "long-lists" => {
+            storage::long_lists()?;
+            storage::run(number(100)?)?;
+        }
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,
