@@ -29,6 +29,7 @@ mod built_kernel;
 mod console;
 mod cpio;
 mod device_tree;
+mod docs;
 mod doctor;
 mod fetch;
 mod initramfs;
@@ -90,6 +91,9 @@ pub(crate) struct Args {
     /// Also copy each capture to this directory, as KERNEL-SCENARIO-RECORDING.bounce
     #[arg(long, value_name = "DIR")]
     captures: Option<PathBuf>,
+    /// Write the table of recordings into docs/fidelity.md
+    #[arg(long, conflicts_with = "bare")]
+    write_docs: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
@@ -195,7 +199,12 @@ impl Lab<'_> {
             .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario.name))
             .collect();
         let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
-        Ok(printed(&table::HEADER, &rows.concat()))
+        let rows = rows.concat();
+        let failed = printed(&table::HEADER, &rows);
+        if self.args.write_docs {
+            docs::write(workspace_root(), kernels, &rows)?;
+        }
+        Ok(failed)
     }
 
     /// Makes every truth table of every kernel, and prints what came of them. How many failed.
