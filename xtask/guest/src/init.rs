@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    doctor, module, pool, process,
+    carry, doctor, module, pool, process,
     script::{self, Mode, Recording},
     slab, truth, witness, workload,
 };
@@ -40,10 +40,16 @@ fn boot() -> Result<(), String> {
     mount("debugfs", "/sys/kernel/debug", "debugfs", "")?;
     mount("tracefs", "/sys/kernel/tracing", "tracefs", "")?;
     module::load_all(Path::new("/modules"))?;
-    mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
+    // A board's drivers wait for the recording, and it has no share.
+    let board = Path::new(module::LATER).exists();
+    if board {
+        let _ = fs::create_dir_all(SHARE);
+    } else {
+        mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
+    }
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    if recordings.iter().any(|recording| matches!(recording.mode, Mode::Record | Mode::Bare)) {
+    if !board && recordings.iter().any(|recording| matches!(recording.mode, Mode::Record | Mode::Bare)) {
         workload::wait_for_devices()?;
     }
     witness::probe();
@@ -63,7 +69,7 @@ fn boot() -> Result<(), String> {
             Err(error) => println!("LAB failed {} {error}", recording.name),
         }
     }
-    Ok(())
+    if board { carry::out(Path::new(SHARE)) } else { Ok(()) }
 }
 
 /// A ring and maps that lose something of every kind; entries of functions are kept, and so lost, only where there are probes.

@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     boot::Boot,
-    initramfs::{Contents, Programs},
+    initramfs::Programs,
     kernel::Kernel,
-    machine::{Devices, Machine, shell_words},
     modules::Module,
     scenario::{Recorder, Recording, Scenario},
     table::Row,
@@ -23,6 +22,7 @@ use self::{
 };
 use crate::{cache_dir, workspace_root};
 
+mod board;
 mod boot;
 mod build;
 mod built_kernel;
@@ -40,6 +40,7 @@ mod machine;
 mod mappings;
 mod modules;
 mod packages;
+mod recording;
 mod scenario;
 mod slab;
 mod table;
@@ -182,7 +183,8 @@ struct Lab<'a> {
     product: Option<PathBuf>,
 }
 
-type Job<'a> = (&'a Kernel, &'a Vec<Module>, &'static Scenario);
+/// A boot to be made.
+type Job<'a> = (&'a Kernel, &'a [Module], &'static Scenario);
 
 impl Lab<'_> {
     /// Makes every recording of every kernel, and prints them. How many failed.
@@ -195,10 +197,12 @@ impl Lab<'_> {
         }
         let jobs: Vec<Job> = boots
             .iter()
-            .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (*kernel, modules, scenario)))
+            .flat_map(|(kernel, modules)| {
+                scenarios.iter().map(move |&scenario| (*kernel, modules.as_slice(), scenario))
+            })
             .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario.name))
             .collect();
-        let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
+        let rows = jobs::all(&jobs, self.args.jobs, |job| self.one(*job));
         let rows = rows.concat();
         let failed = printed(&table::HEADER, &rows);
         if self.args.write_docs {
@@ -229,11 +233,11 @@ impl Lab<'_> {
     }
 
     /// Boots one scenario and judges its recordings, a row each, whatever happens.
-    fn one(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario) -> Vec<Row> {
+    fn one(&self, job: Job) -> Vec<Row> {
+        let (kernel, _, scenario) = job;
         let dir = self.out.join(format!("{}-{}", kernel.series, scenario.name));
-        let boot = self
-            .boot(kernel, modules, scenario, &dir)
-            .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
+        let booted = recording::boot(self, job, &dir);
+        let boot = booted.unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
         eprintln!("lab: {} {}: {:.0} s", kernel.series, scenario.name, boot.seconds);
         let row = |recording: &Recording| self.judge(kernel, scenario, recording, &dir, &boot);
         let doctor = scenario.has_doctor(self.args.bare).then(|| self.judge_doctor(kernel, scenario, &dir, &boot));
@@ -248,41 +252,6 @@ impl Lab<'_> {
             row.problems.push("was not made".into());
         }
         row
-    }
-
-    fn boot(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario, dir: &Path) -> Result<Boot> {
-        let _ = fs::remove_dir_all(dir);
-        let (work, share) = (dir.join("machine"), dir.join("share"));
-        fs::create_dir_all(&work)?;
-        fs::create_dir_all(&share)?;
-        let initramfs = work.join("initramfs.cpio");
-        let script = scenario.script(self.args.bare);
-        let btf = kernel.btf.as_deref().filter(|_| scenario.btf);
-        let contents = Contents { programs: &self.programs, modules, test_module: None, btf, script: &script };
-        fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
-        let machine = Machine {
-            cpu: kernel.cpu(),
-            cache_line: None,
-            restricted_pool: scenario.restricted_pool,
-            devices: Devices::Workloads,
-            smmu: scenario.smmu,
-            coherent: scenario.coherent,
-            image: &kernel.image,
-            parameters: &scenario.parameters(kernel.version()),
-            initramfs: &initramfs,
-            share: &share,
-            work: &work,
-        };
-        let command = machine.command()?;
-        if self.args.keep {
-            eprintln!("lab: {}", shell_words(&command));
-        }
-        let label = format!("{} {}", kernel.series, scenario.name);
-        let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
-        if !self.args.keep {
-            fs::remove_dir_all(&work)?;
-        }
-        Ok(boot)
     }
 
     /// One recording's row.

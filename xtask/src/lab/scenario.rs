@@ -1,6 +1,10 @@
 //! The table of scenarios: each is one boot with a machine, a pool and the recordings made in it, one after the other.
 
-use super::{doctor, kernel::Kernel};
+use super::{
+    board::{self, Board},
+    doctor,
+    kernel::Kernel,
+};
 
 /// One boot.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,8 @@ pub(super) struct Scenario {
     pub(super) btf: bool,
     /// How the product records.
     pub(super) recorder: Recorder,
+    /// A board of its own instead of the usual machine.
+    pub(super) board: Option<&'static Board>,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
 }
@@ -44,6 +50,8 @@ pub(super) enum On {
     All,
     /// Debian's, whose pools have a fixed size, with pages of 4 KiB.
     Debian,
+    /// One series.
+    Series(&'static str),
     /// Those with pages of 16 KiB.
     Pages16K,
     /// The one that the lab builds, whose pools grow.
@@ -80,6 +88,9 @@ const MIXED: Expect = Expect { mappings: 2500, every_length: true, bounces: true
 const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
 const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
 
+/// What a board's drivers do when they find their devices.
+const DRIVERS: Expect = Expect { mappings: 20, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
+
 /// What a scenario is unless it says otherwise.
 const DIRECT: Scenario = Scenario {
     name: "direct",
@@ -89,6 +100,7 @@ const DIRECT: Scenario = Scenario {
     restricted_pool: false,
     on: On::All,
     recorder: Recorder::Usual,
+    board: None,
     btf: true,
     recordings: &[],
 };
@@ -105,7 +117,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 14] = [
+pub(super) const ALL: [Scenario; 16] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -177,6 +189,20 @@ pub(super) const ALL: [Scenario; 14] = [
         ..DIRECT
     },
     Scenario {
+        name: "raspi3b",
+        board: Some(&board::RASPI3B),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "imx8mp-evk",
+        board: Some(&board::IMX8MP),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
         name: "losses",
         recorder: Recorder::TooSmall,
         on: On::Debian,
@@ -191,6 +217,7 @@ impl Scenario {
         match self.on {
             On::All => true,
             On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
+            On::Series(series) => kernel.series == series,
             On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
         }

@@ -1,9 +1,9 @@
 //! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
 //! are quiet again, so that a recording around it holds all of it.
 
-use std::{fs::OpenOptions, io::Write as _, time::Duration};
+use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 
-use crate::{sysfs, usbfs, witness};
+use crate::{module, sysfs, usbfs, witness};
 
 mod hold;
 mod objects;
@@ -30,6 +30,13 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
+        "drivers" => {
+            module::load_all(Path::new(module::LATER))?;
+            // Devices are found, reset and read in threads of their own, with pauses.
+            if !witness::settle(Duration::from_secs(6), Duration::from_secs(90)) {
+                return Err("devices do not become quiet".into());
+            }
+        }
         "long-lists" => {
             storage::long_lists()?;
             storage::run(number(100)?)?;
