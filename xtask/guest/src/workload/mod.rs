@@ -36,10 +36,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             if !witness::settle(Duration::from_secs(6), Duration::from_secs(90)) {
                 return Err("devices do not become quiet".into());
             }
+            storage::read_what_is_there(100)?;
         }
         "long-lists" => {
             storage::long_lists()?;
-            storage::run(number(100)?)?;
+            usb_control::run()?;
+            storage::run(number(300)?)?;
         }
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,

@@ -32,6 +32,16 @@ pub(super) fn run(count: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// As [`run`], from a USB disk or a memory card of a board.
+pub(super) fn read_what_is_there(count: u64) -> Result<(), String> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let name = ["sd", "mmcblk"].into_iter().find_map(disk).ok_or("no disk appeared")?;
+    let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).ok_or("a disk without size")?;
+    read(&name, sectors, count, &mut random)?;
+    fact(&format!("reads.{name}"), count);
+    Ok(())
+}
+
 /// Reads a sector into each of many pages in one call, which makes one request of as many segments: a SCSI host takes them, and
 /// xHCI asks for no alignment.
 pub(super) fn long_lists() -> Result<(), String> {
