@@ -13,7 +13,7 @@ mod subjects;
 use self::subjects::{
     FUNCTION, LINKED, LINKER, LISTS, Place,
     Place::{Event, Function, Traced},
-    REFUSED, SUBJECTS, Subject,
+    REFUSED, SINGLES, SUBJECTS, Subject,
 };
 use crate::{facts::Hook, kernel::symbols::Symbols};
 
@@ -71,10 +71,15 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<
     (links, hooks)
 }
 
+/// Whether a hook sees every mapping, by the functions that make them.
+pub(super) fn sees_mappings_by_function(hook: &Hook) -> bool {
+    [SINGLES, LISTS].contains(&hook.subject.as_str()) && hook.attached && hook.place.starts_with(FUNCTION)
+}
+
 /// Refused lists need no hook of their own where every list is recorded when its function returns.
 fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
-    let lists = hooks.iter().find(|hook| hook.subject == LISTS && hook.place.starts_with(FUNCTION))?;
-    let refused = REFUSED.contains(&subject.name) && lists.attached;
+    let lists = hooks.iter().find(|hook| hook.subject == LISTS && sees_mappings_by_function(hook))?;
+    let refused = REFUSED.contains(&subject.name);
     refused.then(|| Hook {
         subject: subject.name.to_owned(),
         place: lists.place.clone(),

@@ -53,6 +53,9 @@ const TIMES_EVERY: Duration = Duration::from_secs(2);
 /// What a kernel without BTF leaves open.
 const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
                            --btf FILE can name this kernel's BTF";
+/// `trace_call_bpf()` (`kernel/trace/bpf_trace.c`) counts what it skips from 6.7 on (`bpf_prog_inc_misses_counters()`).
+const BY_KPROBES: &str = "mappings are seen through kprobes: one that is made by an interrupt while another program runs on its \
+                          CPU is skipped, which a kernel before 6.7 does not count";
 /// The function that names its buffer by a page.
 const MAP_PAGE: &str = " dma_map_page_attrs";
 /// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
@@ -165,6 +168,9 @@ impl Session {
         let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes, symbols.as_ref());
         if links.is_empty() {
             return Err(no_hook(&hooks));
+        }
+        if hooks.iter().any(hooks::sees_mappings_by_function) {
+            notes.push(BY_KPROBES.to_owned());
         }
         if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
             notes.push(WITHOUT_VMEMMAP.to_owned());

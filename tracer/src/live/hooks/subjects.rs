@@ -27,7 +27,8 @@ pub(super) enum Place {
 
 use Place::{Event, Function, Traced};
 
-/// The subject of scatterlists that are mapped, and those of the ones that are refused.
+/// The subjects of single mappings, and of scatterlists that are mapped.
+pub(super) const SINGLES: &str = "map";
 pub(super) const LISTS: &str = "map_sg";
 /// The subject of buffers that are mapped without any event.
 pub(super) const LINKED: &str = "iova_link";
@@ -108,7 +109,7 @@ pub(super) const SUBJECTS: &[Subject] = &[
         lost_without: "how long scatterlists live, and so the pool's occupancy",
     },
     Subject {
-        name: "map",
+        name: SINGLES,
         candidates: &[
             &[Event("dma_map", "dma_map_phys")],
             &[Event("dma_map", "dma_map_page")],
@@ -118,7 +119,7 @@ pub(super) const SUBJECTS: &[Subject] = &[
         lost_without: "single mappings",
     },
     Subject {
-        name: "map_sg",
+        name: LISTS,
         candidates: &[
             &[Event("dma_map_sg", "dma_map_sg")],
             &[
