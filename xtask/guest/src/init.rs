@@ -80,6 +80,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
+    witness::hold()?;
     pool::reset_hiwater();
     let _ = fs::remove_file(workload::FACTS);
     let used_before = pool::used();

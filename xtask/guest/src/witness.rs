@@ -65,6 +65,29 @@ pub(crate) fn start() -> Result<(), String> {
     Ok(())
 }
 
+/// Keeps the counts that [`start`] began at 0 until [`resume`]. What they are kept in is there already then: making it would be
+/// thousands of allocations, which a recording is not for.
+pub(crate) fn hold() -> Result<(), String> {
+    tell("pause")?;
+    tell("clear")
+}
+
+/// Counts from here on.
+pub(crate) fn resume() -> Result<(), String> {
+    tell("continue")
+}
+
+/// `Documentation/trace/histogram.rst`: the same keys again, with an order.
+fn tell(order: &str) -> Result<(), String> {
+    if !has_histograms() {
+        return written::tell(INSTANCE, order);
+    }
+    for (event, key, _) in existing() {
+        sysfs::write_more(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:{order}"))?;
+    }
+    Ok(())
+}
+
 /// Copies every count to `dir`, as `NAME.COUNT.hist`.
 pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
     let written = (!has_histograms()).then(|| sysfs::read(format!("{INSTANCE}/trace")).unwrap_or_default());

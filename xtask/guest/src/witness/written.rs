@@ -14,6 +14,17 @@ pub(super) fn start(instance: &str, event: &str) -> Result<(), String> {
     sysfs::write(format!("{instance}/events/{event}/enable"), "1")
 }
 
+/// As a hist trigger is told to `pause`, `continue` or `clear`.
+pub(super) fn tell(instance: &str, order: &str) -> Result<(), String> {
+    match order {
+        "pause" => sysfs::write(format!("{instance}/tracing_on"), "0"),
+        "continue" => sysfs::write(format!("{instance}/tracing_on"), "1"),
+        // Opened to be truncated, it is.
+        _ => fs::write(format!("{instance}/trace"), "")
+            .map_err(|error| format!("cannot clear {instance}/trace: {error}")),
+    }
+}
+
 /// Events in the buffers, and those that no longer are (`tracing_stats_read()`, `kernel/trace/trace.c`).
 pub(super) fn hits(instance: &str) -> (u64, u64) {
     let cpus = fs::read_dir(Path::new(instance).join("per_cpu")).into_iter().flatten().flatten();

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         return objects::run();
     }
     // Not before: until a recorder has attached everything, devices may do what no capture has.
-    witness::start()?;
+    witness::resume()?;
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
