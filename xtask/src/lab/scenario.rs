@@ -89,7 +89,7 @@ const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
 const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
 
 /// What a board's drivers do when they find their devices.
-const DRIVERS: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
+const DRIVERS: Expect = Expect { mappings: 50, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
 
 /// What a scenario is unless it says otherwise.
 const DIRECT: Scenario = Scenario {
