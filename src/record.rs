@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{MapEntries, Options, Session, renounce},
+    live::{MapEntries, Options, Places, Session, renounce},
     pseudonym::Pseudonyms,
     stream::Item,
 };
@@ -77,8 +77,11 @@ pub(crate) struct Args {
     #[arg(long)]
     no_addresses: bool,
     /// Probe functions even where the kernel has events for the same, as on a kernel without them; for testing
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, conflicts_with = "force_fentry")]
     force_kprobes: bool,
+    /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
+    #[arg(long, hide_short_help = true)]
+    force_fentry: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -105,7 +108,11 @@ async fn record(args: Args) -> Result<ExitCode> {
         map_entries: args.map_entries.unwrap_or_default(),
         shrink_caches: args.shrink_caches,
         count_tracefs: args.count_tracefs,
-        force_kprobes: args.force_kprobes,
+        places: match (args.force_kprobes, args.force_fentry) {
+            (true, _) => Places::Kprobes,
+            (_, true) => Places::Fentry,
+            _ => Places::Best,
+        },
         programs_log: args.verbose,
         btf: args.btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),

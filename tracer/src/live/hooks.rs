@@ -10,6 +10,7 @@ use aya::{
 
 mod subjects;
 
+pub use self::subjects::Places;
 use self::subjects::{
     FUNCTION, LINKED, LINKER, LISTS, Place,
     Place::{Event, Function, Traced},
@@ -29,18 +30,18 @@ pub(super) enum Link {
     Exit { _link: FExitLink },
 }
 
-/// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. `existing` says
-/// which of the kernel's symbols there are; what it does not know, or cannot be loaded, is tried and says so when it is
+/// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. The
+/// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
 /// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
 /// so that it is not asked about those of other kernels.
-pub(super) fn load_ahead(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<&Symbols>) {
+pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) {
     let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
     let names: Vec<_> = places().map(Place::symbol).collect();
     let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
     let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
     let mut lists_by_function = false;
     for subject in SUBJECTS {
-        let mut candidates = subject.candidates(functions_only);
+        let mut candidates = subject.candidates(preferred);
         let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
         if REFUSED.contains(&subject.name) && lists_by_function {
             continue;
@@ -58,14 +59,13 @@ pub(super) fn load_ahead(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<
 }
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
-/// subject. With `functions_only` an event is no candidate where there is a function for the same.
-pub(super) fn attach_all(ebpf: &mut Ebpf, functions_only: bool, symbols: Option<&Symbols>) -> (Vec<Link>, Vec<Hook>) {
+/// subject.
+pub(super) fn attach_all(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
     let links_nothing = symbols.is_some_and(|symbols| !symbols.exists(LINKER));
     // A kernel without the function has nothing to lose.
     for subject in SUBJECTS.iter().filter(|subject| subject.name != LINKED || !links_nothing) {
-        let hook =
-            seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, functions_only, &mut links));
+        let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
         hooks.push(hook);
     }
     (links, hooks)
@@ -90,11 +90,11 @@ fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
     })
 }
 
-fn attach(ebpf: &mut Ebpf, subject: &Subject, functions_only: bool, links: &mut Vec<Link>) -> Hook {
+fn attach(ebpf: &mut Ebpf, subject: &Subject, preferred: Places, links: &mut Vec<Link>) -> Hook {
     let mut why_not = Vec::new();
     let mut hook =
         Hook { subject: subject.name.to_owned(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
-    for places in subject.candidates(functions_only) {
+    for places in subject.candidates(preferred) {
         match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
             Ok(attached) => {
                 links.extend(attached);

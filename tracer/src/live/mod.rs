@@ -17,6 +17,7 @@ mod tallies;
 
 use std::io;
 
+pub use hooks::Places;
 pub use map_entries::MapEntries;
 pub use renounce::renounce;
 pub use self_test::self_test;

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{LiveError, MapEntries, Options, Session, provoke};
+use super::{LiveError, MapEntries, Options, Places, Session, provoke};
 use crate::{
     doctor::{Examined, Here},
     kernel::{btf::Btf, device_tree, facts, root::Root},
@@ -55,7 +55,7 @@ async fn trace(
         ring_bytes: RING_BYTES,
         map_entries: MapEntries::default(),
         count_tracefs: false,
-        force_kprobes: false,
+        places: Places::Best,
         programs_log: false,
         btf: btf.map(PathBuf::from),
         shrink_caches: false,

@@ -20,7 +20,7 @@ use super::{
     LiveError,
     clock::{now_ns, process_cpu_ns},
     decode::Decoder,
-    hooks::{self, Link},
+    hooks::{self, Link, Places},
     load::{load, no_hook},
     map_entries::MapEntries,
     programs_log::ProgramsLog,
@@ -77,8 +77,8 @@ pub struct Options {
     pub shrink_caches: bool,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
-    /// Do without the kernel's events where there is a function for the same, as on a kernel that has none: for tests.
-    pub force_kprobes: bool,
+    /// Which of the places where the same can be seen.
+    pub places: Places,
     /// Print the programs' debug messages.
     pub programs_log: bool,
     /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
@@ -156,7 +156,7 @@ impl Session {
                 notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
             })
             .ok();
-        hooks::load_ahead(&mut ebpf, options.force_kprobes, symbols.as_ref());
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref());
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
@@ -165,7 +165,7 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.force_kprobes, symbols.as_ref());
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref());
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }

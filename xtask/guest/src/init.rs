@@ -60,7 +60,9 @@ fn boot() -> Result<(), String> {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
-            Mode::Record | Mode::RecordByKprobes | Mode::RecordTooSmall | Mode::Bare => record(recording),
+            Mode::Record | Mode::RecordByKprobes | Mode::RecordByFentry | Mode::RecordTooSmall | Mode::Bare => {
+                record(recording)
+            }
         };
         match made {
             Ok(code) => {
@@ -93,6 +95,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
         command.args(btf());
         match recording.mode {
             Mode::RecordByKprobes => drop(command.arg("--force-kprobes")),
+            Mode::RecordByFentry => drop(command.arg("--force-fentry")),
             Mode::RecordTooSmall => drop(command.args(TOO_SMALL)),
             _ => {}
         }

@@ -7,6 +7,8 @@ pub(crate) enum Mode {
     Record,
     /// The same, by probing functions even where the kernel has events.
     RecordByKprobes,
+    /// The same, through fentry and fexit where it can.
+    RecordByFentry,
     /// The same, with a ring and maps too small for it.
     RecordTooSmall,
     /// The workload runs by itself, and only the kernel's own counts are taken.
@@ -40,6 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
             let mode = |word: &str| match word {
                 "record" => Some(Mode::Record),
                 "record-by-kprobes" => Some(Mode::RecordByKprobes),
+                "record-by-fentry" => Some(Mode::RecordByFentry),
                 "record-too-small" => Some(Mode::RecordTooSmall),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),

@@ -39,6 +39,8 @@ pub(super) enum Recorder {
     Usual,
     /// By probing functions even where the kernel has events of mappings.
     ByKprobes,
+    /// The pool's functions through fentry and fexit.
+    ByFentry,
     /// With a ring and maps that are too small, so that something of every kind is lost.
     TooSmall,
 }
@@ -117,7 +119,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 16] = [
+pub(super) const ALL: [Scenario; 17] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -185,6 +187,13 @@ pub(super) const ALL: [Scenario; 16] = [
         name: "kprobes",
         recorder: Recorder::ByKprobes,
         on: On::Debian,
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "fentry",
+        recorder: Recorder::ByFentry,
+        on: On::Series("7.3"),
         recordings: &[mixed(MIXED), HOLD_100],
         ..DIRECT
     },
@@ -257,6 +266,7 @@ impl Scenario {
             _ if bare => "bare",
             Recorder::Usual => "record",
             Recorder::ByKprobes => "record-by-kprobes",
+            Recorder::ByFentry => "record-by-fentry",
             Recorder::TooSmall => "record-too-small",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);

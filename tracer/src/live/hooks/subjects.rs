@@ -27,6 +27,18 @@ pub(super) enum Place {
 
 use Place::{Event, Function, Traced};
 
+/// Which places are tried where the same can be seen at several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    /// All, in their order of preference.
+    #[default]
+    Best,
+    /// Functions through kprobes only, as on a kernel without the events: for tests.
+    Kprobes,
+    /// Functions through fentry and fexit only, as on a kernel without kprobes: for tests.
+    Fentry,
+}
+
 /// The subjects of single mappings, and of scatterlists that are mapped.
 pub(super) const SINGLES: &str = "map";
 pub(super) const LISTS: &str = "map_sg";
@@ -197,12 +209,15 @@ pub(super) const SUBJECTS: &[Subject] = &[
 pub(super) const FUNCTION: &str = "kprobe ";
 
 impl Subject {
-    /// In their order; with `functions_only` an event is none where there is a function for the same.
-    pub(super) fn candidates(&self, functions_only: bool) -> impl Iterator<Item = &'static &'static [Place]> + use<> {
-        let are_functions = |places: &&[Place]| places.iter().all(|place| matches!(place, Function(..)));
-        let without_events = functions_only && self.candidates.iter().any(are_functions);
-        let is_event = |place: &Place| matches!(place, Event(..));
-        self.candidates.iter().filter(move |places| !(without_events && places.iter().any(is_event)))
+    /// In their order, less those that are not to be used where others of the subject are.
+    pub(super) fn candidates(&self, places: Places) -> impl Iterator<Item = &'static &'static [Place]> + use<> {
+        let wanted: fn(&Place) -> bool = match places {
+            Places::Best => |_| true,
+            Places::Kprobes => |place| matches!(place, Function(..)),
+            Places::Fentry => |place| matches!(place, Traced(..)),
+        };
+        let only = self.candidates.iter().any(|places| places.iter().all(wanted));
+        self.candidates.iter().filter(move |places| !only || places.iter().all(wanted))
     }
 }
 

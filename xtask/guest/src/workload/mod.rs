@@ -32,11 +32,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "storage" => storage::run(number(300)?)?,
         "drivers" => {
             module::load_all(Path::new(module::LATER))?;
-            // Devices are found, reset and read in threads of their own, with pauses.
+            storage::read_what_is_there(100)?;
+            // Devices are found and reset in threads of their own, with pauses.
             if !witness::settle(Duration::from_secs(6), Duration::from_secs(90)) {
                 return Err("devices do not become quiet".into());
             }
-            storage::read_what_is_there(100)?;
         }
         "long-lists" => {
             storage::long_lists()?;

@@ -35,8 +35,11 @@ pub(super) fn run(count: u64) -> Result<(), String> {
 /// As [`run`], from a USB disk or a memory card of a board.
 pub(super) fn read_what_is_there(count: u64) -> Result<(), String> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let name = ["sd", "mmcblk"].into_iter().find_map(disk).ok_or("no disk appeared")?;
-    let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).ok_or("a disk without size")?;
+    let (name, sectors) = sysfs::wait_for("a disk", Duration::from_mins(1), || {
+        let name = ["sd", "mmcblk"].into_iter().find_map(disk)?;
+        let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).filter(|sectors| *sectors > 0)?;
+        Some((name, sectors))
+    })?;
     read(&name, sectors, count, &mut random)?;
     fact(&format!("reads.{name}"), count);
     Ok(())
