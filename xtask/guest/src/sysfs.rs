@@ -22,7 +22,7 @@ pub(crate) fn write(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
     write_with(fs::OpenOptions::new().write(true), path.as_ref(), text)
 }
 
-/// As [`write`], to a file that would forget what it holds.
+/// As [`write()`], to a file that would forget what it holds.
 pub(crate) fn write_more(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
     write_with(fs::OpenOptions::new().append(true), path.as_ref(), text)
 }
