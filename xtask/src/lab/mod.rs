@@ -74,7 +74,7 @@ pub(crate) struct Args {
     /// Every kernel of the matrix, each in the scenarios that tell it from the others
     #[arg(long, conflicts_with_all = ["kernel", "scenario"])]
     matrix: bool,
-    /// Only these scenarios
+    /// Only these scenarios; without, those of boards and of kprobes are left to --matrix
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
     scenario: Vec<String>,
     /// Show the scenarios and do nothing
@@ -102,9 +102,12 @@ pub(crate) struct Args {
 
 impl Args {
     /// Whether a scenario that a kernel can run is asked for.
-    fn wants(&self, kernel: &Kernel, scenario: &str) -> bool {
+    fn wants(&self, kernel: &Kernel, scenario: &Scenario) -> bool {
+        if !self.matrix {
+            return !self.scenario.is_empty() || !scenario.is_matrix_only();
+        }
         let of_matrix = MATRIX.iter().find(|(series, _)| *series == kernel.series).map_or(&[][..], |(_, names)| names);
-        !self.matrix || of_matrix.is_empty() || of_matrix.contains(&scenario)
+        of_matrix.is_empty() || of_matrix.contains(&scenario.name)
     }
 }
 
@@ -200,7 +203,7 @@ impl Lab<'_> {
             .flat_map(|(kernel, modules)| {
                 scenarios.iter().map(move |&scenario| (*kernel, modules.as_slice(), scenario))
             })
-            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario.name))
+            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario))
             .collect();
         let rows = jobs::all(&jobs, self.args.jobs, |job| self.one(*job));
         let rows = rows.concat();

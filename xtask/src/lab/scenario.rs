@@ -232,6 +232,12 @@ impl Scenario {
         }
     }
 
+    /// Whether it runs only in the matrix, or when it is named: boards take long to boot, and under kprobes a record may be skipped
+    /// at any moment.
+    pub(super) fn is_matrix_only(&self) -> bool {
+        self.board.is_some() || self.recorder == Recorder::ByKprobes
+    }
+
     /// What goes onto the kernel's command line.
     ///
     /// From 7.3 on a kernel keeps the pool's high-water mark only when asked to (`setup_io_tlb_npages()`,
