@@ -91,7 +91,7 @@ const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
 const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
 
 /// What a board's drivers do when they find their devices.
-const DRIVERS: Expect = Expect { mappings: 50, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
+const DRIVERS: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
 
 /// What a scenario is unless it says otherwise.
 const DIRECT: Scenario = Scenario {
@@ -232,10 +232,9 @@ impl Scenario {
         }
     }
 
-    /// Whether it runs only in the matrix, or when it is named: boards take long to boot, and under kprobes a record may be skipped
-    /// at any moment.
+    /// Whether it runs only in the matrix, or when it is named: boards take long to boot.
     pub(super) fn is_matrix_only(&self) -> bool {
-        self.board.is_some() || self.recorder == Recorder::ByKprobes
+        self.board.is_some()
     }
 
     /// What goes onto the kernel's command line.
