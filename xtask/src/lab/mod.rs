@@ -28,6 +28,7 @@ mod build;
 mod built_kernel;
 mod console;
 mod cpio;
+mod default_mode;
 mod device_tree;
 mod docs;
 mod doctor;
@@ -282,6 +283,7 @@ impl Lab<'_> {
                 let told = verify(product, &capture)?;
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                problems.extend(default_mode::problems(product, &capture)?);
                 let skipped = if by_functions { told.skipped.mappings } else { 0 };
                 let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
                 let recorded = mappings::in_capture(&capture, by_device)?;
