@@ -18,9 +18,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{MapEntries, Options, Places, Session, Streamed, renounce},
+    live::{MapEntries, Options, Places, Session, renounce},
     pseudonym::Pseudonyms,
-    stream::Item,
+    stream::{Item, Streamed},
 };
 
 use sink::Sink;

@@ -141,12 +141,7 @@ impl Lengths {
     pub(super) fn compare(&self, verdict: &mut Verdict, devices: &Devices, streamed: Streamed, counters: &Counters) {
         let Some(events) = self.streamed.as_ref().filter(|_| !self.counted.is_empty()) else { return };
         verdict.counted = Some(self.total());
-        let lost: Vec<&str> = counters
-            .lost
-            .keys()
-            .map(String::as_str)
-            .filter(|name| matches!(losses::harmless(name), None | Some(losses::Harmless::Lengths)))
-            .collect();
+        let lost = losses::of_counted(counters);
         if !lost.is_empty() {
             verdict.not_compared.push(format!("counts by length: lost {}", lost.join(", ")));
             return;
@@ -255,7 +250,8 @@ mod tests {
 
     #[test]
     fn what_was_to_be_streamed_has_to_be_there_and_nothing_else() {
-        let counted = vec![count(0, Mapped::Single, 18, 1), count(0, Mapped::Single, 256, 3), count(1, Mapped::Single, 18, 3)];
+        let counted =
+            vec![count(0, Mapped::Single, 18, 1), count(0, Mapped::Single, 256, 3), count(1, Mapped::Single, 18, 3)];
         assert_eq!(compared(Streamed::Small, &[(0, 18)], counted.clone()).problems, Vec::<String>::new());
         assert_eq!(compared(Streamed::Written, &[(0, 18)], counted.clone()).problems.len(), 1, "256 B and more");
         assert_eq!(compared(Streamed::All, &[(0, 18)], counted.clone()).problems.len(), 2, "and a coherent device's");

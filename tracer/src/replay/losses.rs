@@ -17,6 +17,10 @@ const OF_SEARCHES: [&str; 7] = [
     "malformed",
 ];
 
+/// Losses after which mappings that the kernel counted by length may be missing, or their device's name. What a program did not
+/// see at all is in neither.
+const OF_COUNTED: [&str; 5] = ["ring_full.map", "ring_full.map_sg", "ring_full.device", "lengths_full", "malformed"];
+
 /// Losses that take nothing from mappings, by what they take from instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Harmless {
@@ -80,6 +84,11 @@ impl Doubts {
             pool: restricted || damaged || of_pool(counters).next().is_some(),
         }
     }
+}
+
+/// The losses after which what was counted by length need not be what was recorded, by name.
+pub(super) fn of_counted(counters: &Counters) -> Vec<&str> {
+    OF_COUNTED.into_iter().filter(|name| counters.lost.contains_key(*name)).collect()
 }
 
 /// The losses that leave doubts about the pool, by name.

@@ -41,7 +41,8 @@ fn by_device(rows: &[DeviceRow]) -> BTreeMap<String, (u64, u64)> {
 pub(super) fn problems(product: &Path, full: &Path) -> Result<Vec<String>> {
     let default = full.with_extension("default.bounce");
     let verified = verify(product, &default)?;
-    let mut problems: Vec<_> = verified.problems.iter().map(|problem| format!("by default: verify: {problem}")).collect();
+    let mut problems: Vec<_> =
+        verified.problems.iter().map(|problem| format!("by default: verify: {problem}")).collect();
     if verified.disagreements > 0 || verified.exit_code != 0 {
         problems.push(format!(
             "by default: {} disagreements, verify exits with {}",
