@@ -91,7 +91,8 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     let default_capture = format!("/tmp/{name}.default.bounce");
-    let also_by_default = recorded && recording.mode != Mode::RecordTooSmall;
+    // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
+    let also_by_default = recording.mode == Mode::Record && witness::has_events() && !Path::new(module::LATER).exists();
     if recorded {
         let how: &[&str] = match recording.mode {
             Mode::RecordByKprobes => &["--force-kprobes"],
@@ -112,8 +113,10 @@ fn record(recording: &Recording) -> Result<i32, String> {
 
     let share = Path::new(SHARE);
     witness::save(share, name)?;
-    for (capture, suffix) in [(&capture, "bounce"), (&default_capture, "default.bounce")] {
-        if recorded && (capture == &default_capture) <= also_by_default {
+    for (made, capture, suffix) in
+        [(recorded, &capture, "bounce"), (also_by_default, &default_capture, "default.bounce")]
+    {
+        if made {
             fs::copy(capture, share.join(format!("{name}.{suffix}")))
                 .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
             let _ = fs::remove_file(capture);

@@ -39,9 +39,14 @@ const PROBES: [&str; 3] = [
 ];
 const TRACING: &str = "/sys/kernel/tracing";
 
+/// The kernel has events of mappings.
+pub(crate) fn has_events() -> bool {
+    Path::new(TRACING).join("events/dma").is_dir()
+}
+
 /// Makes the events that this kernel lacks. To be called once.
 pub(crate) fn probe() {
-    if Path::new(TRACING).join("events/dma").is_dir() {
+    if has_events() {
         return;
     }
     for probe in PROBES {
