@@ -75,7 +75,8 @@ fn boot() -> Result<(), String> {
 }
 
 /// A ring and maps that lose something of every kind; entries of functions are kept, and so lost, only where there are probes.
-const TOO_SMALL: [&str; 5] = ["--force-kprobes", "--ring-size", "4K", "--map-entries", "sites=4,devices=1,calls=1"];
+const TOO_SMALL: [&str; 5] =
+    ["--force-kprobes", "--ring-size", "4K", "--map-entries", "sites=4,devices=1,calls=1,lengths=1"];
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
