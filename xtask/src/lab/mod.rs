@@ -46,6 +46,7 @@ mod scenario;
 mod slab;
 mod table;
 mod test_module;
+mod text_trace;
 mod truth;
 mod verdict;
 mod witness;
@@ -285,6 +286,7 @@ impl Lab<'_> {
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
                 if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
                     problems.extend(default_mode::problems(product, &capture)?);
+                    problems.extend(text_trace::problems(&capture)?);
                 }
                 let skipped = if by_functions { told.skipped.mappings } else { 0 };
                 let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
