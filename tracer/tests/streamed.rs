@@ -114,7 +114,7 @@ fn captures() -> impl Iterator<Item = PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "bounce"))
 }
 
-fn filtered(path: &PathBuf, streamed: Streamed) -> (Replayed, u64) {
+fn filtered(path: &std::path::Path, streamed: Streamed) -> (Replayed, u64) {
     let reader = Reader::open(path).unwrap();
     let mut source = Filtered {
         reader,

@@ -93,7 +93,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     let default_capture = format!("/tmp/{name}.default.bounce");
     // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
-    let also_by_default = recording.mode == Mode::Record && witness::has_events() && !Path::new(module::LATER).exists();
+    let also_by_default = recording.mode == Mode::Record && recording.workload == ["mixed"] && witness::has_events();
     if recorded {
         let how: &[&str] = match recording.mode {
             Mode::RecordByKprobes => &["--force-kprobes"],

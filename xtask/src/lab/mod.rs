@@ -285,8 +285,10 @@ impl Lab<'_> {
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
                 if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
-                    problems.extend(default_mode::problems(product, &capture)?);
                     problems.extend(text_trace::problems(&capture)?);
+                    if recording.workload == "mixed" {
+                        problems.extend(default_mode::problems(product, &capture)?);
+                    }
                 }
                 let skipped = if by_functions { told.skipped.mappings } else { 0 };
                 let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
