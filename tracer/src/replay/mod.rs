@@ -18,6 +18,8 @@ pub(crate) mod losses;
 pub mod mapping;
 pub mod memory;
 pub mod objects;
+pub mod occupancy;
+pub mod ongoing;
 pub mod outcome;
 pub mod pairing;
 pub mod pass;
@@ -49,6 +51,8 @@ pub struct Wanted {
     pub verdict: bool,
     /// Lengths and alignments by device.
     pub statistics: bool,
+    /// How full each pool is over time.
+    pub occupancy: bool,
 }
 
 /// What one pass over a stream gives.

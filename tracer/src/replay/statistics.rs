@@ -8,6 +8,7 @@ use super::breakdown::{Breakdown, Symbols};
 use super::devices::{Devices, Identity};
 use super::mapping::{Buffer, Mapping, Truth};
 use super::objects::Objects;
+use super::occupancy::Occupancy;
 use super::outcome::{Rows, Tally};
 use super::step::Step;
 use crate::event::{DeviceId, Event, Kind};
@@ -15,7 +16,7 @@ use crate::facts::{PoolSample, SiteCount, Symbol};
 use crate::stream::Start;
 
 /// What the kernel did, in the same figures as a replay's outcome.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Bounces, copies and refusals.
     breakdown: Breakdown,
@@ -28,6 +29,8 @@ pub struct Observed {
     pub used_peak: Option<u64>,
     /// `io_tlb_used_hiwater` of the last sample.
     pub hiwater: Option<u64>,
+    /// Slots in use by the kernel's own count at the moments of its samples, from the first one on.
+    pub samples: Option<Occupancy>,
 }
 
 impl Observed {
@@ -85,6 +88,8 @@ impl Observed {
     pub fn pool(&mut self, sample: &PoolSample) {
         self.used_peak = self.used_peak.max(Some(sample.used_slots));
         self.hiwater = sample.hiwater_slots;
+        let new = || Occupancy::new(sample.time_ns, sample.used_slots);
+        self.samples.get_or_insert_with(new).set(sample.time_ns, sample.used_slots);
     }
 
     /// Breakdowns.
@@ -131,6 +136,8 @@ pub struct DeviceStatistics {
     pub ends_inside_a_line: u64,
     /// Buffers by alignment of their start.
     pub start_alignment: ByAlignment,
+    /// Of them those that bounced, by the same.
+    pub bounced_start_alignment: ByAlignment,
     /// Buffers by alignment of their length.
     pub length_alignment: ByAlignment,
     /// Buffers by length.
@@ -164,7 +171,7 @@ pub struct SizeStatistics {
 }
 
 /// Everything counted in one pass.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Statistics {
     line: u64,
     page: u64,
@@ -326,6 +333,7 @@ impl DeviceStatistics {
             // Beyond the page only the address itself tells.
             let start = if buffer.exact { buffer.phys } else { buffer.phys | page };
             self.start_alignment[alignment(start)] += 1;
+            self.bounced_start_alignment[alignment(start)] += u64::from(buffer.truth.is_bounced());
             self.length_alignment[alignment(buffer.size)] += 1;
             *self.lengths.entry(buffer.size).or_default() += 1;
         }
