@@ -8,7 +8,6 @@ use super::breakdown::{Breakdown, Symbols};
 use super::devices::{Devices, Identity};
 use super::mapping::{Buffer, Mapping, Truth};
 use super::objects::Objects;
-use super::occupancy::Occupancy;
 use super::outcome::{Rows, Tally};
 use super::step::Step;
 use crate::event::{DeviceId, Event, Kind};
@@ -29,8 +28,8 @@ pub struct Observed {
     pub used_peak: Option<u64>,
     /// `io_tlb_used_hiwater` of the last sample.
     pub hiwater: Option<u64>,
-    /// Slots in use by the kernel's own count at the moments of its samples, from the first one on.
-    pub samples: Option<Occupancy>,
+    /// The kernel's own count of slots, in order; of a long recording the fuller of each two or more samples.
+    pub samples: Vec<PoolSample>,
 }
 
 impl Observed {
@@ -88,8 +87,11 @@ impl Observed {
     pub fn pool(&mut self, sample: &PoolSample) {
         self.used_peak = self.used_peak.max(Some(sample.used_slots));
         self.hiwater = sample.hiwater_slots;
-        let new = || Occupancy::new(sample.time_ns, sample.used_slots);
-        self.samples.get_or_insert_with(new).set(sample.time_ns, sample.used_slots);
+        if self.samples.len() == SAMPLES {
+            let fuller = |two: &[PoolSample]| two.iter().copied().max_by_key(|sample| sample.used_slots);
+            self.samples = self.samples.chunks(2).filter_map(fuller).collect();
+        }
+        self.samples.push(*sample);
     }
 
     /// Breakdowns.
@@ -98,6 +100,8 @@ impl Observed {
     }
 }
 
+/// How many samples of the pool are kept.
+const SAMPLES: usize = 1024;
 /// How many times of bounces are kept; detaching takes milliseconds.
 const LATEST: usize = 4096;
 

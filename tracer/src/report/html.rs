@@ -22,10 +22,14 @@ pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
     );
     page += &contents(&document.sections);
     page += "</header>\n<main id=\"content\">\n";
+    let has_parts = document.sections.iter().any(|section| section.is_part);
     for section in &document.sections {
-        let level = if section.is_part { 2 } else { 3 };
+        let (level, class) = match section.is_part {
+            true => (2, " class=\"part\""),
+            false => (if has_parts { 3 } else { 2 }, ""),
+        };
         page += &format!(
-            "<section id=\"{}\">\n<h{level}>{}</h{level}>\n",
+            "<section id=\"{}\">\n<h{level}{class}>{}</h{level}>\n",
             escaped(&section.id),
             escaped(&section.title)
         );

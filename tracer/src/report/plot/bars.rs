@@ -1,6 +1,6 @@
 //! Plots of what there was: buffers by length and by alignment, split by what bounces, and the memory of the caches.
 
-use super::{Area, Axis, Mark, Plot, Series, Shape};
+use super::{Area, Axis, Colour, Mark, Plot, Series, Shape};
 use crate::replay::outcome::Outcome;
 use crate::replay::statistics::{ALIGNMENTS, DeviceStatistics};
 use crate::report::table::bytes;
@@ -48,7 +48,7 @@ fn split(title: String, axis: &str, rows: &[(String, u64, u64)], about: &str) ->
     let bar = |n: usize, from: f64, to: f64, count: u64| ((n as f64 + from, 0.0), (n as f64 + to, count as f64));
     let series = |name: &str, colour, from, to, count: fn(&(String, u64, u64)) -> u64| Series {
         name: name.to_owned(),
-        colour: Some(colour),
+        colour: Colour::Nth(colour),
         shape: Shape::Bars(rows.iter().enumerate().map(|(n, row)| bar(n, from, to, count(row))).collect()),
     };
     let mark = |(n, (name, buffers, bounces)): (usize, &(String, u64, u64))| Mark {
@@ -81,7 +81,7 @@ pub(in crate::report) fn memory(before: &Outcome, after: &Outcome, about: &str) 
     let kib = |count: u64| count as f64 / 1024.0;
     let bars = |outcome: &Outcome, colour, from: f64, to: f64| Series {
         name: outcome.name.clone(),
-        colour: Some(colour),
+        colour: Colour::Nth(colour),
         shape: Shape::Bars(
             sizes
                 .iter()

@@ -1,6 +1,6 @@
 //! Plots of policies: how full the pool is, and what becomes of bounces, failures and hazards.
 
-use super::{Area, Axis, Mark, Plot, Series, Shape};
+use super::{Area, Axis, Colour, Mark, Plot, Series, Shape};
 use crate::model::pool::SLOT;
 use crate::replay::Replayed;
 use crate::replay::occupancy::Occupancy;
@@ -20,37 +20,49 @@ pub(in crate::report) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
     let start_ns = replayed.start.time_ns;
     let seconds = (replayed.span_ns as f64 / 1e9).max(1e-6);
     let bounces = |outcome: &&Outcome| outcome.peak_slots > 0;
-    let mut curves: Vec<(&str, &Occupancy)> = Vec::new();
-    for outcome in replayed.outcomes.iter().filter(bounces).take(CURVES) {
-        curves.extend(outcome.occupancy.as_ref().map(|occupancy| (outcome.name.as_str(), occupancy)));
+    let mut curves: Vec<(String, &Occupancy)> = Vec::new();
+    for outcome in replayed.outcomes.iter().filter(bounces) {
+        let Some(occupancy) = &outcome.occupancy else { continue };
+        match curves.iter_mut().find(|(_, other)| *other == occupancy) {
+            // One would hide the other.
+            Some((names, _)) => *names += &format!(", {}", outcome.name),
+            None => curves.push((outcome.name.clone(), occupancy)),
+        }
     }
+    curves.truncate(CURVES);
     let mut series: Vec<Series> = Vec::new();
     for (n, (name, occupancy)) in curves.iter().enumerate() {
         series.push(Series {
-            name: (*name).to_owned(),
-            colour: Some(n),
+            name: name.clone(),
+            colour: Colour::Nth(n),
             shape: Shape::Steps(points(occupancy, start_ns, seconds)),
         });
     }
-    let sampled = replayed.observed.samples.as_ref();
-    if let Some(samples) = sampled {
-        let name = format!("{KERNEL} (samples)");
-        series.push(Series { name, colour: None, shape: Shape::Steps(points(samples, start_ns, seconds)) });
-        curves.push((KERNEL, samples));
+    let after = |time_ns: u64| (time_ns.saturating_sub(start_ns) as f64 / 1e9).min(seconds);
+    let samples: Vec<(f64, f64)> = replayed
+        .observed
+        .samples
+        .iter()
+        .map(|sample| (after(sample.time_ns), sample.used_slots as f64))
+        .collect();
+    if !samples.is_empty() {
+        let name = format!("{KERNEL} (its counter, sampled)");
+        series.push(Series { name, colour: Colour::Kernel, shape: Shape::Line(samples.clone()) });
     }
-    let peak = curves.iter().flat_map(|(_, occupancy)| &occupancy.peaks).copied().max().unwrap_or(0);
+    let predicted = curves.iter().flat_map(|(_, occupancy)| &occupancy.peaks).copied().max();
+    let peak = predicted.max(replayed.observed.used_peak).unwrap_or(0);
     let hiwater = replayed.verdict.peak_slots_kernel.filter(|slots| *slots > 0);
     let mut most = peak.max(hiwater.unwrap_or(0));
     if let Some(hiwater) = hiwater.filter(|_| replayed.verdict.peak_is_exact) {
         let line = vec![(0.0, hiwater as f64), (seconds, hiwater as f64)];
-        series.push(Series { name: format!("{KERNEL}, peak {hiwater}"), colour: None, shape: Shape::Dashes(line) });
+        series.push(Series { name: format!("{KERNEL}, peak {hiwater}"), colour: Colour::Kernel, shape: Shape::Dashes(line) });
     }
     let pool = kernel.pool.slots;
     // A limit far above everything would press the curves to the ground.
     if pool > 0 && pool <= most.saturating_mul(4) {
         most = most.max(pool);
         let line = vec![(0.0, pool as f64), (seconds, pool as f64)];
-        series.push(Series { name: format!("limit: {}", slots(pool)), colour: Some(1), shape: Shape::Dashes(line) });
+        series.push(Series { name: format!("limit: {}", slots(pool)), colour: Colour::Limit, shape: Shape::Dashes(line) });
     }
     let mut plot = Plot {
         title: format!("Slots in use over time; the pool has {} ({})", slots(pool), bytes(pool.saturating_mul(SLOT))),
@@ -61,7 +73,7 @@ pub(in crate::report) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
         marks: Vec::new(),
     };
     if peak > 0 {
-        plot.marks = (0..MOMENTS).map(|n| moment(n, &curves, start_ns, seconds)).collect();
+        plot.marks = (0..MOMENTS).map(|n| moment(n, &curves, &samples, start_ns, seconds)).collect();
     }
     plot
 }
@@ -76,17 +88,24 @@ fn points(occupancy: &Occupancy, start_ns: u64, seconds: f64) -> Vec<(f64, f64)>
 }
 
 /// The values of all curves in one part of the time: the most of each.
-fn moment(n: usize, curves: &[(&str, &Occupancy)], start_ns: u64, seconds: f64) -> Mark {
+fn moment(
+    n: usize,
+    curves: &[(String, &Occupancy)],
+    samples: &[(f64, f64)],
+    start_ns: u64,
+    seconds: f64,
+) -> Mark {
     let (from, to) = (seconds * n as f64 / MOMENTS as f64, seconds * (n + 1) as f64 / MOMENTS as f64);
     let mut words = format!("{from:.3} to {to:.3} s, at most");
     for (name, occupancy) in curves {
         let offset = occupancy.start_ns.saturating_sub(start_ns) as f64 / 1e9;
         let width = occupancy.width_ns as f64 / 1e9;
         let inside = occupancy.curve().filter(|(at, _)| at + offset < to && at + offset + width > from);
-        match inside.map(|(_, peak)| peak).max() {
-            Some(peak) => words += &format!("\n{name}: {}", slots(peak)),
-            None => words += &format!("\n{name}: not known"),
-        }
+        let peak = inside.map(|(_, peak)| peak).max().unwrap_or_default();
+        words += &format!("\n{name}: {}", slots(peak));
+    }
+    if let Some((_, used)) = samples.iter().rev().find(|(at, _)| *at < to) {
+        words += &format!("\n{KERNEL}, when last sampled: {}", slots(*used as u64));
     }
     Mark { area: Area::Columns(from, to), words }
 }
@@ -120,7 +139,7 @@ pub(in crate::report) fn line_sizes(outcomes: &[Outcome], captured: u32, about: 
         y: Axis::counts("buffers that bounce", most),
         series: vec![Series {
             name: format!("bounces under {policy}"),
-            colour: Some(0),
+            colour: Colour::Nth(0),
             shape: Shape::Line(outcomes.iter().enumerate().map(point).collect()),
         }],
         marks: if most > 0 { outcomes.iter().enumerate().map(words).collect() } else { Vec::new() },
@@ -155,12 +174,12 @@ pub(in crate::report) fn failures(outcomes: &[Outcome], about: &str) -> Plot {
         series: vec![
             Series {
                 name: "mappings refused".into(),
-                colour: Some(1),
+                colour: Colour::Nth(1),
                 shape: Shape::Line(line(|outcome| outcome.failed)),
             },
             Series {
                 name: "most slots in use".into(),
-                colour: Some(0),
+                colour: Colour::Nth(0),
                 shape: Shape::Line(line(|outcome| outcome.peak_slots)),
             },
         ],
@@ -175,7 +194,7 @@ pub(in crate::report) fn hazards(outcomes: &[Outcome], about: &str) -> Plot {
     let (most_bounces, most_unsafe) = (most(&|outcome| outcome.bounces), most(&of));
     let dot = |(n, outcome): (usize, &Outcome)| Series {
         name: outcome.name.clone(),
-        colour: Some(n),
+        colour: Colour::Nth(n),
         shape: Shape::Dots(vec![(outcome.bounces as f64, of(outcome) as f64)]),
     };
     let words = |outcome: &Outcome| {

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Area, Axis, Mark, Plot, Series, Shape};
+use super::{Area, Axis, Colour, Mark, Plot, Series, Shape};
 use crate::report::html::escaped;
 
 type Picture<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -17,6 +17,7 @@ const SIZE: (u32, u32) = (960, 440);
 const LEGEND_Y: i32 = 62;
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const MUTED: RGBColor = RGBColor(0x59, 0x63, 0x6e);
+const LIMIT: RGBColor = RGBColor(0xcf, 0x22, 0x2e);
 const GRID: RGBColor = RGBColor(0xd1, 0xd9, 0xe0);
 /// Told apart by those who see no red or no green too; as dark as words have to be on white.
 const COLOURS: [RGBColor; 7] = [
@@ -51,7 +52,7 @@ fn drawn<'a>(plot: &Plot, picture: &Picture<'a>) -> Result<String, Failed<'a>> {
     words(picture, &plot.about, (12, 34), 15, MUTED, HPos::Left)?;
     let rows = legend(plot, picture)?;
     let mut chart = ChartBuilder::on(picture)
-        .margin_top(LEGEND_Y + rows * 20 + 8)
+        .margin_top(LEGEND_Y + rows * 20 + 26)
         .margin_right(24)
         .margin_left(8)
         .margin_bottom(4)
@@ -110,7 +111,11 @@ fn legend<'a>(plot: &Plot, picture: &Picture<'a>) -> Result<i32, Failed<'a>> {
 }
 
 fn colour(series: &Series) -> RGBColor {
-    series.colour.map_or(INK, |n| COLOURS[n % COLOURS.len()])
+    match series.colour {
+        Colour::Nth(n) => COLOURS[n % COLOURS.len()],
+        Colour::Kernel => INK,
+        Colour::Limit => LIMIT,
+    }
 }
 
 fn axes<'a>(plot: &Plot, chart: &mut Chart<'a>, picture: &Picture<'a>) -> Result<(), Failed<'a>> {
@@ -235,7 +240,7 @@ mod tests {
             title: name.to_owned(),
             x: Axis::numbers("s", 10),
             y: Axis::counts(name, 100_000),
-            series: vec![Series { name: name.to_owned(), colour: Some(0), shape: Shape::Steps(vec![(0.0, 1.0), (9.0, 99.0)]) }],
+            series: vec![Series { name: name.to_owned(), colour: Colour::Nth(0), shape: Shape::Steps(vec![(0.0, 1.0), (9.0, 99.0)]) }],
             marks: vec![Mark { area: Area::Around(9.0, 99.0), words: name.to_owned() }],
             ..Plot::default()
         }

@@ -45,10 +45,21 @@ pub(super) struct Axis {
 pub(super) struct Series {
     /// What they are.
     pub(super) name: String,
-    /// Index of their colour; `None` for what the kernel itself did.
-    pub(super) colour: Option<usize>,
+    /// Their colour.
+    pub(super) colour: Colour,
     /// What is drawn.
     pub(super) shape: Shape,
+}
+
+/// A colour, by what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Colour {
+    /// One of several policies, or kinds.
+    Nth(usize),
+    /// What the kernel itself did.
+    Kernel,
+    /// Where there is no more.
+    Limit,
 }
 
 /// What is drawn.
@@ -84,6 +95,9 @@ pub(super) enum Area {
     Around(f64, f64),
 }
 
+/// Bars of fewer names would be blocks.
+const FEWEST: usize = 6;
+
 impl Axis {
     /// Of numbers.
     fn numbers(name: impl Into<String>, most: u64) -> Self {
@@ -92,12 +106,12 @@ impl Axis {
 
     /// Of numbers of which some are much larger than others.
     fn counts(name: impl Into<String>, most: u64) -> Self {
-        Self { logarithmic: most > 100, ..Self::numbers(name, most) }
+        Self { logarithmic: most > 1000, ..Self::numbers(name, most) }
     }
 
     /// Of names, side by side.
     fn names(name: impl Into<String>, names: Vec<String>) -> Self {
-        Self { name: name.into(), most: names.len().max(1) as f64, names, logarithmic: false }
+        Self { name: name.into(), most: names.len().max(FEWEST) as f64, names, logarithmic: false }
     }
 
     /// Where a value is, from 0 to [`Axis::end`].
