@@ -1,5 +1,6 @@
 //! A replay that can be asked before its stream is over: for what is shown while a kernel is traced.
 
+use super::bounds;
 use super::pass::Pass;
 use super::run::Run;
 use super::{Replayed, Wanted};
@@ -15,7 +16,8 @@ pub struct Ongoing {
 
 impl Ongoing {
     /// Over a stream that begins so.
-    pub fn new(start: Start, wanted: Wanted) -> Self {
+    pub fn new(mut start: Start, wanted: Wanted) -> Self {
+        bounds::start(&mut start);
         let mut pass = Pass::new(start, wanted);
         let runs = pass.runs();
         Self { pass, runs }
@@ -27,10 +29,10 @@ impl Ongoing {
         self.pass.item(item, &mut |steps, devices| runs.iter_mut().for_each(|run| run.steps(&steps, devices)));
     }
 
-    /// What has come of it so far, as if the stream ended at this moment. Copies what the replay holds: a few megabytes.
-    pub fn so_far(&self, now_ns: u64) -> Replayed {
+    /// What has come of it so far, as if the stream ended so. Copies what the replay holds: a few megabytes.
+    pub fn so_far(&self, end: &End) -> Replayed {
         let mut copy = self.clone();
-        copy.take(Item::End(End { time_ns: now_ns, ..End::default() }));
+        copy.take(Item::End(end.clone()));
         let Self { mut pass, mut runs } = copy;
         pass.end(&mut |steps, devices| runs.iter_mut().for_each(|run| run.steps(&steps, devices)));
         pass.finish(runs, Gaps::default())
@@ -64,12 +66,11 @@ mod tests {
             }
             let ongoing = ongoing.as_mut().unwrap();
             ongoing.take(item);
-            let bounces = ongoing.so_far(0).outcomes[0].bounces;
+            let bounces = ongoing.so_far(&End::default()).outcomes[0].bounces;
             assert!(bounces >= before, "{bounces} after {before}");
             before = bounces;
         }
-        let end_ns = whole.end.as_ref().unwrap().time_ns;
-        let outcomes = ongoing.unwrap().so_far(end_ns).outcomes;
+        let outcomes = ongoing.unwrap().so_far(whole.end.as_ref().unwrap()).outcomes;
         assert_eq!(outcomes, whole.outcomes);
         let occupancy = outcomes[0].occupancy.as_ref().unwrap();
         assert_eq!(occupancy.peaks.iter().max(), Some(&outcomes[0].peak_slots), "the curve reaches the peak");

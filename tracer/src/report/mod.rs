@@ -14,6 +14,8 @@ pub mod junit;
 pub mod losses;
 #[cfg(feature = "report")]
 pub mod markdown;
+#[cfg(feature = "report")]
+pub mod metrics;
 pub mod packed;
 #[cfg(feature = "report")]
 pub mod page;
