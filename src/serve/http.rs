@@ -79,7 +79,8 @@ impl Server {
 
     /// Serves, until the process ends.
     pub(super) fn run(self, shown: Shown) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONNECTIONS).build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONNECTIONS).build()?;
         runtime.block_on(self.serve(shown))
     }
 

@@ -75,11 +75,7 @@ pub struct Cell {
 impl Table {
     /// Without rows.
     pub(super) fn new<S: Into<String>>(caption: &str, headings: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            caption: caption.to_owned(),
-            headings: headings.into_iter().map(Into::into).collect(),
-            rows: Vec::new(),
-        }
+        Self { caption: caption.to_owned(), headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// The table, or what to say where it has no rows.

@@ -9,8 +9,8 @@ const SCRIPT: &str = include_str!("html/page.js");
 /// The whole page. `refresh_seconds`: it loads itself again so often.
 pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
     let title = escaped(&document.title);
-    let refresh =
-        refresh_seconds.map_or_else(String::new, |seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
+    let refresh = refresh_seconds
+        .map_or_else(String::new, |seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
@@ -36,7 +36,9 @@ pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
         section.blocks.iter().for_each(|one| page += &block(one));
         page += "</section>\n";
     }
-    page += &format!("</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
+    page += &format!(
+        "</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+    );
     page
 }
 

@@ -27,7 +27,12 @@ pub fn text(results: &Results, source: &str) -> String {
     text.family("info", "gauge", "What is watched, and by what.", [(labels(&info), 1.0)]);
     text.one("recording_seconds", "gauge", "Time that the figures cover.", replayed.span_ns as f64 / 1e9);
     text.one("cache_line_size_bytes", "gauge", "cache_line_size() of the kernel.", f64::from(kernel.cache_line_size));
-    text.one("kmalloc_minalign_bytes", "gauge", "Minimum alignment of its kmalloc caches.", f64::from(kernel.kmalloc_minalign));
+    text.one(
+        "kmalloc_minalign_bytes",
+        "gauge",
+        "Minimum alignment of its kmalloc caches.",
+        f64::from(kernel.kmalloc_minalign),
+    );
     pool(&mut text, results);
     devices(&mut text, replayed);
     policies(&mut text, &replayed.outcomes);
@@ -39,15 +44,26 @@ pub fn text(results: &Results, source: &str) -> String {
 
 fn pool(text: &mut Text, results: &Results) {
     let replayed = &results.replayed;
-    text.one("pool_slots", "gauge", "Slots of 2 KiB of the default swiotlb pool.", replayed.start.kernel.pool.slots as f64);
+    text.one(
+        "pool_slots",
+        "gauge",
+        "Slots of 2 KiB of the default swiotlb pool.",
+        replayed.start.kernel.pool.slots as f64,
+    );
     if let Some(sample) = replayed.observed.samples.last() {
         text.one("pool_used_slots", "gauge", "Slots in use when last sampled.", sample.used_slots as f64);
     }
     if let Some(peak) = replayed.verdict.peak_slots_kernel {
-        text.one("pool_peak_slots", "gauge", "Most slots in use since recording began, as far as the kernel tells.", peak as f64);
+        text.one(
+            "pool_peak_slots",
+            "gauge",
+            "Most slots in use since recording began, as far as the kernel tells.",
+            peak as f64,
+        );
     }
     if let Some(pool) = &results.advice.pool {
-        let help = "The smallest pool that leaves a quarter free at its fullest moment, under the first policy that bounces.";
+        let help =
+            "The smallest pool that leaves a quarter free at its fullest moment, under the first policy that bounces.";
         text.one("advised_pool_slots", "gauge", help, pool.slots as f64);
     }
     if let Some(times) = &replayed.pool_times {
@@ -119,7 +135,12 @@ fn policies(text: &mut Text, outcomes: &[Outcome]) {
         [("certain", outcome.unsafe_certain), ("possible", outcome.unsafe_possible)]
             .map(|(certainty, count)| (labels(&[("policy", &outcome.name), ("certainty", certainty)]), count as f64))
     });
-    text.family("policy_unsafe_buffers_total", "counter", "Buffers that would be left in a shared cache line.", hazards);
+    text.family(
+        "policy_unsafe_buffers_total",
+        "counter",
+        "Buffers that would be left in a shared cache line.",
+        hazards,
+    );
     let slabs = outcomes.iter().filter_map(|outcome| {
         outcome.slab_bytes.map(|slabs| (labels(&[("policy", &outcome.name)]), slabs.value as f64))
     });
@@ -151,7 +172,12 @@ fn losses(text: &mut Text, replayed: &Replayed) {
 /// What recording costs.
 fn cost(text: &mut Text, replayed: &Replayed) {
     let Some(end) = &replayed.end else { return };
-    text.one("recorder_cpu_seconds_total", "counter", "CPU time of the recorder itself.", end.recorder_cpu_ns as f64 / 1e9);
+    text.one(
+        "recorder_cpu_seconds_total",
+        "counter",
+        "CPU time of the recorder itself.",
+        end.recorder_cpu_ns as f64 / 1e9,
+    );
     let programs = || end.programs.iter().take(MOST);
     let runs = programs().map(|one| (labels(&[("program", &one.name)]), one.run_cnt as f64));
     text.family("program_runs_total", "counter", "Runs of each BPF program.", runs);

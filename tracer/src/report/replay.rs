@@ -107,7 +107,12 @@ pub(super) const HEADINGS: [&str; 13] = [
     "slabs",
 ];
 
-pub(super) fn policy_row(outcome: &Outcome, replayed: &Replayed, gauge: &Gauge, doubts: &mut Vec<String>) -> [String; 13] {
+pub(super) fn policy_row(
+    outcome: &Outcome,
+    replayed: &Replayed,
+    gauge: &Gauge,
+    doubts: &mut Vec<String>,
+) -> [String; 13] {
     let start_ns = replayed.start.time_ns;
     let at =
         if outcome.peak_slots == 0 { "-".into() } else { format!("{:.3} s", seconds(outcome.peak_time_ns, start_ns)) };

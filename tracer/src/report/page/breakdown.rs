@@ -55,7 +55,12 @@ pub(super) fn drivers(replayed: &Replayed) -> Vec<Block> {
 
 /// Call sites whose objects are mapped.
 pub(super) fn call_sites(replayed: &Replayed) -> Vec<Block> {
-    let table = bounces("Bounces by the call site of kmalloc that the buffer comes from", &["call site"], by_call_site, replayed);
+    let table = bounces(
+        "Bounces by the call site of kmalloc that the buffer comes from",
+        &["call site"],
+        by_call_site,
+        replayed,
+    );
     vec![table.first(MOST).or("Of no mapped buffer it is known where it was allocated.")]
 }
 
@@ -132,10 +137,15 @@ fn rows(of: Of, replayed: &Replayed) -> Vec<(Names, Tally, Vec<Tally>)> {
     let runs: Vec<HashMap<Names, Tally>> =
         replayed.outcomes.iter().map(|outcome| of(&outcome.rows).into_iter().collect()).collect();
     let known: HashMap<&Names, ()> = order.iter().map(|(names, _)| (names, ())).collect();
-    let mut more: Vec<Names> = runs.iter().flat_map(|run| run.keys()).filter(|names| !known.contains_key(names)).cloned().collect();
+    let mut more: Vec<Names> =
+        runs.iter().flat_map(|run| run.keys()).filter(|names| !known.contains_key(names)).cloned().collect();
     more.sort();
     more.dedup();
     order.extend(more.into_iter().map(|names| (names, Tally::default())));
     let of_runs = |names: &Names| runs.iter().map(|run| run.get(names).copied().unwrap_or_default()).collect();
-    order.into_iter().map(|(names, tally)| (of_runs(&names), names, tally)).map(|(runs, names, tally)| (names, tally, runs)).collect()
+    order
+        .into_iter()
+        .map(|(names, tally)| (of_runs(&names), names, tally))
+        .map(|(runs, names, tally)| (names, tally, runs))
+        .collect()
 }

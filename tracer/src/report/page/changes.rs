@@ -109,7 +109,9 @@ fn devices_said(old: &Replayed, new: &Replayed) -> Vec<String> {
         let who = format!("{device} ({driver})");
         match (old, new) {
             (None, Some(new)) => said.push(format!("{who} is new: {} mappings, {} bounces", new.mappings, new.bounces)),
-            (Some(old), None) => said.push(format!("{who} is gone: it had {} mappings, {} bounces", old.mappings, old.bounces)),
+            (Some(old), None) => {
+                said.push(format!("{who} is gone: it had {} mappings, {} bounces", old.mappings, old.bounces))
+            }
             _ => {}
         }
         if old.is_some() && new.is_some() {
@@ -131,9 +133,8 @@ fn devices(old: &Replayed, new: &Replayed) -> Table {
     let mut table = Table::new("By device, as the kernel did it", headings);
     for ((device, driver), [from, to]) in both(old, new) {
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        let rate = |count: fn(&Tally) -> u64| {
-            three(count(&from) as f64 / span(old), count(&to) as f64 / span(new), number)
-        };
+        let rate =
+            |count: fn(&Tally) -> u64| three(count(&from) as f64 / span(old), count(&to) as f64 / span(new), number);
         let cells = rate(|tally| tally.mappings).into_iter().chain(rate(|tally| tally.bounces));
         table.rows.push([Cell::words(device), Cell::words(driver)].into_iter().chain(cells).collect());
     }

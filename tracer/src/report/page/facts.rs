@@ -17,7 +17,12 @@ pub(super) fn kernel(replayed: &Replayed) -> Vec<Block> {
     for hook in &replayed.start.hooks {
         let lost = if hook.attached { String::new() } else { format!("{}; {}", hook.why_not, hook.lost_without) };
         let attached = if hook.attached { "yes" } else { "no" };
-        hooks.rows.push(vec![Cell::words(&hook.subject), Cell::words(&hook.place), Cell::words(attached), Cell::words(lost)]);
+        hooks.rows.push(vec![
+            Cell::words(&hook.subject),
+            Cell::words(&hook.place),
+            Cell::words(attached),
+            Cell::words(lost),
+        ]);
     }
     vec![Block::Table(facts), hooks.or("No hooks are named in this capture.")]
 }

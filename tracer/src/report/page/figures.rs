@@ -20,7 +20,9 @@ pub(super) fn policies(replayed: &Replayed) -> Vec<Block> {
         let cells = texts.into_iter().zip(values(outcome, replayed));
         table.rows.push(cells.map(|(text, value)| Cell { text, value }).collect());
     }
-    table.rows.push(replay::observed_row(replayed).into_iter().map(|text| Cell { value: text.parse().ok(), text }).collect());
+    table
+        .rows
+        .push(replay::observed_row(replayed).into_iter().map(|text| Cell { value: text.parse().ok(), text }).collect());
     let mut blocks = vec![Block::Table(table)];
     blocks.push(Block::List(replay::meaning(replayed).lines().map(str::to_owned).collect()));
     if !doubts.is_empty() {

@@ -55,7 +55,13 @@ fn about(subject: &Subject) -> String {
         missing.push(format!("{lost} records lost"));
     }
     let missing = if missing.is_empty() { "nothing lost".to_owned() } else { missing.join("; ") };
-    format!("{} {}, {}, {:.3} s, {missing}", kernel.machine, kernel.release, subject.name, replayed.span_ns as f64 / 1e9)
+    format!(
+        "{} {}, {}, {:.3} s, {missing}",
+        kernel.machine,
+        kernel.release,
+        subject.name,
+        replayed.span_ns as f64 / 1e9
+    )
 }
 
 fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
@@ -98,7 +104,9 @@ fn verdict(subject: &Subject) -> Vec<Block> {
         super::replay::pool(replayed.start.kernel.pool.slots, replayed.start.kernel.pool.force),
     ))];
     let advised = advice::text(advice, replayed);
-    blocks.push(Block::List(advised.lines().skip(1).map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect()));
+    blocks.push(Block::List(
+        advised.lines().skip(1).map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect(),
+    ));
     let held = if verdict.agrees() {
         format!(
             "Held against the kernel: of {} mappings {} agree with the prediction, none disagrees, {} are unknown.",

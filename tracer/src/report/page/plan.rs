@@ -122,7 +122,8 @@ mod tests {
             plan.wanted()
         });
         for (n, one) in plan.unique.iter().enumerate() {
-            let alike = plan.unique[..n].iter().filter(|other| Settings { name: one.name.clone(), ..(*other).clone() } == *one);
+            let alike =
+                plan.unique[..n].iter().filter(|other| Settings { name: one.name.clone(), ..(*other).clone() } == *one);
             assert_eq!(alike.count(), 0, "{}", one.name);
         }
         let results = plan.results(replayed.unwrap());
@@ -131,7 +132,10 @@ mod tests {
         assert!(results.pool_sizes.windows(2).all(|two| two[0].total_slots < two[1].total_slots));
         assert!(results.pool_sizes.first().unwrap().failed > 0 && results.pool_sizes.last().unwrap().failed == 0);
         let mut alone = replay(&mut Reader::new(CAPTURE).unwrap(), |start| Wanted {
-            settings: policies.iter().map(|policy| Settings::what_if(&start.kernel, policy, &WhatIf::default())).collect(),
+            settings: policies
+                .iter()
+                .map(|policy| Settings::what_if(&start.kernel, policy, &WhatIf::default()))
+                .collect(),
             occupancy: true,
             ..Wanted::default()
         })

@@ -25,9 +25,15 @@ pub(super) fn blocks(subject: &Subject) -> Vec<Block> {
         (plot::failures(&results.pool_sizes, &about), "Every size that the kernel could make, up to 128 MiB."),
     ];
     if let Some(asked) = asked {
-        plots.push((plot::by_length(asked, &about), "Lengths as kmalloc would round them up, with caches from 8 bytes."));
+        plots.push((
+            plot::by_length(asked, &about),
+            "Lengths as kmalloc would round them up, with caches from 8 bytes.",
+        ));
     }
-    plots.push((plot::by_alignment(&replayed.statistics.devices(), &about), "The largest power of two that divides the address."));
+    plots.push((
+        plot::by_alignment(&replayed.statistics.devices(), &about),
+        "The largest power of two that divides the address.",
+    ));
     if let Some((before, after)) = asked.and_then(|asked| least_memory(&replayed.outcomes, asked)) {
         plots.push((
             plot::memory(before, after, &about),

@@ -39,12 +39,8 @@ pub(in crate::report) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
         });
     }
     let after = |time_ns: u64| (time_ns.saturating_sub(start_ns) as f64 / 1e9).min(seconds);
-    let samples: Vec<(f64, f64)> = replayed
-        .observed
-        .samples
-        .iter()
-        .map(|sample| (after(sample.time_ns), sample.used_slots as f64))
-        .collect();
+    let samples: Vec<(f64, f64)> =
+        replayed.observed.samples.iter().map(|sample| (after(sample.time_ns), sample.used_slots as f64)).collect();
     if !samples.is_empty() {
         let name = format!("{KERNEL} (its counter, sampled)");
         series.push(Series { name, colour: Colour::Kernel, shape: Shape::Line(samples.clone()) });
@@ -55,14 +51,22 @@ pub(in crate::report) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
     let mut most = peak.max(hiwater.unwrap_or(0));
     if let Some(hiwater) = hiwater.filter(|_| replayed.verdict.peak_is_exact) {
         let line = vec![(0.0, hiwater as f64), (seconds, hiwater as f64)];
-        series.push(Series { name: format!("{KERNEL}, peak {hiwater}"), colour: Colour::Kernel, shape: Shape::Dashes(line) });
+        series.push(Series {
+            name: format!("{KERNEL}, peak {hiwater}"),
+            colour: Colour::Kernel,
+            shape: Shape::Dashes(line),
+        });
     }
     let pool = kernel.pool.slots;
     // A limit far above everything would press the curves to the ground.
     if pool > 0 && pool <= most.saturating_mul(4) {
         most = most.max(pool);
         let line = vec![(0.0, pool as f64), (seconds, pool as f64)];
-        series.push(Series { name: format!("limit: {}", slots(pool)), colour: Colour::Limit, shape: Shape::Dashes(line) });
+        series.push(Series {
+            name: format!("limit: {}", slots(pool)),
+            colour: Colour::Limit,
+            shape: Shape::Dashes(line),
+        });
     }
     let mut plot = Plot {
         title: format!("Slots in use over time; the pool has {} ({})", slots(pool), bytes(pool.saturating_mul(SLOT))),
@@ -88,13 +92,7 @@ fn points(occupancy: &Occupancy, start_ns: u64, seconds: f64) -> Vec<(f64, f64)>
 }
 
 /// The values of all curves in one part of the time: the most of each.
-fn moment(
-    n: usize,
-    curves: &[(String, &Occupancy)],
-    samples: &[(f64, f64)],
-    start_ns: u64,
-    seconds: f64,
-) -> Mark {
+fn moment(n: usize, curves: &[(String, &Occupancy)], samples: &[(f64, f64)], start_ns: u64, seconds: f64) -> Mark {
     let (from, to) = (seconds * n as f64 / MOMENTS as f64, seconds * (n + 1) as f64 / MOMENTS as f64);
     let mut words = format!("{from:.3} to {to:.3} s, at most");
     for (name, occupancy) in curves {
@@ -136,7 +134,7 @@ pub(in crate::report) fn line_sizes(outcomes: &[Outcome], captured: u32, about: 
             "cache_line_size(), bytes",
             outcomes.iter().map(|outcome| outcome.cache_line_size.to_string()).collect(),
         ),
-        y: Axis::counts("buffers that bounce", most),
+        y: Axis::numbers("buffers that bounce", most),
         series: vec![Series {
             name: format!("bounces under {policy}"),
             colour: Colour::Nth(0),

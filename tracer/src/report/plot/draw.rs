@@ -154,7 +154,7 @@ fn ticks(axis: &Axis, about: u32) -> Vec<(f64, String)> {
         return std::iter::once(0.0).chain(tens).map(|value| (value, short(value))).collect();
     }
     let step = round_step(axis.most / f64::from(about));
-    let whole = step.max(if axis.most >= 4.0 { 1.0 } else { 0.0 });
+    let whole = step.max(if axis.whole { 1.0 } else { 0.0 });
     (0..).map(|n| f64::from(n) * whole).take_while(|value| *value <= axis.most * 1.05).map(|v| (v, short(v))).collect()
 }
 
@@ -203,7 +203,8 @@ fn draw<'a>(plot: &Plot, series: &Series, chart: &mut Chart<'a>) -> Result<(), F
             chart.draw_series(points.iter().map(|point| Circle::new(place(*point), 6, colour.filled())))?;
         }
         Shape::Bars(bars) => {
-            let bar = |(from, to): &((f64, f64), (f64, f64))| Rectangle::new([place(*from), place(*to)], colour.filled());
+            let bar =
+                |(from, to): &((f64, f64), (f64, f64))| Rectangle::new([place(*from), place(*to)], colour.filled());
             chart.draw_series(bars.iter().filter(|(from, to)| to.1 > from.1).map(bar))?;
         }
     }
@@ -216,7 +217,10 @@ fn mark(plot: &Plot, mark: &Mark, chart: &Chart<'_>) -> String {
     let shape = match mark.area {
         Area::Around(x, y) => {
             let (x, y) = place(x, y);
-            return format!("<circle class=\"at\" fill-opacity=\"0\" cx=\"{x}\" cy=\"{y}\" r=\"12\">{}</circle>\n", title(mark));
+            return format!(
+                "<circle class=\"at\" fill-opacity=\"0\" cx=\"{x}\" cy=\"{y}\" r=\"12\">{}</circle>\n",
+                title(mark)
+            );
         }
         Area::Columns(from, to) => {
             let ((left, bottom), (right, _)) = (place(from, 0.0), place(to, 0.0));
@@ -240,7 +244,11 @@ mod tests {
             title: name.to_owned(),
             x: Axis::numbers("s", 10),
             y: Axis::counts(name, 100_000),
-            series: vec![Series { name: name.to_owned(), colour: Colour::Nth(0), shape: Shape::Steps(vec![(0.0, 1.0), (9.0, 99.0)]) }],
+            series: vec![Series {
+                name: name.to_owned(),
+                colour: Colour::Nth(0),
+                shape: Shape::Steps(vec![(0.0, 1.0), (9.0, 99.0)]),
+            }],
             marks: vec![Mark { area: Area::Around(9.0, 99.0), words: name.to_owned() }],
             ..Plot::default()
         }

@@ -36,6 +36,8 @@ pub(super) struct Axis {
     pub(super) most: f64,
     /// Names of the values 0.5, 1.5, 2.5 and so on; empty for a scale of numbers.
     pub(super) names: Vec<String>,
+    /// There is nothing between one number and the next.
+    pub(super) whole: bool,
     /// The distance from 0 grows with the logarithm of the value and 1.
     pub(super) logarithmic: bool,
 }
@@ -96,12 +98,12 @@ pub(super) enum Area {
 }
 
 /// Bars of fewer names would be blocks.
-const FEWEST: usize = 6;
+const FEWEST: usize = 5;
 
 impl Axis {
     /// Of numbers.
     fn numbers(name: impl Into<String>, most: u64) -> Self {
-        Self { name: name.into(), most: most.max(1) as f64, ..Self::default() }
+        Self { name: name.into(), most: most.max(1) as f64, whole: true, ..Self::default() }
     }
 
     /// Of numbers of which some are much larger than others.
@@ -111,7 +113,7 @@ impl Axis {
 
     /// Of names, side by side.
     fn names(name: impl Into<String>, names: Vec<String>) -> Self {
-        Self { name: name.into(), most: names.len().max(FEWEST) as f64, names, logarithmic: false }
+        Self { name: name.into(), most: names.len().max(FEWEST) as f64, names, ..Self::default() }
     }
 
     /// Where a value is, from 0 to [`Axis::end`].
