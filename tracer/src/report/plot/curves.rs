@@ -154,10 +154,12 @@ pub(in crate::report) fn failures(outcomes: &[Outcome], about: &str) -> Plot {
     let words = |(n, outcome): (usize, &Outcome)| Mark {
         area: Area::Columns(n as f64, n as f64 + 1.0),
         words: format!(
-            "{} ({}): {} mappings refused, at most {} in use",
+            "{} ({}): {} mappings refused, {}{} in use at the fullest moment",
             slots(outcome.total_slots),
             bytes(outcome.total_slots.saturating_mul(SLOT)),
             outcome.failed,
+            // Nobody knows how long those would have lived.
+            if outcome.mapped_but_refused_by_kernel > 0 { "at least " } else { "" },
             slots(outcome.peak_slots)
         ),
     };
