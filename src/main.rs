@@ -17,6 +17,10 @@ mod progress;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
 mod replay;
+#[cfg(feature = "report")]
+mod report;
+#[cfg(feature = "report")]
+mod serve;
 mod stats;
 mod verify;
 
@@ -53,6 +57,12 @@ enum Command {
     Policies(policies::Args),
     /// Replay a capture under other settings and predict what would bounce.
     Replay(replay::Args),
+    /// Write a page about a capture, with plots; or about what changed from one capture to another.
+    #[cfg(feature = "report")]
+    Report(report::Args),
+    /// Serve metrics for Prometheus, and the page of `report`, of a capture or of the running kernel.
+    #[cfg(feature = "report")]
+    Serve(serve::Args),
     /// Show what happened in a capture, without any what-if.
     Stats(stats::Args),
     /// Hold the prediction for the captured kernel's own settings against what that kernel did.
@@ -72,6 +82,10 @@ fn main() -> ExitCode {
         Command::Packed(args) => packed::run(&args),
         Command::Policies(args) => policies::run(&args),
         Command::Replay(args) => replay::run(&args),
+        #[cfg(feature = "report")]
+        Command::Report(args) => report::run(&args),
+        #[cfg(feature = "report")]
+        Command::Serve(args) => serve::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

@@ -127,7 +127,8 @@ impl Stream {
             writer.write(&item).unwrap();
         }
         let bytes = writer.into_inner().unwrap();
-        let wanted = |start: &Start| Wanted { settings: settings(start), verdict: true, statistics: false };
+        let wanted =
+            |start: &Start| Wanted { settings: settings(start), verdict: true, statistics: false, ..Wanted::default() };
         replay(&mut Reader::new(&bytes[..]).unwrap(), wanted).unwrap()
     }
 

@@ -304,6 +304,17 @@ impl Session {
         Ok(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?))
     }
 
+    /// What recording has cost so far, in the shape of an end.
+    pub fn cost(&self) -> End {
+        End {
+            time_ns: now_ns(),
+            events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
+            programs: tallies::costs(&self.ebpf),
+            recorder_cpu_ns: process_cpu_ns(),
+            detach_began_ns: 0,
+        }
+    }
+
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
@@ -335,13 +346,7 @@ impl Session {
         if let Some(Item::Counters(counters)) = items.last_mut() {
             counters.tracefs_bounced = tracefs_bounced;
         }
-        items.push(Item::End(End {
-            time_ns: now_ns(),
-            events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
-            programs: tallies::costs(&self.ebpf),
-            recorder_cpu_ns: process_cpu_ns(),
-            detach_began_ns,
-        }));
+        items.push(Item::End(End { detach_began_ns, ..self.cost() }));
         Ok(items)
     }
 

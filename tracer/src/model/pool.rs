@@ -49,7 +49,7 @@ pub struct Request {
 }
 
 /// Slots held by a mapping, to be given back to the same pool.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounce {
     first: u32,
     slots: u32,
@@ -87,7 +87,7 @@ pub enum Refused {
 }
 
 /// A pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     config: PoolConfig,
     area_slots: u32,

@@ -53,7 +53,7 @@ pub struct Difference {
 }
 
 /// Counts while the stream flows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Comparison {
     mappings: u64,
     agreements: Counted,
@@ -81,7 +81,7 @@ impl RestsOn {
 }
 
 /// Mappings by what their comparison rests on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counted(BTreeMap<RestsOn, u64>);
 
 impl Counted {

@@ -17,7 +17,7 @@ pub(super) struct Taken {
 }
 
 /// The rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kernel {
     /// What it is configured like.
     pub(super) settings: Settings,

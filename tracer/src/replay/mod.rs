@@ -19,6 +19,8 @@ pub(crate) mod losses;
 pub mod mapping;
 pub mod memory;
 pub mod objects;
+pub mod occupancy;
+pub mod ongoing;
 pub mod outcome;
 pub mod pairing;
 pub mod pass;
@@ -51,6 +53,8 @@ pub struct Wanted {
     pub verdict: bool,
     /// Lengths and alignments by device.
     pub statistics: bool,
+    /// How full each pool is over time.
+    pub occupancy: bool,
 }
 
 /// What one pass over a stream gives.

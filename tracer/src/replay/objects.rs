@@ -41,7 +41,7 @@ pub struct LiveObjects {
 }
 
 /// All live objects.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Objects {
     live: BTreeMap<u64, Live>,
     linear_map: Option<LinearMap>,

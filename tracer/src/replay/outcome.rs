@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::memory::CacheUse;
+use super::occupancy::Occupancy;
 use crate::event::Direction;
 
 /// Counts of some of the mappings.
@@ -159,6 +160,9 @@ pub struct Outcome {
     pub peak_slots: u64,
     /// When they first were.
     pub peak_time_ns: u64,
+    /// Slots in use over time, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occupancy: Option<Occupancy>,
     /// Mappings refused.
     pub failed: u64,
     /// Why they are refused.

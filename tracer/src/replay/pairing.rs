@@ -29,7 +29,7 @@ use crate::event::{DeviceId, Direction, Event, Segment, UNKNOWN_PHYS, What};
 use crate::model::sharing::Around;
 
 /// Turns events into steps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pairing {
     attempts: Attempts,
     queue: Queue,

@@ -25,7 +25,7 @@ use crate::stream::{Gaps, Item, Source, Start};
 const CACHED: usize = 256;
 
 /// A pass in progress.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pass {
     start: Start,
     wanted: Wanted,
@@ -92,7 +92,11 @@ impl Pass {
         let mut runs = Vec::new();
         for settings in &self.wanted.settings {
             let view = self.watcher.follow_for(settings);
-            runs.push(Run::new(settings.clone(), view, &self.start, self.witnesses));
+            let mut run = Run::new(settings.clone(), view, &self.start, self.witnesses);
+            if self.wanted.occupancy {
+                run.keep_occupancy(self.start.time_ns);
+            }
+            runs.push(run);
         }
         runs
     }
@@ -196,8 +200,10 @@ impl Pass {
         };
         let live_objects = watcher.objects.live();
         let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
-        let outcome = |run: Run| {
+        let outcome = |mut run: Run| {
             let view = run.view();
+            // The curve goes on to the end.
+            run.end_occupancy(start.time_ns.saturating_add(span_ns));
             let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
             let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
             let misses = !start.streamed.includes(run.settings().looks_at());

@@ -20,6 +20,7 @@ use super::{
     devices::{Devices, Identity},
     kernel::{Kernel, Taken},
     mapping::Mapping,
+    occupancy::Occupancy,
     outcome::Outcome,
     pairing::Witnesses,
     settings::Settings,
@@ -61,7 +62,7 @@ pub enum Predicted {
 
 /// A simulated kernel and what has become of it so far. Only of the mappings of which something becomes: what is common to all
 /// settings is counted elsewhere.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     kernel: Kernel,
     /// The default pool, then devices' own.
@@ -120,6 +121,18 @@ impl Run {
         }
     }
 
+    /// Keeps how full the pools are from this moment on.
+    pub fn keep_occupancy(&mut self, start_ns: u64) {
+        self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
+    }
+
+    /// Lets time pass until this moment.
+    pub fn end_occupancy(&mut self, end_ns: u64) {
+        if let Some(occupancy) = &mut self.outcome.occupancy {
+            occupancy.reach(end_ns);
+        }
+    }
+
     /// What it is configured like.
     pub fn settings(&self) -> &Settings {
         &self.kernel.settings
@@ -157,6 +170,7 @@ impl Run {
             Step::Synced(synced) => self.sync(synced, devices),
             Step::Unmapped(unmapping) => self.unmap(unmapping, devices),
         }
+        self.note_occupancy(step.time_ns());
         &self.predicted
     }
 

@@ -15,7 +15,7 @@ use crate::facts::{PoolSample, SiteCount, Symbol};
 use crate::stream::Start;
 
 /// What the kernel did, in the same figures as a replay's outcome.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Bounces, copies and refusals.
     breakdown: Breakdown,
@@ -28,6 +28,8 @@ pub struct Observed {
     pub used_peak: Option<u64>,
     /// `io_tlb_used_hiwater` of the last sample.
     pub hiwater: Option<u64>,
+    /// The kernel's own count of slots, in order; of a long recording the fuller of each two or more samples.
+    pub samples: Vec<PoolSample>,
 }
 
 impl Observed {
@@ -85,6 +87,11 @@ impl Observed {
     pub fn pool(&mut self, sample: &PoolSample) {
         self.used_peak = self.used_peak.max(Some(sample.used_slots));
         self.hiwater = sample.hiwater_slots;
+        if self.samples.len() == SAMPLES {
+            let fuller = |two: &[PoolSample]| two.iter().copied().max_by_key(|sample| sample.used_slots);
+            self.samples = self.samples.chunks(2).filter_map(fuller).collect();
+        }
+        self.samples.push(*sample);
     }
 
     /// Breakdowns.
@@ -93,6 +100,8 @@ impl Observed {
     }
 }
 
+/// How many samples of the pool are kept.
+const SAMPLES: usize = 1024;
 /// How many times of bounces are kept; detaching takes milliseconds.
 const LATEST: usize = 4096;
 
@@ -131,6 +140,8 @@ pub struct DeviceStatistics {
     pub ends_inside_a_line: u64,
     /// Buffers by alignment of their start.
     pub start_alignment: ByAlignment,
+    /// Of them those that bounced, by the same.
+    pub bounced_start_alignment: ByAlignment,
     /// Buffers by alignment of their length.
     pub length_alignment: ByAlignment,
     /// Buffers by length.
@@ -164,7 +175,7 @@ pub struct SizeStatistics {
 }
 
 /// Everything counted in one pass.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Statistics {
     line: u64,
     page: u64,
@@ -326,6 +337,7 @@ impl DeviceStatistics {
             // Beyond the page only the address itself tells.
             let start = if buffer.exact { buffer.phys } else { buffer.phys | page };
             self.start_alignment[alignment(start)] += 1;
+            self.bounced_start_alignment[alignment(start)] += u64::from(buffer.truth.is_bounced());
             self.length_alignment[alignment(buffer.size)] += 1;
             *self.lengths.entry(buffer.size).or_default() += 1;
         }

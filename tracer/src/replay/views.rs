@@ -9,7 +9,7 @@ use super::settings::Settings;
 use crate::model::sharing::{Sharing, as_captured, in_caches};
 
 /// All views that differ.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Views {
     views: Vec<Settings>,
     longest_line: u64,

@@ -22,7 +22,7 @@ const SPECIAL: u64 = MMIO | 1 << 12;
 const MMIO: u64 = 1 << 10;
 
 /// Looks at every mapping.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watcher {
     /// Live objects and call sites.
     pub(super) objects: Objects,

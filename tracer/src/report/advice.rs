@@ -20,7 +20,7 @@ use crate::replay::settings::{Settings, WhatIf};
 pub use text::text;
 
 /// No pool that is tried is larger, slots: 128 MiB, twice the kernel's largest default.
-const LARGEST: u64 = 65536;
+pub(super) const LARGEST: u64 = 65536;
 /// Drivers named, and call sites.
 const NAMED: usize = 3;
 

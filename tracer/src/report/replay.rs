@@ -68,7 +68,7 @@ pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
 
 /// Why the smallest caches are not of 8 bytes although there is a pool: `arch_slab_minalign()` (`arch/arm64/include/asm/cache.h`),
 /// which `__kmalloc_minalign()` heeds since 6.6.
-fn because_of_tags(kernel: &KernelFacts) -> &'static str {
+pub(super) fn because_of_tags(kernel: &KernelFacts) -> &'static str {
     if kernel.pool.slots == 0 || !kernel.bounce_unaligned_kmalloc || kernel.kmalloc_minalign != 16 {
         return "";
     }
@@ -81,11 +81,11 @@ fn because_of_tags(kernel: &KernelFacts) -> &'static str {
 }
 
 /// Seconds that the stream covers; never 0.
-fn span(replayed: &Replayed) -> f64 {
+pub(super) fn span(replayed: &Replayed) -> f64 {
     (replayed.span_ns as f64 / 1e9).max(1e-9)
 }
 
-fn pool(count: u64, force: bool) -> String {
+pub(super) fn pool(count: u64, force: bool) -> String {
     match (count, force) {
         (0, _) => "none".into(),
         (_, false) => format!("{} ({})", slots(count), bytes(count.saturating_mul(SLOT))),
@@ -93,7 +93,7 @@ fn pool(count: u64, force: bool) -> String {
     }
 }
 
-const HEADINGS: [&str; 13] = [
+pub(super) const HEADINGS: [&str; 13] = [
     "policy",
     "line",
     "kmalloc from",
@@ -109,7 +109,12 @@ const HEADINGS: [&str; 13] = [
     "slabs",
 ];
 
-fn policy_row(outcome: &Outcome, replayed: &Replayed, gauge: &Gauge, doubts: &mut Vec<String>) -> [String; 13] {
+pub(super) fn policy_row(
+    outcome: &Outcome,
+    replayed: &Replayed,
+    gauge: &Gauge,
+    doubts: &mut Vec<String>,
+) -> [String; 13] {
     let start_ns = replayed.start.time_ns;
     let at =
         if outcome.peak_slots == 0 { "-".into() } else { format!("{:.3} s", seconds(outcome.peak_time_ns, start_ns)) };
@@ -150,7 +155,7 @@ fn note(measured: &Measured, doubts: &mut Vec<String>) {
     }
 }
 
-fn observed_row(replayed: &Replayed) -> [String; 13] {
+pub(super) fn observed_row(replayed: &Replayed) -> [String; 13] {
     let kernel = &replayed.start.kernel;
     let total = replayed.observed.total();
     let verdict = &replayed.verdict;
@@ -179,7 +184,7 @@ fn observed_row(replayed: &Replayed) -> [String; 13] {
 }
 
 /// What the columns mean, and what the capture cannot tell.
-fn meaning(replayed: &Replayed) -> String {
+pub(super) fn meaning(replayed: &Replayed) -> String {
     let mut text = "kmalloc from: bytes of the smallest caches; copied/s: bytes copied into and out of the pool, a second\n\
                     unsafe: written by a non-coherent device, not bounced, and something else in use is in its cache line\n\
                     maybe: not known what else is in the line; unneeded: bounced for alignment, alone in its lines\n\
@@ -200,7 +205,7 @@ fn meaning(replayed: &Replayed) -> String {
     text
 }
 
-fn unknowns(replayed: &Replayed) -> String {
+pub(super) fn unknowns(replayed: &Replayed) -> String {
     let mut text = String::new();
     let observed = &replayed.observed;
     if observed.unknown > 0 {
@@ -221,7 +226,7 @@ fn words(name: &str) -> String {
     }
 }
 
-fn reasons(outcome: &Outcome) -> String {
+pub(super) fn reasons(outcome: &Outcome) -> String {
     let list = |reasons: &BTreeMap<String, u64>| {
         reasons.iter().map(|(reason, count)| format!("{} {count}", words(reason))).collect::<Vec<_>>().join(", ")
     };

@@ -7,7 +7,7 @@
 use super::{Bounce, Pool, PoolConfig, Refused, Request};
 
 /// A pool, with those that were added to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Growing {
     config: PoolConfig,
     pools: Vec<Pool>,
@@ -17,7 +17,7 @@ pub struct Growing {
 }
 
 /// Slots held by a mapping.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// In the pool of this index.
     In(usize, Bounce),

@@ -89,7 +89,7 @@ impl Attempt {
 }
 
 /// All attempts that wait for their mapping.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     waiting: HashMap<Context, Vec<Attempt>>,
 }

@@ -29,7 +29,7 @@ fn nearly(identity: Identity, handle: Handle) -> usize {
 }
 
 /// What is mapped at this moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lifetimes {
     mapped: HashMap<(Identity, Handle), Vec<Arc<Mapping>>>,
     /// How many of their keys have each [`nearly`]: with none there is nothing to look up. Empty before the first.

@@ -15,7 +15,7 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 const CAPACITY: usize = 1 << 16;
 
 /// A place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Place {
     Filled(Step),
     Open {
@@ -36,7 +36,7 @@ pub(super) enum Front {
 }
 
 /// The places from the oldest that is not settled on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     places: VecDeque<Place>,
     first: u64,

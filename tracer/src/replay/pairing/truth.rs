@@ -43,7 +43,7 @@ impl Witnesses {
 }
 
 /// Judges buffers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Judge {
     witnesses: Witnesses,
 }

@@ -3,14 +3,14 @@
 use crate::model::pool;
 
 /// Slots of one buffer, and the pool that they are of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Slots {
     pub(super) pool: usize,
     pub(super) held: pool::Held,
 }
 
 /// What the simulated kernel holds for a mapping.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     slots: Vec<(u32, Slots)>,
     /// All buffers that bounced, whether they still hold slots or not.

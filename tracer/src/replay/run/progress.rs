@@ -5,7 +5,7 @@ use crate::model::{mapping::Fate, pool::Refused};
 use crate::replay::{devices::Devices, kernel::Kernel, mapping::Mapping};
 
 /// A mapping of which not every buffer has been.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InProgress {
     pub(super) fates: Vec<Fate>,
     pub(super) loses_concatenation: bool,

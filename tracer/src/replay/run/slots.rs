@@ -53,10 +53,27 @@ impl Run {
     /// Takes slots, and notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
     pub(super) fn take(&mut self, pool: usize, request: &Request, time_ns: u64) -> Result<Slots, Refused> {
         let held = self.pools[pool].map(request)?;
-        let used = self.pools.iter().map(Growing::used_slots).sum();
+        let used = self.used_slots();
+        if let Some(occupancy) = &mut self.outcome.occupancy {
+            // What a step takes and gives back would not show after it.
+            occupancy.set(time_ns, used);
+        }
         if used > self.outcome.peak_slots {
             (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
         }
         Ok(Slots { pool, held })
+    }
+
+    /// Slots in use, of all pools.
+    pub(super) fn used_slots(&self) -> u64 {
+        self.pools.iter().map(Growing::used_slots).sum()
+    }
+
+    /// After a step: how full the pools are now.
+    pub(super) fn note_occupancy(&mut self, time_ns: u64) {
+        let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
+        if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
+            occupancy.set(time_ns, used);
+        }
     }
 }

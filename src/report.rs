@@ -1,0 +1,96 @@
+//! `bouncescope report`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use tracer::{
+    model::policy::{Caches, Policy},
+    replay::{Wanted, proposals, settings::WhatIf},
+    report::{
+        document::Document,
+        html, markdown,
+        page::{self, Subject, plan::Plan},
+    },
+};
+
+use crate::{
+    input::{print, replay_capture},
+    replay::combinations::policies,
+};
+
+/// What a report compares where nothing else is asked for; `packed` needs a second pass.
+pub(crate) const POLICIES: &str = "mainline,legacy,dynamic,always-small,length-multiple,start-aligned,exact";
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  bouncescope report phone.bounce -o phone.html              one page, to be opened in any browser and sent along
+  bouncescope report before.bounce after.bounce -o diff.html    what changed, then both
+  bouncescope report phone.bounce --md | less                for a mail or a pull request, without plots
+  bouncescope report phone.bounce --policy mainline,mine.toml -o mine.html
+
+The page loads nothing from anywhere. docs/report.md says what stands in it.")]
+pub(crate) struct Args {
+    /// Capture to report on, the embedded one without; with a second one, what changed from the first to it
+    #[arg(value_name = "CAPTURE", num_args = 0..=2)]
+    captures: Vec<PathBuf>,
+    /// File to write; standard output without
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write Markdown, without plots
+    #[arg(long)]
+    md: bool,
+    /// Policies to compare: names (see `bouncescope policies`), all, or TOML files
+    #[arg(long, value_delimiter = ',', default_value = POLICIES, value_name = "NAME,…")]
+    policy: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let policies = policies(&args.policy)?;
+    let document = match &args.captures[..] {
+        [before, after] => page::comparison(&subject(Some(before), &policies)?, &subject(Some(after), &policies)?),
+        captures => page::document(&subject(captures.first(), &policies)?),
+    };
+    let text = written(&document, args.md);
+    match &args.output {
+        Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?,
+        None => print(&text)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn written(document: &Document, md: bool) -> String {
+    if md { markdown::text(document) } else { html::page(document, None) }
+}
+
+/// A capture, replayed under everything that a report shows.
+pub(crate) fn subject(path: Option<&PathBuf>, policies: &[Policy]) -> Result<Subject> {
+    let what_if = what_if(path, policies)?;
+    let mut plan = Plan::default();
+    let replayed = replay_capture(path, |start| {
+        plan = Plan::new(&start.kernel, policies, &what_if);
+        plan.wanted()
+    })?;
+    let name = path.map_or_else(|| "the embedded capture".to_owned(), |path| name(path));
+    Ok(Subject { name, results: plan.results(replayed) })
+}
+
+/// The file's name alone: where it lies is nobody's business who is sent the page.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What `packed` packs where it is asked for: found in a pass of its own.
+fn what_if(path: Option<&PathBuf>, policies: &[Policy]) -> Result<WhatIf> {
+    if policies.iter().all(|policy| policy.caches != Caches::Packed) {
+        return Ok(WhatIf::default());
+    }
+    let replayed = replay_capture(path, |_| Wanted::default())?;
+    let sites = proposals::packed(&replayed, proposals::SMALLEST).sites;
+    Ok(WhatIf { packed_sites: Arc::new(sites.into_iter().map(|site| site.address).collect()), ..WhatIf::default() })
+}

@@ -1,0 +1,178 @@
+//! `report` as a user runs it, on captures of real kernels: what stands on the page, whether its figures are those of the other
+//! commands, and, where a browser is at hand, whether it works in one.
+#![cfg(feature = "report")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+const HOLD_300: &str = "captures/6.12-full-hold-300.bounce";
+const NOFORCE: &str = "captures/6.12-noforce-mixed.bounce";
+const FORCE: &str = "captures/6.12-force-mixed.bounce";
+const SMMU: &str = "captures/7.3-smmu-mixed.bounce";
+const SECTIONS: [&str; 12] = [
+    "verdict",
+    "policies",
+    "plots",
+    "devices",
+    "drivers",
+    "call-sites",
+    "lists",
+    "hazards",
+    "allocations",
+    "verify",
+    "kernel",
+    "losses",
+];
+
+fn bouncescope(arguments: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Command::new(env!("CARGO_BIN_EXE_bouncescope")).current_dir(root).args(arguments).output().unwrap()
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let output = bouncescope(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The part of a page that is one section.
+fn section<'a>(page: &'a str, id: &str) -> &'a str {
+    let from = page.find(&format!("<section id=\"{id}\">")).unwrap_or_else(|| panic!("no section {id}"));
+    &page[from..from + page[from..].find("</section>").unwrap()]
+}
+
+#[test]
+fn a_page_has_every_section_and_a_link_to_each() {
+    for capture in [HOLD_300, NOFORCE, FORCE, SMMU] {
+        let page = printed(&["report", capture]);
+        for id in SECTIONS {
+            assert!(section(&page, id).contains("<h2>"), "{capture}: {id}");
+            assert!(page.contains(&format!("<a href=\"#{id}\">")), "{capture}: {id}");
+        }
+        assert_eq!(page.matches("<section ").count(), SECTIONS.len(), "{capture}");
+    }
+}
+
+#[test]
+fn every_plot_is_drawn_with_values_and_words_for_who_cannot_see_it() {
+    let page = printed(&["report", HOLD_300]);
+    let plots = section(&page, "plots");
+    assert_eq!(plots.matches("<svg role=\"img\" tabindex=\"0\" aria-label=").count(), 7);
+    for svg in plots.split("<svg ").skip(1) {
+        assert!(svg.contains("<title>"), "values in {}", &svg[..80]);
+        assert!(svg.contains("14 records lost"), "losses in {}", &svg[..80]);
+        assert!(svg.contains("6.12.107") && svg.contains("6.12-full-hold-300.bounce"), "kernel and capture");
+    }
+    assert!(plots.contains("limit: 256 slots") && plots.contains("the kernel itself, peak 256"));
+    assert!(plots.contains(
+        "<title>512 slots (1.0 MiB): 0 mappings refused, at least 257 slots in use at the fullest moment</title>"
+    ));
+}
+
+#[test]
+fn a_plot_of_which_there_is_nothing_to_draw_is_named_and_left_out() {
+    let page = printed(&["report", NOFORCE]);
+    assert!(section(&page, "plots").contains("Nothing to draw in: Slots in use over time"));
+}
+
+#[test]
+fn the_figures_are_those_of_replay_and_verify() {
+    let page = printed(&["report", SMMU, "--policy", "mainline,always-small"]);
+    let replayed: Value =
+        serde_json::from_str(&printed(&["replay", SMMU, "--policy", "mainline,always-small", "--json"])).unwrap();
+    let table = section(&page, "policies");
+    for policy in replayed["policies"].as_array().unwrap() {
+        let name = policy["name"].as_str().unwrap();
+        let row = table.split("<tr>").find(|row| row.contains(&format!(">{name}</th>"))).unwrap();
+        for figure in ["bounces", "bytes_copied", "peak_slots", "failed", "unsafe_certain", "unsafe_possible"] {
+            assert!(row.contains(&format!("data-v=\"{}\"", policy[figure])), "{name} {figure}: {row}");
+        }
+    }
+    let verified = printed(&["verify", SMMU]);
+    let escaped =
+        verified.trim_end().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;");
+    assert!(section(&page, "verify").contains(&escaped), "{escaped}");
+}
+
+#[test]
+fn of_two_captures_what_changed_comes_first_and_then_both() {
+    let page = printed(&["report", NOFORCE, FORCE]);
+    let changes = section(&page, "changes");
+    assert!(changes.contains("0000:00:02.0 (nvme) now bounces: 350 buffers"), "{changes}");
+    assert!(changes.contains(">pool.force</th><td>false</td><td>true</td>"), "facts that differ");
+    assert!(page.find("id=\"changes\"").unwrap() < page.find("<section id=\"capture\"").unwrap());
+    for id in SECTIONS {
+        section(&page, id);
+        section(&page, &format!("{id}-2"));
+    }
+    let same = printed(&["report", FORCE, FORCE]);
+    assert!(section(&same, "changes").contains("The kernels&#39; facts are the same."));
+    assert!(!section(&same, "changes").contains("now bounces"));
+}
+
+#[test]
+fn markdown_has_the_same_words_and_tables_and_no_plots() {
+    let text = printed(&["report", HOLD_300, "--md"]);
+    assert!(text.starts_with("# 6.12-full-hold-300.bounce: aarch64 6.12.107"), "{text}");
+    assert!(text.contains("- pool: boot with swiotlb=512"));
+    assert!(text.contains("| mainline | 64 | 8 | \\>= 256 |"), "{text}");
+    assert!(!text.contains("<svg") && !text.contains("## Plots"));
+}
+
+#[test]
+fn nothing_is_written_when_the_capture_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.html");
+    let output = bouncescope(&["report", "Cargo.toml", "-o", page.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(!page.exists());
+}
+
+/// Sorts, points and presses keys as a reader would, and puts what came of it into the title.
+const READER: &str = r##"<script>{
+const said = [];
+const table = document.querySelector("#policies table"), heads = table.querySelectorAll("th button");
+const column = n => [...table.tBodies[0].rows].map(row => Number(row.cells[n].dataset.v ?? NaN)).filter(v => !isNaN(v));
+heads[3].click();
+said.push(column(3).every((v, n, all) => n === 0 || all[n - 1] >= v) && heads[3].parentElement.ariaSort === "descending");
+heads[3].click();
+said.push(column(3).every((v, n, all) => n === 0 || all[n - 1] <= v) && heads[3].parentElement.ariaSort === "ascending");
+const svg = document.querySelector("#plots svg"), tip = document.getElementById("tip");
+svg.querySelector(".at").dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: 200, clientY: 200 }));
+said.push(!tip.hidden && tip.textContent.includes("slots"));
+svg.dispatchEvent(new PointerEvent("pointerleave"));
+said.push(tip.hidden);
+svg.focus();
+svg.dispatchEvent(new KeyboardEvent("keydown", { key: "End", bubbles: true }));
+said.push(!tip.hidden && document.activeElement === svg);
+said.push(document.documentElement.scrollWidth <= innerWidth);
+document.title = "said " + said.join(" ");
+}</script></body>"##;
+
+#[test]
+#[ignore = "needs chromium (apt-get install chromium)"]
+fn in_a_browser_tables_sort_values_show_and_nothing_is_complained_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("page.html");
+    for captures in [&[HOLD_300][..], &[NOFORCE, FORCE]] {
+        let page = printed(&[&["report"], captures].concat());
+        // Everything that a page could load from elsewhere, its own policy forbids, and the browser would complain.
+        fs::write(&path, page.replace("</body>", READER)).unwrap();
+        let output = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+            .arg(format!("file://{}", path.display()))
+            .output()
+            .expect("chromium is not installed");
+        let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!log.contains("CONSOLE"), "{log}");
+        let title = dom.split("<title>").nth(1).unwrap_or_default().split('<').next().unwrap_or_default();
+        assert_eq!(title, "said true true true true true true", "{captures:?}");
+    }
+}

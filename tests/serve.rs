@@ -1,0 +1,151 @@
+//! `serve` as a user runs it: what it answers, and what it does with clients that mean no good.
+#![cfg(feature = "report")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const HOLD_300: &str = "captures/6.12-full-hold-300.bounce";
+
+/// A server that is ended with the test.
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn serve(arguments: &[&str]) -> Serving {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bouncescope"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let address = loop {
+        said.clear();
+        assert!(lines.read_line(&mut said).unwrap() > 0, "it ended: {:?}", child.wait());
+        if let Some(rest) = said.strip_prefix("bouncescope: serving http://") {
+            break rest.split('/').next().unwrap().parse().unwrap();
+        }
+    };
+    Serving { child, address }
+}
+
+impl Serving {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// The whole answer to these bytes; what came until the connection was cut.
+    fn answer(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may be refused before all of it is written.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.answer(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).as_bytes())
+    }
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("cut")
+}
+
+#[test]
+fn the_page_the_metrics_and_the_markdown_are_there_and_nothing_else() {
+    let serving = serve(&[HOLD_300]);
+    let page = serving.get("/");
+    assert!(status(&page) == "200" && page.contains("<section id=\"verdict\">"), "{page}");
+    let metrics = serving.get("/metrics");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("\nbouncescope_policy_failed_mappings_total{policy=\"mainline\"} 44\n"), "{metrics}");
+    assert!(serving.get("/report.md").contains("# 6.12-full-hold-300.bounce"));
+    for path in ["/favicon.ico", "/../etc/passwd", "/metrics/", "//"] {
+        assert_eq!(status(&serving.get(path)), "404", "{path}");
+    }
+}
+
+#[test]
+fn head_has_the_length_and_no_body_and_other_methods_are_refused() {
+    let serving = serve(&[HOLD_300]);
+    let request = |method: &str| format!("{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    let head = serving.answer(request("HEAD").as_bytes());
+    assert!(head.contains("content-length: ") && head.ends_with("\r\n\r\n"), "{head}");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+        let refused = serving.answer(request(method).as_bytes());
+        assert!(status(&refused) == "405" && refused.contains("allow: GET, HEAD"), "{method}: {refused}");
+    }
+}
+
+#[test]
+fn requests_that_are_too_large_or_no_http_or_for_another_host_are_refused() {
+    let serving = serve(&[HOLD_300]);
+    let long = "x".repeat(20_000);
+    let large = format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n");
+    assert_eq!(status(&serving.answer(large.as_bytes())), "431");
+    let many = (0..200).map(|n| format!("X{n}: y\r\n")).collect::<String>();
+    assert_eq!(status(&serving.answer(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes())), "431");
+    assert_ne!(status(&serving.answer(format!("GET /{long} HTTP/1.1\r\n\r\n").as_bytes())), "200");
+    for nonsense in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"] {
+        assert_ne!(status(&serving.answer(nonsense)), "200", "{nonsense:?}");
+    }
+    let elsewhere = b"GET / HTTP/1.1\r\nHost: attacker.example\r\n\r\n";
+    assert_eq!(status(&serving.answer(elsewhere)), "421");
+    assert_eq!(status(&serving.get("/metrics")), "200", "and others are still served");
+}
+
+#[test]
+fn clients_that_never_finish_are_cut_off_and_keep_nobody_waiting_for_long() {
+    let serving = serve(&[HOLD_300]);
+    let began = Instant::now();
+    let mut idle: Vec<TcpStream> = (0..40).map(|_| serving.connect()).collect();
+    for stream in &mut idle {
+        stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
+    }
+    assert_eq!(status(&serving.get("/metrics")), "200", "once the first ones were cut off");
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    let mut cut = Vec::new();
+    let _ = idle[0].read_to_end(&mut cut);
+    assert!(!String::from_utf8_lossy(&cut).contains(" 200 "), "an unfinished request is not answered");
+    idle[0].shutdown(Shutdown::Both).ok();
+}
+
+#[test]
+#[cfg(all(target_os = "linux", feature = "live"))]
+#[ignore = "traces this machine's kernel: root, BPF, BTF"]
+fn the_running_kernel_is_served_as_it_goes_on() {
+    let serving = serve(&["--live", "--sample", "1"]);
+    let seconds = |metrics: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with("bouncescope_recording_seconds "));
+        line.unwrap_or_else(|| panic!("{metrics}")).split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let first = serving.get("/metrics");
+    std::thread::sleep(Duration::from_secs(3));
+    let second = serving.get("/metrics");
+    assert!(seconds(&second) > seconds(&first) + 1.0, "time goes on");
+    assert!(second.contains("source=\"live\"") && second.contains("bouncescope_recorder_cpu_seconds_total "));
+    assert!(second.contains("bouncescope_program_runs_total{program=\"kmalloc\"} "), "{second}");
+    let page = serving.get("/");
+    assert!(page.contains("http-equiv=\"refresh\"") && page.contains("this kernel, live"));
+}
