@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{Options, Session, renounce},
+    live::{MapEntries, Options, Places, Session, renounce},
     pseudonym::Pseudonyms,
     stream::Item,
 };
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Size of the ring between kernel and recorder, such as 8M
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
+    /// Entries of the programs' maps, those that are to differ from sites=16384,devices=1024,calls=4096
+    #[arg(long, value_name = "MAP=N,…")]
+    map_entries: Option<MapEntries>,
     /// BTF of this very kernel, where it shows none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
@@ -73,6 +76,12 @@ pub(crate) struct Args {
     /// physical and DMA addresses stay
     #[arg(long)]
     no_addresses: bool,
+    /// Probe functions even where the kernel has events for the same, as on a kernel without them; for testing
+    #[arg(long, hide_short_help = true, conflicts_with = "force_fentry")]
+    force_kprobes: bool,
+    /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
+    #[arg(long, hide_short_help = true)]
+    force_fentry: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -96,8 +105,14 @@ async fn record(args: Args) -> Result<ExitCode> {
     let options = Options {
         allocation_sample: if args.full { 1 } else { args.sample },
         ring_bytes: args.ring_size,
+        map_entries: args.map_entries.unwrap_or_default(),
         shrink_caches: args.shrink_caches,
         count_tracefs: args.count_tracefs,
+        places: match (args.force_kprobes, args.force_fentry) {
+            (true, _) => Places::Kprobes,
+            (_, true) => Places::Fentry,
+            _ => Places::Best,
+        },
         programs_log: args.verbose,
         btf: args.btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),

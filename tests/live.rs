@@ -157,6 +157,30 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
 
 #[test]
 #[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn allocations_that_a_full_map_does_not_count_are_reported_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small-map.bounce");
+    let recording = bouncescope()
+        .args(["record", "--sample", "0", "--map-entries", "sites=1", "-d", "4", "-o"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&path);
+    storm(1000);
+    let output = recording.wait_with_output().unwrap();
+    assert_ok(&output);
+    let lost: u64 = read(&path).counters.lost["sites_full"].iter().sum();
+    assert!(lost > 0);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains(&format!("LOST sites_full: {lost}")), "{told}");
+    let nonsense = bouncescope().args(["record", "--map-entries", "ring=8"]).output().unwrap();
+    let said = String::from_utf8_lossy(&nonsense.stderr).into_owned();
+    assert!(!nonsense.status.success() && said.contains("sites, devices and calls"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn a_command_is_recorded_from_its_start_to_its_end_and_its_exit_code_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("command.bounce");

@@ -95,8 +95,21 @@ pub struct ScatterlistLayout {
     pub table_sgl: u32,
     /// `sg_table.orig_nents`.
     pub table_orig_nents: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `sg_table.nents`.
+    pub table_nents: u32,
+}
+
+/// From a `struct page *` to the physical address of its page, with `CONFIG_SPARSEMEM_VMEMMAP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct PageLayout {
+    /// Where the page of physical address 0 is, or would be, described (`vmemmap`); 0 when not known.
+    pub vmemmap: u64,
+    /// `sizeof(struct page)`; 0 when not known.
+    pub struct_size: u32,
+    /// `PAGE_SHIFT`.
+    pub shift: u32,
 }
 
 /// Positions of the arguments of the pool's functions, counted from 0; [`NONE`] where there is no such argument.
@@ -125,6 +138,8 @@ pub struct Config {
     pub scatterlist: ScatterlistLayout,
     /// The pool's functions.
     pub pool: PoolArguments,
+    /// `struct page`.
+    pub pages: PageLayout,
     /// The running kernel's decider, for the programs' own count of predicted bounces.
     pub decider: Decider,
     /// Address of `iommu_dma_ops`, only where there is no flag for dma-iommu; else 0.
@@ -173,9 +188,10 @@ impl Config {
             dma_flags: NONE,
             table_sgl: NONE,
             table_orig_nents: NONE,
-            reserved: 0,
+            table_nents: NONE,
         },
         pool: PoolArguments { map_align_mask: NONE, map_direction: NONE, unmap_direction: NONE, reserved: 0 },
+        pages: PageLayout { vmemmap: 0, struct_size: 0, shift: 12 },
         decider: Decider { bounce_unaligned: 0, cache_line_size: 0, minalign: 8, dma_minalign: 128 },
         iommu_dma_ops: 0,
         sample_mask: u64::MAX,

@@ -39,6 +39,10 @@ pub enum Other {
     MissedReturn = 2 * STRIDE + 7,
     /// Calls of the pool's functions of which the time is missing, and nothing else.
     Untimed = 2 * STRIDE + 8,
+    /// Not a loss of records, of which it makes none: calls of `dma_iova_link()`.
+    Linked = 2 * STRIDE + 9,
+    /// Bytes of these.
+    LinkedBytes = 2 * STRIDE + 10,
 }
 
 impl Other {

@@ -13,14 +13,16 @@ pub enum Kind {
     Kmalloc = 1,
     /// [`Kfree`], from `kmem:kfree`.
     Kfree = 2,
-    /// [`Map`], from `dma:dma_map_page` (6.12 to 6.17) or `dma:dma_map_phys` (6.18 on).
+    /// [`Map`], from `dma:dma_map_page` (6.12 to 6.17) or `dma:dma_map_phys` (6.18 on), or from the return of
+    /// `dma_map_page_attrs()` or `dma_map_phys()`.
     Map = 3,
-    /// [`Unmap`], from `dma:dma_unmap_page` or `dma:dma_unmap_phys`.
+    /// [`Unmap`], from `dma:dma_unmap_page` or `dma:dma_unmap_phys`, or from the entry of `dma_unmap_page_attrs()` or
+    /// `dma_unmap_phys()`.
     Unmap = 4,
-    /// [`MapSg`] with its [`Segment`]s, from `dma:dma_map_sg`, or, when the mapping failed, from the return of
-    /// `dma_map_sg_attrs()` or `dma_map_sgtable()`, for which the kernel has no event.
+    /// [`MapSg`] with its [`Segment`]s, from `dma:dma_map_sg`, or from the return of `dma_map_sg_attrs()` or
+    /// `dma_map_sgtable()`: for a mapping that failed the kernel has no event.
     MapSg = 5,
-    /// [`UnmapSg`], from `dma:dma_unmap_sg`.
+    /// [`UnmapSg`], from `dma:dma_unmap_sg`, or from the entry of `dma_unmap_sg_attrs()`.
     UnmapSg = 6,
     /// [`Bounced`], from `swiotlb:swiotlb_bounced`: an attempt, sent before a slot is looked for.
     Bounced = 7,
@@ -72,6 +74,9 @@ impl Kind {
 
 /// `DMA_MAPPING_ERROR`, and what `swiotlb_tbl_map_single()` returns when it found no slot.
 pub const MAPPING_ERROR: u64 = u64::MAX;
+
+/// What a physical address is put together with when only its offset into some page is known: no memory is up there.
+pub const UNKNOWN_PHYS: u64 = 1 << 63;
 
 /// Longest scatterlist that is recorded segment by segment; what is longer is truncated, and counted.
 pub const MAX_SEGMENTS: usize = 256;
@@ -184,7 +189,7 @@ record! {
         header: Header,
         /// `struct device *`.
         dev: u64,
-        /// Physical address of the buffer.
+        /// Physical address of the buffer; with [`UNKNOWN_PHYS`] in it, only its offset into some page.
         phys: u64,
         /// DMA address that the driver got; [`MAPPING_ERROR`] when the mapping failed.
         dma_addr: u64,

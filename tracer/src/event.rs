@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::decide;
 
-pub use tracer_ebpf::record::{Kind, MAPPING_ERROR};
+pub use tracer_ebpf::record::{Kind, MAPPING_ERROR, UNKNOWN_PHYS};
 
 /// `enum dma_data_direction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ pub enum What {
     Map {
         /// Which device.
         device: DeviceId,
-        /// Physical address of the buffer.
+        /// Physical address of the buffer; with [`UNKNOWN_PHYS`] in it, only its offset into some page.
         phys: u64,
         /// DMA address that the driver got.
         dma_addr: u64,

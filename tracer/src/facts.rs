@@ -45,6 +45,8 @@ pub struct KernelFacts {
     pub linear_map: Option<LinearMap>,
     /// `sizeof(struct page)`; 0 when not known.
     pub struct_page_size: u32,
+    /// Where the `struct page` of physical address 0 is, or would be; `None` when not found out.
+    pub vmemmap: Option<u64>,
     /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
     pub config: BTreeMap<String, String>,
 }
@@ -286,6 +288,11 @@ pub struct Counters {
     pub lost: BTreeMap<String, Vec<u64>>,
     /// Single mappings for which the decider, run in the kernel, predicted a bounce.
     pub predicted: u64,
+    /// Buffers linked by `dma_iova_link()` (`drivers/iommu/dma-iommu.c`, from 6.16 on), which makes no events: none of them is
+    /// among the mappings.
+    pub linked: u64,
+    /// Bytes of these.
+    pub linked_bytes: u64,
     /// `swiotlb_bounced` hits counted by the tracing file system itself, where that was asked for.
     pub tracefs_bounced: Option<u64>,
 }

@@ -63,6 +63,7 @@ impl Pseudonyms {
         if let Some(map) = &mut start.kernel.linear_map {
             map.virt_base = OBJECTS.wrapping_add(map.phys_base);
         }
+        start.kernel.vmemmap = start.kernel.vmemmap.map(|page| self.page(page));
         let hooks = start.hooks.iter_mut().map(|hook| &mut hook.why_not);
         for text in start.notes.iter_mut().chain(hooks).chain([&mut start.kernel.cmdline, &mut start.recorder]) {
             *text = without_addresses(text);
@@ -188,6 +189,20 @@ mod tests {
         let (one, another) = (pseudonyms(None), pseudonyms(None));
         assert_eq!(one.page(b) - one.page(a), b - a);
         assert_ne!(one.page(a), another.page(a), "the shift is a secret of each capture");
+    }
+
+    #[test]
+    fn where_pages_begin_moves_with_them() {
+        let (first, page) = (0xffff_fdff_bf00_0000, 0xffff_fdff_c123_4580);
+        let kernel = KernelFacts { vmemmap: Some(first), ..KernelFacts::default() };
+        let mut start = Item::Start(Start { kernel, ..Start::default() });
+        let mut pseudonyms = Pseudonyms::default();
+        pseudonyms.hide(&mut start);
+        let Item::Start(Start { kernel: KernelFacts { vmemmap: Some(hidden), .. }, .. }) = start else {
+            panic!("{start:?}")
+        };
+        assert_ne!(hidden, first);
+        assert_eq!(pseudonyms.page(page) - hidden, page - first);
     }
 
     #[test]

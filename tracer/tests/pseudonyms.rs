@@ -78,6 +78,7 @@ fn told(items: &[Item]) -> Value {
     let mut replayed = replay(&mut Items(items.to_vec().into()), wanted).unwrap();
     // An address itself, and what says that addresses are pseudonyms.
     replayed.start.kernel.linear_map = None;
+    replayed.start.kernel.vmemmap = None;
     replayed.start.other.remove(MARK);
     serde_json::json!({
         "replay": report::export::json(&replayed, None),

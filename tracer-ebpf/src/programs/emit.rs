@@ -25,13 +25,19 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 /// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
 const WAKE_AT: u64 = 256 << 10;
 
-/// Adds one to a counter. Atomic, because an interrupt may count on the same CPU between load and store.
+/// Adds one to a counter.
 #[inline(always)]
 fn count(index: u32) {
+    add(index, 1);
+}
+
+/// Adds to a counter. Atomic, because an interrupt may count on the same CPU between load and store.
+#[inline(always)]
+fn add(index: u32, amount: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(index) {
         // In assembly because core has no atomic addition for this target.
         // SAFETY: the map keeps the value alive and aligned, and the instruction touches nothing else.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) 1u64) };
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) amount) };
     }
 }
 
@@ -39,6 +45,12 @@ fn count(index: u32) {
 #[inline(always)]
 pub(crate) fn count_other(other: Other) {
     count(other as u32);
+}
+
+/// Adds to a counter that belongs to no kind of record.
+#[inline(always)]
+pub(crate) fn add_other(other: Other, amount: u64) {
+    add(other as u32, amount);
 }
 
 /// The header of a record of `kind`, which happens now.

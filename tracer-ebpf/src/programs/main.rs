@@ -10,12 +10,14 @@
 mod device;
 mod emit;
 mod kmalloc;
+mod link;
 mod map;
 mod probe;
 mod sg;
 mod swiotlb;
 mod sync;
 mod times;
+mod traced;
 
 use tracer_ebpf::config::Config;
 

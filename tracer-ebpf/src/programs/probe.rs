@@ -1,6 +1,7 @@
 //! Reading kernel memory, and entries of probed functions kept until their return.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{BPF_EXIST, BPF_NOEXIST, pt_regs},
     helpers::bpf_probe_read_kernel,
     macros::map,
@@ -19,12 +20,33 @@ pub(crate) struct Call {
     pub(crate) args: [u64; 6],
 }
 
-/// Calls that have not returned, by [`frame`], with [`TIMED`] for those of which only the time is taken.
-#[map]
-static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(4096, 0);
+/// A call that has not returned, and the thread that was current at its entry: the same one as at its return.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Kept {
+    call: Call,
+    task: u64,
+}
 
-/// No stack pointer has this bit.
-const TIMED: u64 = 1;
+/// Calls that have not returned, by [`frame`] and [`Probed`].
+#[map]
+static CALLS: HashMap<u64, Kept> = HashMap::with_max_entries(4096, 0);
+
+/// Which function a call is of. A function that ends by jumping to another has its frame in common with it.
+///
+/// No stack pointer has any of the lowest three bits.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+pub(crate) enum Probed {
+    /// The search for slots.
+    Slot = 0,
+    /// One of the pool's functions of which only the time is taken.
+    Timed = 1,
+    /// The mapping of a scatterlist.
+    List = 2,
+    /// The mapping of a single buffer.
+    Single = 3,
+}
 
 /// Reads a `T` at `base + offset`; `None` where this kernel has no such field, or (counted) the read faults.
 #[inline(always)]
@@ -48,29 +70,36 @@ pub(crate) fn read<T: Copy>(addr: u64) -> Option<T> {
 
 /// Keeps the arguments of the function being entered. What an earlier call left in the same frame never saw its return.
 #[inline(always)]
-pub(crate) fn entered(ctx: &ProbeContext, call: Call) {
-    let key = frame(ctx.regs, true);
-    if CALLS.insert(&key, &call, u64::from(BPF_NOEXIST)).is_ok() {
+pub(crate) fn entered(ctx: &ProbeContext, probed: Probed, call: Call) {
+    let key = frame(ctx.regs, true) | probed as u64;
+    let kept = Kept { call, task: u64::from(ctx.pid()) };
+    if CALLS.insert(&key, &kept, u64::from(BPF_NOEXIST)).is_ok() {
         return;
     }
-    if CALLS.insert(&key, &call, u64::from(BPF_EXIST)).is_ok() {
+    if CALLS.insert(&key, &kept, u64::from(BPF_EXIST)).is_ok() {
         count_other(Other::MissedReturn);
     } else {
         count_other(Other::CallsFull);
     }
 }
 
-/// What was kept at the entry of the function that now returns; `None`, and counted, when nothing was.
+/// What was kept at the entry of the function that now returns; `None`, and counted, when nothing was, or only what another
+/// task had left in a stack that is this one's now.
 #[inline(always)]
-pub(crate) fn returned(ctx: &RetProbeContext) -> Option<Call> {
-    let key = frame(ctx.regs, false);
-    let Some(call) = CALLS.get_ptr(&key) else {
+pub(crate) fn returned(ctx: &RetProbeContext, probed: Probed) -> Option<Call> {
+    let key = frame(ctx.regs, false) | probed as u64;
+    let Some(kept) = CALLS.get_ptr(&key) else {
         count_other(Other::UnpairedReturn);
         return None;
     };
     // SAFETY: the entry belongs to this very frame, which cannot be entered again before it has returned.
-    let call = unsafe { *call };
+    let Kept { call, task } = unsafe { *kept };
     let _ = CALLS.remove(&key);
+    if task != u64::from(ctx.pid()) {
+        count_other(Other::MissedReturn);
+        count_other(Other::UnpairedReturn);
+        return None;
+    }
     Some(call)
 }
 
@@ -86,10 +115,11 @@ pub(crate) struct Timed {
 /// As [`entered`], beside it in the same frame; what goes wrong costs a time and no record, so it is counted apart.
 #[inline(always)]
 pub(crate) fn timed_entered(ctx: &ProbeContext, timed: Timed) {
-    let key = frame(ctx.regs, true) | TIMED;
+    let key = frame(ctx.regs, true) | Probed::Timed as u64;
     let call = Call { entry_ns: timed.entry_ns, args: [timed.len, timed.function, 0, 0, 0, 0] };
-    if CALLS.insert(&key, &call, u64::from(BPF_NOEXIST)).is_err() {
-        let _ = CALLS.insert(&key, &call, u64::from(BPF_EXIST));
+    let kept = Kept { call, task: u64::from(ctx.pid()) };
+    if CALLS.insert(&key, &kept, u64::from(BPF_NOEXIST)).is_err() {
+        let _ = CALLS.insert(&key, &kept, u64::from(BPF_EXIST));
         count_other(Other::Untimed);
     }
 }
@@ -97,14 +127,18 @@ pub(crate) fn timed_entered(ctx: &ProbeContext, timed: Timed) {
 /// As [`returned`], of what [`timed_entered`] kept.
 #[inline(always)]
 pub(crate) fn timed_returned(ctx: &RetProbeContext) -> Option<Timed> {
-    let key = frame(ctx.regs, false) | TIMED;
-    let Some(call) = CALLS.get_ptr(&key) else {
+    let key = frame(ctx.regs, false) | Probed::Timed as u64;
+    let Some(kept) = CALLS.get_ptr(&key) else {
         count_other(Other::Untimed);
         return None;
     };
     // SAFETY: the entry belongs to this very frame, which cannot be entered again before it has returned.
-    let Call { entry_ns, args: [len, function, ..] } = unsafe { *call };
+    let Kept { call: Call { entry_ns, args: [len, function, ..] }, task } = unsafe { *kept };
     let _ = CALLS.remove(&key);
+    if task != u64::from(ctx.pid()) {
+        count_other(Other::Untimed);
+        return None;
+    }
     Some(Timed { entry_ns, len, function })
 }
 

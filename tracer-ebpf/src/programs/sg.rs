@@ -1,5 +1,6 @@
 //! Scatterlists: `dma:dma_map_sg` with every segment, chained or not, and `dma:dma_unmap_sg`. A list that could not be
-//! mapped has no event; it is recorded when `dma_map_sg_attrs()` or `dma_map_sgtable()` returns the failure.
+//! mapped has no event; it is recorded when `dma_map_sg_attrs()` or `dma_map_sgtable()` returns the failure, and every list is
+//! where the kernel has no such events.
 
 use core::mem::size_of;
 
@@ -18,7 +19,7 @@ use tracer_ebpf::{
 use crate::{
     config, device,
     emit::{count_other, header, send, send_bytes},
-    probe::{Call, arguments, entered, field, returned},
+    probe::{Call, Probed, arguments, entered, field, returned},
 };
 
 /// A record under construction: too large for the stack.
@@ -29,10 +30,6 @@ struct Scratch {
     segments: [Segment; MAX_SEGMENTS],
 }
 
-/// Which function a kept call is of.
-const LIST: u64 = 0;
-const TABLE: u64 = 1;
-
 /// Links from one part of a chained list to the next that are followed; `sg_alloc_table()` makes parts of 128 entries.
 const MAX_CHAINS: usize = 16;
 
@@ -40,9 +37,9 @@ const MAX_CHAINS: usize = 16;
 #[map]
 static MAPPED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// For [`map_sg_return`] alone.
+/// For the programs at the functions' return, of which only one kind is ever attached.
 #[map]
-static REFUSED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static RETURNED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// (dev, sgl, nents, ents, dir, attrs)
 #[raw_tracepoint]
@@ -64,10 +61,15 @@ pub fn dma_map_sg(ctx: RawTracePointContext) -> i32 {
 /// (dev, sgl, nents, dir, attrs)
 #[raw_tracepoint]
 pub fn dma_unmap_sg(ctx: RawTracePointContext) -> i32 {
-    let dev: u64 = ctx.arg(0);
-    device::known(&ctx, dev);
-    let header = header(&ctx, Kind::UnmapSg, u64::from(ctx.arg::<u32>(3)));
-    send(Kind::UnmapSg, UnmapSg { header, dev, list: ctx.arg(1), attrs: ctx.arg(4), nents: ctx.arg(2), reserved: 0 });
+    unmapped(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2), u64::from(ctx.arg::<u32>(3)), ctx.arg(4));
+    0
+}
+
+/// `dma_unmap_sg_attrs(dev, sg, nents, dir, attrs)`.
+#[kprobe]
+pub fn unmap_sg_entry(ctx: ProbeContext) -> u32 {
+    let [dev, list, nents, direction, attrs, _] = arguments(&ctx);
+    unmapped(&ctx, dev, list, nents as u32, direction, attrs);
     0
 }
 
@@ -75,7 +77,7 @@ pub fn dma_unmap_sg(ctx: RawTracePointContext) -> i32 {
 #[kprobe]
 pub fn map_sg_entry(ctx: ProbeContext) -> u32 {
     let [dev, list, nents, direction, attrs, _] = arguments(&ctx);
-    keep(&ctx, [dev, list, nents, direction, attrs, LIST]);
+    keep(&ctx, [dev, list, nents, direction, attrs, 0]);
     0
 }
 
@@ -85,35 +87,68 @@ pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
     let [dev, table, direction, attrs, ..] = arguments(&ctx);
     let list = field(table, config!(scatterlist.table_sgl)).unwrap_or(0);
     let nents: u32 = field(table, config!(scatterlist.table_orig_nents)).unwrap_or(0);
-    keep(&ctx, [dev, list, u64::from(nents), direction, attrs, TABLE]);
+    keep(&ctx, [dev, list, u64::from(nents), direction, attrs, table]);
     0
 }
 
-/// The return of either: `dma_map_sg_attrs()` returns the number of DMA segments, 0 for failure; `dma_map_sgtable()` returns 0,
-/// or a negative error.
+/// The return of either, for kernels without events: every list.
 #[kretprobe]
 pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = returned(&ctx)
-        && (ctx.ret::<u32>() == 0) == (call.args[5] == LIST)
-    {
-        refused(&ctx, &call);
+    if let Some(call) = returned(&ctx, Probed::List) {
+        let ents = ents(&ctx, &call);
+        made(&ctx, call.args, ents);
     }
     0
+}
+
+/// The return of either, beside the event: the lists that it is not sent for.
+#[kretprobe]
+pub fn map_sg_refused(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = returned(&ctx, Probed::List)
+        && ents(&ctx, &call) == 0
+    {
+        made(&ctx, call.args, 0);
+    }
+    0
+}
+
+/// DMA segments that came out, 0 for failure: what `dma_map_sg_attrs()` returns. `dma_map_sgtable()` returns 0 or a negative
+/// error, and leaves the number in the table.
+#[inline(always)]
+fn ents(ctx: &RetProbeContext, call: &Call) -> u32 {
+    let returned = ctx.ret::<u32>() as i32;
+    let [.., table] = call.args;
+    if table == 0 {
+        // Negative: an implementation's error, which no driver takes for success.
+        if returned > 0 { returned as u32 } else { 0 }
+    } else if returned == 0 {
+        field(table, config!(scatterlist.table_nents)).unwrap_or(0)
+    } else {
+        0
+    }
 }
 
 #[inline(always)]
 fn keep(ctx: &ProbeContext, args: [u64; 6]) {
     // SAFETY: the helper has no precondition.
     let entry_ns = unsafe { bpf_ktime_get_ns() };
-    entered(ctx, Call { entry_ns, args });
+    entered(ctx, Probed::List, Call { entry_ns, args });
+}
+
+/// Records a list whose mapping returned; the arguments are those that `map_sg_entry` keeps.
+#[inline(always)]
+pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32) {
+    let [dev, first, nents, direction, attrs, _] = args;
+    if let Some(scratch) = RETURNED.get_ptr_mut(0) {
+        record(ctx, scratch, &List { dev, first, nents: nents as u32, ents, direction, attrs });
+    }
 }
 
 #[inline(always)]
-fn refused(ctx: &RetProbeContext, call: &Call) {
-    let [dev, first, nents, direction, attrs, _] = call.args;
-    if let Some(scratch) = REFUSED.get_ptr_mut(0) {
-        record(ctx, scratch, &List { dev, first, nents: nents as u32, ents: 0, direction, attrs });
-    }
+fn unmapped<C: EbpfContext>(ctx: &C, dev: u64, list: u64, nents: u32, direction: u64, attrs: u64) {
+    device::known(ctx, dev);
+    let header = header(ctx, Kind::UnmapSg, direction);
+    send(Kind::UnmapSg, UnmapSg { header, dev, list, attrs, nents, reserved: 0 });
 }
 
 struct List {

@@ -14,7 +14,7 @@ use tracer_ebpf::{
 use crate::{
     config, device,
     emit::{header, send},
-    probe::{Call, arguments, at, entered, returned},
+    probe::{Call, Probed, arguments, at, entered, returned},
     times,
 };
 
@@ -37,14 +37,14 @@ pub fn slot_map_entry(ctx: ProbeContext) -> u32 {
     let direction = at(arguments, config!(pool.map_direction));
     // SAFETY: the helper has no precondition.
     let entry_ns = unsafe { bpf_ktime_get_ns() };
-    entered(&ctx, Call { entry_ns, args: [dev, phys, size, align_mask, direction, 0] });
+    entered(&ctx, Probed::Slot, Call { entry_ns, args: [dev, phys, size, align_mask, direction, 0] });
     0
 }
 
 /// Returns the physical address of the slot, or all ones.
 #[kretprobe]
 pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
-    if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction, _] }) = returned(&ctx) {
+    if let Some(Call { entry_ns, args: [dev, phys, size, align_mask, direction, _] }) = returned(&ctx, Probed::Slot) {
         // The time first, and then our own work.
         let header = header(&ctx, Kind::SlotMap, direction);
         times::add(Function::Map as u64, size, header.time_ns.wrapping_sub(entry_ns));

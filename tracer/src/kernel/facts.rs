@@ -61,10 +61,14 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         notes.push("the kmalloc caches are not readable (/sys/kernel/slab, as root /proc/slabinfo)".to_owned());
         minalign_by_rule(&machine, bounces, pool.slots > 0, line.size)
     };
-    let linear_map = linear_map::read(root, memory);
-    if let Err(error) = &linear_map {
-        notes.push(format!("origins of mappings can't be told: {error}"));
-    }
+    let struct_page_size = btf.and_then(linear_map::struct_page_size).unwrap_or(0);
+    let (linear_map, vmemmap) = match linear_map::read(root, memory, page_size, struct_page_size) {
+        Ok((linear_map, vmemmap)) => (Some(linear_map), vmemmap),
+        Err(error) => {
+            notes.push(format!("origins of mappings can't be told: {error}"));
+            (None, None)
+        }
+    };
     let facts = KernelFacts {
         version: machine::version(root).unwrap_or_default(),
         cmdline,
@@ -78,8 +82,9 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         kmalloc_minalign_source,
         bounce_unaligned_kmalloc: bounces,
         pool,
-        linear_map: linear_map.ok(),
-        struct_page_size: btf.and_then(linear_map::struct_page_size).unwrap_or(0),
+        linear_map,
+        struct_page_size,
+        vmemmap,
         config: config.unwrap_or_default(),
         release,
         machine,

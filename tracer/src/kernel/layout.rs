@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use tracer_ebpf::config::{Bit, Config, DeviceLayout, NONE, PoolArguments, ScatterlistLayout};
+use tracer_ebpf::config::{Bit, Config, DeviceLayout, NONE, PageLayout, PoolArguments, ScatterlistLayout};
 use tracer_ebpf::decide::Decider;
 
 use super::btf::{Btf, Kind, Member, TypeId};
@@ -26,7 +26,16 @@ impl fmt::Display for Unresolved {
     }
 }
 
-/// Fills everything that BTF can tell; `decider`, `sample_mask` and `log` stay as in [`Config::EMPTY`].
+/// How the programs find a page's physical address, from the kernel's facts.
+pub fn pages(facts: &KernelFacts) -> PageLayout {
+    PageLayout {
+        vmemmap: facts.vmemmap.unwrap_or(0),
+        struct_size: facts.struct_page_size,
+        shift: facts.page_size.max(1).trailing_zeros(),
+    }
+}
+
+/// Fills everything that BTF can tell; `decider`, `pages`, `sample_mask` and `log` stay as in [`Config::EMPTY`].
 ///
 /// `machine` is `uname -m`. `address_of` finds a kernel symbol; it is asked only on kernels before 6.12, where a
 /// device maps through dma-iommu when its `dma_ops` is `iommu_dma_ops`.
@@ -66,7 +75,7 @@ pub fn without_btf() -> Config {
             dma_flags: NONE,
             table_sgl: 0,
             table_orig_nents: 12,
-            reserved: 0,
+            table_nents: 8,
         },
         ..Config::EMPTY
     }
@@ -231,7 +240,7 @@ fn scatterlist(missing: &mut Missing<'_>) -> ScatterlistLayout {
         dma_flags: missing.optional("scatterlist", "dma_flags"),
         table_sgl: missing.offset("sg_table", "sgl", refused),
         table_orig_nents: missing.offset("sg_table", "orig_nents", refused),
-        reserved: 0,
+        table_nents: missing.offset("sg_table", "nents", "segments that dma_map_sgtable() makes of a list"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Where the kernel sees physical memory: the linear map's base, from the program headers of `/proc/kcore`. Whose object a
-//! buffer is can be told by it.
+//! Where the kernel sees physical memory and keeps its `struct page`s: the bases of the linear map and of `vmemmap`, from the
+//! program headers of `/proc/kcore`. Whose object a buffer is, and where a page is, can be told by them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,11 +41,20 @@ pub enum LinearMapError {
 /// The running kernel's, on an architecture with one linear map (arm64, x86-64, riscv64). `memory` is its size, bytes; 0
 /// when not known.
 ///
+/// With it comes where the `struct page` of physical address 0 is or would be, `None` without `CONFIG_SPARSEMEM_VMEMMAP` or
+/// when `struct_page_size` is not known (0).
+///
 /// `fs/proc/kcore.c` gives each piece of memory (`KCORE_RAM`) its physical address, the kernel's image (`KCORE_TEXT`)
 /// its own, and everything else all ones. Reads the headers only.
-pub fn read(root: &Root, memory: u64) -> Result<LinearMap, LinearMapError> {
+pub fn read(
+    root: &Root,
+    memory: u64,
+    page_size: u64,
+    struct_page_size: u32,
+) -> Result<(LinearMap, Option<u64>), LinearMapError> {
     let segments = segments(&mut File::open(root.path(KCORE))?)?;
-    of_memory(&segments, memory).ok_or(LinearMapError::NoMemory)
+    let map = of_memory(&segments, memory).ok_or(LinearMapError::NoMemory)?;
+    Ok((map, vmemmap(&segments, map, page_size, u64::from(struct_page_size))))
 }
 
 /// `sizeof(struct page)`, bytes; `None` without BTF.
@@ -100,6 +109,32 @@ fn of_memory(segments: &[Segment], memory: u64) -> Option<LinearMap> {
     distances.into_values().max_by_key(|(len, _)| *len).map(|(_, map)| map)
 }
 
+/// Beside each piece of memory the kernel lists the whole pages that hold its `struct page`s
+/// (`get_sparsemem_vmemmap_info()`): from the beginning of such a segment follows where `vmemmap` is, if the piece begins where
+/// a page of them does. The answer is the base that most pieces agree on.
+fn vmemmap(segments: &[Segment], map: LinearMap, page_size: u64, struct_size: u64) -> Option<u64> {
+    if !page_size.is_power_of_two() || struct_size == 0 || struct_size > page_size {
+        return None;
+    }
+    let distance = map.virt_base.wrapping_sub(map.phys_base);
+    let is_memory = |s: &&Segment| s.phys != u64::MAX && s.virt.wrapping_sub(s.phys) == distance;
+    let mut votes: BTreeMap<u64, u64> = BTreeMap::new();
+    for memory in segments.iter().filter(is_memory) {
+        let first = (memory.phys / page_size).checked_mul(struct_size)?;
+        let described = (memory.len / page_size).checked_mul(struct_size)?;
+        // Rounded outwards to whole pages, and cut where the segment before ends.
+        let fits = |s: &&Segment| {
+            s.phys == u64::MAX
+                && s.virt.wrapping_sub(first) % page_size == 0
+                && s.len.abs_diff(described) < 2 * page_size
+        };
+        for pages in segments.iter().filter(fits) {
+            *votes.entry(pages.virt.wrapping_sub(first)).or_default() += memory.len;
+        }
+    }
+    votes.into_iter().max_by_key(|(_, len)| *len).map(|(base, _)| base)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -130,7 +165,37 @@ mod tests {
     fn map(loads: &[(u64, u64, u64)], memory: u64) -> Option<(u64, u64)> {
         let sample = SampleRoot::new(&[]);
         sample.write(KCORE, &kcore(loads));
-        read(&sample.root(), memory).ok().map(|map| (map.virt_base, map.phys_base))
+        read(&sample.root(), memory, 4096, 64).ok().map(|(map, _)| (map.virt_base, map.phys_base))
+    }
+
+    fn vmemmap_of(loads: &[(u64, u64, u64)], page_size: u64, struct_size: u32) -> Option<u64> {
+        let sample = SampleRoot::new(&[]);
+        sample.write(KCORE, &kcore(loads));
+        read(&sample.root(), 0, page_size, struct_size).unwrap().1
+    }
+
+    /// What Linux 6.12 shows for 1 GiB from `0x4000_0000` on, the first 2 MiB of it apart.
+    const ARM64: [(u64, u64, u64); 6] = [
+        (0xffff_8000_8000_0000, NOT_MEMORY, 0x7c00_0000_0000),
+        (0xffff_a5d3_ea80_0000, 0x4080_0000, 0x2b0_0000),
+        (0xffff_6b00_0020_0000, 0x4020_0000, GIB - 0x20_0000),
+        (0xffff_fdff_c000_8000, NOT_MEMORY, 0xff_8000),
+        (0xffff_6b00_0000_0000, 0x4000_0000, 0x1f_0000),
+        (0xffff_fdff_c000_0000, NOT_MEMORY, 0x8000),
+    ];
+
+    #[test]
+    fn pages_are_described_from_where_the_segments_beside_memory_say() {
+        let base = 0xffff_fdff_c000_0000 - (0x4000_0000_u64 / 4096 * 64);
+        assert_eq!(vmemmap_of(&ARM64, 4096, 64), Some(base));
+    }
+
+    #[test]
+    fn a_kernel_that_shows_no_descriptions_of_pages_has_no_base() {
+        let without: Vec<_> = ARM64.into_iter().filter(|load| load.0 >> 32 != 0xffff_fdff).collect();
+        assert_eq!(vmemmap_of(&without, 4096, 64), None);
+        assert_eq!(vmemmap_of(&ARM64, 4096, 0), None);
+        assert_eq!(vmemmap_of(&ARM64, 0, 64), None);
     }
 
     #[test]
@@ -167,7 +232,7 @@ mod tests {
     fn a_kcore_without_memory_or_of_another_kind_says_so() {
         assert_eq!(map(&[(0xffff_8000_8000_0000, NOT_MEMORY, GIB)], GIB), None);
         let sample = SampleRoot::new(&[]);
-        let error = |sample: &SampleRoot| read(&sample.root(), 0).unwrap_err().to_string();
+        let error = |sample: &SampleRoot| read(&sample.root(), 0, 4096, 64).unwrap_err().to_string();
         assert!(error(&sample).contains("CONFIG_PROC_KCORE"));
         sample.write(KCORE, &[0; 100]);
         assert!(error(&sample).contains("ELF"));
@@ -189,8 +254,10 @@ mod tests {
                 bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
                 bytes[54..56].copy_from_slice(&(PROGRAM_HEADER as u16).to_le_bytes());
             }
-            if let Ok(segments) = segments(&mut io::Cursor::new(bytes)) {
-                of_memory(&segments, 0);
+            if let Ok(segments) = segments(&mut io::Cursor::new(bytes))
+                && let Some(map) = of_memory(&segments, 0)
+            {
+                vmemmap(&segments, map, 4096, 64);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `/proc/kallsyms`: from addresses to names, and back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::root::Root;
@@ -148,6 +148,12 @@ impl Symbols {
     /// Whether the kernel or a module has a symbol of this name, be its address hidden or not.
     pub fn exists(&self, name: &str) -> bool {
         self.named(name).next().is_some()
+    }
+
+    /// Which of these the kernel or a module has, found in one pass.
+    pub fn existing<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> HashSet<&'a str> {
+        let wanted: HashSet<&str> = names.into_iter().collect();
+        self.lines.iter().filter_map(|line| wanted.get(self.name(line)).copied()).collect()
     }
 
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {

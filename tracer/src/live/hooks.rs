@@ -1,143 +1,22 @@
-//! Where the programs attach, in which order of preference, and what cannot be told without each.
-//!
-//! Every program is attached by itself. Slots before mappings: a mapping whose slot was not seen would look as if it
-//! had not bounced.
+//! Attaching the programs, each by itself, with a verdict for each of the [`subjects`].
 
 use aya::{
-    Ebpf,
-    programs::{KProbe, Program, ProgramError, RawTracePoint, kprobe::KProbeLink, raw_trace_point::RawTracePointLink},
+    Btf, Ebpf,
+    programs::{
+        FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
+        kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
+    },
 };
 
-use crate::facts::Hook;
+mod subjects;
 
-/// One thing to be recorded.
-struct Subject {
-    /// What is recorded.
-    name: &'static str,
-    /// Tried in order until one attaches.
-    candidates: &'static [&'static [Place]],
-    /// What cannot be told without it.
-    lost_without: &'static str,
-}
-
-/// A program and where it goes.
-#[derive(Clone, Copy)]
-enum Place {
-    /// A raw tracepoint: program, event.
-    Event(&'static str, &'static str),
-    /// Entry or return of a kernel function, as the program says: program, function.
-    Function(&'static str, &'static str),
-}
-
-use Place::{Event, Function};
-
-const SUBJECTS: &[Subject] = &[
-    Subject {
-        name: "slot_map",
-        candidates: &[&[
-            Function("slot_map_entry", "swiotlb_tbl_map_single"),
-            Function("slot_map_return", "swiotlb_tbl_map_single"),
-        ]],
-        lost_without: "which slot a mapping got, and whether the pool was full",
-    },
-    Subject {
-        name: "slot_unmap",
-        candidates: &[
-            &[
-                Function("slot_unmap", "__swiotlb_tbl_unmap_single"),
-                Function("pool_return", "__swiotlb_tbl_unmap_single"),
-            ],
-            &[Function("slot_unmap", "swiotlb_tbl_unmap_single"), Function("pool_return", "swiotlb_tbl_unmap_single")],
-        ],
-        lost_without: "when a slot was given back, and how long that took",
-    },
-    Subject {
-        name: "pool_sync_for_cpu",
-        candidates: &[
-            &[
-                Function("pool_cpu_entry", "__swiotlb_sync_single_for_cpu"),
-                Function("pool_return", "__swiotlb_sync_single_for_cpu"),
-            ],
-            &[
-                Function("pool_cpu_entry", "swiotlb_sync_single_for_cpu"),
-                Function("pool_return", "swiotlb_sync_single_for_cpu"),
-            ],
-        ],
-        lost_without: "how long copies from the pool to buffers took",
-    },
-    Subject {
-        name: "pool_sync_for_device",
-        candidates: &[
-            &[
-                Function("pool_device_entry", "__swiotlb_sync_single_for_device"),
-                Function("pool_return", "__swiotlb_sync_single_for_device"),
-            ],
-            &[
-                Function("pool_device_entry", "swiotlb_sync_single_for_device"),
-                Function("pool_return", "swiotlb_sync_single_for_device"),
-            ],
-        ],
-        lost_without: "how long copies from buffers to the pool took, other than at the mapping",
-    },
-    Subject {
-        name: "bounced",
-        candidates: &[&[Event("swiotlb_bounced", "swiotlb_bounced")]],
-        lost_without: "the kernel's own word on each bounce",
-    },
-    Subject {
-        name: "map_sg_refused",
-        candidates: &[&[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")]],
-        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
-    },
-    Subject {
-        name: "map_sgtable_refused",
-        candidates: &[&[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_return", "dma_map_sgtable")]],
-        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
-    },
-    Subject {
-        name: "unmap",
-        candidates: &[&[Event("dma_unmap", "dma_unmap_phys")], &[Event("dma_unmap", "dma_unmap_page")]],
-        lost_without: "how long single mappings live, and so the pool's occupancy",
-    },
-    Subject {
-        name: "unmap_sg",
-        candidates: &[&[Event("dma_unmap_sg", "dma_unmap_sg")]],
-        lost_without: "how long scatterlists live, and so the pool's occupancy",
-    },
-    Subject {
-        name: "map",
-        candidates: &[&[Event("dma_map", "dma_map_phys")], &[Event("dma_map", "dma_map_page")]],
-        lost_without: "single mappings (the kernel has these events from 6.12 on)",
-    },
-    Subject {
-        name: "map_sg",
-        candidates: &[&[Event("dma_map_sg", "dma_map_sg")]],
-        lost_without: "scatterlists (the kernel has this event from 6.12 on)",
-    },
-    Subject {
-        name: "sync",
-        candidates: &[&[
-            Event("sync_for_cpu", "dma_sync_single_for_cpu"),
-            Event("sync_for_device", "dma_sync_single_for_device"),
-        ]],
-        lost_without: "single mappings handed over while mapped (the kernel has these events from 6.12 on)",
-    },
-    Subject {
-        name: "sync_sg",
-        candidates: &[&[
-            Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"),
-            Event("sync_sg_for_device", "dma_sync_sg_for_device"),
-        ]],
-        lost_without: "scatterlists handed over while mapped (the kernel has these events from 6.12 on)",
-    },
-    Subject {
-        name: "kmalloc",
-        // Before 6.1 allocations on a given node have an event of their own, which begins alike.
-        candidates: &[&[Event("kmalloc", "kmalloc"), Event("kmalloc", "kmalloc_node")], &[Event("kmalloc", "kmalloc")]],
-        lost_without: "allocations",
-    },
-    Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
-];
+pub use self::subjects::Places;
+use self::subjects::{
+    FUNCTION, LINKED, LINKER, LISTS, Place,
+    Place::{Event, Function, Traced},
+    REFUSED, SINGLES, SUBJECTS, Subject,
+};
+use crate::{facts::Hook, kernel::symbols::Symbols};
 
 /// Keeps a program attached until dropped.
 pub(super) enum Link {
@@ -145,33 +24,77 @@ pub(super) enum Link {
     Event { _link: RawTracePointLink },
     /// To a function.
     Function { _link: KProbeLink },
+    /// To a function's beginning, through BTF.
+    Enter { _link: FEntryLink },
+    /// To a function's end, through BTF.
+    Exit { _link: FExitLink },
 }
 
-/// Loads every program beforehand, so that attaching takes no time in between. What cannot be loaded says so when it is
-/// attached.
-pub(super) fn load_all(ebpf: &mut Ebpf) {
-    for (_, program) in ebpf.programs_mut() {
-        let _ = match program {
-            Program::RawTracePoint(program) => program.load(),
-            Program::KProbe(program) => program.load(),
-            _ => Ok(()),
-        };
+/// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. The
+/// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
+/// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
+/// so that it is not asked about those of other kernels.
+pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) {
+    let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
+    let names: Vec<_> = places().map(Place::symbol).collect();
+    let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
+    let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
+    let mut lists_by_function = false;
+    for subject in SUBJECTS {
+        let mut candidates = subject.candidates(preferred);
+        let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
+        if REFUSED.contains(&subject.name) && lists_by_function {
+            continue;
+        }
+        lists_by_function |= subject.name == LISTS && places.iter().all(|place| matches!(place, Function(..)));
+        for place in *places {
+            let _ = match ebpf.program_mut(place.program()) {
+                Some(Program::RawTracePoint(program)) => loaded(program.load()),
+                Some(Program::KProbe(program)) => loaded(program.load()),
+                // Those of BTF are loaded for the function that they are attached to.
+                _ => Ok(()),
+            };
+        }
     }
 }
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
 /// subject.
-pub(super) fn attach_all(ebpf: &mut Ebpf) -> (Vec<Link>, Vec<Hook>) {
-    let mut links = Vec::new();
-    let hooks = SUBJECTS.iter().map(|subject| attach(ebpf, subject, &mut links)).collect();
+pub(super) fn attach_all(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) -> (Vec<Link>, Vec<Hook>) {
+    let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
+    let links_nothing = symbols.is_some_and(|symbols| !symbols.exists(LINKER));
+    // A kernel without the function has nothing to lose.
+    for subject in SUBJECTS.iter().filter(|subject| subject.name != LINKED || !links_nothing) {
+        let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
+        hooks.push(hook);
+    }
     (links, hooks)
 }
 
-fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
+/// Whether a hook sees every mapping, by the functions that make them.
+pub(super) fn sees_mappings_by_function(hook: &Hook) -> bool {
+    [SINGLES, LISTS].contains(&hook.subject.as_str()) && hook.attached && hook.place.starts_with(FUNCTION)
+}
+
+/// Refused lists need no hook of their own where every list is recorded when its function returns.
+fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
+    let lists = hooks.iter().find(|hook| hook.subject == LISTS && sees_mappings_by_function(hook))?;
+    let refused = REFUSED.contains(&subject.name);
+    refused.then(|| Hook {
+        subject: subject.name.to_owned(),
+        place: lists.place.clone(),
+        programs: lists.programs.clone(),
+        attached: true,
+        lost_without: subject.lost_without.to_owned(),
+        ..Hook::default()
+    })
+}
+
+fn attach(ebpf: &mut Ebpf, subject: &Subject, preferred: Places, links: &mut Vec<Link>) -> Hook {
     let mut why_not = Vec::new();
     let mut hook =
         Hook { subject: subject.name.to_owned(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
-    for places in subject.candidates {
+    for places in subject.candidates(preferred) {
         match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
             Ok(attached) => {
                 links.extend(attached);
@@ -189,23 +112,11 @@ fn attach(ebpf: &mut Ebpf, subject: &Subject, links: &mut Vec<Link>) -> Hook {
 }
 
 impl Place {
-    fn describe(&self) -> String {
-        match self {
-            Event(_, event) => format!("raw_tp {event}"),
-            Function(_, function) => format!("kprobe {function}"),
-        }
-    }
-
-    fn program(&self) -> &'static str {
-        match self {
-            Event(program, _) | Function(program, _) => program,
-        }
-    }
-
     fn attach(self, ebpf: &mut Ebpf) -> Result<Link, String> {
         match self {
             Event(program, event) => attach_event(ebpf, program, event),
             Function(program, function) => attach_function(ebpf, program, function),
+            Traced(program, function) => attach_traced(ebpf, program, function),
         }
         .map_err(|error| format!("{}: {}", self.describe(), explain(&error)))
     }
@@ -223,6 +134,23 @@ fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Lin
     loaded(program.load())?;
     let id = program.attach(function, 0)?;
     Ok(Link::Function { _link: program.take_link(id)? })
+}
+
+fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
+    let btf = Btf::from_sys_fs()?;
+    match find(ebpf, program)? {
+        Program::FEntry(program) => {
+            loaded(FEntry::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Enter { _link: program.take_link(id)? })
+        }
+        Program::FExit(program) => {
+            loaded(FExit::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Exit { _link: program.take_link(id)? })
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 fn find<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Program, ProgramError> {

@@ -4,26 +4,29 @@ use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, sys::SyscallError};
 use bytemuck::bytes_of;
 use tracer_ebpf::config::Config;
 
-use super::LiveError;
+use super::{LiveError, map_entries::MapEntries};
 use crate::facts::Hook;
 
 /// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
 const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
 
 /// Loads the object of this architecture; its programs are not attached yet.
-pub(super) fn load(config: &Config, ring_bytes: u32) -> Result<Ebpf, LiveError> {
+pub(super) fn load(config: &Config, ring_bytes: u32, entries: MapEntries) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
     let object = aya::include_bytes_aligned!("objects/aarch64.o");
     #[cfg(target_arch = "x86_64")]
     let object = aya::include_bytes_aligned!("objects/x86_64.o");
     raise_memlock_limit();
     let ring_bytes = ring_bytes.max(4096).next_power_of_two();
-    let loaded = EbpfLoader::new()
-        .btf(AyaBtf::from_sys_fs().ok().as_ref())
-        .override_global("CONFIG", bytes_of(config), true)
-        .map_max_entries("EVENTS", ring_bytes)
-        .load(object);
-    loaded.map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
+    let mut loader = EbpfLoader::new();
+    let btf = AyaBtf::from_sys_fs().ok();
+    loader.btf(btf.as_ref()).override_global("CONFIG", bytes_of(config), true).map_max_entries("EVENTS", ring_bytes);
+    for (map, entries) in entries.by_map() {
+        loader.map_max_entries(map, entries);
+    }
+    loader
+        .load(object)
+        .map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
 }
 
 /// Whether the kernel's answer, at the bottom of the error, was EPERM or EACCES.

@@ -7,6 +7,7 @@ mod clock;
 mod decode;
 mod hooks;
 mod load;
+mod map_entries;
 mod programs_log;
 mod provoke;
 mod renounce;
@@ -16,6 +17,8 @@ mod tallies;
 
 use std::io;
 
+pub use hooks::Places;
+pub use map_entries::MapEntries;
 pub use renounce::renounce;
 pub use self_test::self_test;
 pub use session::{Options, Session};

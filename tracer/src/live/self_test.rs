@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{LiveError, Options, Session, provoke};
+use super::{LiveError, MapEntries, Options, Places, Session, provoke};
 use crate::{
     doctor::{Examined, Here},
     kernel::{btf::Btf, device_tree, facts, root::Root},
@@ -53,7 +53,9 @@ async fn trace(
     let options = Options {
         allocation_sample: 0,
         ring_bytes: RING_BYTES,
+        map_entries: MapEntries::default(),
         count_tracefs: false,
+        places: Places::Best,
         programs_log: false,
         btf: btf.map(PathBuf::from),
         shrink_caches: false,

@@ -20,8 +20,9 @@ use super::{
     LiveError,
     clock::{now_ns, process_cpu_ns},
     decode::Decoder,
-    hooks::{self, Link},
+    hooks::{self, Link, Places},
     load::{load, no_hook},
+    map_entries::MapEntries,
     programs_log::ProgramsLog,
     tallies::{self, Tallies},
 };
@@ -52,6 +53,14 @@ const TIMES_EVERY: Duration = Duration::from_secs(2);
 /// What a kernel without BTF leaves open.
 const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
                            --btf FILE can name this kernel's BTF";
+/// `trace_call_bpf()` (`kernel/trace/bpf_trace.c`) counts what it skips from 6.7 on (`bpf_prog_inc_misses_counters()`).
+const BY_KPROBES: &str = "mappings are seen through kprobes: one that is made by an interrupt while another program runs on its \
+                          CPU is skipped, which a kernel before 6.7 does not count";
+/// The function that names its buffer by a page.
+const MAP_PAGE: &str = " dma_map_page_attrs";
+/// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
+const WITHOUT_VMEMMAP: &str = "the physical addresses of single mappings can't be told from their pages: /proc/kcore and \
+                               BTF must show where those are described (CONFIG_PROC_KCORE, CONFIG_SPARSEMEM_VMEMMAP)";
 
 /// How to trace.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
@@ -61,11 +70,15 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Size of the ring, bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// Sizes of the programs' maps.
+    pub map_entries: MapEntries,
     /// Shrink the kmalloc caches before they are sampled at the beginning and at the end, so that the kernel's count of their
     /// objects is exact.
     pub shrink_caches: bool,
     /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
     pub count_tracefs: bool,
+    /// Which of the places where the same can be seen.
+    pub places: Places,
     /// Print the programs' debug messages.
     pub programs_log: bool,
     /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
@@ -125,13 +138,14 @@ impl Session {
             }
         };
         config.decider = layout::decider(&kernel);
+        config.pages = layout::pages(&kernel);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
         };
         config.log = u32::from(options.programs_log);
 
-        let mut ebpf = load(&config, options.ring_bytes)?;
+        let mut ebpf = load(&config, options.ring_bytes, options.map_entries)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
         // SAFETY: the ring owns its descriptor, and always answers with that one.
@@ -142,7 +156,7 @@ impl Session {
                 notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
             })
             .ok();
-        hooks::load_all(&mut ebpf);
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref());
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
@@ -151,9 +165,15 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref());
         if links.is_empty() {
             return Err(no_hook(&hooks));
+        }
+        if hooks.iter().any(hooks::sees_mappings_by_function) {
+            notes.push(BY_KPROBES.to_owned());
+        }
+        if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
+            notes.push(WITHOUT_VMEMMAP.to_owned());
         }
         let shrunk = slabs.shrink();
         let first_slab = slabs

@@ -70,7 +70,9 @@ impl Tallies {
             .iter()
             .map(|kind| (kind.name().to_owned(), read[counter::seen(*kind) as usize].to_vec()))
             .collect();
-        counters.predicted = read[Other::Predicted as usize].iter().sum();
+        let [predicted, linked, linked_bytes] =
+            [Other::Predicted, Other::Linked, Other::LinkedBytes].map(|other| read[other as usize].iter().sum());
+        counters = Counters { predicted, linked, linked_bytes, ..counters };
         Ok(counters)
     }
 

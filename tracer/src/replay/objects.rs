@@ -95,6 +95,7 @@ impl Objects {
             linear_map: kernel.linear_map,
             page_shift: kernel.page_size.max(1).trailing_zeros(),
             struct_page_size: u64::from(kernel.struct_page_size),
+            vmemmap: kernel.vmemmap,
             // The unknown one.
             addresses: vec![0],
             ..Self::default()

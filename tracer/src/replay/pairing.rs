@@ -25,7 +25,7 @@ use super::{
     objects::SiteId,
     step::{SlotRelease, Step, Synced, Unmapping, Unseen},
 };
-use crate::event::{DeviceId, Direction, Event, Segment, What};
+use crate::event::{DeviceId, Direction, Event, Segment, UNKNOWN_PHYS, What};
 use crate::model::sharing::Around;
 
 /// Turns events into steps.
@@ -171,7 +171,8 @@ impl Pairing {
 
     fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
         let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
-        if self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) {
+        let known = phys & UNKNOWN_PHYS == 0;
+        if known && self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) {
             let own_address = devices.described(device).is_some_and(|device| device.iommu_granule.is_none());
             let plain = Plain { phys, size, dma_addr: own_address.then_some(dma_addr) };
             if watch.passes(&event.what, std::iter::once(plain), devices) {
@@ -181,7 +182,9 @@ impl Pairing {
         }
         let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
         let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
-        let buffer = Buffer { exact: true, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
+        let exact = known || claimed.is_some_and(|attempt| attempt.search.is_some());
+        let phys = phys & !UNKNOWN_PHYS;
+        let buffer = Buffer { exact, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
         let mut mapping = Mapping {
             id: self.next_mapping,
             time_ns: event.time_ns,

@@ -1,5 +1,6 @@
 //! What is missing from a stream, said beside every figure made from it.
 
+use super::table::bytes;
 use crate::facts::{Counters, End};
 use crate::replay::Replayed;
 use crate::stream::{Gaps, Start};
@@ -54,6 +55,13 @@ pub(super) fn text(counters: &Counters, end: Option<&End>, gaps: &Gaps) -> Strin
     }
     if text.is_empty() {
         text += "nothing lost\n";
+    }
+    if counters.linked > 0 {
+        text += &format!(
+            "NOT SEEN: {} buffers ({}) mapped by dma_iova_link(), which makes no events; of them only bounces are known\n",
+            counters.linked,
+            bytes(counters.linked_bytes)
+        );
     }
     text
 }

@@ -2,6 +2,8 @@
 //! the kernel map and bounce. It exists on Linux only; elsewhere it compiles to a message.
 
 #[cfg(target_os = "linux")]
+mod carry;
+#[cfg(target_os = "linux")]
 mod doctor;
 #[cfg(target_os = "linux")]
 mod init;

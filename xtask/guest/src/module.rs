@@ -12,6 +12,9 @@ pub(crate) fn load(file: &Path, parameters: &str) -> Result<(), String> {
     if result == 0 { Ok(()) } else { Err(failed(io::Error::last_os_error())) }
 }
 
+/// Modules that a workload loads, in their order.
+pub(crate) const LATER: &str = "/modules/later";
+
 /// Loads `dir/NAME` for every NAME in `dir/order`.
 pub(crate) fn load_all(dir: &Path) -> Result<(), String> {
     let order =

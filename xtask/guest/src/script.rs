@@ -5,6 +5,12 @@
 pub(crate) enum Mode {
     /// The product records while the workload runs.
     Record,
+    /// The same, by probing functions even where the kernel has events.
+    RecordByKprobes,
+    /// The same, through fentry and fexit where it can.
+    RecordByFentry,
+    /// The same, with a ring and maps too small for it.
+    RecordTooSmall,
     /// The workload runs by itself, and only the kernel's own counts are taken.
     Bare,
     /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
@@ -35,6 +41,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
             let mut words = line.split_whitespace().map(str::to_owned);
             let mode = |word: &str| match word {
                 "record" => Some(Mode::Record),
+                "record-by-kprobes" => Some(Mode::RecordByKprobes),
+                "record-by-fentry" => Some(Mode::RecordByFentry),
+                "record-too-small" => Some(Mode::RecordTooSmall),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),

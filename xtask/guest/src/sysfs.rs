@@ -19,9 +19,16 @@ pub(crate) fn read_number(path: impl AsRef<Path>) -> Option<u64> {
 
 /// Writes `text` in one `write()`, as such files want it.
 pub(crate) fn write(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
-    let path = path.as_ref();
-    fs::OpenOptions::new()
-        .write(true)
+    write_with(fs::OpenOptions::new().write(true), path.as_ref(), text)
+}
+
+/// As [`write()`], to a file that would forget what it holds.
+pub(crate) fn write_more(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
+    write_with(fs::OpenOptions::new().append(true), path.as_ref(), text)
+}
+
+fn write_with(options: &fs::OpenOptions, path: &Path, text: &str) -> Result<(), String> {
+    options
         .open(path)
         .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
         .map_err(|error| format!("cannot write {text:?} to {}: {error}", path.display()))

@@ -1,5 +1,7 @@
 //! An independent count of what the kernel maps and bounces: hist triggers of tracefs in an instance of their own. They
-//! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product.
+//! count in the kernel, exactly, without a ring that could overflow, and share nothing with the product. Kernels without
+//! events of mappings get some by kprobe, from the same file system; kernels without such triggers write the events down
+//! ([`written`]).
 //!
 //! The lab reads the hist files; here they are only set up, copied out, and used to see whether devices are idle.
 
@@ -12,31 +14,88 @@ use std::{
 
 use crate::sysfs;
 
+mod written;
+
 const INSTANCE: &str = "/sys/kernel/tracing/instances/lab";
 
 /// Event, hist key, and the name of the file on the share. Which of the mapping events exists depends on the kernel:
-/// `dma_map_page` until 6.17, `dma_map_phys` since 6.18.
-const COUNTED: [(&str, &str, &str); 4] = [
+/// `dma_map_page` from 6.12 to 6.17, `dma_map_phys` since 6.18, those of [`PROBES`] before.
+const COUNTED: [(&str, &str, &str); 7] = [
     ("swiotlb/swiotlb_bounced", "dev_name", "bounced"),
-    ("dma/dma_map_page", "size,dir", "map"),
-    ("dma/dma_map_phys", "size,dir", "map"),
+    ("dma/dma_map_page", "device,size,dir", "map"),
+    ("dma/dma_map_phys", "device,size,dir", "map"),
     ("dma/dma_map_sg", "dir", "map_sg"),
+    ("lab/map", "size,dir", "map"),
+    ("lab/map_sg", "dir", "map_sg"),
+    ("lab/map_sgtable", "dir", "map_sgtable"),
 ];
+
+/// `kprobe_events` for kernels without events of mappings (`Documentation/trace/kprobetrace.rst`): arguments are in x0 to x7.
+/// The last function is inline in some kernels.
+const PROBES: [&str; 3] = [
+    "p:lab/map dma_map_page_attrs size=%x3:u64 dir=%x4:s32",
+    "p:lab/map_sg dma_map_sg_attrs dir=%x3:s32",
+    "p:lab/map_sgtable dma_map_sgtable dir=%x2:s32",
+];
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// Makes the events that this kernel lacks. To be called once.
+pub(crate) fn probe() {
+    if Path::new(TRACING).join("events/dma").is_dir() {
+        return;
+    }
+    for probe in PROBES {
+        if let Err(error) = sysfs::write_more(format!("{TRACING}/kprobe_events"), probe) {
+            println!("  {error}");
+        }
+    }
+}
 
 /// Starts every count anew from 0.
 pub(crate) fn start() -> Result<(), String> {
     let _ = fs::remove_dir(INSTANCE);
     fs::create_dir(INSTANCE).map_err(|error| format!("cannot create {INSTANCE}: {error}"))?;
     for (event, key, _) in existing() {
-        sysfs::write(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:size=16384"))?;
+        if has_histograms() {
+            sysfs::write(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:size=16384"))?;
+        } else {
+            written::start(INSTANCE, event)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the counts that [`start`] began at 0 until [`resume`]. What they are kept in is there already then: making it would be
+/// thousands of allocations, which a recording is not for.
+pub(crate) fn hold() -> Result<(), String> {
+    tell("pause")?;
+    tell("clear")
+}
+
+/// Counts from here on.
+pub(crate) fn resume() -> Result<(), String> {
+    tell("continue")
+}
+
+/// `Documentation/trace/histogram.rst`: the same keys again, with an order.
+fn tell(order: &str) -> Result<(), String> {
+    if !has_histograms() {
+        return written::tell(INSTANCE, order);
+    }
+    for (event, key, _) in existing() {
+        sysfs::write_more(format!("{INSTANCE}/events/{event}/trigger"), &format!("hist:keys={key}:{order}"))?;
     }
     Ok(())
 }
 
 /// Copies every count to `dir`, as `NAME.COUNT.hist`.
 pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
-    for (event, _, count) in existing() {
-        let text = sysfs::read(format!("{INSTANCE}/events/{event}/hist")).unwrap_or_default();
+    let written = (!has_histograms()).then(|| sysfs::read(format!("{INSTANCE}/trace")).unwrap_or_default());
+    for (event, keys, count) in existing() {
+        let text = match &written {
+            Some(trace) => written::hist(trace, event, keys, written::hits(INSTANCE).1),
+            None => sysfs::read(format!("{INSTANCE}/events/{event}/hist")).unwrap_or_default(),
+        };
         let file = dir.join(format!("{name}.{count}.hist"));
         fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
@@ -63,8 +122,16 @@ fn existing() -> impl Iterator<Item = (&'static str, &'static str, &'static str)
     COUNTED.into_iter().filter(|(event, ..)| Path::new(INSTANCE).join("events").join(event).is_dir())
 }
 
+/// `CONFIG_HIST_TRIGGERS`.
+fn has_histograms() -> bool {
+    existing().all(|(event, ..)| Path::new(INSTANCE).join("events").join(event).join("hist").exists())
+}
+
 /// The `Hits:` line of every count.
 fn hits() -> Vec<String> {
+    if !has_histograms() {
+        return vec![format!("{:?}", written::hits(INSTANCE))];
+    }
     existing()
         .filter_map(|(event, ..)| sysfs::read(format!("{INSTANCE}/events/{event}/hist")))
         .flat_map(|text| text.lines().filter(|line| line.contains("Hits:")).map(str::to_owned).collect::<Vec<_>>())

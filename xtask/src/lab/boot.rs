@@ -14,6 +14,9 @@ use anyhow::{Context as _, Result};
 
 use super::console::{self, Step};
 
+/// From init's last word to the end of the machine.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
+
 /// What came of a boot.
 #[derive(Debug, Default)]
 pub(super) struct Boot {
@@ -55,13 +58,15 @@ pub(super) fn run(mut qemu: Command, log: &Path, label: &str, limit: Duration) -
     let mut file = fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let (mut boot, mut ended, mut current) = (Boot::default(), false, None);
     loop {
-        let left = limit.saturating_sub(start.elapsed());
+        // Not every machine powers off.
+        let left = if ended { POWER_OFF_LIMIT } else { limit.saturating_sub(start.elapsed()) };
         match lines.recv_timeout(left) {
             Ok(line) => {
                 writeln!(file, "{:8.2} {line}", start.elapsed().as_secs_f64())?;
                 follow(&line, label, &mut boot, &mut ended, &mut current);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) if ended => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let during = current.as_deref().unwrap_or("boot");
                 boot.troubles.push(format!("hung during {during}: no end within {} s", limit.as_secs()));

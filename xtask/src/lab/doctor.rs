@@ -15,8 +15,8 @@ pub(super) const NAME: &str = "doctor";
 pub(super) const SCRIPT: &str = "doctor doctor --seconds 4\n";
 /// Hooks that must have fired: reading from the guest's disks makes the kernel map and bounce.
 const MUST_FIRE: [&str; 8] = ["slot_map", "slot_unmap", "bounced", "unmap", "unmap_sg", "map", "map_sg", "kmalloc"];
-/// Those that must have on kernels without the events of DMA mappings.
-const MUST_FIRE_BEFORE_6_12: [&str; 2] = ["kmalloc", "kfree"];
+/// Those that must have on kernels that bounce nothing small, and so have no pool on this machine.
+const MUST_FIRE_WITHOUT_POOL: [&str; 6] = ["unmap", "unmap_sg", "map", "map_sg", "kmalloc", "kfree"];
 
 /// Judges the page of a guest of the given kernel, and keeps it in `out` as `KERNEL-SCENARIO.doctor.txt` and `.json`.
 pub(super) fn judge(kernel: &str, version: (u32, u32), scenario: &str, share: &Path, out: &Path) -> Row {
@@ -54,7 +54,7 @@ fn problems(page: &Value, version: (u32, u32)) -> Vec<String> {
     if version >= (6, 7) {
         expect("slots", &kernel["pool"]["slots"], 512.into());
     }
-    let must_fire = if version >= (6, 12) { &MUST_FIRE[..] } else { &MUST_FIRE_BEFORE_6_12[..] };
+    let must_fire = if bounces { &MUST_FIRE[..] } else { &MUST_FIRE_WITHOUT_POOL[..] };
     let hooks = page["hooks"].as_array().map(Vec::as_slice).unwrap_or_default();
     for subject in must_fire {
         let fired = hooks.iter().find(|hook| hook["subject"] == *subject).and_then(|hook| hook["fired"].as_u64());
@@ -62,7 +62,7 @@ fn problems(page: &Value, version: (u32, u32)) -> Vec<String> {
             problems.push(format!("doctor did not see hook {subject} fire"));
         }
     }
-    if version >= (6, 12) && page["devices"].as_array().is_none_or(Vec::is_empty) {
+    if page["devices"].as_array().is_none_or(Vec::is_empty) {
         problems.push("doctor saw no device".into());
     }
     problems

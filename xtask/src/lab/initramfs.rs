@@ -23,6 +23,8 @@ pub(super) struct Contents<'a> {
     pub(super) programs: &'a Programs,
     /// Loaded by init, in this order.
     pub(super) modules: &'a [Module],
+    /// Loaded by the workload `drivers`, in this order; only boards have some.
+    pub(super) later: &'a [Module],
     /// The object of the lab's own module, which the script loads.
     pub(super) test_module: Option<&'a [u8]>,
     /// BTF of a kernel that shows none itself.
@@ -33,7 +35,7 @@ pub(super) struct Contents<'a> {
 
 /// The archive, to be passed as `-initrd`.
 pub(super) fn build(contents: &Contents, kernel: &Kernel) -> Result<Vec<u8>> {
-    let &Contents { programs, modules, test_module, btf, script } = contents;
+    let &Contents { programs, modules, later, test_module, btf, script } = contents;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = Archive::default();
     for mount_point in ["proc", "sys", "dev", "tmp", "host"] {
@@ -43,10 +45,14 @@ pub(super) fn build(contents: &Contents, kernel: &Kernel) -> Result<Vec<u8>> {
     if let Some(product) = &programs.product {
         archive.program("bin/bouncescope", &read(product)?);
     }
-    let order: String = modules.iter().flat_map(|module| [&module.name, ".ko\n"]).collect();
-    archive.file("modules/order", order.as_bytes());
-    for module in modules {
-        archive.file(&format!("modules/{}.ko", module.name), &module.object);
+    for (dir, modules) in [("modules", modules), ("modules/later", later)] {
+        if dir == "modules" || !modules.is_empty() {
+            let order: String = modules.iter().flat_map(|module| [&module.name, ".ko\n"]).collect();
+            archive.file(&format!("{dir}/order"), order.as_bytes());
+        }
+        for module in modules {
+            archive.file(&format!("{dir}/{}.ko", module.name), &module.object);
+        }
     }
     if let Some(object) = test_module {
         archive.file("lab/bounce_truth.ko", object);

@@ -71,6 +71,23 @@ impl Kernel {
         })
     }
 
+    /// Whether it was built to bounce small buffers (`CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC`): arm64 from 6.5 on.
+    pub(super) fn bounces_small(&self) -> Result<bool> {
+        let config = fs::read_to_string(&self.config);
+        let config = config.with_context(|| format!("cannot read {}", self.config.display()))?;
+        Ok(config.lines().any(|line| line == "CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC=y"))
+    }
+
+    /// Whether its pages are of 16 KiB.
+    pub(super) fn has_16k_pages(&self) -> bool {
+        self.release.ends_with("-16k")
+    }
+
+    /// Model of the CPUs that it boots on: not every one has pages of 16 KiB.
+    pub(super) fn cpu(&self) -> &'static str {
+        if self.has_16k_pages() { "max" } else { "cortex-a72" }
+    }
+
     /// Major and minor number of the release.
     pub(super) fn version(&self) -> (u32, u32) {
         let mut numbers = self.release.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));

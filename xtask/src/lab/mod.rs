@@ -12,31 +12,35 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     boot::Boot,
-    initramfs::{Contents, Programs},
+    initramfs::Programs,
     kernel::Kernel,
-    machine::{Devices, Machine, shell_words},
     modules::Module,
-    scenario::{Recording, Scenario},
+    scenario::{Recorder, Recording, Scenario},
     table::Row,
     verdict::Verified,
     witness::Witness,
 };
 use crate::{cache_dir, workspace_root};
 
+mod board;
 mod boot;
 mod build;
 mod built_kernel;
 mod console;
 mod cpio;
 mod device_tree;
+mod docs;
 mod doctor;
 mod fetch;
 mod initramfs;
 mod jobs;
 mod kernel;
+mod losses;
 mod machine;
+mod mappings;
 mod modules;
 mod packages;
+mod recording;
 mod scenario;
 mod slab;
 mod table;
@@ -47,15 +51,30 @@ mod witness;
 
 /// Kernels that are booted when none is named.
 const KERNELS: [&str; 2] = ["6.12", "7.3"];
+/// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
+/// every one.
+const MATRIX: [(&str, &[&str]); 7] = [
+    ("5.10", &["direct", "force"]),
+    ("6.1", &["direct", "force"]),
+    ("6.12", &[]),
+    ("6.12-16k", &["direct", "smmu-16k"]),
+    ("6.18", &["direct", "smmu", "kprobes"]),
+    ("7.2", &["direct", "smmu"]),
+    ("7.3", &[]),
+];
 /// One boot with all its recordings; under emulation on a busy machine it takes a minute or two.
 const BOOT_LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
+    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
     #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
-    /// Only these scenarios
+    /// Every kernel of the matrix, each in the scenarios that tell it from the others
+    #[arg(long, conflicts_with_all = ["kernel", "scenario"])]
+    matrix: bool,
+    /// Only these scenarios; without, those of boards are left to --matrix
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
     scenario: Vec<String>,
     /// Show the scenarios and do nothing
@@ -73,9 +92,23 @@ pub(crate) struct Args {
     /// Also copy each capture to this directory, as KERNEL-SCENARIO-RECORDING.bounce
     #[arg(long, value_name = "DIR")]
     captures: Option<PathBuf>,
+    /// Write the table of recordings into docs/fidelity.md
+    #[arg(long, conflicts_with = "bare")]
+    write_docs: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
+}
+
+impl Args {
+    /// Whether a scenario that a kernel can run is asked for.
+    fn wants(&self, kernel: &Kernel, scenario: &Scenario) -> bool {
+        if !self.matrix {
+            return !self.scenario.is_empty() || !scenario.is_matrix_only();
+        }
+        let of_matrix = MATRIX.iter().find(|(series, _)| *series == kernel.series).map_or(&[][..], |(_, names)| names);
+        of_matrix.is_empty() || of_matrix.contains(&scenario.name)
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -109,7 +142,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let series: Vec<String> = if args.kernel.is_empty() { default } else { args.kernel.clone() };
         series.iter().filter(|_| wanted).map(|series| Kernel::newest(&cache, series)).collect()
     };
-    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &KERNELS)?;
+    let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { KERNELS.to_vec() };
+    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
     let failed =
         lab.recordings(&mapping, &scenarios)? + lab.truths(&cache, &mapping, &truths)? + lab.objects(&counting)?;
@@ -152,7 +186,8 @@ struct Lab<'a> {
     product: Option<PathBuf>,
 }
 
-type Job<'a> = (&'a Kernel, &'a Vec<Module>, &'static Scenario);
+/// A boot to be made.
+type Job<'a> = (&'a Kernel, &'a [Module], &'static Scenario);
 
 impl Lab<'_> {
     /// Makes every recording of every kernel, and prints them. How many failed.
@@ -165,18 +200,27 @@ impl Lab<'_> {
         }
         let jobs: Vec<Job> = boots
             .iter()
-            .flat_map(|(kernel, modules)| scenarios.iter().map(move |&scenario| (*kernel, modules, scenario)))
-            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel))
+            .flat_map(|(kernel, modules)| {
+                scenarios.iter().map(move |&scenario| (*kernel, modules.as_slice(), scenario))
+            })
+            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario))
             .collect();
-        let rows = jobs::all(&jobs, self.args.jobs, |(kernel, modules, scenario)| self.one(kernel, modules, scenario));
-        Ok(printed(&table::HEADER, &rows.concat()))
+        let rows = jobs::all(&jobs, self.args.jobs, |job| self.one(*job));
+        let rows = rows.concat();
+        let failed = printed(&table::HEADER, &rows);
+        if self.args.write_docs {
+            docs::write(workspace_root(), kernels, &rows)?;
+        }
+        Ok(failed)
     }
 
     /// Makes every truth table of every kernel, and prints what came of them. How many failed.
     fn truths(&self, cache: &Path, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
         let mut booted = Vec::new();
         // The module needs headers, which a kernel of the lab's own has not.
-        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()) {
+        // In the matrix those of the default kernels stand for all.
+        let wanted = |kernel: &&Kernel| !self.args.matrix || KERNELS.contains(&kernel.series.as_str());
+        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
             let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
             let test_module = test_module::object(cache, &workspace_root().join("xtask/lab-module"), kernel)?;
             booted.push(truth::Booted { kernel, modules, test_module });
@@ -192,11 +236,11 @@ impl Lab<'_> {
     }
 
     /// Boots one scenario and judges its recordings, a row each, whatever happens.
-    fn one(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario) -> Vec<Row> {
+    fn one(&self, job: Job) -> Vec<Row> {
+        let (kernel, _, scenario) = job;
         let dir = self.out.join(format!("{}-{}", kernel.series, scenario.name));
-        let boot = self
-            .boot(kernel, modules, scenario, &dir)
-            .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
+        let booted = recording::boot(self, job, &dir);
+        let boot = booted.unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
         eprintln!("lab: {} {}: {:.0} s", kernel.series, scenario.name, boot.seconds);
         let row = |recording: &Recording| self.judge(kernel, scenario, recording, &dir, &boot);
         let doctor = scenario.has_doctor(self.args.bare).then(|| self.judge_doctor(kernel, scenario, &dir, &boot));
@@ -213,41 +257,6 @@ impl Lab<'_> {
         row
     }
 
-    fn boot(&self, kernel: &Kernel, modules: &[Module], scenario: &Scenario, dir: &Path) -> Result<Boot> {
-        let _ = fs::remove_dir_all(dir);
-        let (work, share) = (dir.join("machine"), dir.join("share"));
-        fs::create_dir_all(&work)?;
-        fs::create_dir_all(&share)?;
-        let initramfs = work.join("initramfs.cpio");
-        let script = scenario.script(self.args.bare);
-        let btf = kernel.btf.as_deref().filter(|_| scenario.btf);
-        let contents = Contents { programs: &self.programs, modules, test_module: None, btf, script: &script };
-        fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
-        let machine = Machine {
-            cpu: "cortex-a72",
-            cache_line: None,
-            restricted_pool: scenario.restricted_pool,
-            devices: Devices::Workloads,
-            smmu: scenario.smmu,
-            coherent: scenario.coherent,
-            image: &kernel.image,
-            parameters: &scenario.parameters(kernel.version()),
-            initramfs: &initramfs,
-            share: &share,
-            work: &work,
-        };
-        let command = machine.command()?;
-        if self.args.keep {
-            eprintln!("lab: {}", shell_words(&command));
-        }
-        let label = format!("{} {}", kernel.series, scenario.name);
-        let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
-        if !self.args.keep {
-            fs::remove_dir_all(&work)?;
-        }
-        Ok(boot)
-    }
-
     /// One recording's row.
     fn judge(&self, kernel: &Kernel, scenario: &Scenario, recording: &Recording, dir: &Path, boot: &Boot) -> Row {
         let share = dir.join("share");
@@ -258,13 +267,25 @@ impl Lab<'_> {
             let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
             let compared = (|| -> Result<()> {
                 witness = Witness::read(&share, recording.name)?;
-                problems.extend(verdict::kernel_side(recording.expect, &witness));
+                if let (Recorder::TooSmall, Some(product)) = (scenario.recorder, &self.product) {
+                    // With so much lost, what a recording is to show otherwise cannot be seen.
+                    problems.extend(losses::problems(product, &capture)?);
+                    verified = Some(verify(product, &capture)?);
+                    return Ok(());
+                }
+                let expect = scenario.expect(recording, kernel.bounces_small()?);
+                problems.extend(verdict::kernel_side(expect, &witness));
                 let Some(product) = &self.product else { return Ok(()) };
                 if let Some(captures) = &self.args.captures {
                     keep_capture(&capture, captures, &kept_as)?;
                 }
                 let told = verify(product, &capture)?;
-                problems.extend(verdict::product_side(recording.expect, &told, &witness));
+                let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
+                problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                let skipped = if by_functions { told.skipped.mappings } else { 0 };
+                let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
+                let recorded = mappings::in_capture(&capture, by_device)?;
+                problems.extend(mappings::differences(&recorded, &witness.by_buffer, skipped));
                 verified = Some(told);
                 Ok(())
             })();

@@ -24,7 +24,8 @@ pub(super) struct KernelPackages {
     pub(super) packages: Vec<Package>,
 }
 
-/// The newest kernel of `series` (such as `6.12`) with 4 KiB pages and the plain arm64 flavour; `None` when the index has none.
+/// The newest kernel of `series` (such as `6.12`, or `6.12-16k` for pages of 16 KiB) and of no other flavour; `None` when the
+/// index has none.
 ///
 /// Until 6.19 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`,
 /// `linux-modules-` and `linux-base-` of the same release.
@@ -56,14 +57,18 @@ pub(super) fn named(index: &str, name: &str) -> Option<Package> {
 /// The names of the packages that a module for `release` is built with: the headers, and those that all flavours share, for
 /// arm64, and the programs of the build, for the building machine.
 pub(super) fn headers(release: &str) -> ([String; 2], String) {
-    let version = release.strip_suffix("-arm64").unwrap_or(release);
+    let version = release.split_once("-arm64").map_or(release, |(version, _)| version);
     ([format!("linux-headers-{release}"), format!("linux-headers-{version}-common")], format!("linux-kbuild-{version}"))
 }
 
-/// Whether a release such as `6.12.107+deb13-arm64`, or `6.1.0-50-arm64` until Debian 12, is of the series, and of no special
-/// flavour.
+/// Whether a release such as `6.12.107+deb13-arm64`, or `6.1.0-50-arm64` until Debian 12, is of the series and its page size,
+/// and of no other flavour.
 fn is_plain(release: &str, series: &str) -> bool {
-    let Some(version) = release.strip_suffix("-arm64") else { return false };
+    let (series, flavour) = match series.split_once('-') {
+        Some((series, pages)) => (series, format!("-arm64-{pages}")),
+        None => (series, "-arm64".to_owned()),
+    };
+    let Some(version) = release.strip_suffix(&flavour) else { return false };
     let (version, abi) = version.split_once('-').unwrap_or((version, ""));
     abi.chars().all(|c| c.is_ascii_digit())
         && version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('+'))
@@ -141,6 +146,8 @@ mod tests {
             .map(|release| paragraph(&format!("linux-image-{release}"), ""))
             .concat();
         assert_eq!(newest_kernel(&index, "6.12"), None);
+        assert_eq!(newest_kernel(&index, "6.12-16k").unwrap().release, "6.12.5+deb13-arm64-16k");
+        assert_eq!(newest_kernel(&index, "6.12-64k"), None);
         assert_eq!(newest_kernel(&index, "6.1").unwrap().release, "6.1.9-arm64");
     }
 

@@ -1,6 +1,10 @@
 //! The table of scenarios: each is one boot with a machine, a pool and the recordings made in it, one after the other.
 
-use super::{doctor, kernel::Kernel};
+use super::{
+    board::{self, Board},
+    doctor,
+    kernel::Kernel,
+};
 
 /// One boot.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +24,25 @@ pub(super) struct Scenario {
     pub(super) on: On,
     /// The recorder is given the BTF of a kernel that shows none itself.
     pub(super) btf: bool,
+    /// How the product records.
+    pub(super) recorder: Recorder,
+    /// A board of its own instead of the usual machine.
+    pub(super) board: Option<&'static Board>,
     /// What is recorded.
     pub(super) recordings: &'static [Recording],
+}
+
+/// How the product records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorder {
+    /// By the kernel's events where it has them.
+    Usual,
+    /// By probing functions even where the kernel has events of mappings.
+    ByKprobes,
+    /// The pool's functions through fentry and fexit.
+    ByFentry,
+    /// With a ring and maps that are too small, so that something of every kind is lost.
+    TooSmall,
 }
 
 /// Which kernels a scenario is for.
@@ -29,8 +50,12 @@ pub(super) struct Scenario {
 pub(super) enum On {
     /// Every one.
     All,
-    /// Debian's, whose pools have a fixed size.
+    /// Debian's, whose pools have a fixed size, with pages of 4 KiB.
     Debian,
+    /// One series.
+    Series(&'static str),
+    /// Those with pages of 16 KiB.
+    Pages16K,
     /// The one that the lab builds, whose pools grow.
     Built,
 }
@@ -65,6 +90,9 @@ const MIXED: Expect = Expect { mappings: 2500, every_length: true, bounces: true
 const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
 const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
 
+/// What a board's drivers do when they find their devices.
+const DRIVERS: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
+
 /// What a scenario is unless it says otherwise.
 const DIRECT: Scenario = Scenario {
     name: "direct",
@@ -73,6 +101,8 @@ const DIRECT: Scenario = Scenario {
     pool: "",
     restricted_pool: false,
     on: On::All,
+    recorder: Recorder::Usual,
+    board: None,
     btf: true,
     recordings: &[],
 };
@@ -89,7 +119,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 11] = [
+pub(super) const ALL: [Scenario; 17] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -100,6 +130,18 @@ pub(super) const ALL: [Scenario; 11] = [
             mixed(MIXED),
             hold("hold-100", "hold 100", Expect { peak_slots: 200, ..HELD }),
             hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 500, refused: 44, ..HELD }),
+        ],
+        ..DIRECT
+    },
+    // A granule is a page: 8 slots.
+    Scenario {
+        name: "smmu-16k",
+        smmu: true,
+        on: On::Pages16K,
+        recordings: &[
+            mixed(MIXED),
+            hold("hold-50", "hold 50", Expect { mappings: 50, peak_slots: 400, ..HELD }),
+            hold("hold-100", "hold 100", Expect { mappings: 64, peak_slots: 500, refused: 36, ..HELD }),
         ],
         ..DIRECT
     },
@@ -140,6 +182,42 @@ pub(super) const ALL: [Scenario; 11] = [
         ..DIRECT
     },
     Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    // The same as kernels without events of mappings are recorded by, held against the events themselves.
+    Scenario {
+        name: "kprobes",
+        recorder: Recorder::ByKprobes,
+        on: On::Debian,
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "fentry",
+        recorder: Recorder::ByFentry,
+        on: On::Series("7.3"),
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "raspi3b",
+        board: Some(&board::RASPI3B),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "imx8mp-evk",
+        board: Some(&board::IMX8MP),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "losses",
+        recorder: Recorder::TooSmall,
+        on: On::Series("6.12"),
+        recordings: &[hold("long-lists", "long-lists", Expect { mappings: 1, ..SILENT })],
+        ..DIRECT
+    },
 ];
 
 impl Scenario {
@@ -147,9 +225,16 @@ impl Scenario {
     pub(super) fn runs_on(&self, kernel: &Kernel) -> bool {
         match self.on {
             On::All => true,
-            On::Debian => kernel.btf.is_none(),
+            On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
+            On::Series(series) => kernel.series == series,
+            On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
         }
+    }
+
+    /// Whether it runs only in the matrix, or when it is named: boards take long to boot.
+    pub(super) fn is_matrix_only(&self) -> bool {
+        self.board.is_some()
     }
 
     /// What goes onto the kernel's command line.
@@ -170,9 +255,25 @@ impl Scenario {
         !bare && self.name == doctor::SCENARIO
     }
 
+    /// What must be seen of a recording on a kernel that bounces small buffers, or on one that does not and so has no pool
+    /// either on this machine, unless it is forced to (`swiotlb_init_remap()`, `kernel/dma/swiotlb.c`).
+    pub(super) fn expect(&self, recording: &Recording, bounces_small: bool) -> Expect {
+        let forced = self.pool.ends_with(",force");
+        if bounces_small || forced {
+            return recording.expect;
+        }
+        Expect { bounces: false, peak_slots: 0, refused: 0, ..recording.expect }
+    }
+
     /// Init's script: `NAME MODE WORKLOAD …`, one recording a line.
     pub(super) fn script(&self, bare: bool) -> String {
-        let mode = if bare { "bare" } else { "record" };
+        let mode = match self.recorder {
+            _ if bare => "bare",
+            Recorder::Usual => "record",
+            Recorder::ByKprobes => "record-by-kprobes",
+            Recorder::ByFentry => "record-by-fentry",
+            Recorder::TooSmall => "record-too-small",
+        };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);
         recordings.chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
     }
@@ -192,10 +293,11 @@ mod tests {
 
     #[test]
     fn only_kernels_that_want_it_are_asked_to_track_the_high_water_mark() {
-        assert_eq!(ALL[0].parameters((6, 12)), "");
-        assert_eq!(ALL[0].parameters((7, 3)), "swiotlb=track_hiwater");
-        assert_eq!(ALL[4].parameters((6, 12)), "swiotlb=16384,force");
-        assert_eq!(ALL[4].parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+        let force = ALL.iter().find(|scenario| scenario.name == "force").unwrap();
+        assert_eq!(DIRECT.parameters((6, 12)), "");
+        assert_eq!(DIRECT.parameters((7, 3)), "swiotlb=track_hiwater");
+        assert_eq!(force.parameters((6, 12)), "swiotlb=16384,force");
+        assert_eq!(force.parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
     }
 
     #[test]
@@ -203,6 +305,16 @@ mod tests {
         let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 4\n"));
         assert_eq!(with.map(|scenario| scenario.name).collect::<Vec<_>>(), ["direct"]);
         assert!(ALL.iter().all(|scenario| !scenario.script(true).contains("doctor")));
+    }
+
+    #[test]
+    fn a_kernel_that_bounces_nothing_small_bounces_only_when_forced() {
+        let bounces = |name: &str, small| {
+            let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
+            scenario.expect(&scenario.recordings[0], small).bounces
+        };
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, true)), [true, true, false]);
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, false)), [false, true, false]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::mappings::Counts;
+
 /// Longest length of which every one is to be mapped, bytes.
 const LENGTHS: u64 = 512;
 
@@ -17,9 +19,11 @@ const LENGTHS: u64 = 512;
 pub(super) struct Witness {
     /// `swiotlb_bounced` hits.
     pub(super) bounced: u64,
-    /// `dma_map_page` or `dma_map_phys` hits.
+    /// `dma_map_page` or `dma_map_phys` hits, or where there are no such events calls of `dma_map_page_attrs()`.
     pub(super) maps: u64,
-    /// `dma_map_sg` hits, which do not include lists that could not be mapped.
+    /// The same by device (where that is counted), length and direction.
+    pub(super) by_buffer: Counts,
+    /// `dma_map_sg` hits, which do not include lists that could not be mapped; or calls of the functions, which do.
     pub(super) lists: u64,
     /// (length, direction) of 1..=512 × {`TO_DEVICE`, `FROM_DEVICE`} that were never mapped.
     pub(super) unmapped_lengths: usize,
@@ -37,11 +41,15 @@ impl Witness {
         let facts = text("result")?;
         let facts = facts.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
         let map = Histogram::parse(&text("map.hist")?)?;
+        let lists = Histogram::parse(&text("map_sg.hist")?)?.hits;
+        // Only of kernels without events of mappings.
+        let tables = text("map_sgtable.hist").ok().map(|text| Histogram::parse(&text)).transpose()?;
         Ok(Self {
             bounced: Histogram::parse(&text("bounced.hist")?)?.hits,
             maps: map.hits,
-            lists: Histogram::parse(&text("map_sg.hist")?)?.hits,
+            lists: lists + tables.map_or(0, |tables| tables.hits),
             unmapped_lengths: map.missing_lengths(),
+            by_buffer: map.counts,
             facts: facts.collect(),
         })
     }
@@ -56,8 +64,8 @@ impl Witness {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Histogram {
     hits: u64,
-    /// (size, direction) of every entry that has them.
-    keys: BTreeSet<(u64, u64)>,
+    /// Hits of every entry that has a length and a direction.
+    counts: Counts,
 }
 
 impl Histogram {
@@ -68,12 +76,18 @@ impl Histogram {
         };
         let total = |name: &str| text.lines().find_map(|line| number(line.trim_start(), name));
         ensure!(total("Dropped:") == Some(0), "the kernel's own count is incomplete or was not taken: {text:.200}");
-        let keys = text.lines().filter_map(|line| Some((number(line, "size:")?, number(line, "dir:")?))).collect();
-        Ok(Self { hits: total("Hits:").context("a histogram without total")?, keys })
+        let entry = |line: &str| {
+            let device = line.split_once("device:").and_then(|(_, rest)| rest.split_once(','));
+            let device = device.map_or("", |(device, _)| device.trim()).to_owned();
+            Some(((device, number(line, "size:")?, number(line, "dir:")?), number(line, "hitcount:")?))
+        };
+        let counts = text.lines().filter_map(entry).collect();
+        Ok(Self { hits: total("Hits:").context("a histogram without total")?, counts })
     }
 
     fn missing_lengths(&self) -> usize {
-        (1..=LENGTHS).flat_map(|length| [(length, 1), (length, 2)]).filter(|key| !self.keys.contains(key)).count()
+        let mapped: BTreeSet<_> = self.counts.keys().map(|&(_, size, direction)| (size, direction)).collect();
+        (1..=LENGTHS).flat_map(|length| [(length, 1), (length, 2)]).filter(|key| !mapped.contains(key)).count()
     }
 }
 
@@ -88,8 +102,15 @@ mod tests {
     #[test]
     fn totals_and_keys_of_a_histogram_are_read() {
         let histogram = Histogram::parse(HIST).unwrap();
-        assert_eq!(histogram, Histogram { hits: 8, keys: [(18, 2), (512, 1)].into() });
+        let key = |size, direction| (String::new(), size, direction);
+        assert_eq!(histogram, Histogram { hits: 8, counts: [(key(18, 2), 7), (key(512, 1), 1)].into() });
         assert_eq!(histogram.missing_lengths(), 1022);
+    }
+
+    #[test]
+    fn the_device_is_a_key_where_it_is_counted_by() {
+        let histogram = Histogram::parse(&HIST.replace("{ size", "{ device: 0000:00:02.0     , size")).unwrap();
+        assert_eq!(histogram.counts[&("0000:00:02.0".to_owned(), 18, 2)], 7);
     }
 
     #[test]
@@ -101,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_length_in_both_directions_is_complete() {
-        let keys = (1..=512).flat_map(|length| [(length, 1), (length, 2)]).collect();
-        assert_eq!(Histogram { hits: 1024, keys }.missing_lengths(), 0);
+        let counts = (1..=512).flat_map(|length| [1, 2].map(|dir| ((String::new(), length, dir), 1))).collect();
+        assert_eq!(Histogram { hits: 1024, counts }.missing_lengths(), 0);
     }
 }

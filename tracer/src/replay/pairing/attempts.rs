@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use crate::{
-    event::{DeviceId, Event, MAPPING_ERROR, Segment},
+    event::{DeviceId, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS},
     replay::devices::Identity,
 };
 
@@ -72,6 +72,9 @@ impl Attempt {
     /// The attempt was for the buffer at `phys`. Without a search there is only its address on the bus, which may be
     /// offset by whole pages.
     fn is_at(&self, phys: u64) -> bool {
+        if phys & UNKNOWN_PHYS != 0 {
+            return self.is_at_offset(phys);
+        }
         match (self.search, self.dev_addr) {
             (Some(search), _) => search.phys == phys,
             (None, Some(dev_addr)) => (dev_addr ^ phys) & PAGE_OFFSET == 0,

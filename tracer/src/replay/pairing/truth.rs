@@ -3,7 +3,7 @@
 
 use super::attempts::Attempt;
 use crate::{
-    event::{DeviceId, Event, MAPPING_ERROR, Segment, What},
+    event::{DeviceId, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS, What},
     facts::{Device, Hook},
     replay::{
         devices::Devices,
@@ -85,7 +85,9 @@ impl Judge {
     ) -> (Truth, Option<u64>) {
         let described = devices.described(device);
         let iommu = described.is_some_and(|device| device.iommu_granule.is_some());
-        let own_address = !iommu && dma_addr == devices.dma_addr(device, phys);
+        let known = phys & UNKNOWN_PHYS == 0;
+        let phys = phys & !UNKNOWN_PHYS;
+        let own_address = known && !iommu && dma_addr == devices.dma_addr(device, phys);
         let not_a_slot = described.is_some_and(|device| is_not_a_slot(device, phys, dma_addr));
         let truth = if described.is_none() {
             Truth::Unknown(Unknown::DeviceUnknown)
@@ -101,11 +103,11 @@ impl Judge {
             Truth::Bounced { slot: attempt.slot() }
         } else if not_a_slot {
             Truth::Direct { proof: Proof::Address }
-        } else if self.witnesses.any() && !iommu && devices.knows_offset(device) {
+        } else if known && self.witnesses.any() && !iommu && devices.knows_offset(device) {
             Truth::Unknown(Unknown::Contradicted)
         } else if self.witnesses.any() {
             Truth::Direct { proof: Proof::NoAttempt }
-        } else if !iommu && devices.knows_offset(device) {
+        } else if known && !iommu && devices.knows_offset(device) {
             Truth::Bounced { slot: None }
         } else {
             // Behind an IOMMU any address; else a slot, or the buffer itself behind a bus offset.
@@ -116,11 +118,11 @@ impl Judge {
             _ if iommu => None,
             _ if direct => Some(dma_addr),
             Some(dev_addr) => Some(dev_addr),
-            None => Some(devices.dma_addr(device, phys)),
+            None => known.then(|| devices.dma_addr(device, phys)),
         };
         // What only seems to be direct, since its attempt was lost, must not spoil what is known.
         let proven = truth == Truth::Direct { proof: Proof::Address };
-        if !iommu && (proven || direct && !devices.knows_offset(device)) {
+        if known && !iommu && (proven || direct && !devices.knows_offset(device)) {
             devices.learn_offset(device, phys, dma_addr);
         }
         (truth, direct_dma_addr)

@@ -1,9 +1,9 @@
 //! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
 //! are quiet again, so that a recording around it holds all of it.
 
-use std::{fs::OpenOptions, io::Write as _, time::Duration};
+use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 
-use crate::{sysfs, usbfs, witness};
+use crate::{module, sysfs, usbfs, witness};
 
 mod hold;
 mod objects;
@@ -21,14 +21,33 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let number = |default: u64| {
         rest.first().map_or(Ok(default), |text| text.parse().map_err(|_| format!("not a number: {text}")))
     };
+    if name == "objects" {
+        // Maps nothing that could be counted, or would have to become quiet.
+        return objects::run();
+    }
+    // Not before: until a recorder has attached everything, devices may do what no capture has.
+    witness::resume()?;
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
+        "drivers" => {
+            module::load_all(Path::new(module::LATER))?;
+            // Devices are found and reset in threads of their own, with pauses; and a disk has a name before it can be opened.
+            let settled = || witness::settle(Duration::from_secs(6), Duration::from_secs(90));
+            let found = settled();
+            storage::read_what_is_there(100)?;
+            if !(found && settled()) {
+                return Err("devices do not become quiet".into());
+            }
+        }
+        "long-lists" => {
+            storage::long_lists()?;
+            usb_control::run()?;
+            storage::run(number(300)?)?;
+        }
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,
-        // Maps nothing that could have to become quiet.
-        "objects" => return objects::run(),
         "mixed" => {
             usb_control::run()?;
             storage::run(number(300)?)?;

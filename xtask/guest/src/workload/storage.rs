@@ -12,6 +12,8 @@ use super::fact;
 use crate::sysfs;
 
 const SECTOR: u64 = 512;
+/// The largest page of any kernel here, bytes.
+const LARGEST_PAGE: usize = 64 << 10;
 /// The largest read, bytes.
 const LARGEST: u64 = 64 * 1024;
 
@@ -27,6 +29,34 @@ pub(super) fn run(count: u64) -> Result<(), String> {
         read(&name, sectors, count, &mut random)?;
         fact(&format!("reads.{driver}"), count);
     }
+    Ok(())
+}
+
+/// As [`run`], from a USB disk or a memory card of a board.
+pub(super) fn read_what_is_there(count: u64) -> Result<(), String> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (name, sectors) = sysfs::wait_for("a disk", Duration::from_mins(1), || {
+        let name = ["sd", "mmcblk"].into_iter().find_map(disk)?;
+        let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).filter(|sectors| *sectors > 0)?;
+        Some((name, sectors))
+    })?;
+    read(&name, sectors, count, &mut random)?;
+    fact(&format!("reads.{name}"), count);
+    Ok(())
+}
+
+/// Reads a sector into each of many pages in one call, which makes one request of as many segments: a SCSI host takes them, and
+/// xHCI asks for no alignment.
+pub(super) fn long_lists() -> Result<(), String> {
+    const PAGES: usize = 400;
+    wait_for_disks()?;
+    let name = disk("sd").ok_or("no disk of usb_storage")?;
+    let buffer = Pages::new(PAGES * LARGEST_PAGE).ok_or("no memory for the buffer")?;
+    let file = direct(&name)?;
+    buffer
+        .scatter(&file, PAGES)
+        .map_err(|error| format!("/dev/{name}: {PAGES} sectors into as many pages: {error}"))?;
+    fact("long_lists", 1);
     Ok(())
 }
 
@@ -51,11 +81,7 @@ fn disk(prefix: &str) -> Option<String> {
 }
 
 fn read(name: &str, sectors: u64, count: u64, random: &mut Random) -> Result<(), String> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(format!("/dev/{name}"))
-        .map_err(|error| format!("cannot open /dev/{name}: {error}"))?;
+    let file = direct(name)?;
     let buffer = Pages::new(LARGEST as usize).ok_or("no memory for the buffer")?;
     for _ in 0..count {
         let length = SECTOR * (1 + random.below(LARGEST / SECTOR));
@@ -65,6 +91,11 @@ fn read(name: &str, sectors: u64, count: u64, random: &mut Random) -> Result<(),
             .map_err(|error| format!("/dev/{name}: {length} bytes at {offset}: {error}"))?;
     }
     Ok(())
+}
+
+fn direct(disk: &str) -> Result<File, String> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(format!("/dev/{disk}"));
+    opened.map_err(|error| format!("cannot open /dev/{disk}: {error}"))
 }
 
 /// Page-aligned memory, which direct reads want.
@@ -87,6 +118,20 @@ impl Pages {
             )
         };
         (start != libc::MAP_FAILED).then_some(Self { start, length })
+    }
+
+    /// One sector to the beginning of each of the first `pages` pages.
+    fn scatter(&self, file: &File, pages: usize) -> std::io::Result<()> {
+        let pieces: Vec<_> = (0..pages.min(self.length / LARGEST_PAGE))
+            .map(|n| libc::iovec { iov_base: self.start.wrapping_byte_add(n * LARGEST_PAGE), iov_len: SECTOR as usize })
+            .collect();
+        // SAFETY: every piece lies in the mapping, and nothing else refers to it.
+        let got = unsafe { libc::preadv(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as libc::c_int, 0) };
+        match got {
+            got if got < 0 => Err(std::io::Error::last_os_error()),
+            got if got as usize == pieces.len() * SECTOR as usize => Ok(()),
+            _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 
     fn fill(&self, file: &File, length: u64, offset: u64) -> std::io::Result<()> {

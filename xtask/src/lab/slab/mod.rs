@@ -119,7 +119,7 @@ fn boot(
     let initramfs = work.join("initramfs.cpio");
     let lines = RECORDINGS.iter().map(|(name, sample)| format!("{name} objects {sample} objects"));
     let script = lines.collect::<Vec<_>>().join("\n");
-    let contents = Contents { programs, modules, test_module: None, btf: None, script: &script };
+    let contents = Contents { programs, modules, later: &[], test_module: None, btf: None, script: &script };
     fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
     let machine = Machine {
         cpu: "cortex-a72",

@@ -91,6 +91,7 @@ fn boot(
         programs,
         modules: &booted.modules,
         btf: None,
+        later: &[],
         test_module: Some(&booted.test_module),
         script: &scenario.script(),
     };

@@ -1,0 +1,247 @@
+//! What is recorded, by which programs at which places, in order of preference, and what cannot be told without it.
+//!
+//! Slots before mappings: a mapping whose slot was not seen would look as if it had not bounced.
+
+use std::borrow::Cow;
+
+/// One thing to be recorded.
+pub(super) struct Subject {
+    /// What is recorded.
+    pub(super) name: &'static str,
+    /// Tried in order until one attaches.
+    pub(super) candidates: &'static [&'static [Place]],
+    /// What cannot be told without it.
+    pub(super) lost_without: &'static str,
+}
+
+/// A program and where it goes.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// A raw tracepoint: program, event.
+    Event(&'static str, &'static str),
+    /// Entry or return of a kernel function, as the program says: program, function.
+    Function(&'static str, &'static str),
+    /// The same through BTF, fentry or fexit, where there are no kprobes: program, function.
+    Traced(&'static str, &'static str),
+}
+
+use Place::{Event, Function, Traced};
+
+/// Which places are tried where the same can be seen at several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    /// All, in their order of preference.
+    #[default]
+    Best,
+    /// Functions through kprobes only, as on a kernel without the events: for tests.
+    Kprobes,
+    /// Functions through fentry and fexit only, as on a kernel without kprobes: for tests.
+    Fentry,
+}
+
+/// The subjects of single mappings, and of scatterlists that are mapped.
+pub(super) const SINGLES: &str = "map";
+pub(super) const LISTS: &str = "map_sg";
+/// The subject of buffers that are mapped without any event.
+pub(super) const LINKED: &str = "iova_link";
+pub(super) const LINKER: &str = "dma_iova_link";
+pub(super) const REFUSED: [&str; 2] = ["map_sg_refused", "map_sgtable_refused"];
+
+pub(super) const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "slot_map",
+        candidates: &[
+            &[
+                Function("slot_map_entry", "swiotlb_tbl_map_single"),
+                Function("slot_map_return", "swiotlb_tbl_map_single"),
+            ],
+            &[Traced("slot_map_exit", "swiotlb_tbl_map_single")],
+        ],
+        lost_without: "which slot a mapping got, and whether the pool was full",
+    },
+    Subject {
+        name: "slot_unmap",
+        candidates: &[
+            &[
+                Function("slot_unmap", "__swiotlb_tbl_unmap_single"),
+                Function("pool_return", "__swiotlb_tbl_unmap_single"),
+            ],
+            &[Function("slot_unmap", "swiotlb_tbl_unmap_single"), Function("pool_return", "swiotlb_tbl_unmap_single")],
+            &[Traced("slot_unmap_enter", "__swiotlb_tbl_unmap_single")],
+            &[Traced("slot_unmap_enter", "swiotlb_tbl_unmap_single")],
+        ],
+        lost_without: "when a slot was given back, and how long that took",
+    },
+    Subject {
+        name: "pool_sync_for_cpu",
+        candidates: &[
+            &[
+                Function("pool_cpu_entry", "__swiotlb_sync_single_for_cpu"),
+                Function("pool_return", "__swiotlb_sync_single_for_cpu"),
+            ],
+            &[
+                Function("pool_cpu_entry", "swiotlb_sync_single_for_cpu"),
+                Function("pool_return", "swiotlb_sync_single_for_cpu"),
+            ],
+        ],
+        lost_without: "how long copies from the pool to buffers took",
+    },
+    Subject {
+        name: "pool_sync_for_device",
+        candidates: &[
+            &[
+                Function("pool_device_entry", "__swiotlb_sync_single_for_device"),
+                Function("pool_return", "__swiotlb_sync_single_for_device"),
+            ],
+            &[
+                Function("pool_device_entry", "swiotlb_sync_single_for_device"),
+                Function("pool_return", "swiotlb_sync_single_for_device"),
+            ],
+        ],
+        lost_without: "how long copies from buffers to the pool took, other than at the mapping",
+    },
+    Subject {
+        name: "bounced",
+        candidates: &[&[Event("swiotlb_bounced", "swiotlb_bounced")]],
+        lost_without: "the kernel's own word on each bounce",
+    },
+    Subject {
+        name: "unmap",
+        candidates: &[
+            &[Event("dma_unmap", "dma_unmap_phys")],
+            &[Event("dma_unmap", "dma_unmap_page")],
+            &[Function("unmap_entry", "dma_unmap_phys")],
+            &[Function("unmap_entry", "dma_unmap_page_attrs")],
+        ],
+        lost_without: "how long single mappings live, and so the pool's occupancy",
+    },
+    Subject {
+        name: "unmap_sg",
+        candidates: &[&[Event("dma_unmap_sg", "dma_unmap_sg")], &[Function("unmap_sg_entry", "dma_unmap_sg_attrs")]],
+        lost_without: "how long scatterlists live, and so the pool's occupancy",
+    },
+    Subject {
+        name: SINGLES,
+        candidates: &[
+            &[Event("dma_map", "dma_map_phys")],
+            &[Event("dma_map", "dma_map_page")],
+            &[Function("map_phys_entry", "dma_map_phys"), Function("map_return", "dma_map_phys")],
+            &[Function("map_page_entry", "dma_map_page_attrs"), Function("map_return", "dma_map_page_attrs")],
+        ],
+        lost_without: "single mappings",
+    },
+    Subject {
+        name: LISTS,
+        candidates: &[
+            &[Event("dma_map_sg", "dma_map_sg")],
+            &[
+                Function("map_sg_entry", "dma_map_sg_attrs"),
+                Function("map_sg_return", "dma_map_sg_attrs"),
+                Function("map_sgt_entry", "dma_map_sgtable"),
+                Function("map_sg_return", "dma_map_sgtable"),
+            ],
+            // Before 5.15 dma_map_sgtable() is inline and calls the other.
+            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")],
+        ],
+        lost_without: "scatterlists",
+    },
+    Subject {
+        name: "map_sg_refused",
+        candidates: &[
+            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_refused", "dma_map_sg_attrs")],
+            &[Traced("map_sg_exit", "dma_map_sg_attrs")],
+        ],
+        lost_without: "scatterlists that could not be mapped (dma_map_sg)",
+    },
+    Subject {
+        name: "map_sgtable_refused",
+        candidates: &[
+            &[Function("map_sgt_entry", "dma_map_sgtable"), Function("map_sg_refused", "dma_map_sgtable")],
+            &[Traced("map_sgt_exit", "dma_map_sgtable")],
+        ],
+        lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
+    },
+    Subject {
+        name: LINKED,
+        candidates: &[&[Function("iova_link_entry", LINKER)], &[Traced("iova_link_enter", LINKER)]],
+        lost_without: "how many buffers were mapped by dma_iova_link(), which makes no events",
+    },
+    Subject {
+        name: "sync",
+        candidates: &[
+            &[Event("sync_for_cpu", "dma_sync_single_for_cpu"), Event("sync_for_device", "dma_sync_single_for_device")],
+            &[
+                Function("sync_for_cpu_entry", "__dma_sync_single_for_cpu"),
+                Function("sync_for_device_entry", "__dma_sync_single_for_device"),
+            ],
+            &[
+                Function("sync_for_cpu_entry", "dma_sync_single_for_cpu"),
+                Function("sync_for_device_entry", "dma_sync_single_for_device"),
+            ],
+        ],
+        lost_without: "single mappings handed over while mapped",
+    },
+    Subject {
+        name: "sync_sg",
+        candidates: &[
+            &[Event("sync_sg_for_cpu", "dma_sync_sg_for_cpu"), Event("sync_sg_for_device", "dma_sync_sg_for_device")],
+            &[
+                Function("sync_sg_for_cpu_entry", "__dma_sync_sg_for_cpu"),
+                Function("sync_sg_for_device_entry", "__dma_sync_sg_for_device"),
+            ],
+            &[
+                Function("sync_sg_for_cpu_entry", "dma_sync_sg_for_cpu"),
+                Function("sync_sg_for_device_entry", "dma_sync_sg_for_device"),
+            ],
+        ],
+        lost_without: "scatterlists handed over while mapped",
+    },
+    Subject {
+        name: "kmalloc",
+        // Before 6.1 allocations on a given node have an event of their own, which begins alike.
+        candidates: &[&[Event("kmalloc", "kmalloc"), Event("kmalloc", "kmalloc_node")], &[Event("kmalloc", "kmalloc")]],
+        lost_without: "allocations",
+    },
+    Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
+];
+
+/// How the description of a function's entry or return begins.
+pub(super) const FUNCTION: &str = "kprobe ";
+
+impl Subject {
+    /// In their order, less those that are not to be used where others of the subject are.
+    pub(super) fn candidates(&self, places: Places) -> impl Iterator<Item = &'static &'static [Place]> + use<> {
+        let wanted: fn(&Place) -> bool = match places {
+            Places::Best => |_| true,
+            Places::Kprobes => |place| matches!(place, Function(..)),
+            Places::Fentry => |place| matches!(place, Traced(..)),
+        };
+        let only = self.candidates.iter().any(|places| places.iter().all(wanted));
+        self.candidates.iter().filter(move |places| !only || places.iter().all(wanted))
+    }
+}
+
+impl Place {
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Event(_, event) => format!("raw_tp {event}"),
+            Function(_, function) => format!("{FUNCTION}{function}"),
+            Traced(_, function) => format!("fentry {function}"),
+        }
+    }
+
+    /// What the kernel has in its symbol table where this can be attached: of an event, since 5.10, the function that calls
+    /// everything attached to it (`include/linux/tracepoint.h`).
+    pub(super) fn symbol(&self) -> Cow<'static, str> {
+        match self {
+            Event(_, event) => format!("__traceiter_{event}").into(),
+            Function(_, function) | Traced(_, function) => (*function).into(),
+        }
+    }
+
+    pub(super) fn program(&self) -> &'static str {
+        match self {
+            Event(program, _) | Function(program, _) | Traced(program, _) => program,
+        }
+    }
+}

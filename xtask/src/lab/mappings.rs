@@ -1,0 +1,90 @@
+//! Single mappings by device, length and direction: those in a capture, held against the kernel's own count of them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use tracer::{
+    capture::Reader,
+    event::What,
+    stream::{Item, Source as _},
+};
+
+/// How often each (device, length in bytes, `enum dma_data_direction`) was mapped. The device is empty where its name was not
+/// counted by.
+pub(super) type Counts = BTreeMap<(String, u64, u64), u64>;
+
+/// Differences that are told one by one.
+const TOLD: usize = 5;
+
+/// The single mappings of a capture; by device only where the kernel's own count is.
+pub(super) fn in_capture(capture: &Path, by_device: bool) -> Result<Counts> {
+    let (mut names, mut counts) = (Vec::new(), Counts::new());
+    let mut reader = Reader::open(capture)?;
+    while let Some(item) = reader.next_item()? {
+        match item {
+            Item::Device(device) => names.push(device.name),
+            Item::Events(batch) => {
+                for event in batch.events {
+                    let What::Map { device, size, direction, .. } = event.what else { continue };
+                    let name = names.get(device.0 as usize).filter(|_| by_device).cloned().unwrap_or_default();
+                    *counts.entry((name, size, direction as u64)).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(counts)
+}
+
+/// What the capture has more or fewer of than the kernel counted, a line each; of many only the first. As many as were `skipped` may
+/// be missing.
+pub(super) fn differences(capture: &Counts, kernel: &Counts, skipped: u64) -> Vec<String> {
+    let keys: std::collections::BTreeSet<_> = capture.keys().chain(kernel.keys()).collect();
+    let count = |counts: &Counts, key| counts.get(key).copied().unwrap_or(0);
+    let missing: u64 = kernel.iter().map(|(key, counted)| counted.saturating_sub(count(capture, key))).sum();
+    if missing <= skipped && capture.iter().all(|(key, recorded)| *recorded <= count(kernel, key)) {
+        return Vec::new();
+    }
+    let differing = keys.into_iter().filter(|key| count(capture, key) != count(kernel, key));
+    let mut lines: Vec<_> = differing
+        .map(|key| {
+            let (device, size, direction) = key;
+            let (recorded, counted) = (count(capture, key), count(kernel, key));
+            format!("{recorded} mappings of {size} bytes, direction {direction} {device}, tracefs counted {counted}")
+        })
+        .collect();
+    if lines.len() > TOLD {
+        let more = lines.len() - TOLD;
+        lines.truncate(TOLD);
+        lines
+            .push(format!("and {more} more lengths and directions that were not recorded as often as tracefs counted"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(entries: &[(u64, u64)]) -> Counts {
+        entries.iter().map(|&(size, count)| ((String::new(), size, 2), count)).collect()
+    }
+
+    #[test]
+    fn every_length_that_differs_is_a_line_and_of_many_only_the_first() {
+        assert_eq!(differences(&counts(&[(8, 3)]), &counts(&[(8, 3)]), 0), Vec::<String>::new());
+        let lines = differences(&counts(&[(8, 3), (18, 1)]), &counts(&[(8, 4)]), 9);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("3 mappings of 8 bytes") && lines[0].ends_with("counted 4"), "{lines:?}");
+        let many: Vec<_> = (1..=9).map(|size| (size, 1)).collect();
+        let lines = differences(&counts(&many), &Counts::new(), 0);
+        assert!(lines.len() == 6 && lines[5].contains("4 more"), "{lines:?}");
+    }
+
+    #[test]
+    fn no_more_may_be_missing_than_was_skipped() {
+        let (recorded, counted) = (counts(&[(8, 3)]), counts(&[(8, 4), (18, 1)]));
+        assert_eq!(differences(&recorded, &counted, 2), Vec::<String>::new());
+        assert_eq!(differences(&recorded, &counted, 1).len(), 2);
+    }
+}

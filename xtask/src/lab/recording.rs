@@ -1,0 +1,72 @@
+//! The boot of a scenario of recordings: what its guest gets, and the machine that it is.
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+
+use super::{
+    BOOT_LIMIT, Job, Lab,
+    board::{self, Board},
+    boot::{self, Boot},
+    initramfs::{self, Contents},
+    machine::{Devices, Machine, shell_words},
+    modules::{self, Module},
+};
+
+/// Boots it; results are in `dir/share` afterwards, the console in `dir/console.log`.
+pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Result<Boot> {
+    let _ = fs::remove_dir_all(dir);
+    let (work, share) = (dir.join("machine"), dir.join("share"));
+    fs::create_dir_all(&work)?;
+    fs::create_dir_all(&share)?;
+    let initramfs = work.join("initramfs.cpio");
+    let script = scenario.script(lab.args.bare);
+    let btf = kernel.btf.as_deref().filter(|_| scenario.btf);
+    let (first, later) = match scenario.board {
+        Some(board) => of_board(board, &kernel.modules)?,
+        None => (Vec::new(), Vec::new()),
+    };
+    let modules = if scenario.board.is_some() { &first } else { usual };
+    let contents =
+        Contents { programs: &lab.programs, modules, later: &later, test_module: None, btf, script: &script };
+    fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
+    let command = if let Some(board) = scenario.board {
+        board.command(&kernel.image, &board::trees(&kernel.modules, &kernel.release), &initramfs, &work)?
+    } else {
+        let machine = Machine {
+            cpu: kernel.cpu(),
+            cache_line: None,
+            restricted_pool: scenario.restricted_pool,
+            devices: Devices::Workloads,
+            smmu: scenario.smmu,
+            coherent: scenario.coherent,
+            image: &kernel.image,
+            parameters: &scenario.parameters(kernel.version()),
+            initramfs: &initramfs,
+            share: &share,
+            work: &work,
+        };
+        machine.command()?
+    };
+    if lab.args.keep {
+        eprintln!("lab: {}", shell_words(&command));
+    }
+    let label = format!("{} {}", kernel.series, scenario.name);
+    let console = dir.join("console.log");
+    let boot = boot::run(command, &console, &label, BOOT_LIMIT)?;
+    if scenario.board.is_some() {
+        board::collect(&fs::read_to_string(&console)?, &share)?;
+    }
+    if !lab.args.keep {
+        fs::remove_dir_all(&work)?;
+    }
+    Ok(boot)
+}
+
+/// A board's modules: those that are loaded beforehand, and those that come while recording.
+fn of_board(board: &Board, dir: &Path) -> Result<(Vec<Module>, Vec<Module>)> {
+    let first = modules::in_load_order(dir, board.modules)?;
+    let all = modules::in_load_order(dir, &[board.modules, board.drivers].concat())?;
+    let later = all.into_iter().filter(|module| !first.iter().any(|loaded| loaded.name == module.name)).collect();
+    Ok((first, later))
+}
