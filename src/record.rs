@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{MapEntries, Options, Places, Session, renounce},
+    live::{MapEntries, Options, Places, Session, Streamed, renounce},
     pseudonym::Pseudonyms,
     stream::Item,
 };
@@ -37,6 +37,7 @@ const TALLY_EVERY: Duration = Duration::from_millis(500);
 Examples:
   bouncescope record -d 10                    ten seconds of this system into bouncescope.bounce
   bouncescope record --full -o usb.bounce -- usbreset 1-1
+  bouncescope record --mappings written -d 60   for every policy, at the cost of more events
   bouncescope verify usb.bounce               hold the prediction against what the kernel did
 
 Needs root, or CAP_BPF and CAP_PERFMON; and for all that a capture can hold CAP_SYSLOG (names of call sites), \
@@ -50,16 +51,22 @@ pub(crate) struct Args {
     /// Stop after so many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     duration: Option<Duration>,
-    /// Stream every allocation and free, not only exact counts and a sample of the objects
+    /// Stream every mapping, allocation and free, not only what may bounce, exact counts, and a sample of the objects
     #[arg(long)]
     full: bool,
+    /// Stream these mappings: `small`, what the kernel's rule may bounce with any line size; `written`, what any rule of
+    /// `bouncescope policies` looks at; or `all`. Mappings that fail, and devices that bounce for another reason than length,
+    /// are streamed in any case; how many there are of which length is counted in the kernel
+    #[arg(long, value_name = "WHICH", default_value = "small", value_parser = parse_streamed, conflicts_with = "full")]
+    mappings: Streamed,
     /// Stream one allocation in N (a power of two; 0 none), chosen by its address
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "full")]
     sample: u64,
     /// Size of the ring between kernel and recorder, such as 8M
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
-    /// Entries of the programs' maps, those that are to differ from sites=16384,devices=1024,calls=4096
+    /// Entries of the programs' maps, those that are to differ from
+    /// sites=16384,devices=1024,calls=4096,lengths=4096,lists=4096
     #[arg(long, value_name = "MAP=N,…")]
     map_entries: Option<MapEntries>,
     /// BTF of this very kernel, where it shows none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
@@ -104,6 +111,7 @@ async fn record(args: Args) -> Result<ExitCode> {
     }
     let options = Options {
         allocation_sample: if args.full { 1 } else { args.sample },
+        streamed: if args.full { Streamed::All } else { args.mappings },
         ring_bytes: args.ring_size,
         map_entries: args.map_entries.unwrap_or_default(),
         shrink_caches: args.shrink_caches,
@@ -218,6 +226,11 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "must be more than 0 seconds".to_owned())
+}
+
+fn parse_streamed(text: &str) -> Result<Streamed, String> {
+    let chosen = Streamed::ALL.into_iter().find(|streamed| streamed.name() == text);
+    chosen.ok_or_else(|| "must be small, written or all".to_owned())
 }
 
 fn parse_ring_bytes(text: &str) -> Result<u32, String> {

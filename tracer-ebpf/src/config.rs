@@ -148,8 +148,8 @@ pub struct Config {
     pub sample_mask: u64,
     /// Send the programs' debug messages through aya-log.
     pub log: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Which mappings to send: [`crate::streamed::Streamed`].
+    pub streamed: u32,
 }
 
 impl Config {
@@ -196,6 +196,6 @@ impl Config {
         iommu_dma_ops: 0,
         sample_mask: u64::MAX,
         log: 0,
-        reserved: 0,
+        streamed: 0,
     };
 }

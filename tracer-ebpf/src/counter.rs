@@ -43,11 +43,15 @@ pub enum Other {
     Linked = 2 * STRIDE + 9,
     /// Bytes of these.
     LinkedBytes = 2 * STRIDE + 10,
+    /// Mappings not counted by length, because that map was full.
+    LengthsFull = 2 * STRIDE + 11,
+    /// Scatterlists that could not be remembered as sent, so that their unmapping is not.
+    ListsFull = 2 * STRIDE + 12,
 }
 
 impl Other {
     /// The counters that stand for a loss, with their names in captures and on screen.
-    pub const LOSSES: [(Self, &'static str); 8] = [
+    pub const LOSSES: [(Self, &'static str); 10] = [
         (Self::SitesFull, "sites_full"),
         (Self::DevicesFull, "devices_full"),
         (Self::CallsFull, "calls_full"),
@@ -56,6 +60,8 @@ impl Other {
         (Self::SgTruncated, "sg_truncated"),
         (Self::ReadFault, "read_fault"),
         (Self::Untimed, "untimed"),
+        (Self::LengthsFull, "lengths_full"),
+        (Self::ListsFull, "lists_full"),
     ];
 }
 
@@ -73,6 +79,46 @@ pub struct SiteKey {
     pub bytes_req: u32,
     /// Bytes given; saturated at `u32::MAX`.
     pub bytes_alloc: u32,
+}
+
+/// What is mapped, in the exact count of mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mapped {
+    /// A single buffer.
+    Single = 0,
+    /// A segment of a scatterlist.
+    Segment = 1,
+    /// A scatterlist; its segments are counted for themselves.
+    List = 2,
+}
+
+/// Key of the exact count of mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct LengthKey {
+    /// `struct device *`.
+    pub dev: u64,
+    /// [`crate::record::Device::fingerprint`]: the device as it was then.
+    pub fingerprint: u64,
+    /// Bytes of the buffer; [`crate::streamed::SMALL_BELOW`] stands for itself and all that are longer. 0 for lists.
+    pub length: u32,
+    /// `enum dma_data_direction`.
+    pub direction: u16,
+    /// [`Mapped`].
+    pub mapped: u16,
+}
+
+/// How often, and how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct LengthCount {
+    /// Buffers, or lists.
+    pub count: u64,
+    /// Bytes of the buffers; 0 for lists.
+    pub bytes: u64,
 }
 
 /// The pool's functions whose time is taken.

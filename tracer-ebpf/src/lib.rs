@@ -9,3 +9,4 @@ pub mod config;
 pub mod counter;
 pub mod decide;
 pub mod record;
+pub mod streamed;

@@ -129,6 +129,9 @@ record! {
         min_align_mask: u32,
         /// Bits of [`device_flag`].
         flags: u32,
+        /// Tells this description from others of the same device: a hash whose lowest [`device_flag::BITS`] bits are those of
+        /// `flags` that decide about mappings.
+        fingerprint: u64,
         /// `dev_name()`, NUL-terminated.
         name: [u8; NAME_LEN],
         /// `dev->driver->name`, NUL-terminated; empty without driver.
@@ -150,6 +153,8 @@ pub mod device_flag {
     pub const FORCE_BOUNCE: u32 = 8;
     /// The pool that the device uses has `for_alloc` set, which only restricted pools have.
     pub const RESTRICTED_POOL: u32 = 16;
+    /// How many there are.
+    pub const BITS: u32 = 5;
 }
 
 record! {

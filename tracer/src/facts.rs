@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::DeviceId;
+use crate::event::{DeviceId, Direction};
 
 /// What a kernel is, as far as bouncing depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +261,37 @@ pub struct SiteCount {
     pub bytes_alloc: u32,
     /// Allocations.
     pub count: u64,
+}
+
+/// How often a device mapped buffers of one length in one direction, since recording began: counted in the kernel, whether the
+/// mappings are among the events or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LengthCount {
+    /// The device, as it was described then.
+    pub device: DeviceId,
+    /// Direction.
+    pub direction: Direction,
+    /// What is mapped.
+    pub mapped: Mapped,
+    /// Bytes of the buffer; 256 stands for itself and all that are longer. 0 for lists.
+    pub length: u32,
+    /// Buffers, or lists.
+    pub count: u64,
+    /// Bytes of the buffers; 0 for lists.
+    pub bytes: u64,
+}
+
+/// What is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mapped {
+    /// A single buffer.
+    #[default]
+    Single,
+    /// A segment of a scatterlist, as far as the list was recorded.
+    Segment,
+    /// A scatterlist.
+    List,
 }
 
 /// The name of a code address.

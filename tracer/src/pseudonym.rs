@@ -53,7 +53,13 @@ impl Pseudonyms {
             Item::Events(batch) => self.batch(batch),
             Item::Sites(sites) => sites.iter_mut().for_each(|site| site.call_site = self.hash(site.call_site)),
             Item::Symbols(symbols) => symbols.iter_mut().for_each(|symbol| symbol.addr = self.hash(symbol.addr)),
-            Item::Device(_) | Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) | Item::Counters(_) | Item::End(_) => {
+            Item::Device(_)
+            | Item::Lengths(_)
+            | Item::Pool(_)
+            | Item::Slab(_)
+            | Item::PoolTimes(_)
+            | Item::Counters(_)
+            | Item::End(_) => {
             }
         }
     }

@@ -3,8 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use tracer_ebpf::streamed::Streamed;
+
 use crate::event::Batch;
-use crate::facts::{Counters, Device, End, Hook, KernelFacts, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol};
+use crate::facts::{
+    Counters, Device, End, Hook, KernelFacts, LengthCount, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol,
+};
 
 /// One item of a stream. `Start` comes first; a device before the first event that names it; the rest whenever it is
 /// known. Counters and site counts are totals since the beginning: the last of each counts.
@@ -20,6 +25,8 @@ pub enum Item {
     Pool(PoolSample),
     /// Allocations by call site and size, totals since the beginning of those that changed since the last time.
     Sites(Vec<SiteCount>),
+    /// Mappings by device and length, totals since the beginning of those that changed since the last time.
+    Lengths(Vec<LengthCount>),
     /// The kmalloc caches at a moment.
     Slab(SlabSample),
     /// How long the pool's functions took, totals since the beginning.
@@ -46,6 +53,9 @@ pub struct Start {
     pub hooks: Vec<Hook>,
     /// One allocation in how many is streamed as an event: 1 all, 0 none.
     pub allocation_sample: u64,
+    /// Which mappings are streamed as events, in captures `all`, `written` or `small`; which there are is counted in any case.
+    #[serde(serialize_with = "name_of", deserialize_with = "named")]
+    pub streamed: Streamed,
     /// What could not be read or resolved about the kernel, one line each.
     pub notes: Vec<String>,
     /// The program and arguments that recorded.
@@ -53,6 +63,16 @@ pub struct Start {
     /// Anything else that a later version says.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn name_of<S: Serializer>(streamed: &Streamed, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(streamed.name())
+}
+
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Streamed, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Streamed::ALL.into_iter().find(|streamed| streamed.name() == name).ok_or_else(|| D::Error::custom("no such choice"))
 }
 
 /// What a source could not give: a capture that was cut or damaged.

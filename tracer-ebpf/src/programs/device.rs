@@ -19,26 +19,36 @@ use crate::{
 #[map]
 static DEVICES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
 
-/// Makes sure that `dev` has been described as it is now, and returns its [`device_flag`]s.
+/// Makes sure that `dev` has been described as it is now, and returns its fingerprint, of which [`flags`] makes the
+/// [`device_flag`]s.
 ///
 /// Not inlined: behind a call, the verifier forgets the many ways through it and goes on with one state.
 #[inline(never)]
-pub(crate) fn describe<C: EbpfContext>(ctx: &C, dev: u64) -> u32 {
+pub(crate) fn describe<C: EbpfContext>(ctx: &C, dev: u64) -> u64 {
     let traits = traits(dev);
     let fingerprint = fingerprint(&traits, dev);
     // SAFETY: a value of one word; replaced meanwhile, it at worst describes the device once more.
     if unsafe { DEVICES.get(&dev) } != Some(&fingerprint) {
         announce(ctx, dev, traits, fingerprint);
     }
-    traits.flags
+    fingerprint
 }
 
-/// Makes sure that `dev` has been described at all; cheaper than [`describe`], for records that decide nothing.
+/// Makes sure that `dev` has been described at all, and returns the fingerprint of that description; cheaper than [`describe`],
+/// for records that decide nothing.
 #[inline(always)]
-pub(crate) fn known<C: EbpfContext>(ctx: &C, dev: u64) {
-    if DEVICES.get_ptr(&dev).is_none() {
-        describe(ctx, dev);
+pub(crate) fn known<C: EbpfContext>(ctx: &C, dev: u64) -> u64 {
+    // SAFETY: a value of one word; replaced meanwhile, it is that of a description as good.
+    match unsafe { DEVICES.get(&dev) } {
+        Some(fingerprint) => *fingerprint,
+        None => describe(ctx, dev),
     }
+}
+
+/// The [`device_flag`]s in a fingerprint.
+#[inline(always)]
+pub(crate) const fn flags(fingerprint: u64) -> u32 {
+    fingerprint as u32 & ((1 << device_flag::BITS) - 1)
 }
 
 /// Counts the mapping when the decider, with this kernel's own settings, says that it must bounce.
@@ -130,7 +140,8 @@ fn fingerprint(traits: &Traits, dev: u64) -> u64 {
     ] {
         hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
-    hash
+    let flags = (1 << device_flag::BITS) - 1;
+    hash & !flags | u64::from(traits.flags) & flags
 }
 
 /// Sends the description; only when the ring took it is the device taken as known, so that no record can come before it.
@@ -154,6 +165,7 @@ fn announce<C: EbpfContext>(ctx: &C, dev: u64, mut traits: Traits, fingerprint: 
         record.pool = traits.pool;
         record.min_align_mask = traits.min_align_mask;
         record.flags = traits.flags;
+        record.fingerprint = fingerprint;
         text(name, &mut record.name);
         text(field(traits.driver, config!(device.driver_name)).unwrap_or(0), &mut record.driver);
         text(field(bus, config!(device.bus_name)).unwrap_or(0), &mut record.bus);

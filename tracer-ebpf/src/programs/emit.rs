@@ -31,14 +31,25 @@ fn count(index: u32) {
     add(index, 1);
 }
 
-/// Adds to a counter. Atomic, because an interrupt may count on the same CPU between load and store.
+/// Adds to a counter.
 #[inline(always)]
 fn add(index: u32, amount: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(index) {
-        // In assembly because core has no atomic addition for this target.
-        // SAFETY: the map keeps the value alive and aligned, and the instruction touches nothing else.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) amount) };
+        // SAFETY: the map keeps the value alive and aligned.
+        unsafe { add_to(value, amount) };
     }
+}
+
+/// Adds to a map's value. Atomic, because an interrupt may count on the same CPU between load and store.
+///
+/// # Safety
+///
+/// The value must be alive and aligned.
+#[inline(always)]
+pub(crate) unsafe fn add_to(value: *mut u64, amount: u64) {
+    // In assembly because core has no atomic addition for this target.
+    // SAFETY: the caller's; the instruction touches nothing else.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) amount) };
 }
 
 /// Adds one to a counter that belongs to no kind of record.

@@ -10,10 +10,12 @@
 mod device;
 mod emit;
 mod kmalloc;
+mod lengths;
 mod link;
 mod map;
 mod probe;
 mod sg;
+mod streamed;
 mod swiotlb;
 mod sync;
 mod times;

@@ -6,12 +6,17 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use tracer_ebpf::record::{Kind, Map, UNKNOWN_PHYS, Unmap};
+use tracer_ebpf::{
+    counter::Mapped,
+    record::{Kind, MAPPING_ERROR, Map, UNKNOWN_PHYS, Unmap},
+};
 
 use crate::{
     config, device,
     emit::{header, send},
+    lengths::{self, what},
     probe::{Call, Probed, arguments, entered, returned},
+    streamed,
 };
 
 struct Mapping {
@@ -111,8 +116,12 @@ fn phys(page: u64, offset: u64) -> u64 {
 #[inline(always)]
 fn mapped<C: EbpfContext>(ctx: &C, mapping: &Mapping) {
     let &Mapping { dev, phys, dma_addr, size, direction, attrs } = mapping;
-    let flags = device::describe(ctx, dev);
-    device::predict(flags, direction, size);
+    let fingerprint = device::describe(ctx, dev);
+    device::predict(device::flags(fingerprint), direction, size);
+    lengths::count(dev, fingerprint, what(direction, Mapped::Single, size), 1, size);
+    if dma_addr != MAPPING_ERROR && !streamed::single(dev, fingerprint, direction, size) {
+        return;
+    }
     let header = header(ctx, Kind::Map, direction);
     send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs });
 }
@@ -120,7 +129,9 @@ fn mapped<C: EbpfContext>(ctx: &C, mapping: &Mapping) {
 #[inline(always)]
 fn unmapped<C: EbpfContext>(ctx: &C, unmapping: &Unmapping) {
     let &Unmapping { dev, dma_addr, size, direction, attrs } = unmapping;
-    device::known(ctx, dev);
+    if !streamed::single(dev, device::known(ctx, dev), direction, size) {
+        return;
+    }
     let header = header(ctx, Kind::Unmap, direction);
     send(Kind::Unmap, Unmap { header, dev, dma_addr, size, attrs });
 }

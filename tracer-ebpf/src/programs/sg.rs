@@ -12,14 +12,17 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{
-    counter::Other,
+    counter::{LengthCount, Mapped, Other},
     record::{Kind, MAX_SEGMENTS, MapSg, Segment, UnmapSg},
+    streamed::SMALL_BELOW,
 };
 
 use crate::{
     config, device,
     emit::{count_other, header, send, send_bytes},
+    lengths::{self, what},
     probe::{Call, Probed, arguments, entered, field, returned},
+    streamed,
 };
 
 /// A record under construction: too large for the stack.
@@ -28,6 +31,8 @@ use crate::{
 struct Scratch {
     head: MapSg,
     segments: [Segment; MAX_SEGMENTS],
+    /// Segments that are not small, and their bytes: counted together, and not sent.
+    longer: LengthCount,
 }
 
 /// Links from one part of a chained list to the next that are followed; `sg_alloc_table()` makes parts of 128 entries.
@@ -146,7 +151,9 @@ pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32) {
 
 #[inline(always)]
 fn unmapped<C: EbpfContext>(ctx: &C, dev: u64, list: u64, nents: u32, direction: u64, attrs: u64) {
-    device::known(ctx, dev);
+    if !streamed::list_ends(dev, device::known(ctx, dev), direction, list) {
+        return;
+    }
     let header = header(ctx, Kind::UnmapSg, direction);
     send(Kind::UnmapSg, UnmapSg { header, dev, list, attrs, nents, reserved: 0 });
 }
@@ -165,12 +172,13 @@ struct List {
 fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     // SAFETY: this CPU's own value, used by one program that does not run inside itself.
     let scratch = unsafe { &mut *scratch };
-    device::describe(ctx, list.dev);
+    let fingerprint = device::describe(ctx, list.dev);
     let mut at = list.first;
     let mut faulted = false;
     // Kept in the map and read back: the verifier then need not follow what comes after the loop once for each length of
     // the list. All ways through the body are short for the same reason: it walks each of them in every turn.
     scratch.head.recorded = 0;
+    scratch.longer = LengthCount { count: 0, bytes: 0 };
     for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
         // SAFETY: a read of memory that is borrowed here.
         let n = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
@@ -186,11 +194,18 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
             at = link & !3;
             continue;
         }
+        let length = entry.u32(config!(scatterlist.length));
+        if u64::from(length) < SMALL_BELOW {
+            lengths::count(list.dev, fingerprint, what(list.direction, Mapped::Segment, u64::from(length)), 1, u64::from(length));
+        } else {
+            scratch.longer.count += 1;
+            scratch.longer.bytes += u64::from(length);
+        }
         scratch.segments[n as usize] = Segment {
             page: link & !3,
             dma_addr: entry.u64(config!(scatterlist.dma_address)),
             offset: entry.u32(config!(scatterlist.offset)),
-            length: entry.u32(config!(scatterlist.length)),
+            length,
             dma_len: entry.u32(config!(scatterlist.dma_length)),
             dma_flags: entry.u32(config!(scatterlist.dma_flags)),
         };
@@ -207,6 +222,17 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     let recorded = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
     if recorded < list.nents {
         count_other(Other::SgTruncated);
+    }
+    // SAFETY: a read of memory that is borrowed here.
+    let longer = unsafe { core::ptr::read_volatile(&raw const scratch.longer) };
+    lengths::count(list.dev, fingerprint, what(list.direction, Mapped::List, 0), 1, 0);
+    if longer.count > 0 {
+        lengths::count(list.dev, fingerprint, what(list.direction, Mapped::Segment, SMALL_BELOW), longer.count, longer.bytes);
+    }
+    // A segment that was not looked at may be small.
+    let has_small = recorded < list.nents || longer.count < u64::from(recorded);
+    if !streamed::list_begins(list.dev, fingerprint, list.direction, list.first, has_small, list.ents == 0) {
+        return;
     }
     scratch.head = MapSg {
         header: header(ctx, Kind::MapSg, list.direction),

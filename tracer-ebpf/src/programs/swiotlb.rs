@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter::Function,
+    decide::FROM_DEVICE,
     record::{Bounced, Kind, SlotMap, SlotUnmap},
 };
 
@@ -15,16 +16,19 @@ use crate::{
     config, device,
     emit::{header, send},
     probe::{Call, Probed, arguments, at, entered, returned},
-    times,
+    streamed, times,
 };
 
 /// (dev, dev_addr, size, …)
 #[raw_tracepoint]
 pub fn swiotlb_bounced(ctx: RawTracePointContext) -> i32 {
     let dev: u64 = ctx.arg(0);
+    let size: u64 = ctx.arg(2);
     device::describe(&ctx, dev);
+    // The event does not tell the direction; the search for slots, where it is seen, does.
+    streamed::bounced(&ctx, dev, u64::from(FROM_DEVICE), size);
     let header = header(&ctx, Kind::Bounced, 0);
-    send(Kind::Bounced, Bounced { header, dev, dev_addr: ctx.arg(1), size: ctx.arg(2) });
+    send(Kind::Bounced, Bounced { header, dev, dev_addr: ctx.arg(1), size });
     0
 }
 
@@ -48,7 +52,7 @@ pub fn slot_map_return(ctx: RetProbeContext) -> u32 {
         // The time first, and then our own work.
         let header = header(&ctx, Kind::SlotMap, direction);
         times::add(Function::Map as u64, size, header.time_ns.wrapping_sub(entry_ns));
-        device::known(&ctx, dev);
+        streamed::bounced(&ctx, dev, direction, size);
         send(Kind::SlotMap, SlotMap { header, dev, phys, slot: ctx.ret(), size, align_mask, entry_ns });
     }
     0

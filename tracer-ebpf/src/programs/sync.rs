@@ -13,6 +13,7 @@ use crate::{
     device,
     emit::{header, send},
     probe::arguments,
+    streamed,
 };
 
 /// (dev, dma_addr, size, dir), as both events and all functions have them; or (dev, list, nents, dir).
@@ -87,14 +88,18 @@ fn of_function(ctx: &ProbeContext) -> Handed {
 
 #[inline(always)]
 fn single<C: EbpfContext>(ctx: &C, [dev, dma_addr, size, direction]: Handed, for_device: bool) {
-    device::known(ctx, dev);
+    if !streamed::single(dev, device::known(ctx, dev), direction, size) {
+        return;
+    }
     let header = header(ctx, Kind::Sync, direction);
     send(Kind::Sync, Sync { header, dev, dma_addr, size, for_device: u64::from(for_device) });
 }
 
 #[inline(always)]
 fn list<C: EbpfContext>(ctx: &C, [dev, list, nents, direction]: Handed, for_device: bool) {
-    device::known(ctx, dev);
+    if !streamed::list(dev, device::known(ctx, dev), direction, list) {
+        return;
+    }
     let header = header(ctx, Kind::SyncSg, direction);
     send(Kind::SyncSg, SyncSg { header, dev, list, nents: nents as u32, for_device: u32::from(for_device) });
 }

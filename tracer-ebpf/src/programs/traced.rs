@@ -11,7 +11,7 @@ use crate::{
     config, device,
     emit::{header, send},
     probe::{at, field},
-    sg,
+    sg, streamed,
 };
 
 /// `swiotlb_tbl_map_single(dev, orig_addr, mapping_size, …)`; what follows depends on the kernel.
@@ -22,8 +22,9 @@ pub fn slot_map_exit(ctx: FExitContext) -> i32 {
     // Six arguments at the least on every kernel.
     let arguments = [dev, ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4), ctx.arg(5)];
     let [_, phys, size, ..] = arguments;
-    let header = header(&ctx, Kind::SlotMap, at(arguments, config!(pool.map_direction)));
-    device::known(&ctx, dev);
+    let direction = at(arguments, config!(pool.map_direction));
+    let header = header(&ctx, Kind::SlotMap, direction);
+    streamed::bounced(&ctx, dev, direction, size);
     let align_mask = at(arguments, config!(pool.map_align_mask));
     send(Kind::SlotMap, SlotMap { header, dev, phys, slot, size, align_mask, entry_ns: header.time_ns });
     0

@@ -31,11 +31,12 @@ pub(super) enum Type {
     End = 8,
     Slab = 9,
     PoolTimes = 10,
+    Lengths = 11,
 }
 
 impl Type {
     pub(super) fn from_raw(raw: u8) -> Option<Self> {
-        const ALL: [Type; 10] = [
+        const ALL: [Type; 11] = [
             Type::Start,
             Type::Device,
             Type::Events,
@@ -46,6 +47,7 @@ impl Type {
             Type::End,
             Type::Slab,
             Type::PoolTimes,
+            Type::Lengths,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == raw)
     }
@@ -62,6 +64,7 @@ impl Type {
             Self::End => "end",
             Self::Slab => "slab",
             Self::PoolTimes => "pool times",
+            Self::Lengths => "lengths",
         }
     }
 }

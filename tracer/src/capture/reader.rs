@@ -270,6 +270,7 @@ fn decode(
         Type::End => json(payload).map(Item::End),
         Type::Slab => json(payload).map(Item::Slab),
         Type::PoolTimes => json(payload).map(Item::PoolTimes),
+        Type::Lengths => json(payload).map(Item::Lengths),
     });
     item.ok_or(Passed::Nonsense)
 }

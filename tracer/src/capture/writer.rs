@@ -18,7 +18,7 @@ use crate::{
 /// zstd's default: a capture of full rate must not cost more CPU than the tracing.
 const LEVEL: i32 = 3;
 
-/// Entries of a list of call sites or symbols in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
+/// Entries of a list of call sites, symbols or lengths in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
 const LIST: usize = 1 << 14;
 
 /// Events in one frame. Decoded, they are 1 MiB: little enough to be in the CPU's cache still when they are replayed, and for
@@ -63,6 +63,7 @@ impl<W: Write> Writer<W> {
             Item::Pool(sample) => self.json(Type::Pool, sample),
             Item::Sites(sites) => self.list(Type::Sites, sites),
             Item::Symbols(symbols) => self.list(Type::Symbols, symbols),
+            Item::Lengths(lengths) => self.list(Type::Lengths, lengths),
             Item::Slab(sample) => self.json(Type::Slab, sample),
             Item::PoolTimes(times) => self.json(Type::PoolTimes, times),
             Item::Counters(counters) => self.json(Type::Counters, counters),

@@ -1,6 +1,8 @@
 //! What a recording leaves in doubt, sorted by what it is a doubt about. Which figure rests on what is said in
 //! [`super::measure`].
 
+use tracer_ebpf::streamed::Streamed;
+
 use crate::replay::Replayed;
 use crate::replay::losses::{Harmless, harmless, name_of_record};
 use crate::replay::mapping::Unknown;
@@ -26,6 +28,8 @@ pub(super) enum Concern {
     Allocations,
     /// Every free was.
     Frees,
+    /// Every mapping was streamed, not only what may bounce.
+    Unstreamed,
     /// The model is one of this kernel.
     Model,
 }
@@ -48,6 +52,9 @@ impl Doubts {
         doubts.gaps(replayed);
         doubts.losses(replayed);
         doubts.hooks(replayed);
+        if replayed.start.streamed != Streamed::All {
+            doubts.add(&[Concern::Unstreamed], streamed_only(replayed.start.streamed));
+        }
         if replayed.start.kernel.pool.dynamic {
             doubts.add(&[Concern::Pool], "this kernel can add pools, and it is not known how many");
         }
@@ -134,6 +141,17 @@ impl Doubts {
     }
 }
 
+/// What of the mappings a recording holds.
+pub(crate) const fn streamed_only(streamed: Streamed) -> &'static str {
+    match streamed {
+        Streamed::All => "all mappings were recorded",
+        Streamed::Written => "only what non-coherent devices write was recorded (record --mappings all)",
+        Streamed::Small => {
+            "only what non-coherent devices write, of less than 256 B, was recorded (record --mappings written, or all)"
+        }
+    }
+}
+
 /// What the losses of a name take from.
 fn lost(name: &str) -> &'static [Concern] {
     if let Some(harmless) = harmless(name) {
@@ -141,13 +159,13 @@ fn lost(name: &str) -> &'static [Concern] {
             Harmless::Allocations => &[Concern::Allocations],
             Harmless::Frees => &[Concern::Frees],
             // No rule is about them.
-            Harmless::Sites => &[],
+            Harmless::Sites | Harmless::Lengths => &[],
             Harmless::Times => &[Concern::Times],
             Harmless::Syncs => &[Concern::Copies],
         };
     }
     match name_of_record(name) {
-        "unmap" | "unmap_sg" | "dma_unmap" | "dma_unmap_sg" => &[Concern::Pool, Concern::Copies],
+        "unmap" | "unmap_sg" | "dma_unmap" | "dma_unmap_sg" | "lists_full" => &[Concern::Pool, Concern::Copies],
         // The time of a call is taken between its entry and its return.
         "slot_unmap" | "slot_map" | "slot_map_entry" | "slot_map_return" => &[Concern::Pool, Concern::Times],
         // An attempt; where nothing else proves what became of a mapping, the verdict counts it as unknown.

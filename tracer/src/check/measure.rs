@@ -4,6 +4,7 @@
 //! that is exceeded by what was seen is exceeded.
 
 use serde::Serialize;
+use tracer_ebpf::streamed::Streamed;
 
 use super::Rule;
 use super::doubt::{Concern, Doubts};
@@ -60,6 +61,11 @@ pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Resu
         Some(count) => taken.count(figure, selected, count),
         None => taken.total(figure)?,
     };
+    if taken.misses_unstreamed(figure) {
+        for why in taken.doubts.about(&[Concern::Unstreamed]) {
+            measured.may_be_more(f64::INFINITY, why);
+        }
+    }
     for why in taken.doubts.about(taken.rests_on(figure)) {
         measured.may_be_more(f64::INFINITY, why);
     }
@@ -86,6 +92,23 @@ impl Taken<'_> {
             (_, false) => &[Whole, Mappings, Fates],
             (_, true) => &[Whole, Mappings, Model],
         }
+    }
+
+    /// Mappings that were not streamed may count.
+    fn misses_unstreamed(self, figure: Figure) -> bool {
+        match figure {
+            Figure::Mappings | Figure::Buffers => true,
+            // What is written, and left in a shared line, may be of any length.
+            Figure::UnsafeCertain | Figure::UnsafePossible if self.outcome.is_some() => {
+                self.replayed.start.streamed == Streamed::Small || self.looks_at_unstreamed()
+            }
+            Figure::Losses | Figure::Disagreements | Figure::Unknown => false,
+            _ => self.looks_at_unstreamed(),
+        }
+    }
+
+    fn looks_at_unstreamed(self) -> bool {
+        self.outcome.is_some_and(|outcome| outcome.looks_at_unstreamed)
     }
 
     fn leaves_pool_alone(self) -> bool {

@@ -23,6 +23,7 @@ use crate::replay::settings::{self, Settings};
 
 use figure::Source;
 
+pub(crate) use doubt::streamed_only;
 pub use figure::{Figure, Scope, Unit};
 pub use gauge::Gauge;
 pub use judge::{Judgement, Verdict, judge, unreadable};

@@ -62,7 +62,7 @@ impl Examined {
             Item::PoolTimes(times) => self.times = times,
             Item::Counters(counters) => self.counters = counters,
             Item::End(end) => self.end = Some(end),
-            Item::Events(_) | Item::Slab(_) => {}
+            Item::Events(_) | Item::Lengths(_) | Item::Slab(_) => {}
         }
     }
 

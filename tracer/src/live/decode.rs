@@ -17,6 +17,8 @@ pub(super) struct Decoder {
     pub(super) new_devices: Vec<Device>,
     /// The newest description of each `struct device *`.
     current: HashMap<u64, DeviceId>,
+    /// Which device each description was first given a number as, by `struct device *` and fingerprint.
+    described: HashMap<(u64, u64), DeviceId>,
     devices: u32,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
@@ -163,7 +165,7 @@ impl Decoder {
             Some(default) => r.pool != 0 && r.pool != default,
             None => flag(device_flag::RESTRICTED_POOL),
         };
-        self.add(
+        let id = self.add(
             r.dev,
             Device {
                 id: DeviceId::default(),
@@ -181,6 +183,23 @@ impl Decoder {
                 time_ns: r.header.time_ns,
             },
         );
+        self.described.entry((r.dev, r.fingerprint)).or_insert(id);
+    }
+
+    /// The number of the device that was described so, always the same; `None` while that description has not come.
+    pub(super) fn described(&self, dev: u64, fingerprint: u64) -> Option<DeviceId> {
+        self.described.get(&(dev, fingerprint)).copied()
+    }
+
+    /// The number of a device whose description will not come.
+    pub(super) fn undescribed(&mut self, dev: u64, fingerprint: u64, time_ns: u64) -> DeviceId {
+        if let Some(id) = self.described(dev, fingerprint) {
+            return id;
+        }
+        let header = Header { time_ns, task: 0, cpu: 0, kind: 0, direction: 0 };
+        let id = self.device(dev, &header);
+        self.described.insert((dev, fingerprint), id);
+        id
     }
 
     fn add(&mut self, dev: u64, mut device: Device) -> DeviceId {

@@ -7,22 +7,33 @@ use std::str::FromStr;
 pub struct MapEntries {
     /// Call sites with the sizes that they ask for (`sites_full`); per possible CPU.
     pub sites: u32,
-    /// Devices described (`devices_full`).
+    /// Devices described, and devices that bounce for another reason than length (`devices_full`).
     pub devices: u32,
     /// Calls of probed functions in progress (`calls_full`).
     pub calls: u32,
+    /// Mappings by device, direction and length (`lengths_full`); per possible CPU.
+    pub lengths: u32,
+    /// Scatterlists that are streamed and mapped at one time (`lists_full`).
+    pub lists: u32,
 }
 
 impl Default for MapEntries {
     fn default() -> Self {
-        Self { sites: 16384, devices: 1024, calls: 4096 }
+        Self { sites: 16384, devices: 1024, calls: 4096, lengths: 4096, lists: 4096 }
     }
 }
 
 impl MapEntries {
     /// The maps' names in the object, with their entries.
-    pub(super) fn by_map(self) -> [(&'static str, u32); 3] {
-        [("SITES", self.sites), ("DEVICES", self.devices), ("CALLS", self.calls)]
+    pub(super) fn by_map(self) -> [(&'static str, u32); 6] {
+        [
+            ("SITES", self.sites),
+            ("DEVICES", self.devices),
+            ("BOUNCING", self.devices),
+            ("CALLS", self.calls),
+            ("LENGTHS", self.lengths),
+            ("LISTS", self.lists),
+        ]
     }
 }
 
@@ -41,7 +52,9 @@ impl FromStr for MapEntries {
                 "sites" => entries.sites = number,
                 "devices" => entries.devices = number,
                 "calls" => entries.calls = number,
-                _ => return Err(format!("no map {name}; there are sites, devices and calls")),
+                "lengths" => entries.lengths = number,
+                "lists" => entries.lists = number,
+                _ => return Err(format!("no map {name}; there are sites, devices, calls, lengths and lists")),
             }
         }
         Ok(entries)
@@ -63,6 +76,6 @@ mod tests {
         let error = |text: &str| text.parse::<MapEntries>().unwrap_err();
         assert!(error("sites=0").contains("\"sites=0\""));
         assert!(error("8").contains("NAME=ENTRIES"));
-        assert!(error("ring=8").contains("sites, devices and calls"));
+        assert!(error("ring=8").contains("sites, devices, calls, lengths and lists"));
     }
 }

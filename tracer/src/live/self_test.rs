@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{LiveError, MapEntries, Options, Places, Session, provoke};
+use super::{LiveError, MapEntries, Options, Places, Session, Streamed, provoke};
 use crate::{
     doctor::{Examined, Here},
     kernel::{btf::Btf, device_tree, facts, root::Root},
@@ -52,6 +52,7 @@ async fn trace(
 ) -> Result<(), LiveError> {
     let options = Options {
         allocation_sample: 0,
+        streamed: Streamed::All,
         ring_bytes: RING_BYTES,
         map_entries: MapEntries::default(),
         count_tracefs: false,

@@ -14,7 +14,7 @@ use aya::{
     sys::{Stats, enable_stats},
 };
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::record::Kind;
+use tracer_ebpf::{record::Kind, streamed::Streamed};
 
 use super::{
     LiveError,
@@ -68,6 +68,8 @@ const WITHOUT_VMEMMAP: &str = "the physical addresses of single mappings can't b
 pub struct Options {
     /// Stream one allocation in how many, a power of two: 1 all, 0 none. Counts by call site are exact in any case.
     pub allocation_sample: u64,
+    /// Which mappings to stream. Counts by length are exact in any case.
+    pub streamed: Streamed,
     /// Size of the ring, bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
     /// Sizes of the programs' maps.
@@ -143,6 +145,7 @@ impl Session {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
         };
+        config.streamed = options.streamed as u32;
         config.log = u32::from(options.programs_log);
 
         let mut ebpf = load(&config, options.ring_bytes, options.map_entries)?;
@@ -195,6 +198,7 @@ impl Session {
             kernel,
             hooks,
             allocation_sample: options.allocation_sample,
+            streamed: options.streamed,
             recorder: options.recorder.clone(),
             notes,
             other: BTreeMap::new(),
@@ -244,6 +248,16 @@ impl Session {
             log.print();
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
+        self.new_devices(&mut items);
+        let batch = std::mem::take(&mut self.decoder.batch);
+        if !batch.events.is_empty() {
+            self.name_call_sites(&batch, &mut items);
+            items.push(Item::Events(batch));
+        }
+        (items, more)
+    }
+
+    fn new_devices(&mut self, items: &mut Vec<Item>) {
         let (root, complete_devices) = (Root::default(), self.complete_devices);
         items.extend(self.decoder.new_devices.drain(..).map(|mut device| {
             if let Some(page_size) = complete_devices {
@@ -251,12 +265,6 @@ impl Session {
             }
             Item::Device(device)
         }));
-        let batch = std::mem::take(&mut self.decoder.batch);
-        if !batch.events.is_empty() {
-            self.name_call_sites(&batch, &mut items);
-            items.push(Item::Events(batch));
-        }
-        (items, more)
     }
 
     /// What is not an event: the pool, allocations by call site, counters, and now and then the caches and the times of the
@@ -293,6 +301,10 @@ impl Session {
 
     fn counts(&mut self) -> Result<Vec<Item>, LiveError> {
         let mut items = Vec::new();
+        let lengths = self.tallies.changed_lengths(|key| self.decoder.described(key.dev, key.fingerprint));
+        if !lengths.is_empty() {
+            items.push(Item::Lengths(lengths));
+        }
         let sites = self.tallies.changed_sites();
         if !sites.is_empty() {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
@@ -325,6 +337,10 @@ impl Session {
             }
         }
         items.extend(self.pool_times()?);
+        for key in self.tallies.length_keys() {
+            self.decoder.undescribed(key.dev, key.fingerprint, detach_began_ns);
+        }
+        self.new_devices(&mut items);
         items.extend(self.counts()?);
         if let Some(Item::Counters(counters)) = items.last_mut() {
             counters.tracefs_bounced = tracefs_bounced;

@@ -1,4 +1,4 @@
-//! Reading what the programs counted: records seen and lost, allocations by call site, times of the pool's functions, runs
+//! Reading what the programs counted: records seen and lost, allocations by call site, mappings by length, times of the pool's functions, runs
 //! missed and run time.
 
 use std::{
@@ -13,17 +13,20 @@ use aya::{
     programs::Program,
 };
 use tracer_ebpf::{
-    counter::{self, COUNTERS, LENGTHS, Other, SiteKey, TIMES, Time},
+    counter::{self, COUNTERS, LENGTHS, LengthKey, Other, SiteKey, TIMES, Time},
     record::Kind,
 };
 
-use crate::facts::{Counters, PoolFunction, PoolTime, ProgramCost, SiteCount};
+use crate::event::{DeviceId, Direction};
+use crate::facts::{Counters, LengthCount, Mapped, PoolFunction, PoolTime, ProgramCost, SiteCount};
 
 /// The counting maps, and what they said the last time.
 pub(super) struct Tallies {
     counts: PerCpuArray<MapData, u64>,
     sites: PerCpuHashMap<MapData, [u64; 2], u64>,
     reported: HashMap<[u64; 2], u64>,
+    lengths: PerCpuHashMap<MapData, [u64; 3], [u64; 2]>,
+    reported_lengths: HashMap<[u64; 3], [u64; 2]>,
     times: PerCpuArray<MapData, [u64; 3]>,
     reported_times: Vec<PoolTime>,
 }
@@ -42,6 +45,8 @@ impl Tallies {
             counts: ebpf.take_map("COUNTS").ok_or_else(|| missing("COUNTS"))?.try_into()?,
             sites: ebpf.take_map("SITES").ok_or_else(|| missing("SITES"))?.try_into()?,
             reported: HashMap::new(),
+            lengths: ebpf.take_map("LENGTHS").ok_or_else(|| missing("LENGTHS"))?.try_into()?,
+            reported_lengths: HashMap::new(),
             times: ebpf.take_map("POOL_TIMES").ok_or_else(|| missing("POOL_TIMES"))?.try_into()?,
             reported_times: Vec::new(),
         })
@@ -103,6 +108,40 @@ impl Tallies {
         }
         changed
     }
+
+    /// What is counted by device and length.
+    pub(super) fn length_keys(&self) -> Vec<LengthKey> {
+        self.lengths.keys().flatten().map(bytemuck::cast).collect()
+    }
+
+    /// Totals by device and length of those that changed since the last call, with what tells the device.
+    pub(super) fn changed_lengths(&mut self, device: impl Fn(&LengthKey) -> Option<DeviceId>) -> Vec<LengthCount> {
+        let mut changed = Vec::new();
+        for (key, values) in self.lengths.iter().flatten() {
+            let total = values.iter().fold([0; 2], |[count, bytes], value| {
+                [count + value[0], bytes.wrapping_add(value[1])]
+            });
+            if self.reported_lengths.get(&key) == Some(&total) {
+                continue;
+            }
+            if let Some(one) = length_count(&bytemuck::cast(key), total, &device) {
+                self.reported_lengths.insert(key, total);
+                changed.push(one);
+            }
+        }
+        changed
+    }
+}
+
+/// `None` for a device that is not known yet, and for what no program counts.
+fn length_count(
+    key: &LengthKey,
+    [count, bytes]: [u64; 2],
+    device: impl Fn(&LengthKey) -> Option<DeviceId>,
+) -> Option<LengthCount> {
+    let mapped = [Mapped::Single, Mapped::Segment, Mapped::List].get(usize::from(key.mapped))?;
+    let direction = u8::try_from(key.direction).ok().and_then(Direction::from_raw)?;
+    Some(LengthCount { device: device(key)?, direction, mapped: *mapped, length: key.length, count, bytes })
 }
 
 /// Totals of one function and class of lengths; `None` when it was never called for such.

@@ -2,9 +2,10 @@
 //! within these bounds where they enter, so that nothing behind has to expect more.
 
 use tracer_ebpf::decide::ARM64_DMA_MINALIGN;
+use tracer_ebpf::streamed::SMALL_BELOW;
 
 use crate::event::{Event, What};
-use crate::facts::{Counters, PoolTimes, SiteCount, SlabSample};
+use crate::facts::{Counters, LengthCount, PoolTimes, SiteCount, SlabSample};
 use crate::model::pool::{MAX_CPUS, MAX_SLOTS};
 use crate::stream::{Item, Start};
 
@@ -53,6 +54,12 @@ pub(super) fn item(item: &mut Item) {
             }
         }
         Item::Sites(sites) => sites.iter_mut().for_each(|SiteCount { count, .. }| *count = (*count).min(MAX_COUNT)),
+        Item::Lengths(lengths) => {
+            for LengthCount { length, count, bytes, .. } in lengths {
+                *length = (*length).min(SMALL_BELOW as u32);
+                (*count, *bytes) = ((*count).min(MAX_COUNT), (*bytes).min(MAX_COUNT << 8));
+            }
+        }
         Item::Slab(SlabSample { caches, .. }) => {
             for cache in caches {
                 cache.active_objects = cache.active_objects.min(MAX_COUNT);

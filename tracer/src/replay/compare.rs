@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use super::devices::Devices;
+use super::lengths::Total;
 use super::losses::{self, Doubts};
 use super::mapping::{Mapping, Proof, Truth, Unknown};
 use super::outcome::Outcome;
@@ -137,6 +138,8 @@ pub struct Verdict {
     pub events_recorded: u64,
     /// Records that the programs reported as lost.
     pub events_lost: u64,
+    /// Mappings that the kernel counted by length, streamed or not; `None` where the recorder did not have it count.
+    pub counted: Option<Total>,
     /// Every kind of loss, summed over CPUs.
     pub losses: BTreeMap<String, u64>,
     /// Totals that were not compared, and why.
@@ -308,6 +311,7 @@ impl Comparison {
             events_seen: kinds.clone().map(seen).sum(),
             events_recorded: kinds.clone().map(|kind| statistics.events(kind)).sum(),
             events_lost: kinds.clone().map(lost).sum(),
+            counted: None,
             losses: counters.lost.iter().map(|(name, values)| (name.clone(), sum(values))).collect(),
             not_compared: Vec::new(),
             problems: Vec::new(),

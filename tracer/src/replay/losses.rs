@@ -26,6 +26,8 @@ pub(crate) enum Harmless {
     Frees,
     /// Counts by call site and size.
     Sites,
+    /// Counts of mappings by length.
+    Lengths,
     /// The time of the pool's functions.
     Times,
     /// Copies out of and into the pool while a mapping lasts.
@@ -38,6 +40,7 @@ pub(crate) fn harmless(name: &str) -> Option<Harmless> {
         "kmalloc" => Harmless::Allocations,
         "kfree" => Harmless::Frees,
         "sites_full" => Harmless::Sites,
+        "lengths_full" => Harmless::Lengths,
         "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" => Harmless::Times,
         "sync" | "sync_sg" | "sync_for_cpu" | "sync_for_device" | "sync_sg_for_cpu" | "sync_sg_for_device" => {
             Harmless::Syncs

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod default_pool;
 pub mod devices;
 mod kernel;
+pub mod lengths;
 pub(crate) mod losses;
 pub mod mapping;
 pub mod memory;
@@ -34,6 +35,7 @@ use crate::facts::{Counters, End, PoolTimes, SlabSample};
 use crate::stream::{Gaps, Source, Start};
 
 use compare::Verdict;
+use lengths::Counted;
 use objects::{LiveObjects, OlderFrees};
 use outcome::{Outcome, Rows};
 use pass::Pass;
@@ -82,6 +84,8 @@ pub struct Replayed {
     pub origins_known: bool,
     /// Samples of the kmalloc caches: the first and the last.
     pub slabs: Option<(SlabSample, SlabSample)>,
+    /// Mappings as the kernel counted them by device and length.
+    pub lengths: Counted,
     /// How long the pool's functions took.
     pub pool_times: Option<PoolTimes>,
     /// The end of the stream, where it has one.

@@ -196,6 +196,8 @@ pub struct Outcome {
     pub slots_without_mapping: u64,
     /// Mappings of devices whose description was lost: taken as mapped directly.
     pub not_simulated: u64,
+    /// This run may bounce mappings that were not streamed: its counts are of those that were.
+    pub looks_at_unstreamed: bool,
     /// Mappings that this run bounces and the kernel refused, of which therefore no unmapping is known.
     pub mapped_but_refused_by_kernel: u64,
     /// Breakdowns.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bounds;
 use super::compare::Comparison;
 use super::devices::Devices;
+use super::lengths::Lengths;
 use super::losses::Doubts;
 use super::memory;
 use super::objects::SiteId;
@@ -38,6 +39,7 @@ pub struct Pass {
     witnesses: Witnesses,
     slabs: Option<(SlabSample, SlabSample)>,
     pool_times: Option<PoolTimes>,
+    lengths: Lengths,
     end: Option<End>,
 }
 
@@ -78,6 +80,7 @@ impl Pass {
             witnesses,
             slabs: None,
             pool_times: None,
+            lengths: Lengths::new(wanted.verdict),
             end: None,
             start,
             wanted,
@@ -131,6 +134,7 @@ impl Pass {
                     batch.events[chunk.clone()].iter_mut().for_each(bounds::event);
                     let events = &batch.events[chunk];
                     self.watcher.statistics.events_of(events);
+                    self.lengths.streamed(events, &batch);
                     for event in events {
                         self.watcher.objects.event(event.time_ns, &event.what);
                         self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
@@ -144,6 +148,7 @@ impl Pass {
             }
             Item::Pool(sample) => self.watcher.observed.pool(&sample),
             Item::Sites(sites) => self.watcher.statistics.sites(sites),
+            Item::Lengths(lengths) => self.lengths.counted(lengths),
             Item::Symbols(symbols) => self.watcher.statistics.symbols(symbols),
             Item::Slab(sample) => {
                 self.watcher.objects.counted(sample.time_ns);
@@ -175,7 +180,7 @@ impl Pass {
 
     /// What came of it, with the simulated kernels as they are after the last step.
     pub fn finish(self, runs: Vec<Run>, gaps: Gaps) -> Replayed {
-        let Self { start, wanted, devices, mut watcher, own, counters, slabs, pool_times, end, .. } = self;
+        let Self { start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
         let span_ns = watcher.statistics.span_ns.map_or(0, |(first, last)| {
             let until = end.as_ref().map_or(last, |end| end.time_ns.max(last));
             until.saturating_sub(start.time_ns.min(first))
@@ -195,13 +200,14 @@ impl Pass {
             let view = run.view();
             let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
             let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
-            Outcome { slab_bytes, caches, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
+            let misses = !start.streamed.includes(run.settings().looks_at());
+            Outcome { slab_bytes, caches, looks_at_unstreamed: misses, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
         let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
-        let verdict = comparison.finish(
+        let mut verdict = comparison.finish(
             &own.unwrap_or_default(),
             &watcher.observed,
             &counters,
@@ -211,7 +217,11 @@ impl Pass {
             &gaps,
             doubts,
         );
+        if wanted.verdict && gaps.is_empty() {
+            lengths.compare(&mut verdict, &devices, start.streamed, &counters);
+        }
         let mapped_sites = watcher.common.sites().filter(|site| *site != SiteId::UNKNOWN);
+        let lengths = lengths.finish(&devices, &start.kernel);
         Replayed {
             mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
             observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
@@ -227,6 +237,7 @@ impl Pass {
             verdict,
             counters,
             slabs,
+            lengths,
             pool_times,
             end,
             gaps,

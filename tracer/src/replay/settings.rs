@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracer_ebpf::decide::Decider;
+use tracer_ebpf::{
+    decide::Decider,
+    streamed::{SMALL_BELOW, Streamed},
+};
 
 use super::default_pool::DefaultPool;
 use crate::facts::{Device, KernelFacts, SlotRule};
@@ -227,6 +230,22 @@ impl Settings {
         Alignment { look, below: policy.below.unwrap_or(below) }
     }
 
+    /// What has to be streamed for nothing that these settings bounce to be missing.
+    pub fn looks_at(&self) -> Streamed {
+        let bounces_all = |change: &Override| {
+            change.coherent == Some(false) || change.untrusted == Some(true) || change.own_pool.is_some()
+        };
+        if self.force && !self.captured_force || self.devices.iter().any(bounces_all) {
+            return Streamed::All;
+        }
+        let below = match self.alignment.look {
+            Look::Never => 0,
+            Look::Kmalloc => self.alignment.below.min(2 * u64::from(self.decider.dma_minalign)),
+            _ => self.alignment.below,
+        };
+        if below <= SMALL_BELOW { Streamed::Small } else { Streamed::Written }
+    }
+
     /// The rule, for the model.
     pub fn machine(&self) -> Machine {
         Machine {
@@ -270,7 +289,7 @@ impl Settings {
 }
 
 /// 8, or what hardware tag-based KASAN makes of it on the captured kernel.
-fn smallest_minalign(kernel: &KernelFacts) -> u32 {
+pub(super) fn smallest_minalign(kernel: &KernelFacts) -> u32 {
     if kernel.bounce_unaligned_kmalloc && kernel.pool.slots > 0 { kernel.kmalloc_minalign } else { 8 }
 }
 

@@ -19,7 +19,9 @@ pub fn json(replayed: &Replayed, advice: Option<&Advice>) -> Value {
         policy["pool_grows"] = json!(settings.grows);
     }
     json!({
-        "capture": { "kernel": kernel(&replayed.start.kernel), "recorder": replayed.start.recorder },
+        "capture": { "kernel": kernel(&replayed.start.kernel), "recorder": replayed.start.recorder,
+                     "streamed": replayed.start.streamed.name() },
+        "counted": replayed.lengths.total,
         "policies": policies,
         "observed": {
             "mappings": observed.total().mappings,

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod junit;
+mod lengths;
 pub mod losses;
 pub mod packed;
 pub mod policies;

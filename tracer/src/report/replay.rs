@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::advice::{self, Advice};
 use super::breakdown;
+use super::lengths;
 use super::losses::{self, seconds};
 use super::table::{Table, bytes, slots};
 use crate::check::{Figure, Gauge, Measured};
@@ -28,10 +29,11 @@ pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
         pool(kernel.pool.slots, kernel.pool.force),
     );
     text += &format!(
-        "{} mappings, {} buffers in {:.3} s\n\n",
+        "{} mappings, {} buffers in {:.3} s\n{}\n",
         replayed.observed.total().mappings,
         replayed.observed.total().buffers,
-        span(replayed)
+        span(replayed),
+        lengths::besides(replayed),
     );
     if let Some(advice) = advice {
         text += &advice::text(advice, replayed);

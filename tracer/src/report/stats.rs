@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::breakdown::driver;
+use super::lengths;
 use super::losses::{self, seconds};
 use super::table::{Table, bytes};
 use crate::event::Kind;
@@ -33,6 +34,8 @@ pub fn text(replayed: &Replayed) -> String {
         peak(replayed.observed.used_peak),
         peak(replayed.observed.hiwater.filter(|_| start.kernel.pool.hiwater_reset)),
     );
+    text += &lengths::table(replayed);
+    text += &format!("\n{}", lengths::besides(replayed));
     text += &mappings(&statistics.devices(), start.kernel.cache_line_size);
     text += &allocations(replayed);
     text += &caches(replayed);
@@ -48,6 +51,7 @@ pub fn json(replayed: &Replayed) -> Value {
         Kind::ALL.iter().map(|kind| (kind.name().into(), statistics.events(*kind).into())).collect();
     let mut value = json!({
         "caches": rows(replayed),
+        "counted": replayed.lengths,
         "frees_of_older_objects": replayed.older_frees,
         "objects_unplaced": unplaced(replayed),
         "start": replayed.start,

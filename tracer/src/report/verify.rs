@@ -53,6 +53,14 @@ pub fn text(replayed: &Replayed) -> String {
         "records         seen {}, in the capture {}, refused by the full ring {}\n",
         verdict.events_seen, verdict.events_recorded, verdict.events_lost
     );
+    if let Some(counted) = verdict.counted {
+        text += &format!(
+            "counted         {} mappings in the kernel, {} buffers; streamed: {}\n",
+            counted.mappings,
+            counted.buffers,
+            replayed.start.streamed.name()
+        );
+    }
     for difference in verdict.differences.iter().take(SHOWN) {
         text += &difference_text(difference, replayed.start.time_ns);
     }

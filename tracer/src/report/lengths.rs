@@ -1,0 +1,50 @@
+//! What the kernel counted of all mappings, streamed or not.
+
+use tracer_ebpf::streamed::Streamed;
+
+use super::breakdown::driver;
+use super::table::{Table, bytes, percent};
+use crate::check::streamed_only;
+use crate::replay::Replayed;
+use crate::replay::lengths::LINES;
+
+/// By device, with what the kernel's rule would bounce for each line size; empty where the recorder did not count.
+pub(super) fn table(replayed: &Replayed) -> String {
+    let devices = &replayed.lengths.devices;
+    if devices.is_empty() {
+        return String::new();
+    }
+    let lines = LINES.map(|line| format!("line {line}"));
+    let mut headings = vec!["device", "mappings", "buffers", "bytes"];
+    headings.extend(lines.iter().map(String::as_str));
+    let mut table = Table::new(&headings);
+    for device in devices {
+        let coherent = if device.coherent { ", coherent" } else { "" };
+        let total = device.total;
+        let counts = [total.mappings.to_string(), total.buffers.to_string(), bytes(total.bytes)];
+        let bounces = LINES.map(|line| device.bounces.get(&line).copied().unwrap_or(0).to_string());
+        let name = format!("{} ({}{coherent})", device.device, driver(&device.driver));
+        table.row([name].into_iter().chain(counts).chain(bounces));
+    }
+    format!(
+        "\nall mappings, counted in the kernel, and how many of their buffers its rule bounces for their length with which line size\n{}",
+        table.text(0)
+    )
+}
+
+/// How many mappings there were besides those that were streamed; empty where all were.
+pub(super) fn besides(replayed: &Replayed) -> String {
+    let streamed = replayed.start.streamed;
+    if streamed == Streamed::All {
+        return String::new();
+    }
+    let (recorded, total) = (replayed.observed.total().mappings, replayed.lengths.total);
+    format!(
+        "{}: {} % of {} mappings ({} buffers, {}) that the kernel counted\n",
+        streamed_only(streamed),
+        percent(recorded, total.mappings),
+        total.mappings,
+        total.buffers,
+        bytes(total.bytes)
+    )
+}
