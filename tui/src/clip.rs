@@ -55,9 +55,13 @@ impl<S: Source> Clip<S> {
             Item::Pool(sample) => is_within(sample.time_ns).then_some(item),
             Item::Slab(sample) => is_within(sample.time_ns).then_some(item),
             Item::PoolTimes(_) => Some(item),
-            Item::Start(_) | Item::Device(_) | Item::Symbols(_) | Item::Sites(_) | Item::Counters(_) | Item::End(_) => {
-                None
-            }
+            Item::Start(_)
+            | Item::Device(_)
+            | Item::Symbols(_)
+            | Item::Sites(_)
+            | Item::Lengths(_)
+            | Item::Counters(_)
+            | Item::End(_) => None,
         }
     }
 

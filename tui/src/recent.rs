@@ -20,6 +20,8 @@ pub struct Recent {
     /// With the latest moment of each.
     items: VecDeque<(u64, Arc<Item>)>,
     events: usize,
+    /// Some had to go.
+    has_lost: bool,
 }
 
 impl Recent {
@@ -34,6 +36,7 @@ impl Recent {
         while let Some((time_ns, _)) = self.items.front()
             && (self.events > EVENTS || time_ns.saturating_add(KEPT_NS) < now_ns)
         {
+            self.has_lost = true;
             if let Some((_, item)) = self.items.pop_front()
                 && let Item::Events(batch) = &*item
             {
@@ -44,7 +47,7 @@ impl Recent {
 
     /// The earliest moment of which everything is kept, ns; `None` while nothing had to go, or is there.
     pub fn first_ns(&self) -> Option<u64> {
-        self.items.iter().find_map(|(_, item)| match &**item {
+        self.items.iter().filter(|_| self.has_lost).find_map(|(_, item)| match &**item {
             Item::Events(batch) => batch.events.first().map(|event| event.time_ns),
             _ => None,
         })

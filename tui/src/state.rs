@@ -91,6 +91,8 @@ pub struct State {
     pub recording: Option<String>,
     /// How far the capture has been read, 0 to 1.
     pub read: f64,
+    /// Why the stream cannot be read any further.
+    pub failed: Option<String>,
     /// A replay is under way.
     pub computing: bool,
 }

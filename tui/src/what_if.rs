@@ -129,6 +129,19 @@ impl Knobs {
         *self == Self::default()
     }
 
+    /// A knob does not stand where it stood.
+    pub fn is_turned(&self, knob: Knob) -> bool {
+        let untouched = Self::default();
+        match knob {
+            Knob::Policy => self.policy != untouched.policy,
+            Knob::Line => self.line != untouched.line,
+            Knob::Minalign => self.minalign != untouched.minalign,
+            Knob::Lists => self.lists != untouched.lists,
+            Knob::Pool => self.pool != untouched.pool,
+            Knob::WhenFull => self.when_full != untouched.when_full,
+        }
+    }
+
     /// The policy needs to know call sites that never reach DMA.
     pub fn packs(&self) -> bool {
         builtin(&self.policy).is_some_and(|policy| policy.caches == Caches::Packed)

@@ -51,6 +51,11 @@ impl Sites {
         all
     }
 
+    /// How often something was allocated since the beginning.
+    pub fn total(&self, site: Site) -> u64 {
+        self.totals.get(&site).copied().unwrap_or(0)
+    }
+
     /// Makes one piece of each two.
     fn halve(&mut self) {
         let mut pieces = std::mem::take(&mut self.pieces).into_iter();
