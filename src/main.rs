@@ -16,6 +16,7 @@ mod progress;
 mod record;
 mod replay;
 mod stats;
+mod top;
 mod verify;
 
 /// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.
@@ -51,6 +52,8 @@ enum Command {
     Replay(replay::Args),
     /// Show what happened in a capture, without any what-if.
     Stats(stats::Args),
+    /// Watch this kernel, or a capture, in the terminal.
+    Top(top::Args),
     /// Hold the prediction for the captured kernel's own settings against what that kernel did.
     Verify(verify::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Policies(args) => policies::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Top(args) => top::run(args),
         Command::Verify(args) => verify::run(&args),
     };
     match result {

@@ -85,9 +85,9 @@ async fn run(
                 }
                 dashboard.pass(now.saturating_duration_since(passed).as_nanos() as u64);
                 passed = now;
-                dashboard.ask();
             }
         }
+        dashboard.ask();
     }
 }
 

@@ -6,6 +6,7 @@
 //! its own: a replay of the window of time that is seen, by the same code as `bouncescope replay`. [`recording`] finds that window
 //! in a capture without reading what lies before it, [`recent`] in the last of a live stream; [`clip`] cuts it out. [`what_if`] has
 //! the settings that can be turned. [`dashboard`] holds all of it together, and [`event_loop`] runs it in a [`terminal`].
+//! [`picture`] draws one screen of a capture without one.
 
 pub mod answer;
 pub mod clip;
@@ -15,6 +16,7 @@ pub mod event_loop;
 pub mod feed;
 pub mod history;
 pub mod live_line;
+pub mod picture;
 pub mod progress_line;
 pub mod recent;
 pub mod recorder;

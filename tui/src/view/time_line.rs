@@ -35,7 +35,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     }
     canvas.hit(line, Target::Time);
     let below = Rect { y: area.y + 1, height: 1, ..area };
-    canvas.text(below, 0, &self::said(seen, if nothing_bounces { "mappings" } else { "bounces" }));
+    canvas.text(below, 0, &said(seen, if nothing_bounces { "mappings" } else { "bounces" }));
     let doing = doing(seen);
     let room = to.saturating_sub(1);
     canvas.text_right(below, 0, &doing);
