@@ -84,7 +84,7 @@ impl<'a> Canvas<'a> {
         let inner = block.inner(area);
         block.render(area, self.buffer);
         // A blank column to either side, where there is room.
-        if inner.width > 60 { Rect { x: inner.x + 1, width: inner.width - 2, ..inner } } else { inner }
+        if inner.width > 90 { Rect { x: inner.x + 1, width: inner.width - 2, ..inner } } else { inner }
     }
 
     /// Empties an area.

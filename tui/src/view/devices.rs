@@ -33,10 +33,10 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Column::rest("device"),
         Column::text("driver", if wide { 20 } else { 10 }),
         Column::text("coh", 3),
-        Column::number("maps/s", 7),
+        Column::number("maps/s", if wide { 9 } else { 7 }),
         Column::number("bytes/s", if wide { 9 } else { 8 }),
         Column::text(if wide { "lengths 1 B - 128 K" } else { "lengths" }, lengths.max(9)),
-        Column::number("real", 7),
+        Column::number("real", if wide { 9 } else { 6 }),
         Column::number("predicted", 10),
         Column::number("refused", 7),
     ];

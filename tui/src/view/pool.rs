@@ -15,7 +15,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let (from, to) = seen.state.time.window();
     let sum = seen.history.sum(from, to);
     let used = sum.used_slots;
-    let width = usize::from(inner.width).saturating_sub(25);
+    let width = usize::from(inner.width).saturating_sub(26);
     let [full, empty] = bar(used.unwrap_or(0), kernel.slots, width, Tone::Real, canvas.theme);
     let said = used.map_or("?".to_owned(), count);
     canvas.text(inner, 0, &[plain("in window "), (Tone::Real, format!("{said:>7} ")), dim("at most "), full, empty]);

@@ -50,7 +50,7 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         vec![dim(format!("{name:<9}")), (tone, format!("{predicted:>9}")), dim(format!("  {rest}"))]
     };
     let peak = answer.replayed.observed.used_peak.map_or("not seen".into(), |slots| format!("{} real", count(slots)));
-    let neighbours = format!("certain, {} possible", count(outcome.unsafe_possible));
+    let neighbours = format!("sure, {} possible", count(outcome.unsafe_possible));
     let lines = [
         line("bounces", count(outcome.bounces), false, format!("{} real", count(real.bounces))),
         line("copied", bytes(outcome.bytes_copied), false, String::new()),
@@ -59,7 +59,7 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         line("unsafe", count(outcome.unsafe_certain), outcome.unsafe_certain > 0, neighbours),
         won(answer, outcome).map_or_else(
             || line("won", "?".into(), false, "no objects were followed".into()),
-            |won| line("won", signed_bytes(won), won < 0, "of slabs against legacy".into()),
+            |won| line("won", signed_bytes(won), won < 0, "against legacy".into()),
         ),
     ];
     for (row, line) in lines.iter().enumerate() {
