@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Command::Policies(args) => policies::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Stats(args) => stats::run(&args),
-        Command::Top(args) => top::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Verify(args) => verify::run(&args),
     };
     match result {

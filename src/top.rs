@@ -61,8 +61,8 @@ enum Colors {
     None,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let theme = theme(&args);
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let theme = theme(args);
     if let (Some(file), Some(capture)) = (&args.picture, &args.capture) {
         let buffer = picture::draw(named(capture), Bytes::File(capture.clone()), args.size, theme, |state| {
             state.screen = Screen::ALL[usize::from(args.screen) - 1];
@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let (source, feed, items) = match &args.capture {
         Some(capture) => (named(capture), Feed::Capture(Recording::open(Bytes::File(capture.clone()))?), None),
-        None => live(&args)?,
+        None => live(args)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(said) = runtime.block_on(show(source, feed, items, theme))? {
@@ -114,7 +114,7 @@ fn theme(args: &Args) -> Theme {
 
 fn parse_size(text: &str) -> Result<(u16, u16), String> {
     let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    sides.filter(|(width, height)| (40..=500).contains(width) && (10..=200).contains(height)).ok_or_else(|| {
-        "must be columns x rows, such as 120x40, from 40x10 to 500x200".to_owned()
-    })
+    sides
+        .filter(|(width, height)| (40..=500).contains(width) && (10..=200).contains(height))
+        .ok_or_else(|| "must be columns x rows, such as 120x40, from 40x10 to 500x200".to_owned())
 }

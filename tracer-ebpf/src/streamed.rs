@@ -75,7 +75,10 @@ mod tests {
                     [(false, FROM_DEVICE), (false, BIDIRECTIONAL), (false, TO_DEVICE), (true, FROM_DEVICE)]
                 {
                     let covered = Streamed::Small.covers(coherent, u64::from(direction), len);
-                    assert!(covered || !decider.needs_bounce(coherent, direction, len), "{len} B, line {cache_line_size}");
+                    assert!(
+                        covered || !decider.needs_bounce(coherent, direction, len),
+                        "{len} B, line {cache_line_size}"
+                    );
                 }
             }
         }
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn each_choice_leaves_out_more_than_the_one_before() {
         let covered = |streamed: Streamed| {
-            let cases = [(true, FROM_DEVICE, 8), (false, TO_DEVICE, 8), (false, FROM_DEVICE, 256), (false, FROM_DEVICE, 8)];
+            let cases =
+                [(true, FROM_DEVICE, 8), (false, TO_DEVICE, 8), (false, FROM_DEVICE, 256), (false, FROM_DEVICE, 8)];
             cases.map(|(coherent, direction, len)| streamed.covers(coherent, u64::from(direction), len))
         };
         assert_eq!(covered(Streamed::All), [true; 4]);

@@ -59,8 +59,7 @@ impl Pseudonyms {
             | Item::Slab(_)
             | Item::PoolTimes(_)
             | Item::Counters(_)
-            | Item::End(_) => {
-            }
+            | Item::End(_) => {}
         }
     }
 

@@ -18,6 +18,7 @@ use tracer::stream::Item;
 use crate::answer::Answer;
 use crate::engine::{Answered, Engine};
 use crate::feed::Feed;
+use crate::history::History;
 use crate::recorder::{Recorder, write_window};
 use crate::state::State;
 use crate::state::time::TimeLine;
@@ -92,8 +93,7 @@ impl Dashboard {
     pub fn event(&mut self, event: &Event) -> Next {
         self.is_dirty = true;
         let (state, answer, hits) = (&mut self.state, self.answer.as_deref(), &self.hits);
-        let request =
-            self.feed.with_history(|history| update::event(state, event, &Known { history, answer, hits }));
+        let request = self.feed.with_history(|history| update::event(state, event, &Known { history, answer, hits }));
         let Some(request) = request else { return Next::GoOn };
         match request {
             Request::Quit => return Next::Quit,
@@ -157,8 +157,7 @@ impl Dashboard {
     /// Asks for a replay, if what is seen is not what the latest one was about, and it is time.
     pub fn ask(&mut self) {
         let question = self.state.question();
-        if self.feed.with_history(|history| history.has_begun())
-            && self.asking.is_due(&question, self.is_moving(), Instant::now())
+        if self.feed.with_history(History::has_begun) && self.asking.is_due(&question, self.is_moving(), Instant::now())
         {
             self.engine.ask(question.clone(), self.feed.material(&question));
             self.asking.asked(question, Instant::now());
@@ -195,15 +194,13 @@ impl Dashboard {
         }
         let path = saving::free_name("top", "bounce");
         match &self.feed {
-            Feed::Live(_) => {
-                match self.feed.with_history(|history| Recorder::start(path.clone(), history)) {
-                    Ok(recorder) => {
-                        self.state.recording = Some(path.display().to_string());
-                        self.recorder = Some(recorder);
-                    }
-                    Err(error) => self.state.message = Some(error.to_string()),
+            Feed::Live(_) => match self.feed.with_history(|history| Recorder::start(path.clone(), history)) {
+                Ok(recorder) => {
+                    self.state.recording = Some(path.display().to_string());
+                    self.recorder = Some(recorder);
                 }
-            }
+                Err(error) => self.state.message = Some(error.to_string()),
+            },
             Feed::Capture(recording) => {
                 let (from_ns, to_ns) = self.state.time.window();
                 let (recording, tell) = (Arc::clone(recording), self.tell.clone());

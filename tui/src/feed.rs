@@ -79,9 +79,7 @@ impl Feed {
     pub fn material(&self, question: &Question) -> Material {
         match self {
             Self::Capture(recording) => Material::Recording(Arc::clone(recording)),
-            Self::Live(live) => {
-                Material::Kept(live.recent.window(&live.history, question.from_ns, question.to_ns))
-            }
+            Self::Live(live) => Material::Kept(live.recent.window(&live.history, question.from_ns, question.to_ns)),
         }
     }
 }

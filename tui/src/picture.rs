@@ -44,6 +44,8 @@ pub fn draw(
     let answer = material.answer(question, || true).map_err(PictureError::Replay)?;
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);
-    feed.with_history(|history| view::draw(&Seen { state: &state, history, answer: Some(&answer), theme }, area, &mut buffer));
+    feed.with_history(|history| {
+        view::draw(&Seen { state: &state, history, answer: Some(&answer), theme }, area, &mut buffer)
+    });
     Ok(buffer)
 }

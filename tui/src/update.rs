@@ -110,7 +110,8 @@ fn step(state: &mut State, by: isize, known: &Known) {
             state.devices.step(by, rows);
         }
         Screen::CallSites => {
-            let rows = known.answer.map_or(0, |answer| call_sites::rows(answer, known.history, &state.call_sites).len());
+            let rows =
+                known.answer.map_or(0, |answer| call_sites::rows(answer, known.history, &state.call_sites).len());
             state.call_sites.step(by, rows);
         }
         Screen::WhatIf => {

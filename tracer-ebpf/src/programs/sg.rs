@@ -196,7 +196,13 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
         }
         let length = entry.u32(config!(scatterlist.length));
         if u64::from(length) < SMALL_BELOW {
-            lengths::count(list.dev, fingerprint, what(list.direction, Mapped::Segment, u64::from(length)), 1, u64::from(length));
+            lengths::count(
+                list.dev,
+                fingerprint,
+                what(list.direction, Mapped::Segment, u64::from(length)),
+                1,
+                u64::from(length),
+            );
         } else {
             scratch.longer.count += 1;
             scratch.longer.bytes += u64::from(length);
@@ -227,7 +233,13 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     let longer = unsafe { core::ptr::read_volatile(&raw const scratch.longer) };
     lengths::count(list.dev, fingerprint, what(list.direction, Mapped::List, 0), 1, 0);
     if longer.count > 0 {
-        lengths::count(list.dev, fingerprint, what(list.direction, Mapped::Segment, SMALL_BELOW), longer.count, longer.bytes);
+        lengths::count(
+            list.dev,
+            fingerprint,
+            what(list.direction, Mapped::Segment, SMALL_BELOW),
+            longer.count,
+            longer.bytes,
+        );
     }
     // A segment that was not looked at may be small.
     let has_small = recorded < list.nents || longer.count < u64::from(recorded);

@@ -23,7 +23,14 @@ pub(crate) fn single(dev: u64, fingerprint: u64, direction: u64, len: u64) -> bo
 
 /// Whether the mapping of a list is sent; if so, it is remembered until it ends. `has_small`: one of its segments is, or may be.
 #[inline(always)]
-pub(crate) fn list_begins(dev: u64, fingerprint: u64, direction: u64, list: u64, has_small: bool, failed: bool) -> bool {
+pub(crate) fn list_begins(
+    dev: u64,
+    fingerprint: u64,
+    direction: u64,
+    list: u64,
+    has_small: bool,
+    failed: bool,
+) -> bool {
     let streamed = streamed();
     if streamed == Streamed::All || failed || whole(dev, fingerprint) {
         return true;

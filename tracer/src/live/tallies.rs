@@ -118,9 +118,8 @@ impl Tallies {
     pub(super) fn changed_lengths(&mut self, device: impl Fn(&LengthKey) -> Option<DeviceId>) -> Vec<LengthCount> {
         let mut changed = Vec::new();
         for (key, values) in self.lengths.iter().flatten() {
-            let total = values.iter().fold([0; 2], |[count, bytes], value| {
-                [count + value[0], bytes.wrapping_add(value[1])]
-            });
+            let total =
+                values.iter().fold([0; 2], |[count, bytes], value| [count + value[0], bytes.wrapping_add(value[1])]);
             if self.reported_lengths.get(&key) == Some(&total) {
                 continue;
             }

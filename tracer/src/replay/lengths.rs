@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn what_was_to_be_streamed_has_to_be_there_and_nothing_else() {
-        let counted = vec![count(0, Mapped::Single, 18, 1), count(0, Mapped::Single, 256, 3), count(1, Mapped::Single, 18, 3)];
+        let counted =
+            vec![count(0, Mapped::Single, 18, 1), count(0, Mapped::Single, 256, 3), count(1, Mapped::Single, 18, 3)];
         assert_eq!(compared(Streamed::Small, &[(0, 18)], counted.clone()).problems, Vec::<String>::new());
         assert_eq!(compared(Streamed::Written, &[(0, 18)], counted.clone()).problems.len(), 1, "256 B and more");
         assert_eq!(compared(Streamed::All, &[(0, 18)], counted.clone()).problems.len(), 2, "and a coherent device's");

@@ -201,7 +201,12 @@ impl Pass {
             let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
             let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
             let misses = !start.streamed.includes(run.settings().looks_at());
-            Outcome { slab_bytes, caches, looks_at_unstreamed: misses, ..run.finish(&watcher.common, &watcher.unfollowed[view], &last) }
+            Outcome {
+                slab_bytes,
+                caches,
+                looks_at_unstreamed: misses,
+                ..run.finish(&watcher.common, &watcher.unfollowed[view], &last)
+            }
         };
         let own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();

@@ -98,7 +98,7 @@ pub(super) fn key(state: &mut State, key: KeyEvent, known: &Known) -> Option<Req
         state.help = false;
         return (key.code == KeyCode::Char('q')).then_some(Request::Quit);
     }
-    of_screen(state, key.code, known).unwrap_or_else(|| of_all(state, key.code, known))
+    if of_screen(state, key.code, known) { None } else { of_all(state, key.code, known) }
 }
 
 /// A letter of a filter.
@@ -116,19 +116,19 @@ fn typed<O: Sorted>(table: &mut Table<O>, code: KeyCode) {
     table.selected = 0;
 }
 
-/// What a key does on this screen only: what it asks for; `None` where it does nothing of its own.
-fn of_screen(state: &mut State, code: KeyCode, known: &Known) -> Option<Option<Request>> {
+/// What a key does on this screen only; whether it does.
+fn of_screen(state: &mut State, code: KeyCode, known: &Known) -> bool {
     match (state.screen, code) {
         (Screen::Devices, KeyCode::Esc | KeyCode::Backspace) if state.device.is_some() => state.device = None,
         (Screen::Devices, KeyCode::Enter) if state.device.is_none() => open_device(state, known),
-        (Screen::Devices, code) if state.device.is_none() => return tabled(&mut state.devices, code).then_some(None),
-        (Screen::CallSites, code) => return tabled(&mut state.call_sites, code).then_some(None),
+        (Screen::Devices, code) if state.device.is_none() => return tabled(&mut state.devices, code),
+        (Screen::CallSites, code) => return tabled(&mut state.call_sites, code),
         (Screen::WhatIf, KeyCode::Left) => state.knobs.turn(state.knob, false),
         (Screen::WhatIf, KeyCode::Right | KeyCode::Enter) => state.knobs.turn(state.knob, true),
         (Screen::WhatIf, KeyCode::Char('0')) => (state.knobs, state.knob) = (Knobs::default(), Knob::default()),
-        _ => return None,
+        _ => return false,
     }
-    Some(None)
+    true
 }
 
 /// What a key does to a table; whether it does.

@@ -37,13 +37,10 @@ fn lines(seen: &Seen, name: &str) -> Vec<Vec<Piece>> {
     let predicted = replayed.outcomes.first().map(|outcome| &outcome.rows);
     totals(&mut lines, &replayed.observed_rows, predicted);
     histogram(&mut lines, "lengths", &by_length(&statistics), seen.theme);
-    let alignments: [(&str, fn(&DeviceStatistics) -> &ByAlignment); 2] = [
-        ("alignment of where buffers start", |one| &one.start_alignment),
-        ("alignment of lengths", |one| &one.length_alignment),
-    ];
-    for (heading, of) in alignments {
-        histogram(&mut lines, heading, &by_alignment(statistics.iter().map(of)), seen.theme);
-    }
+    let starts = by_alignment(statistics.iter().map(|one| &one.start_alignment));
+    histogram(&mut lines, "alignment of where buffers start", &starts, seen.theme);
+    let ends = by_alignment(statistics.iter().map(|one| &one.length_alignment));
+    histogram(&mut lines, "alignment of lengths", &ends, seen.theme);
     call_sites(&mut lines, &replayed.observed_rows.by_call_site, predicted);
     lists(&mut lines, &replayed.observed_rows, predicted);
     lines
@@ -62,9 +59,11 @@ fn described(seen: &Seen, name: &str) -> Vec<Vec<Piece>> {
     if device.min_align_mask > 0 {
         said.push(format!("keeps low address bits {:#x}", device.min_align_mask));
     }
-    for (is_so, words) in
-        [(device.untrusted, "untrusted"), (device.force_bounce, "bounces everything"), (device.own_pool, "pool of its own")]
-    {
+    for (is_so, words) in [
+        (device.untrusted, "untrusted"),
+        (device.force_bounce, "bounces everything"),
+        (device.own_pool, "pool of its own"),
+    ] {
         if is_so {
             said.push(words.into());
         }

@@ -80,8 +80,7 @@ fn keys(seen: &Seen) -> Vec<(&'static str, &'static str)> {
     keys.push(("t", "window"));
     keys.extend(match seen.state.screen {
         Screen::Devices if seen.state.device.is_some() => [("Esc", "all devices"), ("up/down", "scroll")],
-        Screen::Devices => [("/", "filter"), ("o", "order")],
-        Screen::CallSites => [("/", "filter"), ("o", "order")],
+        Screen::Devices | Screen::CallSites => [("/", "filter"), ("o", "order")],
         Screen::WhatIf => [("arrows", "change"), ("0", "as captured")],
         Screen::Kernel => [("up/down", "scroll"), ("s", "save")],
         Screen::Overview => [("p", "peak"), ("n", "next failure")],

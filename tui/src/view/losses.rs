@@ -47,7 +47,9 @@ pub(super) fn lines(seen: &Seen) -> Vec<Piece> {
     }
     if history.has_begun() && history.start.streamed.name() != "all" {
         let which = history.start.streamed.name();
-        lines.push(dim(format!("only mappings that may bounce were recorded one by one ({which}); the others are not on this screen")));
+        lines.push(dim(format!(
+            "only mappings that may bounce were recorded one by one ({which}); the others are not on this screen"
+        )));
     }
     if lines.is_empty() {
         lines.push((Tone::Good, "nothing lost".into()));

@@ -40,24 +40,29 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         return;
     };
     let what = format!("of {}, {}", count(outcome.total_slots), outcome.name);
-    canvas.text(inner, 2, &[
-        plain("predicted "),
-        (Tone::Predicted, format!("{:>7} ", count(outcome.peak_slots))),
-        dim(what),
-    ]);
+    canvas.text(
+        inner,
+        2,
+        &[plain("predicted "), (Tone::Predicted, format!("{:>7} ", count(outcome.peak_slots))), dim(what)],
+    );
     let refused = |count: u64| if count == 0 { Tone::Text } else { Tone::Bad };
-    canvas.text(inner, 3, &[
-        plain("refused   "),
-        (refused(sum.refused), format!("{:>7} ", count(sum.refused))),
-        dim("predicted "),
-        (refused(outcome.failed), count(outcome.failed)),
-    ]);
+    canvas.text(
+        inner,
+        3,
+        &[
+            plain("refused   "),
+            (refused(sum.refused), format!("{:>7} ", count(sum.refused))),
+            dim("predicted "),
+            (refused(outcome.failed), count(outcome.failed)),
+        ],
+    );
 }
 
 /// Occupancy over the window.
 pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let (from, to) = seen.state.time.window();
-    let level = seen.answer.and_then(|answer| answer.chosen()).map(|outcome| outcome.peak_slots).filter(|slots| *slots > 0);
+    let level =
+        seen.answer.and_then(|answer| answer.chosen()).map(|outcome| outcome.peak_slots).filter(|slots| *slots > 0);
     let mut heading = title("slots in use");
     if let Some(level) = level {
         heading.extend([(Tone::Predicted, format!("  {} predicted at most {level}", canvas.theme.signs().level))]);

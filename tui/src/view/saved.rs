@@ -66,7 +66,10 @@ fn run(svg: &mut String, run: &str, (column, row): (u16, u16), look: &Look) {
     let width = run.chars().count() as f64 * CELL.0;
     if let Some(paper) = &look.paper {
         let high = CELL.1;
-        let _ = writeln!(svg, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\" fill=\"{paper}\"/>");
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\" fill=\"{paper}\"/>"
+        );
     }
     if run.trim().is_empty() {
         return;

@@ -17,7 +17,8 @@ const WIDE: u16 = 100;
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let [above, below, command] =
         Layout::vertical([Constraint::Length(8), Constraint::Min(3), Constraint::Length(2)]).areas(area);
-    let [left, right] = Layout::horizontal([Constraint::Length(42.min(area.width / 2)), Constraint::Min(0)]).areas(above);
+    let [left, right] =
+        Layout::horizontal([Constraint::Length(42.min(area.width / 2)), Constraint::Min(0)]).areas(above);
     knobs(seen, left, canvas);
     chosen(seen, right, canvas);
     beside(seen, below, canvas);
@@ -88,7 +89,11 @@ fn beside(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Column::number("won", 9),
     ];
     if wide {
-        columns.extend([Column::number("possibly unsafe", 16), Column::number("not needed", 11), Column::number("lists broken", 13)]);
+        columns.extend([
+            Column::number("possibly unsafe", 16),
+            Column::number("not needed", 11),
+            Column::number("lists broken", 13),
+        ]);
     }
     let bad = |value: u64| (if value == 0 { Tone::Dim } else { Tone::Bad }, count(value));
     let cells = |(number, outcome): (usize, &Outcome)| {
