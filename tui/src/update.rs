@@ -2,6 +2,8 @@
 //! no terminal is touched.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 
