@@ -83,7 +83,7 @@ const ASCII: Signs = Signs {
     level: '-',
     moment: '^',
     cut: '~',
-    down: 'v',
+    down: '*',
     up: '^',
     border: border::Set {
         top_left: "+",

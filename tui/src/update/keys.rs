@@ -41,7 +41,7 @@ const KEYS: [KeyHelp; 29] = [
     on(Screen::Devices, "up down", "choose a device"),
     on(Screen::Devices, "Enter", "the device in detail"),
     on(Screen::Devices, "Esc", "back to all devices; no filter"),
-    on(Screen::Devices, "/", "show devices and drivers with this in their name"),
+    on(Screen::Devices, "/", "show those with this in device or driver"),
     on(Screen::Devices, "o O", "order by the next column; the other way round"),
     on(Screen::CallSites, "up down", "choose a call site"),
     on(Screen::CallSites, "/", "show call sites with this in their name"),

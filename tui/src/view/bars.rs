@@ -13,7 +13,7 @@ pub(super) fn sparkline(values: &[f64], theme: Theme) -> String {
 
 /// How many eighths of so many rows.
 fn eighths(value: f64, largest: f64, all: usize) -> usize {
-    if value <= 0.0 || largest <= 0.0 {
+    if value <= 0.0 || largest <= 0.0 || all == 0 {
         return 0;
     }
     ((value / largest * all as f64).round() as usize).clamp(1, all)

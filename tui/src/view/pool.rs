@@ -30,8 +30,8 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     }
     let high = seen.history.examined.pool.and_then(|sample| sample.hiwater_slots);
     if let Some(high) = high {
-        let since = if kernel.hiwater_reset { "high-water" } else { "since boot" };
-        fullest.push(dim(format!(", {since} {}", count(high))));
+        let since = if kernel.hiwater_reset { "kernel" } else { "since boot" };
+        fullest.push(dim(format!(" ({since} {})", count(high))));
     }
     canvas.text(inner, 1, &fullest);
 
