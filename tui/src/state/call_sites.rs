@@ -66,8 +66,13 @@ pub fn rows(answer: &Answer, history: &History, table: &Table<Order>) -> Vec<Row
     let (counts, covered_ns) = history.sites.between(answer.question.from_ns, answer.question.to_ns);
     let seconds = covered_ns.max(1) as f64 / 1e9;
     let mut sites: BTreeMap<u64, Row> = BTreeMap::new();
+    // Summed as whole numbers: those come out the same in any order.
+    let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
     for ((call_site, _, _), count) in counts {
-        sites.entry(call_site).or_default().rate += count as f64 / seconds;
+        *totals.entry(call_site).or_default() += count;
+    }
+    for (call_site, count) in totals {
+        sites.entry(call_site).or_default().rate = count as f64 / seconds;
     }
     let sample = replayed.start.allocation_sample.max(1);
     let settings = replayed.settings.first();
