@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long a step may take, on a machine that does something else too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Sent on leaving the screen that is not scrolled.
 const LEFT: &str = "\u{1b}[?1049l";
 
@@ -78,7 +78,7 @@ impl Terminal {
     }
 
     /// Waits for the end; the terminal must be as it was, and the program must have ended with this code.
-    fn is_whole(mut self, code: &str) {
+    fn ends_whole(mut self, code: &str) {
         self.wait("over");
         let (_, after) = self.text.rsplit_once(LEFT).unwrap_or_else(|| panic!("never left: {:?}", self.text));
         assert!(after.contains("\u{1b}[?25h"), "the cursor is hidden: {after:?}");
@@ -98,7 +98,7 @@ fn q_and_control_c_leave_the_terminal_whole() {
         let mut terminal = Terminal::new("captures/default.bounce", here());
         terminal.wait("Overview");
         terminal.press(keys);
-        terminal.is_whole("0");
+        terminal.ends_whole("0");
     }
 }
 
@@ -109,7 +109,7 @@ fn signals_leave_the_terminal_whole() {
         let mut terminal = Terminal::new("captures/default.bounce", here());
         terminal.wait("Overview");
         terminal.kill(signal);
-        terminal.is_whole("0");
+        terminal.ends_whole("0");
     }
 }
 
@@ -135,7 +135,7 @@ fn this_kernel_is_seen_live_and_a_recording_of_it_can_be_read() {
     thread::sleep(Duration::from_secs(2));
     terminal.press("q");
     terminal.wait("bouncescope-top.bounce: ");
-    terminal.is_whole("0");
+    terminal.ends_whole("0");
     let output = Command::new(env!("CARGO_BIN_EXE_bouncescope")).arg("verify").arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -157,8 +157,10 @@ impl Dashboard {
     /// Asks for a replay, if what is seen is not what the latest one was about, and it is time.
     pub fn ask(&mut self) {
         let question = self.state.question();
-        if self.feed.with_history(History::has_begun) && self.asking.is_due(&question, self.is_moving(), Instant::now())
-        {
+        // A beginning alone is nothing to replay.
+        let has_passed = self.state.time.last_ns > self.state.time.first_ns;
+        let has_begun = has_passed && self.feed.with_history(History::has_begun);
+        if has_begun && self.asking.is_due(&question, self.is_moving(), Instant::now()) {
             self.engine.ask(question.clone(), self.feed.material(&question));
             self.asking.asked(question, Instant::now());
         }
