@@ -5,16 +5,21 @@ use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossterm::cursor::Show;
+use crossterm::cursor::{self, MoveTo, Show};
 use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::execute;
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{TerminalOptions, Viewport};
 
 /// The terminal is ours.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// A thread has panicked.
 static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Columns and rows of a terminal that does not tell.
+const UNKNOWN: (u16, u16) = (80, 24);
 
 /// The terminal. It is given back when this is dropped.
 pub struct Terminal {
@@ -36,7 +41,9 @@ impl Terminal {
         });
         take()?;
         // Where this fails, the terminal must not stay as it is.
-        let cells = ratatui::Terminal::new(CrosstermBackend::new(stdout())).inspect_err(|_| give_back())?;
+        let options = TerminalOptions { viewport: viewport() };
+        let cells = ratatui::Terminal::with_options(CrosstermBackend::new(stdout()), options);
+        let cells = cells.inspect_err(|_| give_back())?;
         Ok(Self { cells })
     }
 
@@ -70,6 +77,16 @@ fn take() -> io::Result<()> {
     enable_raw_mode()
         .and_then(|()| execute!(stdout(), EnterAlternateScreen, EnableMouseCapture))
         .inspect_err(|_| give_back())
+}
+
+/// Where to draw. A serial console does not know how large the terminal at its other end is; that one does.
+fn viewport() -> Viewport {
+    if terminal::size().is_ok_and(|(columns, rows)| columns > 0 && rows > 0) {
+        return Viewport::Fullscreen;
+    }
+    let corner = execute!(stdout(), MoveTo(u16::MAX - 1, u16::MAX - 1)).and_then(|()| cursor::position());
+    let (columns, rows) = corner.map_or(UNKNOWN, |(column, row)| (column + 1, row + 1));
+    Viewport::Fixed(Rect::new(0, 0, columns, rows))
 }
 
 /// At most once; there is nobody to tell that it failed.
