@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tracer::doctor::Examined;
 use tracer::event::{Event, MAPPING_ERROR, What};
-use tracer::facts::{Counters, Device, Symbol};
+use tracer::facts::{Counters, Device, PoolSample, Symbol};
 use tracer::model::pool::SLOT;
 use tracer::stream::{Gaps, Item, Start};
 
@@ -63,6 +63,10 @@ pub struct History {
     /// Slots by where they lie, while they are in use.
     held: HashMap<u64, u64>,
     held_slots: u64,
+    /// Of them those that were given back unseen, as the pool's own counter says.
+    stale_slots: u64,
+    /// What that counter said, until all events before it have come.
+    sample: Option<PoolSample>,
     slots_are_seen: bool,
     releases_are_seen: bool,
     refusals: VecDeque<u64>,
@@ -88,6 +92,8 @@ impl History {
             counted_ns: 0,
             held: HashMap::new(),
             held_slots: 0,
+            stale_slots: 0,
+            sample: None,
             slots_are_seen: false,
             releases_are_seen: false,
             refusals: VecDeque::new(),
@@ -106,6 +112,7 @@ impl History {
             Item::Pool(sample) => {
                 self.pass(sample.time_ns);
                 self.used(sample.time_ns, sample.used_slots);
+                self.sample = Some(*sample);
             }
             Item::Sites(sites) => {
                 let all = self.sites.take(sites, self.counted_ns, self.now_ns, self.keep);
@@ -132,6 +139,9 @@ impl History {
     }
 
     fn event(&mut self, event: &Event) {
+        if let Some(sample) = self.sample.take_if(|sample| sample.time_ns < event.time_ns) {
+            self.correct(&sample);
+        }
         let bucket = self.bucket(event.time_ns);
         if bucket.event(&event.what) {
             if self.refusals.len() == REFUSALS {
@@ -144,8 +154,9 @@ impl History {
                 let slots = (slot % SLOT).saturating_add(size).div_ceil(SLOT);
                 let before = self.held.insert(slot, slots).unwrap_or(0);
                 self.held_slots = (self.held_slots + slots).saturating_sub(before);
+                self.stale_slots = self.stale_slots.saturating_sub(before);
                 if self.releases_are_seen {
-                    self.used(event.time_ns, self.held_slots);
+                    self.used(event.time_ns, self.held_slots.saturating_sub(self.stale_slots));
                 }
             }
             What::SlotUnmap { slot, .. } => {
@@ -155,6 +166,15 @@ impl History {
             _ => {}
         }
         self.pass(event.time_ns);
+    }
+
+    /// Where releases were missed, what is held is too much from then on: the pool's own counter tells by how much.
+    fn correct(&mut self, sample: &PoolSample) {
+        let missed =
+            |(name, values): (&String, &Vec<u64>)| name.contains("slot_unmap") && values.iter().sum::<u64>() > 0;
+        if self.counters().lost.iter().any(missed) {
+            self.stale_slots = self.held_slots.saturating_sub(sample.used_slots);
+        }
     }
 
     fn pass(&mut self, time_ns: u64) {

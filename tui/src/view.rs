@@ -17,6 +17,7 @@ mod saved;
 mod table;
 mod time_line;
 mod what_if;
+mod wrap;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

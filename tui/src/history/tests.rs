@@ -112,3 +112,27 @@ fn columns_shorter_than_a_bucket_show_its_rate() {
     assert_eq!(columns.iter().map(|(bucket, _)| bucket.mappings).collect::<Vec<_>>(), [1, 1, 1, 1]);
     assert!(columns.iter().all(|(_, ns)| (*ns - 1e8).abs() < 1.0));
 }
+
+#[test]
+fn where_releases_were_missed_the_pools_own_counter_corrects_what_is_held() {
+    let take = |slot| What::SlotMap {
+        device: DeviceId(0),
+        phys: 0,
+        slot,
+        size: SLOT,
+        align_mask: 0,
+        direction: Direction::ToDevice,
+        duration_ns: 0,
+    };
+    let sample = |time_ns, used_slots| PoolSample { time_ns, slots: 512, used_slots, hiwater_slots: None };
+    for (missed, expected) in [(0, 3), (2, 1)] {
+        let mut history = begun(Keep::Whole);
+        pass(&mut history, 11 * SECOND, take(SLOT));
+        pass(&mut history, 12 * SECOND, take(2 * SLOT));
+        let lost = [("missed.slot_unmap".to_owned(), vec![missed])].into();
+        history.observe(&Item::Counters(Counters { lost, ..Counters::default() }));
+        history.observe(&Item::Pool(sample(13 * SECOND, 0)));
+        pass(&mut history, 14 * SECOND, take(3 * SLOT));
+        assert_eq!(history.sum(14 * SECOND, 15 * SECOND).used_slots, Some(expected));
+    }
+}

@@ -5,17 +5,24 @@ use ratatui::layout::Rect;
 use super::Seen;
 use super::canvas::{Canvas, Piece, dim, title};
 use super::numbers::count;
+use super::wrap::broken;
 use crate::theme::Tone;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let inner = canvas.panel(area, &title("losses"));
-    for (row, line) in lines(seen).iter().enumerate() {
-        canvas.text(inner, row as u16, std::slice::from_ref(line));
+    for (row, line) in lines(seen, area.width).into_iter().enumerate() {
+        canvas.text(inner, row as u16, &[line]);
     }
 }
 
-/// One line each; one that says so where nothing was lost.
-pub(super) fn lines(seen: &Seen) -> Vec<Piece> {
+/// One line each, or several where it is too long for a panel so wide; one that says so where nothing was lost.
+pub(super) fn lines(seen: &Seen, width: u16) -> Vec<Piece> {
+    let width = usize::from(width).saturating_sub(4);
+    let pieces = said(seen).into_iter();
+    pieces.flat_map(|(tone, line)| broken(&line, width).into_iter().map(move |part| (tone, part))).collect()
+}
+
+fn said(seen: &Seen) -> Vec<Piece> {
     let history = seen.history;
     let mut lines: Vec<Piece> = Vec::new();
     if let Some(failed) = &seen.state.failed {

@@ -10,7 +10,7 @@ const TALL: u16 = 30;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let table = if area.height >= TALL { area.height / 3 } else { 0 };
-    let losses = losses::lines(seen).len().clamp(1, 4) as u16 + 2;
+    let losses = losses::lines(seen, area.width).len().clamp(1, 4) as u16 + 2;
     let rows = [Constraint::Length(6), Constraint::Min(3), Constraint::Length(table), Constraint::Length(losses)];
     let [numbers, chart, below, lost] = Layout::vertical(rows).areas(area);
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(numbers);
