@@ -266,6 +266,7 @@ impl History {
     pub fn sum(&self, from_ns: u64, to_ns: u64) -> Bucket {
         let mut sum = Bucket::default();
         self.range(from_ns, to_ns).for_each(|bucket| sum.add(bucket));
+        sum.used_slots = sum.used_slots.map(|slots| slots.min(self.mark()));
         sum
     }
 
@@ -285,6 +286,7 @@ impl History {
             let last = self.place(moment(n + 1)).max(first + 1).min(self.buckets.len());
             let mut sum = Bucket::default();
             self.buckets.range(first..last).for_each(|bucket| sum.add(bucket));
+            sum.used_slots = sum.used_slots.map(|slots| slots.min(self.mark()));
             (sum, (last.max(first + 1) - first) as f64 * self.bucket_ns as f64)
         };
         (0..columns).map(column).collect()
@@ -297,11 +299,20 @@ impl History {
         seen.unwrap_or(self.start.kernel.pool.used_at_start)
     }
 
+    /// Slots that were never exceeded: the pool's own high-water mark, where it is that of this stream. What is followed from event
+    /// to event can be more for a while, where releases were missed.
+    fn mark(&self) -> u64 {
+        let pool = &self.start.kernel.pool;
+        let is_all = pool.hiwater_reset && pool.restricted.is_empty() && self.examined.end.is_some();
+        self.examined.pool.filter(|_| is_all).and_then(|sample| sample.hiwater_slots).unwrap_or(u64::MAX)
+    }
+
     /// When the pool was seen fullest, ns, and with how many slots in use.
     pub fn fullest(&self) -> Option<(u64, u64)> {
         let all = self.buckets.iter().enumerate().rev();
-        let (place, slots) =
-            all.filter_map(|(n, bucket)| Some((n, bucket.used_slots?))).max_by_key(|(_, slots)| *slots)?;
+        let (place, slots) = all
+            .filter_map(|(n, bucket)| Some((n, bucket.used_slots?.min(self.mark()))))
+            .max_by_key(|(_, slots)| *slots)?;
         Some((self.first_ns + place as u64 * self.bucket_ns + self.bucket_ns / 2, slots))
     }
 

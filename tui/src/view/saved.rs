@@ -6,7 +6,7 @@ use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 
 /// Width and height of a cell, SVG's units.
-const CELL: (f64, f64) = (8.4, 18.0);
+const CELL: (f64, f64) = (8.43, 16.3);
 /// Colours of text and background where a cell says none.
 const INK: &str = "#d0d0d0";
 const PAPER: &str = "#121212";
@@ -84,7 +84,7 @@ fn run(svg: &mut String, run: &str, (column, row): (u16, u16), look: &Look) {
         svg,
         "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{}\"{weight} \
          xml:space=\"preserve\">{escaped}</text>",
-        y + 13.5,
+        y + 13.0,
         look.ink
     );
 }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn reversed_text_lies_on_its_colour() {
         let svg = svg(&buffer());
-        assert!(svg.contains("width=\"8.4\" height=\"18.0\" fill=\"#010203\""), "{svg}");
+        assert!(svg.contains("width=\"8.4\" height=\"16.3\" fill=\"#010203\""), "{svg}");
     }
 
     #[test]
