@@ -228,3 +228,64 @@ impl Dashboard {
         Some(saving::said(&path, &written))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::recording::{Bytes, Recording};
+
+    const CAPTURE: &[u8] = include_bytes!("../../captures/default.bounce");
+
+    fn dashboard(feed: Feed) -> (Dashboard, UnboundedReceiver<Told>) {
+        let (tell, told) = unbounded_channel();
+        (Dashboard::new("x".into(), feed, Theme::default(), tell).unwrap(), told)
+    }
+
+    fn press(dashboard: &mut Dashboard, code: KeyCode) -> Next {
+        dashboard.event(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    fn shown(dashboard: &mut Dashboard) -> String {
+        let area = Rect::new(0, 0, 120, 40);
+        let mut buffer = Buffer::empty(area);
+        dashboard.draw(area, &mut buffer);
+        view::text(&buffer)
+    }
+
+    #[test]
+    fn a_setting_that_is_turned_is_replayed_and_shown_and_then_nothing_is_left_to_do() {
+        let (mut dashboard, mut told) = dashboard(Feed::Capture(Recording::read(Bytes::Static(CAPTURE)).unwrap()));
+        for code in [KeyCode::Char('4'), KeyCode::Down, KeyCode::Right, KeyCode::Right] {
+            press(&mut dashboard, code);
+        }
+        dashboard.ask();
+        assert!(shown(&mut dashboard).contains("replaying"));
+        dashboard.told(told.blocking_recv().unwrap());
+        dashboard.ask();
+        assert!(shown(&mut dashboard).contains("bounces        474  596 real"), "{}", shown(&mut dashboard));
+        dashboard.pass(1_000_000_000);
+        dashboard.ask();
+        assert!(!dashboard.is_dirty, "nothing has changed");
+    }
+
+    #[test]
+    fn a_live_stream_is_shown_as_it_flows_until_it_ends() {
+        let (mut dashboard, mut told) = dashboard(Feed::live());
+        let mut source = tracer::capture::Reader::new(CAPTURE).unwrap();
+        while let Ok(Some(item)) = tracer::stream::Source::next_item(&mut source) {
+            dashboard.take(vec![item]);
+        }
+        dashboard.pass(0);
+        dashboard.ask();
+        dashboard.told(told.blocking_recv().unwrap());
+        press(&mut dashboard, KeyCode::Char('2'));
+        assert!(shown(&mut dashboard).contains("xhci_hcd"));
+        dashboard.ended("tracing failed: of all things".into());
+        press(&mut dashboard, KeyCode::Char('1'));
+        assert!(shown(&mut dashboard).contains("tracing failed: of all things"));
+        assert_eq!(press(&mut dashboard, KeyCode::Char('q')), Next::Quit);
+    }
+}
