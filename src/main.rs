@@ -22,6 +22,7 @@ mod report;
 #[cfg(feature = "report")]
 mod serve;
 mod stats;
+mod top;
 mod verify;
 
 /// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.
@@ -65,6 +66,8 @@ enum Command {
     Serve(serve::Args),
     /// Show what happened in a capture, without any what-if.
     Stats(stats::Args),
+    /// Watch this kernel, or a capture, in the terminal.
+    Top(top::Args),
     /// Hold the prediction for the captured kernel's own settings against what that kernel did.
     Verify(verify::Args),
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "report")]
         Command::Serve(args) => serve::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Verify(args) => verify::run(&args),
     };
     match result {

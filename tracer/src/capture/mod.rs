@@ -18,7 +18,7 @@ use std::{
 };
 
 pub use ahead::Ahead;
-pub use reader::Reader;
+pub use reader::{Place, Reader};
 pub use writer::Writer;
 
 /// The format that this version writes, and the newest that it reads.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
+    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -24,6 +24,15 @@ const IN_VAIN: u64 = 64 << 20;
 /// each announce the largest payload would otherwise cost the square of its length.
 const IN_VAIN_PER_BYTE: u64 = 8;
 
+/// A place between two frames of a capture, to which another reader of it can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the beginning of the file.
+    offset: u64,
+    /// The number that the next frame should have.
+    sequence: u32,
+}
+
 /// Reads a capture. Memory is bounded by the largest frame that the format allows.
 pub struct Reader<R> {
     input: R,
@@ -35,6 +44,8 @@ pub struct Reader<R> {
     sequence: u32,
     /// In search of the next intact frame.
     lost: bool,
+    /// Where in the file reading began, behind its header or at a [`Place`].
+    start: u64,
     /// Bytes taken from the input.
     taken: u64,
     /// Bytes checksummed of frames that were not intact.
@@ -81,6 +92,7 @@ impl<R: Read> Reader<R> {
             at_end: false,
             sequence: 0,
             lost: false,
+            start: FILE_HEADER as u64,
             taken: 0,
             in_vain: 0,
             decompressor: Decompressor::new()?,
@@ -89,6 +101,12 @@ impl<R: Read> Reader<R> {
             gaps,
             ended: false,
         })
+    }
+
+    /// Where the next frame begins, or is searched for.
+    pub fn place(&self) -> Place {
+        let unused = (self.buffer.len() - self.used) as u64;
+        Place { offset: self.start + self.taken - unused, sequence: self.sequence }
     }
 
     /// Makes `length` unused bytes available if the input has them; whether it has.
@@ -191,6 +209,16 @@ impl<R: Read> Reader<R> {
     }
 }
 
+impl<R: Read + Seek> Reader<R> {
+    /// Reads the same capture from a place on that another reader has told. What lies before it is neither read nor missed.
+    pub fn at(input: R, place: Place) -> Result<Self, ReadError> {
+        let mut reader = Self::new(input)?;
+        reader.input.seek(SeekFrom::Start(place.offset))?;
+        (reader.start, reader.sequence) = (place.offset, place.sequence);
+        Ok(reader)
+    }
+}
+
 impl<R: Read> Source for Reader<R> {
     type Error = ReadError;
 
@@ -211,7 +239,7 @@ impl<R: Read> Source for Reader<R> {
     }
 
     fn bytes_read(&self) -> u64 {
-        FILE_HEADER as u64 + self.taken
+        self.start + self.taken
     }
 }
 
@@ -255,6 +283,27 @@ fn json<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 mod tests {
     use super::*;
     use crate::capture::Writer;
+
+    #[test]
+    fn a_reader_that_goes_to_a_place_reads_what_follows_and_misses_nothing() {
+        let file = include_bytes!("../../../captures/7.3-direct-hold-300.bounce");
+        let mut reader = Reader::new(&file[..]).unwrap();
+        let mut places = Vec::new();
+        let mut items = Vec::new();
+        loop {
+            places.push(reader.place());
+            let Some(item) = reader.next_item().unwrap() else { break };
+            items.push(item);
+        }
+        for n in [0, items.len() / 2, items.len() - 1] {
+            let mut there = Reader::at(std::io::Cursor::new(&file[..]), places[n]).unwrap();
+            for item in &items[n..] {
+                assert_eq!(there.next_item().unwrap().as_ref(), Some(item));
+            }
+            assert_eq!(there.next_item().unwrap(), None);
+            assert!(there.gaps().is_empty(), "{:?}", there.gaps());
+        }
+    }
 
     #[test]
     fn headers_that_all_announce_the_largest_payload_cost_no_more_than_the_files_length_allows() {

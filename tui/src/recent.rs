@@ -1,0 +1,138 @@
+//! The last of a live stream: its items for as long as a window may want them, and no more of them than memory is meant for.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tracer::stream::{Item, Source};
+
+use crate::clip::{Clip, beginning};
+use crate::history::History;
+
+/// Events kept at the most: 64 MiB.
+const EVENTS: usize = 1 << 20;
+/// Time kept, ns.
+const KEPT_NS: u64 = 10 * 60 * 1_000_000_000;
+
+/// Items with events or samples, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    /// With the latest moment of each.
+    items: VecDeque<(u64, Arc<Item>)>,
+    events: usize,
+    /// Some had to go.
+    has_lost: bool,
+}
+
+impl Recent {
+    /// Keeps an item that came at `now_ns`.
+    pub fn keep(&mut self, item: Arc<Item>, now_ns: u64) {
+        match &*item {
+            Item::Events(batch) => self.events += batch.events.len(),
+            Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
+            _ => return,
+        }
+        self.items.push_back((now_ns, item));
+        while let Some((time_ns, _)) = self.items.front()
+            && (self.events > EVENTS || time_ns.saturating_add(KEPT_NS) < now_ns)
+        {
+            self.has_lost = true;
+            if let Some((_, item)) = self.items.pop_front()
+                && let Item::Events(batch) = &*item
+            {
+                self.events -= batch.events.len();
+            }
+        }
+    }
+
+    /// The earliest moment of which everything is kept, ns; `None` while nothing had to go, or is there.
+    pub fn first_ns(&self) -> Option<u64> {
+        self.items.iter().filter(|_| self.has_lost).find_map(|(_, item)| match &**item {
+            Item::Events(batch) => batch.events.first().map(|event| event.time_ns),
+            _ => None,
+        })
+    }
+
+    /// A window as a stream of its own.
+    pub fn window(&self, history: &History, from_ns: u64, to_ns: u64) -> Kept {
+        let first = self.items.partition_point(|(time_ns, _)| *time_ns < from_ns);
+        let items = self.items.range(first..).map(|(_, item)| Arc::clone(item)).collect();
+        Kept { items, beginning: beginning(history, from_ns), from_ns, to_ns }
+    }
+}
+
+/// A window of what was kept, from which a stream can be made as often as is wanted.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    items: VecDeque<Arc<Item>>,
+    beginning: Vec<Item>,
+    from_ns: u64,
+    to_ns: u64,
+}
+
+impl Kept {
+    /// The stream.
+    pub fn open(&self) -> Clip<Shared> {
+        Clip::new(Some(Shared(self.items.clone())), self.beginning.clone(), self.from_ns, self.to_ns)
+    }
+}
+
+/// A source of items that others have too.
+pub struct Shared(VecDeque<Arc<Item>>);
+
+impl Source for Shared {
+    type Error = Infallible;
+
+    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
+        Ok(self.0.pop_front().map(|item| Item::clone(&item)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer::event::{Batch, Event, What};
+
+    use super::*;
+    use crate::history::Keep;
+
+    fn events(count: usize, time_ns: u64) -> Arc<Item> {
+        let event = Event { time_ns, task: 0, cpu: 0, what: What::Kfree { call_site: 0, ptr: 0 } };
+        Arc::new(Item::Events(Batch { events: vec![event; count], segments: Vec::new() }))
+    }
+
+    fn times(mut source: impl Source<Error = Infallible>) -> Vec<u64> {
+        let mut times = Vec::new();
+        while let Ok(Some(item)) = source.next_item() {
+            if let Item::Events(batch) = item {
+                times.extend(batch.events.iter().map(|event| event.time_ns));
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn a_window_has_the_events_of_its_time() {
+        let mut recent = Recent::default();
+        for time_ns in 1..=9 {
+            recent.keep(events(1, time_ns), time_ns);
+        }
+        assert_eq!(times(recent.window(&History::new(Keep::Recent), 3, 5).open()), [3, 4, 5]);
+    }
+
+    #[test]
+    fn more_events_than_memory_is_meant_for_make_the_oldest_go() {
+        let mut recent = Recent::default();
+        for time_ns in 1..=3 {
+            recent.keep(events(EVENTS / 2, time_ns), time_ns);
+        }
+        assert_eq!((recent.first_ns(), recent.events), (Some(2), EVENTS));
+    }
+
+    #[test]
+    fn what_is_older_than_ten_minutes_goes() {
+        let mut recent = Recent::default();
+        recent.keep(events(1, 1), 1);
+        recent.keep(events(1, KEPT_NS + 2), KEPT_NS + 2);
+        assert_eq!(recent.first_ns(), Some(KEPT_NS + 2));
+    }
+}

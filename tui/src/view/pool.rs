@@ -1,0 +1,85 @@
+//! The pool: how full it is, was and would be.
+
+use ratatui::layout::Rect;
+
+use super::Seen;
+use super::bars::{bar, chart};
+use super::canvas::{Canvas, Piece, dim, plain, title};
+use super::numbers::{clock, count};
+use crate::theme::Tone;
+
+/// The gauge.
+pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
+    let kernel = &seen.history.start.kernel.pool;
+    let inner = canvas.panel(area, &title(format!("pool, {} slots of 2 KiB", kernel.slots)));
+    let (from, to) = seen.state.time.window();
+    let sum = seen.history.sum(from, to);
+    let used = sum.used_slots;
+    let width = usize::from(inner.width).saturating_sub(26);
+    let [full, empty] = bar(used.unwrap_or(0), kernel.slots, width, Tone::Real, canvas.theme);
+    let said = used.map_or("?".to_owned(), count);
+    canvas.text(inner, 0, &[plain("in window "), (Tone::Real, format!("{said:>7} ")), dim("at most "), full, empty]);
+
+    let mut fullest: Vec<Piece> = vec![plain("fullest   ")];
+    match seen.history.fullest() {
+        Some((time_ns, slots)) => {
+            let when = clock(time_ns.saturating_sub(seen.history.start.time_ns));
+            fullest.extend([(Tone::Real, format!("{:>7} ", count(slots))), dim(format!("at {when}"))]);
+        }
+        None => fullest.push(dim("not seen")),
+    }
+    let high = seen.history.examined.pool.and_then(|sample| sample.hiwater_slots);
+    if let Some(high) = high {
+        let since = if kernel.hiwater_reset { "kernel" } else { "since boot" };
+        fullest.push(dim(format!(" ({since} {})", count(high))));
+    }
+    canvas.text(inner, 1, &fullest);
+
+    let Some(outcome) = seen.answer.and_then(|answer| answer.chosen()) else {
+        canvas.text(inner, 2, &[plain("predicted "), dim("replaying")]);
+        return;
+    };
+    let what = format!("of {}, {}", count(outcome.total_slots), outcome.name);
+    canvas.text(
+        inner,
+        2,
+        &[plain("predicted "), (Tone::Predicted, format!("{:>7} ", count(outcome.peak_slots))), dim(what)],
+    );
+    let refused = |count: u64| if count == 0 { Tone::Text } else { Tone::Bad };
+    canvas.text(
+        inner,
+        3,
+        &[
+            plain("refused   "),
+            (refused(sum.refused), format!("{:>7} ", count(sum.refused))),
+            dim("predicted "),
+            (refused(outcome.failed), count(outcome.failed)),
+        ],
+    );
+}
+
+/// Occupancy over the window.
+pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
+    let (from, to) = seen.state.time.window();
+    let level =
+        seen.answer.and_then(|answer| answer.chosen()).map(|outcome| outcome.peak_slots).filter(|slots| *slots > 0);
+    let mut heading = title("slots in use");
+    if let Some(level) = level {
+        heading.extend([(Tone::Predicted, format!("  {} predicted at most {level}", canvas.theme.signs().level))]);
+    }
+    let inner = canvas.panel(area, &heading);
+    let wide = inner.width.saturating_sub(6);
+    let plot = Rect { x: inner.x + 6, width: wide, ..inner };
+    let columns = seen.history.columns(from, to, usize::from(wide));
+    let values: Vec<Option<u64>> = columns.iter().map(|(bucket, _)| bucket.used_slots).collect();
+    let seen_most = values.iter().flatten().copied().max();
+    let largest = seen_most.max(level).unwrap_or(0);
+    if seen_most.is_none() {
+        canvas.text(plot, inner.height / 2, &[dim("nothing tells how full the pool was in this window")]);
+    }
+    chart(canvas, plot, &values, level, largest);
+    canvas.text(inner, 0, &[dim(format!("{:>5}", count(largest)))]);
+    if inner.height > 1 {
+        canvas.text(inner, inner.height - 1, &[dim(format!("{:>5}", 0))]);
+    }
+}

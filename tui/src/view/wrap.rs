@@ -1,0 +1,34 @@
+//! Long lines broken into several.
+
+/// A line in pieces, those behind the first further in.
+pub(super) fn broken(line: &str, width: usize) -> Vec<String> {
+    let indent = line.len() - line.trim_start().len() + 2;
+    let mut lines = Vec::new();
+    let mut rest = line.to_owned();
+    while rest.chars().count() > width && width > indent + 10 {
+        let blanks = rest.char_indices().take(width + 1).filter(|(at, sign)| *sign == ' ' && *at > indent);
+        let Some((at, _)) = blanks.last() else { break };
+        let tail = format!("{}{}", " ".repeat(indent), rest[at..].trim_start());
+        rest.truncate(at);
+        lines.push(rest);
+        rest = tail;
+    }
+    lines.push(rest);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_nothing_goes_lost() {
+        let line = "  slot_map  kprobe swiotlb_tbl_map_single: attached, fired 596 times, ümlaut ümlaut";
+        for width in 40..90 {
+            let lines = broken(line, width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width} {lines:?}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&lines.join(" ")), words(line), "{width}");
+        }
+    }
+}

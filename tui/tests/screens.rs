@@ -1,0 +1,144 @@
+//! Every screen of the bundled capture at three sizes, in colour and in ASCII without, held against `tests/screens/`. After a wanted
+//! change: `BOUNCESCOPE_BLESS=1 cargo test -p bouncescope-tui --test screens`, and look at the difference.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{env, fs};
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier};
+use tui::answer::Answer;
+use tui::engine::Material;
+use tui::feed::Feed;
+use tui::recording::{Bytes, Recording};
+use tui::state::time::TimeLine;
+use tui::state::{Screen, State};
+use tui::theme::{Depth, Theme};
+use tui::view::{Seen, draw, text};
+
+const CAPTURE: &[u8] = include_bytes!("../../captures/default.bounce");
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
+const COLOR: Theme = Theme { depth: Depth::True, ascii: false };
+const ASCII: Theme = Theme { depth: Depth::None, ascii: true };
+
+struct Bench {
+    feed: Feed,
+    answer: Answer,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let recording = Recording::read(Bytes::Static(CAPTURE)).unwrap();
+        let feed = Feed::Capture(Arc::clone(&recording));
+        let mut state = Self::state(&feed);
+        state.screen = Screen::Devices;
+        state.device = Some("0000:00:04.0".into());
+        let answer = Material::Recording(recording).answer(state.question(), || true).unwrap();
+        Self { feed, answer }
+    }
+
+    fn state(feed: &Feed) -> State {
+        let mut state = State::new("default.bounce".into(), TimeLine::default());
+        feed.reach(&mut state.time);
+        state
+    }
+
+    fn drawn(&self, state: &State, theme: Theme, (width, height): (u16, u16)) -> Buffer {
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        self.feed.with_history(|history| {
+            let seen = Seen { state, history, answer: Some(&self.answer), theme };
+            draw(&seen, area, &mut buffer)
+        });
+        buffer
+    }
+}
+
+/// A name and what is shown.
+fn states(feed: &Feed) -> Vec<(String, State)> {
+    let mut states: Vec<(String, State)> = Screen::ALL
+        .into_iter()
+        .map(|screen| (screen.title().to_lowercase().replace(' ', "-"), State { screen, ..Bench::state(feed) }))
+        .collect();
+    let device = Some("0000:00:04.0".to_owned());
+    states.push(("device".into(), State { screen: Screen::Devices, device, ..Bench::state(feed) }));
+    states.push(("keys".into(), State { help: true, screen: Screen::Devices, ..Bench::state(feed) }));
+    states
+}
+
+/// The text, and below each cell's style as a letter, with what the letters stand for.
+fn styled(buffer: &Buffer) -> String {
+    let mut styles: Vec<(Color, Modifier)> = vec![(Color::Reset, Modifier::empty())];
+    let mut map = String::new();
+    for y in 0..buffer.area.height {
+        let mut row = String::new();
+        for x in 0..buffer.area.width {
+            let style = (buffer[(x, y)].fg, buffer[(x, y)].modifier);
+            let at = styles.iter().position(|known| *known == style).unwrap_or_else(|| {
+                styles.push(style);
+                styles.len() - 1
+            });
+            row.push(if at == 0 { ' ' } else { char::from(b'a' + at as u8 - 1) });
+        }
+        map += row.trim_end();
+        map.push('\n');
+    }
+    let mut said = format!("{}\n{map}\n", text(buffer));
+    for (at, (color, modifier)) in styles.iter().enumerate().skip(1) {
+        let _ = writeln!(said, "{}: {color} {modifier:?}", char::from(b'a' + at as u8 - 1));
+    }
+    said
+}
+
+fn hold(name: &str, shown: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/screens/{name}.txt"));
+    if env::var_os("BOUNCESCOPE_BLESS").is_some() {
+        fs::write(&file, shown).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    assert!(shown == expected, "{name}: the screen is not the one in {}:\n{shown}", file.display());
+}
+
+#[test]
+fn screens_are_as_expected_in_colour_and_in_ascii_at_three_sizes() {
+    let bench = Bench::new();
+    for (name, state) in states(&bench.feed) {
+        for size in SIZES {
+            let (width, height) = size;
+            hold(&format!("{name}-{width}x{height}-color"), &styled(&bench.drawn(&state, COLOR, size)));
+            hold(&format!("{name}-{width}x{height}-ascii"), &text(&bench.drawn(&state, ASCII, size)));
+        }
+    }
+}
+
+#[test]
+fn ascii_without_colours_is_ascii_without_colours() {
+    let bench = Bench::new();
+    for (name, state) in states(&bench.feed) {
+        let buffer = bench.drawn(&state, ASCII, (100, 30));
+        assert!(text(&buffer).is_ascii(), "{name}");
+        assert!(buffer.content().iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset), "{name}");
+    }
+}
+
+#[test]
+fn no_size_is_too_small_or_too_large_to_be_drawn() {
+    let bench = Bench::new();
+    for (_, state) in states(&bench.feed) {
+        for size in [(1, 1), (10, 3), (39, 50), (40, 10), (41, 11), (60, 12), (300, 5), (300, 100), (79, 23)] {
+            bench.drawn(&state, COLOR, size);
+        }
+    }
+}
+
+#[test]
+fn everything_on_a_screen_is_told_without_colours_too() {
+    let bench = Bench::new();
+    for (name, state) in states(&bench.feed) {
+        let plain = Theme { depth: Depth::None, ascii: false };
+        let size = (120, 40);
+        assert_eq!(text(&bench.drawn(&state, COLOR, size)), text(&bench.drawn(&state, plain, size)), "{name}");
+    }
+}
