@@ -74,7 +74,7 @@ fn told(items: &[Item]) -> Value {
         settings: builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &WhatIf::default())).collect(),
         verdict: true,
         statistics: true,
-        occupancy: false,
+        occupancy: true,
     };
     let mut replayed = replay(&mut Items(items.to_vec().into()), wanted).unwrap();
     // An address itself, and what says that addresses are pseudonyms.

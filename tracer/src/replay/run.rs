@@ -5,6 +5,7 @@
 //! of those moments. A buffer that only the simulated kernel bounces holds its slots from its mapping's event to its
 //! unmapping's.
 
+mod fullness;
 mod hazards;
 mod held;
 mod last;
@@ -20,7 +21,6 @@ use super::{
     devices::{Devices, Identity},
     kernel::{Kernel, Taken},
     mapping::Mapping,
-    occupancy::Occupancy,
     outcome::Outcome,
     pairing::Witnesses,
     settings::Settings,
@@ -42,7 +42,7 @@ use hazards::NEIGHBOURS;
 pub use hazards::{Unsafe, count_unsafe};
 use held::{Held, Slots};
 pub use last::Last;
-use progress::InProgress;
+use progress::AllInProgress;
 
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
@@ -69,7 +69,7 @@ pub struct Run {
     pools: Vec<Growing>,
     own_pools: HashMap<Option<Identity>, usize>,
     /// Mappings of which not every buffer has been.
-    in_progress: HashMap<u64, InProgress>,
+    in_progress: AllInProgress,
     held: HashMap<u64, Held>,
     /// Slots held without a mapping.
     unseen: HashMap<u64, Slots>,
@@ -106,7 +106,7 @@ impl Run {
             kernel: Kernel::new(settings, view),
             pools: vec![pool],
             own_pools: HashMap::new(),
-            in_progress: HashMap::new(),
+            in_progress: AllInProgress::default(),
             held: HashMap::new(),
             unseen: HashMap::new(),
             unmapped: VecDeque::new(),
@@ -118,18 +118,6 @@ impl Run {
             reasons: [0; Reason::ALL.len()],
             neighbours: [0; 3],
             predicted: Vec::new(),
-        }
-    }
-
-    /// Keeps how full the pools are from this moment on.
-    pub fn keep_occupancy(&mut self, start_ns: u64) {
-        self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
-    }
-
-    /// Lets time pass until this moment.
-    pub fn end_occupancy(&mut self, end_ns: u64) {
-        if let Some(occupancy) = &mut self.outcome.occupancy {
-            occupancy.reach(end_ns);
         }
     }
 
@@ -210,8 +198,7 @@ impl Run {
 
     fn buffer(&mut self, mapping: &Mapping, index: u32, devices: &Devices) {
         let taken = self.kernel.device(mapping.device, devices);
-        let kernel = &mut self.kernel;
-        let progress = self.in_progress.entry(mapping.id).or_insert_with(|| InProgress::new(kernel, mapping, devices));
+        let progress = self.in_progress.of(&mut self.kernel, mapping, devices);
         let n = index as usize;
         let (fate, refused) = (progress.fates[n], progress.refused);
         let predicted = match (fate, refused) {
@@ -224,7 +211,7 @@ impl Run {
                 self.bounce(mapping, index, reason, align_mask, taken.unwrap_or_default(), devices)
             }
         };
-        let Some(progress) = self.in_progress.get_mut(&mapping.id) else { return };
+        let Some(progress) = self.in_progress.get_mut(mapping.id) else { return };
         progress.predicted[n] = predicted;
         if let (Predicted::Refused(_, why), None) = (predicted, progress.refused) {
             progress.refused = Some((index, why));
@@ -268,10 +255,11 @@ impl Run {
 
     fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
         // A mapping without buffers has not been in progress.
-        let progress = self.in_progress.remove(&mapping.id).unwrap_or_else(|| InProgress::unknown(mapping));
+        let mut progress = self.in_progress.end(mapping);
         let refused = progress.refused.map(|(_, why)| why);
-        self.predicted = progress.predicted;
+        std::mem::swap(&mut self.predicted, &mut progress.predicted);
         self.count(mapping, devices, refused, progress.loses_concatenation);
+        self.in_progress.give_back(progress);
         if mapping.failed {
             // No unmapping will ever tell how long this one would have lived.
             let bounced = self.predicted.iter().any(|predicted| matches!(predicted, Predicted::Bounced(_)));

@@ -180,7 +180,7 @@ pub struct Statistics {
     line: u64,
     page: u64,
     detailed: bool,
-    by_device: BTreeMap<(Identity, u8), (DeviceId, DeviceStatistics)>,
+    by_device: hashbrown::HashMap<(Identity, u8), (DeviceId, DeviceStatistics)>,
     /// Latest totals by call site and size.
     sites: HashMap<(u64, u32, u32), u64>,
     /// Names of call sites.
@@ -283,9 +283,9 @@ impl Statistics {
 
     /// Mappings by device and direction.
     pub fn devices(&self) -> Vec<DeviceStatistics> {
-        let mut devices: Vec<_> = self.by_device.values().map(|(_, statistics)| statistics.clone()).collect();
-        devices.sort_by_key(|device| std::cmp::Reverse((device.bounces, device.mappings)));
-        devices
+        let mut devices: Vec<_> = self.by_device.iter().map(|(key, (_, statistics))| (key, statistics)).collect();
+        devices.sort_by_key(|(key, device)| (std::cmp::Reverse((device.bounces, device.mappings)), **key));
+        devices.into_iter().map(|(_, statistics)| statistics.clone()).collect()
     }
 
     /// Allocations by call site, most bytes given first.

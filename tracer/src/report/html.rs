@@ -24,10 +24,8 @@ pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
     page += "</header>\n<main id=\"content\">\n";
     let has_parts = document.sections.iter().any(|section| section.is_part);
     for section in &document.sections {
-        let (level, class) = match section.is_part {
-            true => (2, " class=\"part\""),
-            false => (if has_parts { 3 } else { 2 }, ""),
-        };
+        let level = if has_parts && !section.is_part { 3 } else { 2 };
+        let class = if section.is_part { " class=\"part\"" } else { "" };
         page += &format!(
             "<section id=\"{}\">\n<h{level}{class}>{}</h{level}>\n",
             escaped(&section.id),
@@ -55,8 +53,11 @@ fn block(block: &Block) -> String {
     match block {
         Block::Words(words) => format!("<p>{}</p>\n", escaped(words)),
         Block::List(items) => {
-            let items: String = items.iter().map(|item| format!("<li>{}</li>\n", escaped(item))).collect();
-            format!("<ul>\n{items}</ul>\n")
+            let mut text = "<ul>\n".to_owned();
+            for item in items {
+                text += &format!("<li>{}</li>\n", escaped(item));
+            }
+            text + "</ul>\n"
         }
         Block::Printed(printed) => format!("<pre tabindex=\"0\">{}</pre>\n", escaped(printed)),
         Block::Table(rows) => table(rows),

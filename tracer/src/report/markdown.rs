@@ -11,7 +11,11 @@ pub fn text(document: &Document) -> String {
             blocks += &match block {
                 Block::Words(words) => format!("\n{}\n", plain(words)),
                 Block::List(items) => {
-                    format!("\n{}", items.iter().map(|item| format!("- {}\n", plain(item))).collect::<String>())
+                    let mut list = "\n".to_owned();
+                    for item in items {
+                        list += &format!("- {}\n", plain(item));
+                    }
+                    list
                 }
                 Block::Printed(printed) => format!("\n{}", fenced(printed)),
                 Block::Table(rows) => format!("\n{}", table(rows)),

@@ -80,6 +80,7 @@ fn pool(text: &mut Text, results: &Results) {
 
 /// What the kernel did, by device.
 fn devices(text: &mut Text, replayed: &Replayed) {
+    type Value = fn(&Tally) -> u64;
     let mut rows: Vec<(String, Tally)> = Vec::new();
     let mut other = Tally::default();
     for (n, row) in replayed.observed_rows.by_device.iter().enumerate() {
@@ -98,7 +99,7 @@ fn devices(text: &mut Text, replayed: &Replayed) {
     if other.mappings > 0 {
         rows.push((labels(&[("device", OTHER), ("driver", OTHER), ("coherent", "")]), other));
     }
-    let families: [(&str, &str, fn(&Tally) -> u64); 6] = [
+    let families: [(&str, &str, Value); 6] = [
         ("mappings_total", "Calls of dma_map_*.", |tally| tally.mappings),
         ("buffers_total", "Buffers in them: a list has one for each segment.", |tally| tally.buffers),
         ("mapped_bytes_total", "Bytes of the buffers.", |tally| tally.bytes),
@@ -119,8 +120,9 @@ fn devices(text: &mut Text, replayed: &Replayed) {
 
 /// What each policy would come to.
 fn policies(text: &mut Text, outcomes: &[Outcome]) {
+    type Value = fn(&Outcome) -> u64;
     let outcomes = outcomes.get(..MOST).unwrap_or(outcomes);
-    let families: [(&str, &str, &str, fn(&Outcome) -> u64); 5] = [
+    let families: [(&str, &str, &str, Value); 5] = [
         ("policy_bounces_total", "counter", "Buffers that would bounce.", |outcome| outcome.bounces),
         ("policy_copied_bytes_total", "counter", "Bytes that would be copied.", |outcome| outcome.bytes_copied),
         ("policy_peak_slots", "gauge", "Most slots that would be in use.", |outcome| outcome.peak_slots),

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let device = Device::find(&args.adb, args.serial.as_deref())?;
     let binary = match &args.binary {
         Some(binary) => binary.clone(),
-        None => dist::binary(workspace_root(), &ARM64)?,
+        None => dist::binary(workspace_root(), &ARM64, dist::FOR_A_PHONE)?,
     };
     record_on(&device, &binary, args)
 }

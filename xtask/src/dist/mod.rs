@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = [ARM64, X86_64].into_iter().filter(|target| args.machine.iter().any(|one| one == target.machine));
     let mut archives = Vec::new();
     for target in targets {
-        archives.push(archive(root, &out, &binary(root, &target)?, &target)?);
+        archives.push(archive(root, &out, &binary(root, &target, &[])?, &target)?);
     }
     // With those of earlier runs, for other machines.
     let packed = checksums::files(&out)?.into_iter().filter(|file| file.ends_with(".tar.gz"));
@@ -53,9 +53,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the binary for a machine, and makes sure that it runs anywhere and fits.
-pub(crate) fn binary(root: &Path, target: &Target) -> Result<PathBuf> {
-    let status = target.cargo_build(root, PROFILE)?.args(["--package", "bouncescope"]).status();
+/// What a phone records with: pages are made, and served, elsewhere.
+pub(crate) const FOR_A_PHONE: &[&str] = &["--no-default-features", "--features", "live"];
+
+/// Builds the binary for a machine with these options of cargo, and makes sure that it runs anywhere and fits.
+pub(crate) fn binary(root: &Path, target: &Target, options: &[&str]) -> Result<PathBuf> {
+    let status = target.cargo_build(root, PROFILE)?.args(["--package", "bouncescope"]).args(options).status();
     ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
     let binary = target.built(root, PROFILE).join("bouncescope");
     let bytes = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;

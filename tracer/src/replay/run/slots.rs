@@ -63,17 +63,4 @@ impl Run {
         }
         Ok(Slots { pool, held })
     }
-
-    /// Slots in use, of all pools.
-    pub(super) fn used_slots(&self) -> u64 {
-        self.pools.iter().map(Growing::used_slots).sum()
-    }
-
-    /// After a step: how full the pools are now.
-    pub(super) fn note_occupancy(&mut self, time_ns: u64) {
-        let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
-        if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
-            occupancy.set(time_ns, used);
-        }
-    }
 }

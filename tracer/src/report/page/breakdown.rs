@@ -1,6 +1,6 @@
 //! Who bounces, and who is left unsafe: by device, driver and call site, under each policy and on the kernel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::replay::Replayed;
 use crate::replay::outcome::{Rows, Tally};
@@ -136,9 +136,9 @@ fn rows(of: Of, replayed: &Replayed) -> Vec<(Names, Tally, Vec<Tally>)> {
     let mut order = of(&replayed.observed_rows);
     let runs: Vec<HashMap<Names, Tally>> =
         replayed.outcomes.iter().map(|outcome| of(&outcome.rows).into_iter().collect()).collect();
-    let known: HashMap<&Names, ()> = order.iter().map(|(names, _)| (names, ())).collect();
+    let known: HashSet<&Names> = order.iter().map(|(names, _)| names).collect();
     let mut more: Vec<Names> =
-        runs.iter().flat_map(|run| run.keys()).filter(|names| !known.contains_key(names)).cloned().collect();
+        runs.iter().flat_map(|run| run.keys()).filter(|names| !known.contains(names)).cloned().collect();
     more.sort();
     more.dedup();
     order.extend(more.into_iter().map(|names| (names, Tally::default())));

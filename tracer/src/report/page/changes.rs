@@ -108,9 +108,11 @@ fn devices_said(old: &Replayed, new: &Replayed) -> Vec<String> {
         let fails = |tally: Option<Tally>| tally.map_or(0, |tally| tally.failed);
         let who = format!("{device} ({driver})");
         match (old, new) {
-            (None, Some(new)) => said.push(format!("{who} is new: {} mappings, {} bounces", new.mappings, new.bounces)),
+            (None, Some(new)) => {
+                said.push(format!("{who} is new: {} mappings, {} bounces", new.mappings, new.bounces));
+            }
             (Some(old), None) => {
-                said.push(format!("{who} is gone: it had {} mappings, {} bounces", old.mappings, old.bounces))
+                said.push(format!("{who} is gone: it had {} mappings, {} bounces", old.mappings, old.bounces));
             }
             _ => {}
         }

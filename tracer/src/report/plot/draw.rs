@@ -155,7 +155,8 @@ fn ticks(axis: &Axis, about: u32) -> Vec<(f64, String)> {
     }
     let step = round_step(axis.most / f64::from(about));
     let whole = step.max(if axis.whole { 1.0 } else { 0.0 });
-    (0..).map(|n| f64::from(n) * whole).take_while(|value| *value <= axis.most * 1.05).map(|v| (v, short(v))).collect()
+    let count = (axis.most * 1.05 / whole) as u32;
+    (0..=count).map(|n| f64::from(n) * whole).map(|value| (value, short(value))).collect()
 }
 
 /// The next of 1, 2, 5, 10, 20 and so on.

@@ -1,0 +1,31 @@
+//! How full the pools are, over time where that was asked for.
+
+use super::{Growing, Run};
+use crate::replay::occupancy::Occupancy;
+
+impl Run {
+    /// Keeps how full the pools are from this moment on.
+    pub fn keep_occupancy(&mut self, start_ns: u64) {
+        self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
+    }
+
+    /// Lets time pass until this moment.
+    pub fn end_occupancy(&mut self, end_ns: u64) {
+        if let Some(occupancy) = &mut self.outcome.occupancy {
+            occupancy.reach(end_ns);
+        }
+    }
+
+    /// After a step: how full the pools are now.
+    pub(super) fn note_occupancy(&mut self, time_ns: u64) {
+        let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
+        if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
+            occupancy.set(time_ns, used);
+        }
+    }
+
+    /// Slots in use, of all pools.
+    pub(super) fn used_slots(&self) -> u64 {
+        self.pools.iter().map(Growing::used_slots).sum()
+    }
+}
