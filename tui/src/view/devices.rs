@@ -14,6 +14,10 @@ use crate::theme::Tone;
 
 /// Columns from which on there is room for all lengths.
 const WIDE: u16 = 100;
+/// Columns below which there is none for lengths and drivers.
+const NARROW: u16 = 76;
+/// Which those are, the last first.
+const SPARE: [usize; 2] = [5, 1];
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let table = &seen.state.devices;
@@ -29,23 +33,31 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let inner = canvas.panel(area, &heading);
     let wide = inner.width >= WIDE;
     let lengths = if wide { LENGTHS } else { LENGTHS / 2 };
-    let columns = vec![
+    let mut columns = vec![
         Column::rest("device"),
         Column::text("driver", if wide { 20 } else { 10 }),
         Column::text("coh", 3),
         Column::number("maps/s", if wide { 9 } else { 6 }),
         Column::number("bytes/s", if wide { 9 } else { 7 }),
-        Column::text(if wide { "lengths 1 B - 128 K" } else { "lengths" }, lengths.max(9)),
+        Column::text(if wide { "lengths 1 B-128 K" } else { "lengths" }, lengths.max(9)),
         Column::number("real", if wide { 9 } else { 6 }),
         Column::number("predicted", 10),
         Column::number("refused", 7),
     ];
+    let is_narrow = inner.width < NARROW;
+    if is_narrow {
+        SPARE.into_iter().for_each(|column| drop(columns.remove(column)));
+    }
     let columns = table::marked(columns, table, canvas.theme.signs());
     let height = usize::from(inner.height).saturating_sub(1);
     let is_chosen = seen.state.screen == Screen::Devices;
     let selected = (is_chosen && !rows.is_empty()).then(|| table.selected(rows.len()));
     let first = if is_chosen { table.first_row(rows.len(), height) } else { 0 };
-    let cells: Vec<Vec<Piece>> = rows.iter().map(|row| cells(row, answer, lengths, canvas)).collect();
+    let mut cells: Vec<Vec<Piece>> = rows.iter().map(|row| cells(row, answer, lengths, canvas)).collect();
+    if is_narrow {
+        let spared = cells.iter_mut();
+        spared.for_each(|row| SPARE.into_iter().for_each(|column| drop(row.remove(column))));
+    }
     let target: Option<fn(usize) -> Target> = if is_chosen { Some(Target::Device) } else { None };
     table::draw(canvas, inner, &columns, &cells, first, selected, target);
     if rows.is_empty() {

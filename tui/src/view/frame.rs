@@ -35,8 +35,10 @@ fn head(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let room = usize::from(rest.width).saturating_sub(1);
     let kernel = &seen.history.start.kernel;
     let long = format!("{}  Linux {} {}", seen.state.source, kernel.release, kernel.machine);
-    let said = if long.chars().count() <= room { long } else { seen.state.source.clone() };
-    canvas.text_right(rest, 0, &[dim(table::fitted(&said, room, canvas.theme.signs().cut))]);
+    let file = seen.state.source.rsplit('/').next().unwrap_or_default();
+    let fitting = [long.as_str(), &seen.state.source].into_iter().find(|said| said.chars().count() <= room);
+    let said = fitting.unwrap_or(file);
+    canvas.text_right(rest, 0, &[dim(table::fitted(said, room, canvas.theme.signs().cut))]);
 }
 
 fn foot(seen: &Seen, area: Rect, canvas: &mut Canvas) {
