@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Captures of the repository that have a page, by name; `kernels/` has one of each kernel of the lab.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "default",
     "7.3-direct-hold-300",
     "7.3-smmu-mixed",
@@ -41,6 +41,7 @@ const PAGES: [&str; 8] = [
     "kernels/5.10",
     "kernels/6.1",
     "kernels/6.12",
+    "kernels/6.18",
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead};
 
-use tracer_ebpf::decide::Decider;
+use tracer_ebpf::{decide::Decider, streamed::SMALL_BELOW};
 
 use super::convert;
 use super::fields;
@@ -28,7 +28,7 @@ pub struct Seen {
     pub dma_mask: u64,
     /// Its pool bounces everything, as its bounces say.
     pub forced: bool,
-    /// DMA address less physical address of its single mappings, at most a few.
+    /// DMA address less physical address of its single mappings that are too long to bounce, or only read, at most a few.
     pub offsets: BTreeSet<u64>,
     /// Buffers that it wrote, by length, as far as short.
     written: BTreeMap<u64, u64>,
@@ -167,13 +167,16 @@ impl Seen {
                 let size = fields::number(text, "size").unwrap_or(0);
                 self.bounced += 1;
                 self.forced |= text.ends_with("FORCE");
-                self.bounced_small += u64::from(size < tracer_ebpf::streamed::SMALL_BELOW && !text.ends_with("FORCE"));
+                self.bounced_small += u64::from(size < SMALL_BELOW && !text.ends_with("FORCE"));
                 self.dma_mask = fields::hex(text, "dma_mask").unwrap_or(0);
             }
             Some(Kind::Map) => {
                 self.mappings += 1;
                 let (dma_addr, phys) = (fields::hex(text, "dma_addr"), fields::hex(text, "phys_addr"));
+                // What may have bounced says nothing of the bus.
+                let is_short = fields::number(text, "size").is_some_and(|size| size < SMALL_BELOW);
                 if let (Some(dma_addr), Some(phys)) = (dma_addr, phys)
+                    && !(is_short && fields::direction(text) != Some(Direction::ToDevice))
                     && dma_addr != MAPPING_ERROR
                     && self.offsets.len() < OFFSETS
                 {
@@ -195,7 +198,7 @@ impl Seen {
 
     fn writes(&mut self, text: &str, lengths: impl Iterator<Item = u64>) {
         if fields::direction(text) != Some(Direction::ToDevice) {
-            for length in lengths.filter(|length| *length < tracer_ebpf::streamed::SMALL_BELOW) {
+            for length in lengths.filter(|length| *length < SMALL_BELOW) {
                 *self.written.entry(length).or_default() += 1;
             }
         }

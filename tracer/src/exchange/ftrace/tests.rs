@@ -69,6 +69,23 @@ fn what_the_user_tells_of_a_device_counts_more_than_what_the_trace_shows() {
 }
 
 #[test]
+fn a_bus_that_keeps_no_distance_is_an_iommu_and_bounces_are_not_asked() {
+    let map = |n: u64, size: u64| {
+        format!(
+            " a-1 [0] 1.{n:06}: dma_map_phys: d dir=FROM_DEVICE dma_addr={:x} size={size} phys_addr={:x} attrs=\n",
+            n * n * 4096,
+            n * 4096
+        )
+    };
+    let granule = |size: u64| {
+        let text: String = (1..9).map(|n| map(n, size)).collect();
+        let survey = Survey::of(text.as_bytes()).unwrap();
+        assume(&survey, kernel(), &[], &[]).devices[0].iommu_granule
+    };
+    assert_eq!((granule(4096), granule(18)), (Some(4096), None));
+}
+
+#[test]
 fn lost_events_leave_doubts_and_are_told() {
     let lost = KERNEL.replace("9/9", "9/13") + "CPU:0 [LOST 3 EVENTS]\n";
     let (_, replayed) = imported(&lost, "");
