@@ -91,13 +91,10 @@ impl Server {
         let only_local = self.address.ip().is_loopback();
         loop {
             let permit = Arc::clone(&connections).acquire_owned().await?;
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(_) => {
-                    // Out of descriptors, mostly: those that are open will be closed.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors, mostly: those that are open will be closed.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             };
             let shown = shown.clone();
             tokio::spawn(async move {
