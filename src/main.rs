@@ -7,8 +7,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 mod check;
 mod doctor;
 mod explain;
+mod import;
 mod input;
 mod manual;
+mod output;
 mod packed;
 mod policies;
 mod progress;
@@ -35,6 +37,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Say what the kernel's messages about bouncing really mean, and what would help.
     Explain(explain::Args),
+    /// Make a capture of a text trace: ftrace, trace-cmd or perf script.
+    Import(import::Args),
     /// Print the completions of a shell, to be put where it looks for them.
     #[command(hide = true)]
     Completions(manual::Completions),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
         Command::Man(args) => manual::pages(&args, Cli::command()),
         #[cfg(all(target_os = "linux", feature = "live"))]

@@ -18,11 +18,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
-    live::{MapEntries, Options, Places, Session, Streamed, renounce},
+    live::{MapEntries, Options, Places, Session, renounce},
     pseudonym::Pseudonyms,
-    stream::Item,
+    stream::{Item, Streamed},
 };
 
+use crate::output;
 use sink::Sink;
 
 use tracer::size::parse_bytes;
@@ -132,7 +133,7 @@ async fn record(args: Args) -> Result<ExitCode> {
             eprintln!("not attached: {}: {} (lost without it: {})", hook.subject, hook.why_not, hook.lost_without);
         }
     }
-    let file = sink::create(&args.output)?;
+    let file = output::create(&args.output)?;
     let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
     if args.verbose {
         eprintln!("capabilities kept: {}", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") });

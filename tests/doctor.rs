@@ -31,8 +31,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Captures of the repository that have a page, by name.
-const PAGES: [&str; 5] = ["default", "7.3-direct-hold-300", "7.3-smmu-mixed", "6.12-noforce-mixed", "6.12-force-mixed"];
+/// Captures of the repository that have a page, by name; `kernels/` has one of each kernel of the lab.
+const PAGES: [&str; 8] = [
+    "default",
+    "7.3-direct-hold-300",
+    "7.3-smmu-mixed",
+    "6.12-noforce-mixed",
+    "6.12-force-mixed",
+    "kernels/5.10",
+    "kernels/6.1",
+    "kernels/6.12",
+];
 
 #[test]
 fn the_pages_of_the_bundled_captures_are_as_expected() {

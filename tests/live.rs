@@ -176,7 +176,7 @@ fn allocations_that_a_full_map_does_not_count_are_reported_lost() {
     assert!(told.contains(&format!("LOST sites_full: {lost}")), "{told}");
     let nonsense = bouncescope().args(["record", "--map-entries", "ring=8"]).output().unwrap();
     let said = String::from_utf8_lossy(&nonsense.stderr).into_owned();
-    assert!(!nonsense.status.success() && said.contains("sites, devices and calls"), "{said}");
+    assert!(!nonsense.status.success() && said.contains("sites, devices, calls, lengths and lists"), "{said}");
 }
 
 #[test]

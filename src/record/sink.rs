@@ -1,16 +1,15 @@
 //! Where `record`'s items go, and what is said of them at the end.
 
 use std::{
-    fs,
     io::Write as _,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tracer::{
-    capture::{self, FileWriter},
+    capture::FileWriter,
     facts::{Counters, End, PoolSample},
     pseudonym::Pseudonyms,
     stream::Item,
@@ -32,17 +31,6 @@ pub(super) struct Sink {
     last_pool: Option<PoolSample>,
     hiwater_reset: bool,
     end: Option<End>,
-}
-
-/// Makes the file of a capture, readable for its owner alone; one of that name is renamed.
-pub(super) fn create(path: &Path) -> Result<FileWriter> {
-    // Not a device such as /dev/null, nor what a link points to.
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-        let mut old = path.as_os_str().to_owned();
-        old.push(".old");
-        fs::rename(path, &old).with_context(|| format!("cannot rename {} to make room", path.display()))?;
-    }
-    Ok(capture::create(path)?)
 }
 
 enum Work {

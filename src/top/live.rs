@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::sync::mpsc::{self, error::SendError};
 use tokio::time::{MissedTickBehavior, interval};
-use tracer::live::{MapEntries, Options, Places, Session, Streamed, renounce};
-use tracer::stream::Item;
+use tracer::live::{MapEntries, Options, Places, Session, renounce};
+use tracer::stream::{Item, Streamed};
 use tui::event_loop::Items;
 
 /// How often the ring is emptied when nothing asks for it.

@@ -13,6 +13,7 @@ pub mod capture;
 pub mod check;
 pub mod doctor;
 pub mod event;
+pub mod exchange;
 pub mod explain;
 pub mod facts;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
-use tracer_ebpf::streamed::Streamed;
+pub use tracer_ebpf::streamed::Streamed;
 
 use crate::event::Batch;
 use crate::facts::{

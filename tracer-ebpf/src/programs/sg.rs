@@ -2,7 +2,7 @@
 //! mapped has no event; it is recorded when `dma_map_sg_attrs()` or `dma_map_sgtable()` returns the failure, and every list is
 //! where the kernel has no such events.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::{
     EbpfContext,
@@ -33,6 +33,9 @@ struct Scratch {
     segments: [Segment; MAX_SEGMENTS],
     /// Segments that are not small, and their bytes: counted together, and not sent.
     longer: LengthCount,
+    /// Of the device. Here, because the verifier knows some of its bits for each way through [`device::describe`], and would
+    /// walk the list once for each of these ways.
+    fingerprint: u64,
 }
 
 /// Links from one part of a chained list to the next that are followed; `sg_alloc_table()` makes parts of 128 entries.
@@ -167,26 +170,75 @@ struct List {
     attrs: u64,
 }
 
-/// Fills the record segment by segment, walking as `sg_next()` does (`lib/scatterlist.c`), and sends it.
+/// Fills the record, and sends it.
 #[inline(always)]
 fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     // SAFETY: this CPU's own value, used by one program that does not run inside itself.
     let scratch = unsafe { &mut *scratch };
-    let fingerprint = device::describe(ctx, list.dev);
-    let mut at = list.first;
-    let mut faulted = false;
-    // Kept in the map and read back: the verifier then need not follow what comes after the loop once for each length of
-    // the list. All ways through the body are short for the same reason: it walks each of them in every turn.
-    scratch.head.recorded = 0;
+    scratch.fingerprint = device::describe(ctx, list.dev);
+    scratch.head = MapSg {
+        header: header(ctx, Kind::MapSg, list.direction),
+        dev: list.dev,
+        list: list.first,
+        attrs: list.attrs,
+        nents: list.nents,
+        ents: list.ents,
+        recorded: 0,
+        reserved: 0,
+    };
     scratch.longer = LengthCount { count: 0, bytes: 0 };
+    walk(scratch);
+    // SAFETY: reads of memory that is borrowed here, and that has been written.
+    let (fingerprint, recorded, longer) = unsafe {
+        (
+            (&raw const scratch.fingerprint).read_volatile(),
+            (&raw const scratch.head.recorded).read_volatile(),
+            (&raw const scratch.longer).read_volatile(),
+        )
+    };
+    if recorded < list.nents {
+        count_other(Other::SgTruncated);
+    }
+    lengths::count(list.dev, fingerprint, what(list.direction, Mapped::List, 0), 1, 0);
+    if longer.count > 0 {
+        let what = what(list.direction, Mapped::Segment, SMALL_BELOW);
+        lengths::count(list.dev, fingerprint, what, longer.count, longer.bytes);
+    }
+    // A segment that was not looked at may be small.
+    let has_small = recorded < list.nents || longer.count < u64::from(recorded);
+    let shortest = if has_small { 0 } else { SMALL_BELOW };
+    if list.ents != 0 && !streamed::list_begins(list.dev, fingerprint, list.direction, list.first, shortest) {
+        return;
+    }
+    // Read again: the verifier has lost sight of what was compared above.
+    // SAFETY: as above.
+    let recorded = u64::from(unsafe { (&raw const scratch.head.recorded).read_volatile() });
+    if recorded > MAX_SEGMENTS as u64 {
+        return;
+    }
+    let len = size_of::<MapSg>() + recorded as usize * size_of::<Segment>();
+    // SAFETY: within the scratch record, of which the first `len` bytes have been written.
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), len) };
+    send_bytes(Kind::MapSg, bytes);
+}
+
+/// Takes in a list segment by segment, going on as `sg_next()` does (`lib/scatterlist.c`).
+///
+/// Not inlined: what comes after it the verifier then follows once, and not once for each length of the list. All ways through
+/// the loop's body are short for the same reason: it walks each of them in every turn.
+#[inline(never)]
+fn walk(scratch: &mut Scratch) {
+    // SAFETY: a read of memory that is borrowed here.
+    let fingerprint = unsafe { (&raw const scratch.fingerprint).read_volatile() };
+    let MapSg { header, dev, list: mut at, nents, .. } = scratch.head;
     for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
         // SAFETY: a read of memory that is borrowed here.
-        let n = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
-        if n >= list.nents || n as usize >= MAX_SEGMENTS {
+        let n = unsafe { (&raw const scratch.head.recorded).read_volatile() };
+        if n >= nents || n as usize >= MAX_SEGMENTS {
             break;
         }
         let Some(entry) = Entry::read(at) else {
-            faulted = true;
+            count_other(Other::ReadFault);
             break;
         };
         let link = entry.link();
@@ -195,17 +247,12 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
             continue;
         }
         let length = entry.u32(config!(scatterlist.length));
-        if u64::from(length) < SMALL_BELOW {
-            lengths::count(
-                list.dev,
-                fingerprint,
-                what(list.direction, Mapped::Segment, u64::from(length)),
-                1,
-                u64::from(length),
-            );
+        let bytes = u64::from(length);
+        if bytes < SMALL_BELOW {
+            lengths::count(dev, fingerprint, what(u64::from(header.direction), Mapped::Segment, bytes), 1, bytes);
         } else {
             scratch.longer.count += 1;
-            scratch.longer.bytes += u64::from(length);
+            scratch.longer.bytes += bytes;
         }
         scratch.segments[n as usize] = Segment {
             page: link & !3,
@@ -221,48 +268,6 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
         }
         at += u64::from(config!(scatterlist.size));
     }
-    if faulted {
-        count_other(Other::ReadFault);
-    }
-    // SAFETY: a read of memory that is borrowed here.
-    let recorded = unsafe { core::ptr::read_volatile(&raw const scratch.head.recorded) };
-    if recorded < list.nents {
-        count_other(Other::SgTruncated);
-    }
-    // SAFETY: a read of memory that is borrowed here.
-    let longer = unsafe { core::ptr::read_volatile(&raw const scratch.longer) };
-    lengths::count(list.dev, fingerprint, what(list.direction, Mapped::List, 0), 1, 0);
-    if longer.count > 0 {
-        lengths::count(
-            list.dev,
-            fingerprint,
-            what(list.direction, Mapped::Segment, SMALL_BELOW),
-            longer.count,
-            longer.bytes,
-        );
-    }
-    // A segment that was not looked at may be small.
-    let has_small = recorded < list.nents || longer.count < u64::from(recorded);
-    if !streamed::list_begins(list.dev, fingerprint, list.direction, list.first, has_small, list.ents == 0) {
-        return;
-    }
-    scratch.head = MapSg {
-        header: header(ctx, Kind::MapSg, list.direction),
-        dev: list.dev,
-        list: list.first,
-        attrs: list.attrs,
-        nents: list.nents,
-        ents: list.ents,
-        recorded,
-        reserved: 0,
-    };
-    if recorded as usize > MAX_SEGMENTS {
-        return;
-    }
-    let len = size_of::<MapSg>() + recorded as usize * size_of::<Segment>();
-    // SAFETY: within the scratch record, of which the first `len` bytes have been written.
-    let bytes = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), len) };
-    send_bytes(Kind::MapSg, bytes);
 }
 
 /// A copy of one `struct scatterlist`, fetched in one read.
@@ -276,13 +281,20 @@ impl Entry {
     #[inline(always)]
     fn read(addr: u64) -> Option<Self> {
         let size = config!(scatterlist.size);
-        let mut words = [0; Self::WORDS];
+        let mut words = MaybeUninit::<[u64; Self::WORDS]>::uninit();
+        let first = words.as_mut_ptr().cast::<u64>();
+        for n in 0..Self::WORDS {
+            // Volatile, or it becomes a loop of its own, byte by byte, that the verifier walks in every turn.
+            // SAFETY: inside the array.
+            unsafe { first.add(n).write_volatile(0) };
+        }
         if size as usize > size_of::<Self>() {
             return None;
         }
         // SAFETY: no more than the buffer holds; the helper checks the address itself and fails instead of faulting.
-        let failed = unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size, addr as *const _) } != 0;
-        (!failed).then_some(Self(words))
+        let failed = unsafe { bpf_probe_read_kernel(first.cast(), size, addr as *const _) } != 0;
+        // SAFETY: every word has been written.
+        (!failed).then(|| Self(unsafe { words.assume_init() }))
     }
 
     #[inline(always)]

@@ -21,21 +21,16 @@ pub(crate) fn single(dev: u64, fingerprint: u64, direction: u64, len: u64) -> bo
     streamed == Streamed::All || streamed.covers(coherent(fingerprint), direction, len) || whole(dev, fingerprint)
 }
 
-/// Whether the mapping of a list is sent; if so, it is remembered until it ends. `has_small`: one of its segments is, or may be.
-#[inline(always)]
-pub(crate) fn list_begins(
-    dev: u64,
-    fingerprint: u64,
-    direction: u64,
-    list: u64,
-    has_small: bool,
-    failed: bool,
-) -> bool {
+/// Whether the mapping of a list is sent whose shortest segment has `shortest` bytes; if so, it is remembered until it ends.
+///
+/// Not inlined: the program that walks the list has hardly any stack left.
+#[inline(never)]
+pub(crate) fn list_begins(dev: u64, fingerprint: u64, direction: u64, list: u64, shortest: u64) -> bool {
     let streamed = streamed();
-    if streamed == Streamed::All || failed || whole(dev, fingerprint) {
+    if streamed == Streamed::All || whole(dev, fingerprint) {
         return true;
     }
-    if !streamed.covers(coherent(fingerprint), direction, if has_small { 0 } else { u64::MAX }) {
+    if !streamed.covers(coherent(fingerprint), direction, shortest) {
         return false;
     }
     if streamed == Streamed::Small && LISTS.insert(&[dev, list], &0, 0).is_err() {

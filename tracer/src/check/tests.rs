@@ -220,6 +220,17 @@ fn allocations_that_were_not_recorded_may_hide_a_hazard_and_lost_frees_invent_on
 }
 
 #[test]
+fn of_what_was_not_streamed_no_figure_is_told_as_if_it_were_nothing() {
+    let small = |replayed: &mut Replayed| replayed.start.streamed = tracer_ebpf::streamed::Streamed::Small;
+    let of = |figure: &str, policy: &str, max: u32| {
+        judged(&format!("what-if = {{ policy = \"{policy}\" }}\nfigure = \"{figure}\"\nmax = {max}"), small)
+    };
+    assert_eq!(of("bounces", "mainline", 300), "=");
+    assert_eq!(of("mappings", "mainline", 300), "?", "there may have been more");
+    assert_eq!(of("unsafe-possible", "mainline", 300), "?", "of longer buffers");
+}
+
+#[test]
 fn buffers_of_unknown_origin_may_be_any_call_sites() {
     let some_unknown = |replayed: &mut Replayed| {
         knows_call_sites(replayed);

@@ -1,6 +1,7 @@
 //! Which questions can be answered on a kernel: what each needs, held against hooks and facts.
 
 use serde::Serialize;
+use tracer_ebpf::streamed::Streamed;
 
 use super::Examined;
 
@@ -38,9 +39,13 @@ enum Need {
     Symbols,
     /// The pool's own counters, or the hooks on it.
     PoolOrCounters,
+    /// A pool.
+    Pool,
+    /// Mappings of every length that a non-coherent device writes.
+    AllWritten,
 }
 
-use Need::{Hook, LinearMap, PoolOrCounters, Symbols};
+use Need::{AllWritten, Hook, LinearMap, Pool, PoolOrCounters, Symbols};
 
 /// A question: without one of `must` there is no answer, without one of `better` not all of it.
 struct Question {
@@ -58,9 +63,13 @@ const BOUNCED: Need = Hook(&["bounced", "slot_map"]);
 const QUESTIONS: &[Question] = &[
     Question { asks: "what is mapped: devices, directions, lengths", must: &[MAP], better: &[MAP_SG] },
     Question { asks: "how many mappings bounce", must: &[BOUNCED], better: &[MAP, MAP_SG] },
-    Question { asks: "how many would under other line sizes, caches, policies", must: &[MAP], better: &[MAP_SG] },
+    Question {
+        asks: "how many would under other line sizes, caches, policies",
+        must: &[MAP],
+        better: &[MAP_SG, AllWritten],
+    },
     Question { asks: "whether the prediction holds here (verify)", must: &[MAP, BOUNCED], better: &[MAP_SG, SLOT] },
-    Question { asks: "how full the pool gets", must: &[PoolOrCounters], better: &[SLOT, SLOT_BACK] },
+    Question { asks: "how full the pool gets", must: &[Pool, PoolOrCounters], better: &[SLOT, SLOT_BACK] },
     Question {
         asks: "which pool would be enough",
         must: &[MAP, Hook(&["unmap"])],
@@ -73,7 +82,7 @@ const QUESTIONS: &[Question] = &[
     },
     Question {
         asks: "how long copying takes",
-        must: &[SLOT],
+        must: &[Pool, SLOT],
         better: &[SLOT_BACK, Hook(&["pool_sync_for_cpu"]), Hook(&["pool_sync_for_device"])],
     },
     Question { asks: "what is handed over while mapped", must: &[Hook(&["sync"])], better: &[Hook(&["sync_sg"])] },
@@ -86,7 +95,7 @@ const QUESTIONS: &[Question] = &[
     Question {
         asks: "whose object a buffer is, and what shares its cache lines",
         must: &[MAP, Hook(&["kmalloc"]), LinearMap],
-        better: &[MAP_SG, Hook(&["kfree"]), Symbols],
+        better: &[MAP_SG, Hook(&["kfree"]), Symbols, AllWritten],
     },
 ];
 
@@ -115,6 +124,10 @@ impl Need {
                 let any = subjects.iter().any(|subject| attached(subject));
                 (!any).then(|| format!("hook {}", subjects.join(" or ")))
             }
+            Pool => (examined.start.kernel.pool.slots == 0 && examined.pool.is_none())
+                .then(|| "a pool: there is none, or none that is known".to_owned()),
+            AllWritten => (!examined.start.streamed.includes(Streamed::Written))
+                .then(|| "buffers of 256 bytes and more (record --mappings written)".to_owned()),
             LinearMap => examined.start.kernel.linear_map.is_none().then(|| "the linear map".to_owned()),
             Symbols => (!examined.named).then(|| "names of functions (/proc/kallsyms)".to_owned()),
             PoolOrCounters => (!attached("slot_map") && examined.pool.is_none())
@@ -163,6 +176,17 @@ mod tests {
         assert_eq!(of("how full", &examined).answered, Answered::No);
         examined.pool = Some(PoolSample::default());
         assert_eq!(of("how full", &examined).answered, Answered::Partly);
+    }
+
+    #[test]
+    fn of_no_pool_nothing_can_be_told_and_of_long_buffers_only_where_they_were_recorded() {
+        let mut examined = examined(&["map", "map_sg", "slot_map", "slot_unmap"]);
+        assert!(of("how full", &examined).missing[0].starts_with("a pool"));
+        examined.start.kernel.pool.slots = 512;
+        assert_eq!(of("how full", &examined).answered, Answered::Yes);
+        assert_eq!(of("how many would", &examined).answered, Answered::Yes);
+        examined.start.streamed = Streamed::Small;
+        assert_eq!(of("how many would", &examined).answered, Answered::Partly);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tracer_ebpf::record::{self, Header, Kind, device_flag};
 
 use crate::event::{Batch, DeviceId, Direction, Event, Segment, What};
 use crate::facts::Device;
+use crate::kernel::{firmware, root::Root};
 
 /// What has been decoded and not yet been taken, and what must be remembered between records.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(super) struct Decoder {
     /// Which device each description was first given a number as, by `struct device *` and fingerprint.
     described: HashMap<(u64, u64), DeviceId>,
     devices: u32,
+    /// The programs can tell no more of a device than its name: the firmware tells what else it can.
+    only_names: bool,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
     /// Address of the default pool; `None` when kallsyms does not tell.
@@ -31,8 +34,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(page_size: u32, default_pool: Option<u64>) -> Self {
-        Self { page_size: u64::from(page_size), default_pool, ..Self::default() }
+    pub(super) fn new(page_size: u32, default_pool: Option<u64>, only_names: bool) -> Self {
+        Self { page_size: u64::from(page_size), default_pool, only_names, ..Self::default() }
     }
 
     /// Decodes one record of the ring.
@@ -203,6 +206,9 @@ impl Decoder {
     }
 
     fn add(&mut self, dev: u64, mut device: Device) -> DeviceId {
+        if self.only_names {
+            firmware::complete(&Root::default(), &mut device, self.page_size as u32);
+        }
         device.id = DeviceId(self.devices);
         self.devices += 1;
         self.current.insert(dev, device.id);

@@ -22,7 +22,6 @@ pub use map_entries::MapEntries;
 pub use renounce::renounce;
 pub use self_test::self_test;
 pub use session::{Options, Session};
-pub use tracer_ebpf::streamed::Streamed;
 
 use crate::kernel::btf::BtfError;
 

@@ -9,11 +9,11 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{LiveError, MapEntries, Options, Places, Session, Streamed, provoke};
+use super::{LiveError, MapEntries, Options, Places, Session, provoke};
 use crate::{
     doctor::{Examined, Here},
     kernel::{btf::Btf, device_tree, facts, root::Root},
-    stream::{Item, Start},
+    stream::{Item, Start, Streamed},
 };
 
 /// The ring that `record` has unless told otherwise, bytes.

@@ -33,7 +33,7 @@ use crate::{
         btf::Btf,
         event_count::EventCount,
         events::Tracefs,
-        facts, firmware, layout,
+        facts, layout,
         pool::{PoolCounters, keeps_hiwater},
         privilege::Privilege,
         root::Root,
@@ -47,8 +47,9 @@ use crate::{
 const BATCH: usize = 64 << 10;
 /// How often the kmalloc caches are sampled: the kernel walks lists of slabs for it.
 const SLAB_EVERY: Duration = Duration::from_secs(10);
-/// How often the times of the pool's functions are read.
-const TIMES_EVERY: Duration = Duration::from_secs(2);
+/// How often what the programs sum up is read: the times of the pool's functions, call sites, lengths. While a map is read, the
+/// kernel skips programs of kprobes on that CPU (`bpf_disable_instrumentation()`, `include/linux/bpf.h`).
+const SUMS_EVERY: Duration = Duration::from_secs(2);
 
 /// What a kernel without BTF leaves open.
 const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
@@ -98,8 +99,6 @@ pub struct Session {
     ebpf: Ebpf,
     ring: AsyncFd<RingBuf<MapData>>,
     decoder: Decoder,
-    /// The page size, bytes, when the programs can tell no more of a device than its name.
-    complete_devices: Option<u32>,
     tallies: Tallies,
     symbols: Option<Symbols>,
     named: HashSet<u64>,
@@ -108,7 +107,7 @@ pub struct Session {
     first_slab: Option<Item>,
     last_slab: Instant,
     slabs: SlabFill,
-    last_times: Instant,
+    last_sums: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
     _stats: Option<OwnedFd>,
@@ -203,15 +202,13 @@ impl Session {
             notes,
             other: BTreeMap::new(),
         };
-        let page_size = start.kernel.page_size;
-        let decoder = Decoder::new(page_size, address_of("io_tlb_default_mem"));
+        let decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
         let now = Instant::now();
         let session = Self {
             links,
             ebpf,
             ring,
             decoder,
-            complete_devices: btf.is_err().then_some(page_size),
             tallies,
             symbols,
             named: HashSet::new(),
@@ -219,7 +216,7 @@ impl Session {
             first_slab,
             last_slab: now,
             slabs,
-            last_times: now,
+            last_sums: now,
             tracefs,
             log,
             _stats: stats,
@@ -248,7 +245,7 @@ impl Session {
             log.print();
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
-        self.new_devices(&mut items);
+        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
         let batch = std::mem::take(&mut self.decoder.batch);
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);
@@ -257,29 +254,19 @@ impl Session {
         (items, more)
     }
 
-    fn new_devices(&mut self, items: &mut Vec<Item>) {
-        let (root, complete_devices) = (Root::default(), self.complete_devices);
-        items.extend(self.decoder.new_devices.drain(..).map(|mut device| {
-            if let Some(page_size) = complete_devices {
-                firmware::complete(&root, &mut device, page_size);
-            }
-            Item::Device(device)
-        }));
-    }
-
-    /// What is not an event: the pool, allocations by call site, counters, and now and then the caches and the times of the
-    /// pool's functions. To be called about every second.
+    /// What is not an event: the pool, counters, and now and then the caches, allocations by call site, mappings by length and the
+    /// times of the pool's functions. To be called about every second.
     pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
         if self.last_slab.elapsed() >= SLAB_EVERY {
             self.last_slab = Instant::now();
             items.extend(self.slab_sample(false));
         }
-        if self.last_times.elapsed() >= TIMES_EVERY {
-            self.last_times = Instant::now();
-            items.extend(self.pool_times()?);
+        if self.last_sums.elapsed() >= SUMS_EVERY {
+            self.last_sums = Instant::now();
+            items.extend(self.sums()?);
         }
-        items.extend(self.counts()?);
+        items.push(self.counters()?);
         Ok(items)
     }
 
@@ -299,8 +286,8 @@ impl Session {
         self.pool.sample(now_ns()).ok().flatten().map(Item::Pool)
     }
 
-    fn counts(&mut self) -> Result<Vec<Item>, LiveError> {
-        let mut items = Vec::new();
+    fn sums(&mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.pool_times()?.into_iter().collect();
         let lengths = self.tallies.changed_lengths(|key| self.decoder.described(key.dev, key.fingerprint));
         if !lengths.is_empty() {
             items.push(Item::Lengths(lengths));
@@ -310,8 +297,11 @@ impl Session {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
             items.push(Item::Sites(sites));
         }
-        items.push(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?));
         Ok(items)
+    }
+
+    fn counters(&self) -> Result<Item, LiveError> {
+        Ok(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?))
     }
 
     /// Detaches, and returns everything that is left, ending with [`Item::End`].
@@ -336,12 +326,12 @@ impl Session {
                 break;
             }
         }
-        items.extend(self.pool_times()?);
         for key in self.tallies.length_keys() {
             self.decoder.undescribed(key.dev, key.fingerprint, detach_began_ns);
         }
-        self.new_devices(&mut items);
-        items.extend(self.counts()?);
+        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
+        items.extend(self.sums()?);
+        items.push(self.counters()?);
         if let Some(Item::Counters(counters)) = items.last_mut() {
             counters.tracefs_bounced = tracefs_bounced;
         }

@@ -141,12 +141,7 @@ impl Lengths {
     pub(super) fn compare(&self, verdict: &mut Verdict, devices: &Devices, streamed: Streamed, counters: &Counters) {
         let Some(events) = self.streamed.as_ref().filter(|_| !self.counted.is_empty()) else { return };
         verdict.counted = Some(self.total());
-        let lost: Vec<&str> = counters
-            .lost
-            .keys()
-            .map(String::as_str)
-            .filter(|name| matches!(losses::harmless(name), None | Some(losses::Harmless::Lengths)))
-            .collect();
+        let lost = losses::of_counted(counters);
         if !lost.is_empty() {
             verdict.not_compared.push(format!("counts by length: lost {}", lost.join(", ")));
             return;

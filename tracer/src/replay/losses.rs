@@ -4,10 +4,12 @@ use super::pairing::Witnesses;
 use crate::facts::Counters;
 use crate::stream::Gaps;
 
+/// Events of any kind that an imported trace says it lost.
+pub(crate) const OF_TRACE: &str = "trace_events";
 /// Losses after which an attempt to bounce may not have been seen.
-const OF_ATTEMPTS: [&str; 3] = ["ring_full.bounced", "missed.swiotlb_bounced", "malformed"];
+const OF_ATTEMPTS: [&str; 4] = ["ring_full.bounced", "missed.swiotlb_bounced", "malformed", OF_TRACE];
 /// Losses after which a search for slots may not have been seen.
-const OF_SEARCHES: [&str; 7] = [
+const OF_SEARCHES: [&str; 8] = [
     "ring_full.slot_map",
     "missed.slot_map_entry",
     "missed.slot_map_return",
@@ -15,7 +17,12 @@ const OF_SEARCHES: [&str; 7] = [
     "unpaired_return",
     "missed_return",
     "malformed",
+    OF_TRACE,
 ];
+
+/// Losses after which mappings that the kernel counted by length may be missing, or their device's name. What a program did not
+/// see at all is in neither.
+const OF_COUNTED: [&str; 5] = ["ring_full.map", "ring_full.map_sg", "ring_full.device", "lengths_full", "malformed"];
 
 /// Losses that take nothing from mappings, by what they take from instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +87,11 @@ impl Doubts {
             pool: restricted || damaged || of_pool(counters).next().is_some(),
         }
     }
+}
+
+/// The losses after which what was counted by length need not be what was recorded, by name.
+pub(super) fn of_counted(counters: &Counters) -> Vec<&str> {
+    OF_COUNTED.into_iter().filter(|name| counters.lost.contains_key(*name)).collect()
 }
 
 /// The losses that leave doubts about the pool, by name.

@@ -75,7 +75,8 @@ fn boot() -> Result<(), String> {
 }
 
 /// A ring and maps that lose something of every kind; entries of functions are kept, and so lost, only where there are probes.
-const TOO_SMALL: [&str; 5] = ["--force-kprobes", "--ring-size", "4K", "--map-entries", "sites=4,devices=1,calls=1"];
+const TOO_SMALL: [&str; 5] =
+    ["--force-kprobes", "--ring-size", "4K", "--map-entries", "sites=4,devices=1,calls=1,lengths=1"];
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
@@ -90,16 +91,22 @@ fn record(recording: &Recording) -> Result<i32, String> {
     // The capture is written to memory and copied afterwards, so that the share's own traffic is not in it.
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
+    let default_capture = format!("/tmp/{name}.default.bounce");
+    // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
+    let also_by_default = recording.mode == Mode::Record && recording.workload == ["mixed"] && witness::has_events();
     if recorded {
-        command.args(["record", "--full", "--count-tracefs", "-o", &capture]);
-        command.args(btf());
-        match recording.mode {
-            Mode::RecordByKprobes => drop(command.arg("--force-kprobes")),
-            Mode::RecordByFentry => drop(command.arg("--force-fentry")),
-            Mode::RecordTooSmall => drop(command.args(TOO_SMALL)),
-            _ => {}
+        let how: &[&str] = match recording.mode {
+            Mode::RecordByKprobes => &["--force-kprobes"],
+            Mode::RecordByFentry => &["--force-fentry"],
+            Mode::RecordTooSmall => &TOO_SMALL,
+            _ => &[],
+        };
+        command.args(["record", "--full", "--count-tracefs", "-o", &capture]).args(btf()).args(how).arg("--");
+        if also_by_default {
+            // The same workload at the same time, so that both must tell the same of it.
+            command.args(["/bin/bouncescope", "record", "-q", "-o", &default_capture]).args(btf()).args(how).arg("--");
         }
-        command.args(["--", "/init"]);
+        command.arg("/init");
     }
     let start = Instant::now();
     let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
@@ -107,10 +114,14 @@ fn record(recording: &Recording) -> Result<i32, String> {
 
     let share = Path::new(SHARE);
     witness::save(share, name)?;
-    if recorded {
-        fs::copy(&capture, share.join(format!("{name}.bounce")))
-            .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
-        let _ = fs::remove_file(&capture);
+    for (made, capture, suffix) in
+        [(recorded, &capture, "bounce"), (also_by_default, &default_capture, "default.bounce")]
+    {
+        if made {
+            fs::copy(capture, share.join(format!("{name}.{suffix}")))
+                .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
+            let _ = fs::remove_file(capture);
+        }
     }
     let mut result = format!("exit={code}\nseconds={seconds:.1}\nquiet={quiet}\n");
     let counters = [

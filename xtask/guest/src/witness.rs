@@ -39,9 +39,14 @@ const PROBES: [&str; 3] = [
 ];
 const TRACING: &str = "/sys/kernel/tracing";
 
+/// The kernel has events of mappings.
+pub(crate) fn has_events() -> bool {
+    Path::new(TRACING).join("events/dma").is_dir()
+}
+
 /// Makes the events that this kernel lacks. To be called once.
 pub(crate) fn probe() {
-    if Path::new(TRACING).join("events/dma").is_dir() {
+    if has_events() {
         return;
     }
     for probe in PROBES {
@@ -62,7 +67,19 @@ pub(crate) fn start() -> Result<(), String> {
             written::start(INSTANCE, event)?;
         }
     }
+    if writes_trace() {
+        sysfs::write(format!("{INSTANCE}/tracing_on"), "0")?;
+        sysfs::write(format!("{INSTANCE}/buffer_size_kb"), "8192")?;
+        for subsystem in ["dma", "swiotlb"] {
+            sysfs::write(format!("{INSTANCE}/events/{subsystem}/enable"), "1")?;
+        }
+    }
     Ok(())
+}
+
+/// Besides the counts, the events are written as text: what people have who know nothing but tracefs.
+fn writes_trace() -> bool {
+    has_events() && has_histograms()
 }
 
 /// Keeps the counts that [`start`] began at 0 until [`resume`]. What they are kept in is there already then: making it would be
@@ -74,7 +91,8 @@ pub(crate) fn hold() -> Result<(), String> {
 
 /// Counts from here on.
 pub(crate) fn resume() -> Result<(), String> {
-    tell("continue")
+    tell("continue")?;
+    if writes_trace() { sysfs::write(format!("{INSTANCE}/tracing_on"), "1") } else { Ok(()) }
 }
 
 /// `Documentation/trace/histogram.rst`: the same keys again, with an order.
@@ -88,8 +106,14 @@ fn tell(order: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Copies every count to `dir`, as `NAME.COUNT.hist`.
+/// Copies every count to `dir`, as `NAME.COUNT.hist`, and what was written as `NAME.trace`.
 pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
+    if writes_trace() {
+        sysfs::write(format!("{INSTANCE}/tracing_on"), "0")?;
+        let file = dir.join(format!("{name}.trace"));
+        fs::copy(format!("{INSTANCE}/trace"), &file)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
     let written = (!has_histograms()).then(|| sysfs::read(format!("{INSTANCE}/trace")).unwrap_or_default());
     for (event, keys, count) in existing() {
         let text = match &written {

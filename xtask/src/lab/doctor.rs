@@ -18,7 +18,8 @@ const MUST_FIRE: [&str; 8] = ["slot_map", "slot_unmap", "bounced", "unmap", "unm
 /// Those that must have on kernels that bounce nothing small, and so have no pool on this machine.
 const MUST_FIRE_WITHOUT_POOL: [&str; 6] = ["unmap", "unmap_sg", "map", "map_sg", "kmalloc", "kfree"];
 
-/// Judges the page of a guest of the given kernel, and keeps it in `out` as `KERNEL-SCENARIO.doctor.txt` and `.json`.
+/// Judges the page of a guest of the given kernel, and keeps it in `out` as `KERNEL-SCENARIO.doctor.txt` and `.json`, and
+/// the small recording that goes with it.
 pub(super) fn judge(kernel: &str, version: (u32, u32), scenario: &str, share: &Path, out: &Path) -> Row {
     let problems = keep(&format!("{kernel}-{scenario}"), share, out)
         .map_or_else(|error| vec![format!("{error:#}")], |json| problems(&json, version));
@@ -27,7 +28,7 @@ pub(super) fn judge(kernel: &str, version: (u32, u32), scenario: &str, share: &P
 }
 
 fn keep(kept_as: &str, share: &Path, out: &Path) -> Result<Value> {
-    for suffix in ["txt", "json"] {
+    for suffix in ["txt", "json", "bounce"] {
         let page = share.join(format!("{NAME}.{suffix}"));
         let kept = out.join(format!("{kept_as}.doctor.{suffix}"));
         fs::copy(&page, &kept).with_context(|| format!("cannot copy {} to {}", page.display(), kept.display()))?;

@@ -28,6 +28,7 @@ mod build;
 mod built_kernel;
 mod console;
 mod cpio;
+mod default_mode;
 mod device_tree;
 mod docs;
 mod doctor;
@@ -45,6 +46,7 @@ mod scenario;
 mod slab;
 mod table;
 mod test_module;
+mod text_trace;
 mod truth;
 mod verdict;
 mod witness;
@@ -282,6 +284,12 @@ impl Lab<'_> {
                 let told = verify(product, &capture)?;
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
+                    problems.extend(text_trace::problems(&capture)?);
+                    if recording.workload == "mixed" {
+                        problems.extend(default_mode::problems(product, &capture)?);
+                    }
+                }
                 let skipped = if by_functions { told.skipped.mappings } else { 0 };
                 let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
                 let recorded = mappings::in_capture(&capture, by_device)?;

@@ -28,7 +28,7 @@ fn map(dev: u64) -> record::Map {
 
 #[test]
 fn a_device_described_again_gets_a_new_number() {
-    let mut decoder = Decoder::new(4096, None);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&device(0xd0, device_flag::COHERENT)));
     decoder.record(bytes_of(&map(0xd0)));
     decoder.record(bytes_of(&device(0xd0, device_flag::IOMMU)));
@@ -51,7 +51,7 @@ fn a_device_described_again_gets_a_new_number() {
 
 #[test]
 fn an_event_of_a_device_whose_description_was_lost_is_kept() {
-    let mut decoder = Decoder::new(4096, None);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&map(0xd0)));
     assert_eq!(decoder.batch.events.len(), 1);
     assert_eq!(decoder.new_devices[0].name, "(description lost)");
@@ -60,7 +60,7 @@ fn an_event_of_a_device_whose_description_was_lost_is_kept() {
 #[test]
 fn a_pool_of_its_own_is_another_than_the_default_or_a_restricted_one() {
     let own = |default_pool, pool, flags| {
-        let mut decoder = Decoder::new(4096, default_pool);
+        let mut decoder = Decoder::new(4096, default_pool, false);
         decoder.record(bytes_of(&record::Device { pool, ..device(0xd0, flags) }));
         decoder.new_devices[0].own_pool
     };
@@ -73,7 +73,7 @@ fn syncs_keep_their_direction_and_side() {
     let header = |kind| header(kind, Direction::ToDevice);
     let single = |for_device| record::Sync { header: header(Kind::Sync), dev: 1, dma_addr: 2, size: 8, for_device };
     let list = record::SyncSg { header: header(Kind::SyncSg), dev: 1, list: 3, nents: 2, for_device: 1 };
-    let mut decoder = Decoder::new(4096, None);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&single(0)));
     decoder.record(bytes_of(&single(1)));
     decoder.record(bytes_of(&list));
@@ -95,7 +95,7 @@ fn segments_follow_their_list() {
     };
     let segments = [8, 4096].map(|length| record::Segment { length, ..record::Segment::zeroed() });
     let bytes = [bytes_of(&head), bytes_of(&segments[0]), bytes_of(&segments[1])].concat();
-    let mut decoder = Decoder::new(4096, None);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(&bytes);
     let event = decoder.batch.events[0];
     assert_eq!(decoder.batch.segments(&event).iter().map(|s| s.length).collect::<Vec<_>>(), [8, 4096]);
@@ -103,9 +103,22 @@ fn segments_follow_their_list() {
 
 #[test]
 fn records_cut_short_or_of_unknown_kind_are_counted() {
-    let mut decoder = Decoder::new(4096, None);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(&bytes_of(&map(1))[..40]);
     decoder.record(&[0xff; 64]);
     decoder.record(&[]);
     assert_eq!((decoder.malformed, decoder.batch.events.len()), (3, 0));
+}
+
+#[test]
+fn a_description_keeps_its_first_number_and_one_that_never_came_gets_one() {
+    let mut decoder = Decoder::new(4096, None, false);
+    for fingerprint in [1, 2, 1] {
+        decoder.record(bytes_of(&record::Device { fingerprint, ..device(0xd0, 0) }));
+    }
+    let described = [1, 2, 3].map(|fingerprint| decoder.described(0xd0, fingerprint));
+    assert_eq!(described, [Some(DeviceId(0)), Some(DeviceId(1)), None]);
+    assert_eq!(decoder.undescribed(0xd0, 2, 0), DeviceId(1));
+    assert_eq!(decoder.undescribed(0xd0, 3, 0), DeviceId(2), "the newest of that pointer");
+    assert_eq!(decoder.undescribed(0xd1, 3, 0), DeviceId(3));
 }

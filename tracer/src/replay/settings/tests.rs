@@ -131,3 +131,15 @@ fn a_device_behind_an_iommu_gets_no_pool_of_its_own() {
 fn objects_of_96_bytes_are_aligned_since_6_11() {
     assert_eq!(["6.1.192-arm64", "6.10.0", "6.12.107", "7.3.4"].map(divisor_alignment), [false, false, true, true]);
 }
+
+#[test]
+fn what_changes_whole_devices_looks_at_every_mapping() {
+    let devices = |change: Override| WhatIf { devices: vec![change], ..WhatIf::default() };
+    let looks_at = |change: &WhatIf| under("mainline", &kernel(), change).looks_at();
+    assert_eq!(looks_at(&WhatIf::default()), Streamed::Small);
+    let coherent = Override { name: "*".into(), coherent: Some(true), ..Override::default() };
+    assert_eq!(looks_at(&devices(coherent.clone())), Streamed::Small);
+    assert_eq!(looks_at(&devices(Override { coherent: Some(false), ..coherent.clone() })), Streamed::All);
+    assert_eq!(looks_at(&devices(Override { untrusted: Some(true), ..coherent })), Streamed::All);
+    assert_eq!(looks_at(&WhatIf { pool: Some(PoolChoice::Restricted(64)), ..WhatIf::default() }), Streamed::All);
+}

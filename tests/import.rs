@@ -1,0 +1,72 @@
+//! `import` as a user runs it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn bouncescope(arguments: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bouncescope")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What `trace-cmd report` prints: a buffer that bounces, one that is too long to, and two lines that are not for us.
+const TRACE: &str = "\
+cpus=2
+   usb-storage-77    [001]    12.000001: swiotlb_bounced:      dev_name: 1-1 dma_mask=ffffffff dev_addr=41008 size=18 NORMAL
+   usb-storage-77    [001]    12.000003: dma_map_phys:         1-1 dir=FROM_DEVICE dma_addr=7f000800 size=18 phys_addr=41008 attrs=
+   usb-storage-77    [001]    12.000005: dma_map_phys:         1-1 dir=FROM_DEVICE dma_addr=52000 size=512 phys_addr=52000 attrs=
+   usb-storage-77    [001]    12.000009: dma_unmap_phys:       1-1 dir=FROM_DEVICE dma_addr=7f000800 size=18 attrs=
+   usb-storage-77    [001]    12.000010: sched_switch:         prev_comm=usb-storage
+this is no line of a trace
+";
+
+#[test]
+fn a_trace_becomes_a_capture_that_verifies_and_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("board.txt"), TRACE).unwrap();
+    let output = bouncescope(&["import", "board.txt", "-o", "board.bounce", "--swiotlb", "4M"], dir.path());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["1-1: taken as not coherent", "1 lines can't be read", "1 lines of other events", "4 events"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let verified = bouncescope(&["verify", "board.bounce"], dir.path());
+    let told = text(&verified.stdout);
+    assert!(verified.status.success() && told.contains("predicted 1, kernel 1"), "{told}");
+    assert!(told.contains("note: 1-1: taken as not coherent"), "{told}");
+    let replayed = bouncescope(&["replay", "board.bounce", "--policy", "always-small"], dir.path());
+    assert!(text(&replayed.stdout).contains("pool 2048 slots"), "{}", text(&replayed.stdout));
+}
+
+#[test]
+fn what_the_user_knows_of_devices_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("board.txt"), TRACE).unwrap();
+    fs::write(dir.path().join("devices.toml"), "[[device]]\nname = \"1-1\"\ncoherent = true\n").unwrap();
+    let import = |devices: &str| bouncescope(&["import", "board.txt", "--devices", devices], dir.path());
+    assert!(import("devices.toml").status.success());
+    let verified = bouncescope(&["verify", "bouncescope.bounce"], dir.path());
+    assert!(text(&verified.stdout).contains("predicted 0, kernel 1"), "{}", text(&verified.stdout));
+    fs::write(dir.path().join("wrong.toml"), "[[device]]\nname = \"1-2\"\n").unwrap();
+    let wrong = import("wrong.toml");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("no device 1-2 in this trace; there are: 1-1"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn what_is_no_trace_gets_one_line_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("dmesg.txt"), "[    0.000000] Booting Linux\n").unwrap();
+    for name in ["dmesg.txt", "gone.txt"] {
+        let output = bouncescope(&["import", name], dir.path());
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(!dir.path().join("bouncescope.bounce").exists());
+}

@@ -1,0 +1,5 @@
+//! Other people's formats as streams. What a source cannot tell is said in the stream's notes, never made up.
+
+pub mod assume;
+pub mod ftrace;
+pub mod given;
