@@ -1,6 +1,7 @@
 //! What is missing from what is seen.
 
 use ratatui::layout::Rect;
+use tracer::stream::Streamed;
 
 use super::Seen;
 use super::canvas::{Canvas, Piece, dim, title};
@@ -52,7 +53,7 @@ fn said(seen: &Seen) -> Vec<Piece> {
     if !absent.is_empty() {
         lines.push((Tone::Text, format!("not attached: {}", absent.join(", "))));
     }
-    if history.has_begun() && history.start.streamed.name() != "all" {
+    if history.has_begun() && history.start.streamed != Streamed::All {
         let which = history.start.streamed.name();
         lines.push(dim(format!(
             "only mappings that may bounce were recorded one by one ({which}); the others are not on this screen"

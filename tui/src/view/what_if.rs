@@ -12,7 +12,7 @@ use crate::theme::Tone;
 use crate::what_if::Knob;
 
 /// Columns from which on every column has room.
-const WIDE: u16 = 100;
+const WIDE: u16 = 116;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let [above, below, command] =
