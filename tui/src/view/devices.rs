@@ -46,7 +46,9 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     ];
     let is_narrow = inner.width < NARROW;
     if is_narrow {
-        SPARE.into_iter().for_each(|column| drop(columns.remove(column)));
+        for column in SPARE {
+            columns.remove(column);
+        }
     }
     let columns = table::marked(columns, table, canvas.theme.signs());
     let height = usize::from(inner.height).saturating_sub(1);
