@@ -57,8 +57,11 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let first = if is_chosen { table.first_row(rows.len(), height) } else { 0 };
     let mut cells: Vec<Vec<Piece>> = rows.iter().map(|row| cells(row, answer, lengths, canvas)).collect();
     if is_narrow {
-        let spared = cells.iter_mut();
-        spared.for_each(|row| SPARE.into_iter().for_each(|column| drop(row.remove(column))));
+        for row in &mut cells {
+            for column in SPARE {
+                row.remove(column);
+            }
+        }
     }
     let target: Option<fn(usize) -> Target> = if is_chosen { Some(Target::Device) } else { None };
     table::draw(canvas, inner, &columns, &cells, first, selected, target);
