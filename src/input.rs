@@ -17,7 +17,7 @@ use tracer::{
 use crate::progress::Progress;
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
-const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
+pub(crate) const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
 
 /// Replays the capture, or the embedded one.
 pub(crate) fn replay_capture(path: Option<&PathBuf>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {

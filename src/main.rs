@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 mod check;
 mod doctor;
 mod explain;
+mod export;
 mod import;
 mod input;
 mod manual;
@@ -41,6 +42,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Say what the kernel's messages about bouncing really mean, and what would help.
     Explain(explain::Args),
+    /// Write what a capture holds as tables (CSV, Parquet, Arrow), or as a timeline for Perfetto.
+    Export(export::Args),
     /// Make a capture of a text trace: ftrace, trace-cmd or perf script.
     Import(import::Args),
     /// Print the completions of a shell, to be put where it looks for them.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
         Command::Man(args) => manual::pages(&args, Cli::command()),

@@ -25,7 +25,7 @@ impl Run {
     }
 
     /// Slots in use, of all pools.
-    pub(super) fn used_slots(&self) -> u64 {
+    pub fn used_slots(&self) -> u64 {
         self.pools.iter().map(Growing::used_slots).sum()
     }
 }

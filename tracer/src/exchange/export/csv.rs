@@ -1,0 +1,99 @@
+//! Rows as CSV (RFC 4180, line ends of one byte), a file a table, the names of the columns first. Numbers are decimal, nothing is an
+//! empty field, flags are `true` and `false`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::table::{Rows, Table, Value};
+
+/// Files in a directory.
+#[derive(Debug)]
+pub struct CsvFiles {
+    files: BTreeMap<Table, BufWriter<File>>,
+    line: String,
+}
+
+impl CsvFiles {
+    /// Makes the directory where it is missing, and a file for each table, which is emptied.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut files = BTreeMap::new();
+        for table in Table::ALL {
+            let mut file = BufWriter::new(File::create(path(dir, table, "csv"))?);
+            let names: Vec<_> = table.columns().iter().map(|column| column.name).collect();
+            writeln!(file, "{}", names.join(","))?;
+            files.insert(table, file);
+        }
+        Ok(Self { files, line: String::new() })
+    }
+
+    /// Writes what is left.
+    pub fn finish(self) -> io::Result<()> {
+        self.files.into_values().try_for_each(|mut file| file.flush())
+    }
+}
+
+/// The file of a table.
+pub(super) fn path(dir: &Path, table: Table, extension: &str) -> PathBuf {
+    dir.join(format!("{}.{extension}", table.name()))
+}
+
+impl Rows for CsvFiles {
+    fn row(&mut self, table: Table, values: &[Value<'_>]) -> io::Result<()> {
+        self.line.clear();
+        for (n, value) in values.iter().enumerate() {
+            if n > 0 {
+                self.line.push(',');
+            }
+            match value {
+                Value::U64(number) => self.line += &number.to_string(),
+                Value::Bool(flag) => self.line += if *flag { "true" } else { "false" },
+                Value::Text(text) => field(text, &mut self.line),
+                Value::Null => {}
+            }
+        }
+        self.line.push('\n');
+        let Some(file) = self.files.get_mut(&table) else { return Ok(()) };
+        file.write_all(self.line.as_bytes())
+    }
+}
+
+fn field(text: &str, line: &mut String) {
+    if text.contains([',', '"', '\n', '\r']) {
+        line.push('"');
+        *line += &text.replace('"', "\"\"");
+        line.push('"');
+    } else {
+        *line += text;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_quoted_where_it_has_to_be() {
+        let of = |text| {
+            let mut line = String::new();
+            field(text, &mut line);
+            line
+        };
+        assert_eq!((of("a b"), of("a,b"), of("a\"b")), ("a b".into(), "\"a,b\"".into(), "\"a\"\"b\"".into()));
+    }
+
+    #[test]
+    fn every_table_has_a_file_that_begins_with_its_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = CsvFiles::create(dir.path()).unwrap();
+        files.row(Table::Occupancy, &[Value::U64(1), Value::Text("kernel"), Value::Null]).unwrap();
+        files.finish().unwrap();
+        let text = |table| fs::read_to_string(path(dir.path(), table, "csv")).unwrap();
+        assert_eq!(text(Table::Occupancy), "time_ns,whose,used_slots\n1,kernel,\n");
+        assert!(Table::ALL.iter().all(|table| text(*table).contains(table.columns()[0].name)));
+    }
+}
