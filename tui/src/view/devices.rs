@@ -12,12 +12,19 @@ use crate::state::Screen;
 use crate::state::devices::{LENGTHS, Row, rows};
 use crate::theme::Tone;
 
-/// Columns from which on there is room for all lengths.
+/// Columns from which on there is room for all lengths, and for bounces a second.
 const WIDE: u16 = 100;
 /// Columns below which there is none for lengths and drivers.
 const NARROW: u16 = 76;
-/// Which those are, the last first.
-const SPARE: [usize; 2] = [5, 1];
+
+/// Which columns there is no room for, the last first.
+const fn spared(width: u16) -> &'static [usize] {
+    match width {
+        WIDE.. => &[],
+        NARROW.. => &[4],
+        _ => &[6, 4, 1],
+    }
+}
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let table = &seen.state.devices;
@@ -35,20 +42,19 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let lengths = if wide { LENGTHS } else { LENGTHS / 2 };
     let mut columns = vec![
         Column::rest("device"),
-        Column::text("driver", if wide { 20 } else { 10 }),
+        Column::text("driver", if wide { 14 } else { 10 }),
         Column::text("coh", 3),
         Column::number("maps/s", if wide { 9 } else { 6 }),
+        Column::number("bounces/s", 9),
         Column::number("bytes/s", if wide { 9 } else { 7 }),
         Column::text(if wide { "lengths 1 B-128 K" } else { "lengths" }, lengths.max(9)),
         Column::number("real", if wide { 9 } else { 6 }),
         Column::number("predicted", 10),
         Column::number("refused", 7),
     ];
-    let is_narrow = inner.width < NARROW;
-    if is_narrow {
-        for column in SPARE {
-            columns.remove(column);
-        }
+    let spared = spared(inner.width);
+    for column in spared {
+        columns.remove(*column);
     }
     let columns = table::marked(columns, table, canvas.theme.signs());
     let height = usize::from(inner.height).saturating_sub(1);
@@ -56,11 +62,9 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let selected = (is_chosen && !rows.is_empty()).then(|| table.selected(rows.len()));
     let first = if is_chosen { table.first_row(rows.len(), height) } else { 0 };
     let mut cells: Vec<Vec<Piece>> = rows.iter().map(|row| cells(row, answer, lengths, canvas)).collect();
-    if is_narrow {
-        for row in &mut cells {
-            for column in SPARE {
-                row.remove(column);
-            }
+    for row in &mut cells {
+        for column in spared {
+            row.remove(*column);
         }
     }
     let target: Option<fn(usize) -> Target> = if is_chosen { Some(Target::Device) } else { None };
@@ -78,6 +82,7 @@ fn cells(row: &Row, answer: &Answer, lengths: usize, canvas: &Canvas) -> Vec<Pie
         plain(row.driver.clone()),
         if row.coherent { dim("yes") } else { plain("no") },
         plain(rate(row.mappings as f64 / seconds)),
+        (if row.bounces > 0 { Tone::Real } else { Tone::Dim }, rate(row.bounces as f64 / seconds)),
         plain(bytes((row.bytes as f64 / seconds) as u64).replace("iB", "")),
         (Tone::Dim, sparkline(&shown, canvas.theme)),
         (if row.bounces > 0 { Tone::Real } else { Tone::Dim }, count(row.bounces)),
