@@ -10,7 +10,7 @@ mod plots;
 
 use super::document::{Block, Document, Section};
 use super::table::bytes;
-use super::{advice, losses, verify};
+use super::{advice, lengths, losses, verify};
 use crate::replay::Replayed;
 use plan::Results;
 
@@ -103,6 +103,10 @@ fn verdict(subject: &Subject) -> Vec<Block> {
         replayed.start.kernel.kmalloc_minalign,
         super::replay::pool(replayed.start.kernel.pool.slots, replayed.start.kernel.pool.force),
     ))];
+    let besides = lengths::besides(replayed);
+    if !besides.is_empty() {
+        blocks.push(Block::Words(format!("Of all mappings {}.", besides.trim_end())));
+    }
     let advised = advice::text(advice, replayed);
     blocks.push(Block::List(
         advised.lines().skip(1).map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect(),
