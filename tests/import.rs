@@ -70,3 +70,18 @@ fn what_is_no_trace_gets_one_line_and_leaves_no_file() {
     }
     assert!(!dir.path().join("bouncescope.bounce").exists());
 }
+
+/// What tracefs of a real arm64 kernel wrote beside a recording of the lab (6.18, `direct`, `hold 100`): 100 buffers of 8 bytes, held.
+#[test]
+fn a_real_trace_tells_the_bounces_that_the_kernel_counted() {
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/6.18-direct-hold-100.txt");
+    let dir = tempfile::tempdir().unwrap();
+    let output = bouncescope(&["import", trace.to_str().unwrap(), "--swiotlb", "1M"], dir.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let verified = bouncescope(&["verify", "bouncescope.bounce"], dir.path());
+    let told = text(&verified.stdout);
+    assert!(verified.status.success(), "{told}");
+    for part in ["mappings        100 ", "agreements      100\n", "predicted 100, kernel 100\n"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
