@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Captures of the repository that have a page, by name; `kernels/` has one of each kernel of the lab.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 12] = [
     "default",
     "7.3-direct-hold-300",
     "7.3-smmu-mixed",
@@ -41,7 +41,10 @@ const PAGES: [&str; 9] = [
     "kernels/5.10",
     "kernels/6.1",
     "kernels/6.12",
+    "kernels/6.12-16k",
     "kernels/6.18",
+    "kernels/7.2",
+    "kernels/7.3",
 ];
 
 #[test]
