@@ -14,6 +14,7 @@ mod build_ebpf;
 mod dist;
 mod lab;
 mod static_build;
+mod written;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "bouncescope's own chores")]
