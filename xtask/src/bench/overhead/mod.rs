@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// How long each storm of allocations is
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Only nothing, empty programs, and tools with one of these in their name, against no limit
+    #[arg(long, value_delimiter = ',', conflicts_with = "write_docs")]
+    only: Vec<String>,
     /// Of the random order; another one every time without
     #[arg(long)]
     seed: Option<u64>,
@@ -49,7 +52,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let bench = Bench { xtask: &xtask, product: &product, dir: &dir, seconds: args.seconds };
 
     let mut random = Random::new(seed);
-    let mut measured: Vec<Measured> = Tool::ALL.map(Measured::new).into();
+    let wanted = |tool: &Tool| {
+        let asked = || args.only.iter().any(|part| tool.name().contains(part.as_str()));
+        args.only.is_empty() || matches!(tool, Tool::None | Tool::Floor) || asked()
+    };
+    let mut measured: Vec<Measured> = Tool::ALL.into_iter().filter(wanted).map(Measured::new).collect();
     for round in 0..args.rounds {
         let mut order: Vec<usize> = (0..measured.len()).collect();
         while !order.is_empty() {
@@ -61,6 +68,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     fs::remove_dir_all(&dir)?;
     let table = markdown(&measured)?;
     println!("{table}");
+    if !args.only.is_empty() {
+        return Ok(());
+    }
     let judgement = judge(&measured)?;
     println!("{}", judgement.text);
     if args.write_docs {

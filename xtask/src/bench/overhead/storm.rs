@@ -22,6 +22,8 @@ use super::processes;
 const PIECES: usize = 12;
 /// Calls between two looks at the clock.
 const BATCH: u64 = 1024;
+/// What a tool does at its beginning is over by then.
+const SETTLE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -70,6 +72,7 @@ impl Storm {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    thread::sleep(SETTLE);
     // SAFETY: getppid() has no precondition.
     let tool = args.tool.unwrap_or_else(|| unsafe { libc::getppid() } as u32);
     let cpus = thread::available_parallelism()?.get();
