@@ -56,7 +56,7 @@ impl Floor {
     }
 }
 
-/// The bpf() system call, for the commands that return a file descriptor.
+/// The `bpf()` system call, for the commands that return a file descriptor.
 fn bpf<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the attributes are as long as they are said to be, and what they point to outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
