@@ -12,6 +12,9 @@ use tracer_ebpf::record::Kind;
 
 use super::tool::Kept;
 
+/// What the names of these counters begin with.
+const SKIPPED: &str = "missed.";
+
 /// Allocations that were counted by call site and size.
 pub(super) fn sites(file: &Path) -> Result<Kept> {
     let mut counts = HashMap::new();
@@ -25,6 +28,7 @@ pub(super) fn sites(file: &Path) -> Result<Kept> {
         events: Some(counts.values().sum()),
         bytes: Some(fs::metadata(file)?.len()),
         lost: Some(lost(&counters)),
+        skipped: skipped(&counters),
     })
 }
 
@@ -45,8 +49,13 @@ pub(super) fn events(file: &Path, kinds: &[Kind]) -> Result<Kept> {
         let recorded = recorded.get(kind).copied().unwrap_or(0);
         anyhow::ensure!(seen == recorded + lost, "{kind}: {seen} seen, but {recorded} recorded and {lost} lost");
     }
-    let events = kinds.iter().filter_map(|kind| recorded.get(kind.name())).sum();
-    Ok(Kept { events: Some(events), bytes: Some(fs::metadata(file)?.len()), lost: Some(lost(&counters)) })
+    let events = Some(kinds.iter().filter_map(|kind| recorded.get(kind.name())).sum());
+    Ok(Kept {
+        events,
+        bytes: Some(fs::metadata(file)?.len()),
+        lost: Some(lost(&counters)),
+        skipped: skipped(&counters),
+    })
 }
 
 /// Reads a capture to its end; the last counters.
@@ -62,6 +71,12 @@ fn read(file: &Path, mut each: impl FnMut(Item)) -> Result<Counters> {
     Ok(counters)
 }
 
+/// Without the runs that the kernel itself skipped.
 fn lost(counters: &Counters) -> u64 {
-    counters.lost.values().flatten().sum()
+    counters.lost.iter().filter(|(name, _)| !name.starts_with(SKIPPED)).flat_map(|(_, values)| values).sum()
+}
+
+/// The kernel does not run a program inside itself: what an interrupt allocates just then.
+fn skipped(counters: &Counters) -> u64 {
+    counters.lost.iter().filter(|(name, _)| name.starts_with(SKIPPED)).flat_map(|(_, values)| values).sum()
 }

@@ -32,7 +32,12 @@ fn of_threads(pid: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{self, Command};
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -44,14 +49,22 @@ mod tests {
 
     #[test]
     fn a_busy_child_counts_unless_it_is_left_out() {
-        let before = cpu_ns(process::id(), 0);
-        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        let with = cpu_ns(process::id(), 0) - before;
-        let alone = cpu_ns(child.id(), 0);
-        let without = cpu_ns(child.id(), child.id());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(alone > 0 && with >= alone && without == 0, "{with} {alone} {without}");
+        let mut outer = Command::new("sh")
+            .args(["-c", "sh -c 'while :; do :; done' & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut inner = String::new();
+        BufReader::new(outer.stdout.take().unwrap()).read_line(&mut inner).unwrap();
+        let inner: u32 = inner.trim().parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while cpu_ns(outer.id(), 0) < 100_000_000 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let (with, without) = (cpu_ns(outer.id(), 0), cpu_ns(outer.id(), inner));
+        // SAFETY: kill() has no precondition.
+        unsafe { libc::kill(inner as i32, libc::SIGKILL) };
+        outer.wait().unwrap();
+        assert!(with >= 100_000_000 && without < 50_000_000, "{with} {without}");
     }
 }

@@ -60,9 +60,10 @@ impl Measured {
         (made > 0).then(|| missing as f64 / made as f64)
     }
 
-    /// What it says itself.
-    fn lost(&self) -> u64 {
-        self.runs.iter().filter_map(|(_, kept)| kept.lost).sum()
+    /// What it says itself: lost, and skipped by the kernel.
+    fn lost_and_skipped(&self) -> (u64, u64) {
+        let kept = || self.runs.iter().map(|(_, kept)| kept);
+        (kept().filter_map(|kept| kept.lost).sum(), kept().map(|kept| kept.skipped).sum())
     }
 }
 
@@ -119,9 +120,10 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     }
     let record = find(all, Tool::Record)?;
     let rate = record.median(|storm, _| storm.rate());
-    let lost = record.lost();
+    let (lost, skipped) = record.lost_and_skipped();
     let line = format!(
-        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second; nothing at {} M allowed",
+        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second ({skipped} runs were skipped by the \
+         kernel, which does not run a program inside itself); nothing at {} M allowed",
         record.tool.name(),
         rate / 1e6,
         RATE / 1e6
@@ -142,7 +144,12 @@ mod tests {
         let one = |tool: Tool| {
             let allocations = 10_000_000;
             let storm = Storm { allocations, cpu_ns: cost(tool) * allocations, tool_ns: 0, wall_ns: 2_000_000_000 };
-            let kept = Kept { events: Some(allocations * tool.events_each()), bytes: Some(allocations), lost: Some(0) };
+            let kept = Kept {
+                events: Some(allocations * tool.events_each()),
+                bytes: Some(allocations),
+                lost: Some(0),
+                skipped: 0,
+            };
             Measured { tool, runs: vec![(storm, kept)] }
         };
         Tool::ALL.map(one).into()

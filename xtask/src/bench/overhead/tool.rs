@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub(super) bytes: Option<u64>,
     /// What the tool itself says that it lost.
     pub(super) lost: Option<u64>,
+    /// Runs of its programs that the kernel skipped.
+    pub(super) skipped: u64,
 }
 
 impl Tool {
@@ -199,7 +201,7 @@ impl Bench<'_> {
         instance.stop()?;
         let bytes = reader.finish()?;
         let (events, lost) = instance.read_and_lost()?;
-        Ok(Kept { events: Some(events), bytes: Some(bytes), lost: Some(lost) })
+        Ok(Kept { events: Some(events), bytes: Some(bytes), lost: Some(lost), skipped: 0 })
     }
 
     fn perf(&self) -> Result<Kept> {
@@ -211,7 +213,7 @@ impl Bench<'_> {
         let text = self.run(&["perf".into(), "report".into(), "--stats".into(), "-i".into(), trace.clone().into()])?;
         let samples = of_all(&text, "SAMPLE events:");
         ensure!(samples > 0, "perf report --stats does not say how many samples there are: {text}");
-        Ok(Kept { events: Some(samples), bytes: Some(fs::metadata(trace)?.len()), lost: None })
+        Ok(Kept { events: Some(samples), bytes: Some(fs::metadata(trace)?.len()), ..Kept::default() })
     }
 }
 
