@@ -25,7 +25,7 @@ const MAX_SAMPLE: u64 = 1 << 32;
 const LINE_SIZE: u32 = 64;
 
 /// Brings the beginning of a stream within the bounds, with a note of each fact that was not.
-pub(super) fn start(start: &mut Start) {
+pub(crate) fn start(start: &mut Start) {
     let mut notes = Notes(&mut start.notes);
     let kernel = &mut start.kernel;
     notes.power_of_two("page_size", &mut kernel.page_size, 4096..=65536, 4096);
@@ -44,7 +44,7 @@ pub(super) fn start(start: &mut Start) {
 }
 
 /// Brings any other item within the bounds.
-pub(super) fn item(item: &mut Item) {
+pub(crate) fn item(item: &mut Item) {
     match item {
         // Events one by one, when they are taken in.
         Item::Start(_) | Item::Device(_) | Item::Symbols(_) | Item::Events(_) => {}
