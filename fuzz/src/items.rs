@@ -34,6 +34,17 @@ pub fn read(file: &[u8]) -> Option<(Vec<Item>, Gaps)> {
     Some((items, reader.gaps()))
 }
 
+/// Lists without anything in them are not written.
+fn is_empty(item: &Item) -> bool {
+    match item {
+        Item::Events(batch) => batch.events.is_empty(),
+        Item::Sites(sites) => sites.is_empty(),
+        Item::Symbols(symbols) => symbols.is_empty(),
+        Item::Lengths(lengths) => lengths.is_empty(),
+        _ => false,
+    }
+}
+
 /// Writes the items; what is written and read again has to be the same.
 pub fn assert_survive_writing(items: &[Item]) {
     let mut writer = Writer::new(Vec::new()).expect("memory can be written");
@@ -43,5 +54,6 @@ pub fn assert_survive_writing(items: &[Item]) {
     let file = writer.into_inner().expect("memory can be written");
     let (again, gaps) = read(&file).expect("a capture was written");
     assert_eq!((gaps.damaged_frames, gaps.unknown_frames, gaps.cut_bytes), (0, 0, 0));
-    assert_eq!(again, items);
+    let expected: Vec<&Item> = items.iter().filter(|item| !is_empty(item)).collect();
+    assert_eq!(again.iter().collect::<Vec<_>>(), expected);
 }

@@ -113,7 +113,7 @@ mod tests {
         examined.take(Item::Start(start));
         let page = crate::doctor::Page::new(examined, None);
         assert!(page.notes.iter().any(|note| note.contains("pool.slots")), "{:?}", page.notes);
-        assert!(crate::report::doctor::text(&page).contains("16777216 slots of 2 KiB (32G)"));
+        assert!(crate::report::doctor::text(&page).contains("4194304 slots of 2 KiB (8G)"));
     }
 
     #[test]

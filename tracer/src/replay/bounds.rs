@@ -6,7 +6,7 @@ use tracer_ebpf::streamed::SMALL_BELOW;
 
 use crate::event::{Event, What};
 use crate::facts::{Counters, LengthCount, PoolTimes, SiteCount, SlabSample};
-use crate::model::pool::{MAX_CPUS, MAX_SLOTS};
+use crate::model::pool::MAX_CPUS;
 use crate::stream::{Item, Start};
 
 /// Longer than any buffer or object, bytes: 1 TiB.
@@ -17,6 +17,9 @@ const MAX_COUNT: u64 = 1 << 40;
 const MAX_SLABS: u64 = 1 << 24;
 /// More objects, or pages, than are in a slab, and than a CPU has at hand in one sheaf.
 const MAX_PER_SLAB: u32 = 1 << 16;
+/// More slots than a pool has, which lies below 4 GiB (`swiotlb_memblock_alloc()`) unless a guest without arm64's rules asks
+/// otherwise: 8 GiB.
+const MAX_SLOTS: u64 = 1 << 22;
 /// Later than any clock says, ns: 146 years after boot.
 const MAX_TIME_NS: u64 = 1 << 62;
 /// No sample is smaller: one in so many.
