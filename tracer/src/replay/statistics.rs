@@ -316,8 +316,8 @@ impl Statistics {
         for ((call_site, bytes_req, bytes_alloc), count) in &self.sites {
             let site = sites.entry(*call_site).or_default();
             site.count += count;
-            site.bytes_req += u64::from(*bytes_req) * count;
-            site.bytes_alloc += u64::from(*bytes_alloc) * count;
+            site.bytes_req = site.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
+            site.bytes_alloc = site.bytes_alloc.saturating_add(u64::from(*bytes_alloc).saturating_mul(*count));
         }
         let mut named: Vec<_> = sites
             .into_iter()
@@ -339,7 +339,7 @@ impl Statistics {
             let size = sizes.entry(*bytes_alloc).or_default();
             size.bytes_alloc = *bytes_alloc;
             size.count += count;
-            size.bytes_req += u64::from(*bytes_req) * count;
+            size.bytes_req = size.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
         }
         sizes.into_values().collect()
     }
