@@ -25,8 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(&path, frames::file(bytes)).expect("the file can be written");
     let theme = Theme { depth: Depth::True, ascii: false };
     for screen in Screen::ALL {
-        let drawn =
-            draw("fuzz".to_owned(), Bytes::File(path.clone()), (120, 40), theme, |state| state.screen = screen);
+        let drawn = draw("fuzz".to_owned(), Bytes::File(path.clone()), (120, 40), theme, |state| state.screen = screen);
         drop(drawn);
     }
 });

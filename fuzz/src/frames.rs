@@ -48,7 +48,8 @@ pub fn input(mut file: &[u8]) -> Vec<u8> {
     let mut input = Vec::new();
     file = file.get(FILE_HEADER.len()..).unwrap_or_default();
     while let Some((header, rest)) = file.split_first_chunk::<24>() {
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
         let Some((stored, behind)) = rest.split_at_checked(word(12)) else { break };
         let payload = zstd::bulk::decompress(stored, word(16)).expect("the file is whole");
         if let Ok(length) = u16::try_from(payload.len()) {

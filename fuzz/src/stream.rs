@@ -62,14 +62,31 @@ pub enum Act {
 pub enum Part {
     /// Time passed, the CPU and its task, the device, the direction, and what happens.
     Events(Vec<(Number, u8, u8, u8, Act)>),
-    Device { id: u8, flags: u8, mask: Number, align: Number, granule: Option<Number> },
-    Pool { slots: Number, used: Number, hiwater: Option<Number> },
+    Device {
+        id: u8,
+        flags: u8,
+        mask: Number,
+        align: Number,
+        granule: Option<Number>,
+    },
+    Pool {
+        slots: Number,
+        used: Number,
+        hiwater: Option<Number>,
+    },
     Sites(Vec<(u8, Number, Number, Number)>),
     Lengths(Vec<(u8, u8, Number, Number, Number)>),
     Slab(Vec<(u8, [Number; 6])>),
     PoolTimes(Vec<(u8, u8, Number, Number, Number)>),
-    Counters { seen: Number, lost: Number, predicted: Number, linked: Number },
-    End { detach: Number },
+    Counters {
+        seen: Number,
+        lost: Number,
+        predicted: Number,
+        linked: Number,
+    },
+    End {
+        detach: Number,
+    },
 }
 
 /// A whole stream.
@@ -210,11 +227,9 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
                 })
                 .collect(),
         ),
-        Part::Slab(caches) => Item::Slab(SlabSample {
-            time_ns: *time_ns,
-            caches: caches.into_iter().map(cache).collect(),
-            shrunk: false,
-        }),
+        Part::Slab(caches) => {
+            Item::Slab(SlabSample { time_ns: *time_ns, caches: caches.into_iter().map(cache).collect(), shrunk: false })
+        }
         Part::PoolTimes(times) => Item::PoolTimes(PoolTimes {
             time_ns: *time_ns,
             times: times
@@ -236,8 +251,11 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
         Part::Counters { seen, lost, predicted, linked } => Item::Counters(Counters {
             time_ns: *time_ns,
             seen: [("map".to_owned(), vec![seen.amount(), 1])].into(),
-            lost: [("ring_full.map".to_owned(), vec![lost.amount(), 1]), ("sites_full".to_owned(), vec![lost.amount()])]
-                .into(),
+            lost: [
+                ("ring_full.map".to_owned(), vec![lost.amount(), 1]),
+                ("sites_full".to_owned(), vec![lost.amount()]),
+            ]
+            .into(),
             predicted: predicted.amount(),
             linked: linked.amount(),
             linked_bytes: linked.amount(),

@@ -13,7 +13,7 @@ const MEMORY: u64 = 256 << 20;
 /// Between two looks at how much it took.
 const LOOK: Duration = Duration::from_millis(2);
 /// Longest that one may take, built for debugging on a busy machine.
-const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// One run.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ fn end(mut child: Child) -> (ExitStatus, u64) {
     let mut most = 0;
     loop {
         let text = fs::read_to_string(&status).unwrap_or_default();
-        let kib = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+        let kib =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
         most = most.max(kib.unwrap_or(0));
         if let Some(status) = child.try_wait().unwrap() {
             return (status, most << 10);

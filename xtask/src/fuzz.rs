@@ -149,7 +149,8 @@ fn finding(said: &str) -> String {
         let place = place.split_once(" panicked at ").map_or(place, |(_, place)| place);
         format!("panicked at {place} {}", lines.next().unwrap_or_default())
     });
-    let other = || said.lines().find_map(|line| line.strip_prefix("SUMMARY: ")).unwrap_or("ended without a word").to_owned();
+    let other =
+        || said.lines().find_map(|line| line.strip_prefix("SUMMARY: ")).unwrap_or("ended without a word").to_owned();
     let input = said.split_once("Test unit written to ").and_then(|(_, rest)| rest.lines().next());
     format!("{}; the input: {}", panic.unwrap_or_else(other), input.unwrap_or("not kept"))
 }
@@ -171,7 +172,10 @@ mod tests {
     fn a_panic_is_told_with_its_place_and_the_input() {
         let said = "thread '<unnamed>' (7) panicked at tracer/src/a.rs:3:1:\nattempt to add with overflow\nstack backtrace:\n\
                     SUMMARY: libFuzzer: deadly signal\nartifact_prefix='x/'; Test unit written to x/crash-1\nBase64: AA==\n";
-        assert_eq!(finding(said), "panicked at tracer/src/a.rs:3:1: attempt to add with overflow; the input: x/crash-1");
+        assert_eq!(
+            finding(said),
+            "panicked at tracer/src/a.rs:3:1: attempt to add with overflow; the input: x/crash-1"
+        );
         let slow = "ALARM: working on the last Unit for 11 seconds\nTest unit written to x/timeout-1\nSUMMARY: libFuzzer: timeout\n";
         assert_eq!(finding(slow), "libFuzzer: timeout; the input: x/timeout-1");
     }

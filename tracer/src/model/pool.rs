@@ -187,7 +187,8 @@ impl Pool {
         self.foreign = slots.min(room);
         self.foreign_without_room = slots - self.foreign;
         for area in 0..areas {
-            let used = (self.foreign / u64::from(areas)) as u32 + u32::from(u64::from(area) < self.foreign % u64::from(areas));
+            let used =
+                (self.foreign / u64::from(areas)) as u32 + u32::from(u64::from(area) < self.foreign % u64::from(areas));
             if used > 0 {
                 self.take(area * self.area_slots, used);
                 self.areas[area as usize] = Area { index: used % self.area_slots, used };

@@ -192,7 +192,9 @@ impl Pass {
             (self.lengths.left_out, "counts of mappings"),
         ];
         let more = |(count, what): (u64, &str)| {
-            (count > 0).then(|| format!("{count} {what} are left out of all figures: there are more at one time than a machine has"))
+            (count > 0).then(|| {
+                format!("{count} {what} are left out of all figures: there are more at one time than a machine has")
+            })
         };
         counts.into_iter().filter_map(more).collect()
     }
