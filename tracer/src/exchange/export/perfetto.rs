@@ -47,7 +47,7 @@ pub struct Perfetto<W> {
 #[derive(Debug)]
 struct Lanes {
     parent: u64,
-    lanes: Vec<u64>,
+    all: Vec<u64>,
     /// Of these the ones without a mapping on them.
     free: BTreeSet<usize>,
 }
@@ -102,7 +102,7 @@ impl<W: Write> Perfetto<W> {
             let device = devices.get(mapping.device);
             let driver = if device.driver.is_empty() { String::new() } else { format!(" ({})", device.driver) };
             let parent = self.track(&format!("{}{driver}", device.name), None, None)?;
-            self.devices.insert(identity, Lanes { parent, lanes: Vec::new(), free: BTreeSet::new() });
+            self.devices.insert(identity, Lanes { parent, all: Vec::new(), free: BTreeSet::new() });
         }
         let (parent, free) = match self.devices.get(&identity) {
             Some(device) => (device.parent, device.free.first().copied()),
@@ -113,8 +113,8 @@ impl<W: Write> Perfetto<W> {
         }
         let lane = self.track("mappings", Some(parent), None)?;
         let Some(device) = self.devices.get_mut(&identity) else { return Ok((identity, 0)) };
-        let at = device.lanes.len();
-        device.lanes.push(lane);
+        let at = device.all.len();
+        device.all.push(lane);
         device.free.insert(at);
         Ok((identity, at))
     }
@@ -173,7 +173,7 @@ impl<W: Write> Follow for Perfetto<W> {
         }
         let place = self.lane(mapping, devices)?;
         let Some(device) = self.devices.get_mut(&place.0) else { return Ok(()) };
-        let track = device.lanes[place.1];
+        let track = device.all[place.1];
         if mapping.failed {
             return self.event(mapping.time_ns, INSTANT, track, event);
         }
@@ -186,7 +186,7 @@ impl<W: Write> Follow for Perfetto<W> {
         let Some(place) = self.mapped.remove(&mapping.id) else { return Ok(()) };
         let Some(device) = self.devices.get_mut(&place.0) else { return Ok(()) };
         device.free.insert(place.1);
-        let track = device.lanes[place.1];
+        let track = device.all[place.1];
         // What has no unmapping lasts to the end, as far as anybody knows.
         self.event(unmapped_ns.unwrap_or(self.last_ns), SLICE_END, track, Message::default())
     }
