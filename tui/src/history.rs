@@ -37,6 +37,11 @@ pub enum Keep {
     Recent,
 }
 
+/// Devices and names of call sites that are kept, more than there are.
+const MOST: usize = 1 << 16;
+/// Slots in use that are kept apart.
+const MOST_HELD: usize = 1 << 18;
+
 /// The history.
 #[derive(Clone, Debug)]
 pub struct History {
@@ -104,7 +109,8 @@ impl History {
     pub fn observe(&mut self, item: &Item) {
         match item {
             Item::Start(start) if !self.begun => self.begin(start),
-            Item::Device(device) => self.devices.push(device.clone()),
+            Item::Device(device) if self.devices.len() < MOST => self.devices.push(device.clone()),
+            Item::Device(_) => return,
             Item::Events(batch) => {
                 batch.events.iter().for_each(|event| self.event(event));
                 return;
@@ -119,7 +125,8 @@ impl History {
                 self.allocated(all);
             }
             Item::Symbols(symbols) => {
-                self.symbols.extend(symbols.iter().map(|symbol| (symbol.addr, symbol.clone())));
+                let room = MOST.saturating_sub(self.symbols.len());
+                self.symbols.extend(symbols.iter().take(room).map(|symbol| (symbol.addr, symbol.clone())));
             }
             Item::Counters(counters) => self.pass(counters.time_ns),
             Item::End(end) => self.pass(end.time_ns),
@@ -149,9 +156,13 @@ impl History {
             }
             self.refusals.push_back(event.time_ns);
         }
+        self.pass(event.time_ns);
         match event.what {
             What::SlotMap { slot, size, .. } if slot != MAPPING_ERROR => {
                 let slots = (slot % SLOT).saturating_add(size).div_ceil(SLOT);
+                if self.held.len() >= MOST_HELD && !self.held.contains_key(&slot) {
+                    return;
+                }
                 let before = self.held.insert(slot, slots).unwrap_or(0);
                 self.held_slots = (self.held_slots + slots).saturating_sub(before);
                 self.stale_slots = self.stale_slots.saturating_sub(before);
@@ -165,7 +176,6 @@ impl History {
             }
             _ => {}
         }
-        self.pass(event.time_ns);
     }
 
     /// Where releases were missed, what is held is too much from then on: the pool's own counter tells by how much.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tracer::capture::{Place, ReadError, Reader};
+use tracer::replay::bounds;
 use tracer::stream::{Gaps, Item, Source};
 
 use crate::clip::{Clip, beginning};
@@ -142,7 +143,10 @@ impl Recording {
             known.read = reader.bytes_read();
             known.history.gaps = reader.gaps();
             match item {
-                Ok(Some(item)) => known.take(&item, place),
+                Ok(Some(mut item)) => {
+                    bounds::any(&mut item);
+                    known.take(&item, place);
+                }
                 Ok(None) => known.is_whole = true,
                 Err(error) => {
                     known.failed = Some(self.bytes.named(error).to_string());

@@ -12,6 +12,8 @@ mod android;
 mod bench;
 mod build_ebpf;
 mod dist;
+mod fuzz;
+mod jobs;
 mod lab;
 mod static_build;
 mod written;
@@ -33,6 +35,8 @@ enum Chore {
     BuildEbpf(build_ebpf::Args),
     /// Pack static binaries for other machines, with completions, man pages and checksums.
     Dist(dist::Args),
+    /// Search for inputs that panic, or take too much memory or time: every reader of bytes, and what comes after it.
+    Fuzz(fuzz::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
     Lab(lab::Args),
 }
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run(&args),
         Chore::BuildEbpf(args) => build_ebpf::run(&args),
         Chore::Dist(args) => dist::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Lab(args) => lab::run(&args),
     };
     match result {

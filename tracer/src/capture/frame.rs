@@ -17,6 +17,12 @@ pub(super) const FRAME_HEADER: usize = 24;
 /// No payload is larger than this, compressed or not, so that no length in a file can make a reader run out of memory.
 pub(super) const MAX_PAYLOAD: usize = 16 << 20;
 
+/// No JSON object is larger, decompressed. Of what is left out every member has its default: three bytes of an array make a whole
+/// object in memory, some fifty times as large.
+const MAX_OBJECT: usize = 1 << 20;
+/// No device's description is larger: a capture may have thousands of them.
+const MAX_DEVICE: usize = 2 << 10;
+
 /// What a frame contains. Values are never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,6 +56,15 @@ impl Type {
             Type::Lengths,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == raw)
+    }
+
+    /// Longest payload of this type, decompressed, bytes. What stands in lists takes about as much in memory as in the file.
+    pub(super) fn longest(self) -> usize {
+        match self {
+            Self::Events | Self::Sites | Self::Symbols | Self::Lengths => MAX_PAYLOAD,
+            Self::Device => MAX_DEVICE,
+            Self::Start | Self::Pool | Self::Counters | Self::End | Self::Slab | Self::PoolTimes => MAX_OBJECT,
+        }
     }
 
     pub(super) fn name(self) -> &'static str {

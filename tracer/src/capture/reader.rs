@@ -259,6 +259,9 @@ fn decode(
     decoder: &mut events::Decoder,
 ) -> Result<Item, Passed> {
     let Some(kind) = Type::from_raw(header.kind) else { return Err(Passed::Unknown) };
+    if header.raw as usize > kind.longest() {
+        return Err(Passed::Nonsense);
+    }
     let item = header.payload(decompressor, frame, payload).and_then(|()| match kind {
         Type::Start => json(payload).map(Item::Start),
         Type::Device => json(payload).map(Item::Device),

@@ -122,7 +122,7 @@ impl<W: Write> Writer<W> {
 
     fn frame(&mut self, kind: Type, payload: &[u8]) -> Result<(), WriteError> {
         let bytes = payload.len();
-        if bytes > MAX_PAYLOAD {
+        if bytes > kind.longest() {
             return Err(WriteError::TooLarge { what: kind.name(), bytes });
         }
         frame::encode(&mut self.compressor, kind, self.sequence, payload, &mut self.frame)?;

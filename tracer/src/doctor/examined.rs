@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::facts::{Counters, Device, End, PoolFunction, PoolSample, PoolTimes, SiteCount};
+use crate::replay::bounds;
 use crate::stream::{Item, Source, Start};
 
 /// An object of kmalloc.
@@ -49,10 +50,14 @@ impl Examined {
         Ok(examined)
     }
 
-    /// Takes note of an item.
-    pub fn take(&mut self, item: Item) {
+    /// Takes note of an item, within what a kernel can have.
+    pub fn take(&mut self, mut item: Item) {
+        bounds::item(&mut item);
         match item {
-            Item::Start(start) => self.start = start,
+            Item::Start(start) => {
+                self.start = start;
+                bounds::start(&mut self.start);
+            }
             Item::Device(device) => {
                 self.devices.insert(device.name.clone(), device);
             }
@@ -98,6 +103,17 @@ mod tests {
         examined.take(Item::Sites(vec![site(0, 0), site(100, 128), site(7, 8), site(3, 16)]));
         examined.take(Item::Sites(vec![site(8, 8)]));
         assert_eq!(examined.smallest_object, Some(SmallObject { bytes_req: 7, bytes_alloc: 8 }));
+    }
+
+    #[test]
+    fn a_pool_that_no_kernel_has_is_cut_to_one_that_may_be_and_noted() {
+        let mut start = Start::default();
+        start.kernel.pool.slots = u64::MAX;
+        let mut examined = Examined::default();
+        examined.take(Item::Start(start));
+        let page = crate::doctor::Page::new(examined, None);
+        assert!(page.notes.iter().any(|note| note.contains("pool.slots")), "{:?}", page.notes);
+        assert!(crate::report::doctor::text(&page).contains("4194304 slots of 2 KiB (8G)"));
     }
 
     #[test]

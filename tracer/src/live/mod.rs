@@ -24,6 +24,8 @@ pub use renounce::renounce;
 pub use self_test::self_test;
 pub use session::{Options, Session};
 
+use crate::event::Batch;
+use crate::facts::Device;
 use crate::kernel::btf::BtfError;
 
 /// Why the running kernel cannot be traced.
@@ -50,4 +52,15 @@ pub enum LiveError {
     /// Waiting for the ring failed.
     #[error("cannot wait for events: {0}")]
     Wait(#[from] io::Error),
+}
+
+/// Decodes records of the ring, as a session does: the devices described, the events, and how many records made no sense. A door
+/// for fuzzing.
+#[doc(hidden)]
+pub fn decode_records<'a>(records: impl Iterator<Item = &'a [u8]>) -> (Vec<Device>, Batch, u64) {
+    let mut decoder = decode::Decoder::new(4096, None, false);
+    for record in records {
+        decoder.record(record);
+    }
+    (decoder.new_devices, decoder.batch, decoder.malformed)
 }

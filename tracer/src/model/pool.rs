@@ -92,11 +92,13 @@ pub struct Pool {
     config: PoolConfig,
     area_slots: u32,
     areas: Vec<Area>,
-    /// `io_tlb_slot.list`: for each slot, how many free ones begin there, up to the end of its segment; 0 when taken.
-    free: Vec<u8>,
+    /// For each slot, how many fewer free ones begin there (`io_tlb_slot.list`) than in an empty pool: a large pool of which little
+    /// is used is zeros, which cost no memory.
+    fewer: Vec<u8>,
     used: u64,
     peak: u64,
-    foreign: Vec<Bounce>,
+    /// Slots held from before, one by one in turn from each area's beginning on.
+    foreign: u64,
     /// Slots held from before that this pool had no room for.
     foreign_without_room: u64,
 }
@@ -118,17 +120,31 @@ impl Pool {
             config,
             area_slots: slots / areas,
             areas: vec![Area::default(); areas as usize],
-            free: (0..slots).map(|slot| (SEGMENT_SLOTS - slot % SEGMENT_SLOTS).min(slots - slot) as u8).collect(),
+            fewer: vec![0; slots as usize],
             used: 0,
             peak: 0,
-            foreign: Vec::new(),
+            foreign: 0,
             foreign_without_room: 0,
         }
     }
 
     /// Slots in all (`io_tlb_nslabs`).
     pub fn total_slots(&self) -> u64 {
-        self.free.len() as u64
+        self.fewer.len() as u64
+    }
+
+    /// How many free slots begin at this one in an empty pool, up to the end of its segment. The pool may end within one.
+    fn most_free(&self, slot: u32) -> u8 {
+        (SEGMENT_SLOTS - slot % SEGMENT_SLOTS).min(self.fewer.len() as u32 - slot) as u8
+    }
+
+    /// How many free slots begin at this one, up to the end of its segment; 0 when it is taken.
+    fn free(&self, slot: u32) -> u8 {
+        self.most_free(slot) - self.fewer[slot as usize]
+    }
+
+    fn set_free(&mut self, slot: u32, free: u8) {
+        self.fewer[slot as usize] = self.most_free(slot) - free;
     }
 
     /// Slots in use (`io_tlb_used`).
@@ -164,17 +180,21 @@ impl Pool {
     }
 
     /// Takes slots that were held before anybody looked, as far as there is room: each as a mapping of its own, spread over
-    /// the areas as if all CPUs had mapped alike, for nobody knows where they really are.
+    /// the areas as if all CPUs had mapped alike, for nobody knows where they really are. For a pool of which nothing is used.
     pub fn occupy_foreign(&mut self, slots: u64) {
-        for n in 0..slots {
-            let cpu = (n % self.areas.len() as u64) as u32;
-            let request = Request { cpu, phys: 0, size: 1, align_mask: 0, min_align_mask: 0 };
-            let Ok(bounce) = self.find(&request) else {
-                self.foreign_without_room += slots - n;
-                return;
-            };
-            self.foreign.push(bounce);
+        let areas = self.areas.len() as u32;
+        let room = if self.used == 0 { u64::from(self.area_slots) * u64::from(areas) } else { 0 };
+        self.foreign = slots.min(room);
+        self.foreign_without_room = slots - self.foreign;
+        for area in 0..areas {
+            let used =
+                (self.foreign / u64::from(areas)) as u32 + u32::from(u64::from(area) < self.foreign % u64::from(areas));
+            if used > 0 {
+                self.take(area * self.area_slots, used);
+                self.areas[area as usize] = Area { index: used % self.area_slots, used };
+            }
         }
+        self.used += self.foreign;
     }
 
     /// Gives back slots that [`Pool::occupy_foreign`] was told of, no more; first those for which there was no room, so that
@@ -182,9 +202,11 @@ impl Pool {
     pub fn release_foreign(&mut self, slots: u64) {
         let without_room = slots.min(self.foreign_without_room);
         self.foreign_without_room -= without_room;
-        for _ in without_room..slots {
-            let Some(bounce) = self.foreign.pop() else { return };
-            self.release(&bounce);
+        for _ in 0..(slots - without_room).min(self.foreign) {
+            self.foreign -= 1;
+            let areas = self.areas.len() as u64;
+            let (area, nth) = ((self.foreign % areas) as u32, (self.foreign / areas) as u32);
+            self.release(&Bounce { first: area * self.area_slots + nth, slots: 1, offset: 0 });
         }
     }
 
@@ -196,7 +218,7 @@ impl Pool {
     }
 
     fn demand(&self, request: &Request) -> Result<Demand, Refused> {
-        if self.free.is_empty() {
+        if self.fewer.is_empty() {
             return Err(Refused::NoPool);
         }
         Demand::new(request, self.config.slot_rule, self.config.page_size)
@@ -229,7 +251,7 @@ impl Pool {
             let slot = base + index;
             let step = if !demand.allows(u64::from(slot) * SLOT) {
                 1
-            } else if u32::from(self.free[slot as usize]) < demand.slots {
+            } else if u32::from(self.free(slot)) < demand.slots {
                 demand.stride
             } else {
                 self.take(slot, demand.slots);
@@ -243,19 +265,20 @@ impl Pool {
     }
 
     fn take(&mut self, first: u32, slots: u32) {
-        self.free[first as usize..(first + slots) as usize].fill(0);
+        for slot in first..first + slots {
+            self.set_free(slot, 0);
+        }
         self.recount_before(first, 0);
     }
 
     fn release(&mut self, bounce: &Bounce) {
         let &Bounce { first, slots, .. } = bounce;
         let end = first + slots;
-        // The pool may end within a segment.
-        let following = (!end.is_multiple_of(SEGMENT_SLOTS)).then(|| self.free.get(end as usize)).flatten();
-        let mut free = following.copied().unwrap_or(0);
-        for slot in self.free[first as usize..end as usize].iter_mut().rev() {
+        let follows = !end.is_multiple_of(SEGMENT_SLOTS) && (end as usize) < self.fewer.len();
+        let mut free = if follows { self.free(end) } else { 0 };
+        for slot in (first..end).rev() {
             free += 1;
-            *slot = free;
+            self.set_free(slot, free);
         }
         self.recount_before(first, free);
         self.areas[(first / self.area_slots) as usize].used -= slots;
@@ -264,13 +287,12 @@ impl Pool {
 
     /// Recounts the free slots in front of `slot`, at which `free` begin, back to the last taken one of the segment.
     fn recount_before(&mut self, slot: u32, mut free: u8) {
-        let segment = (slot - slot % SEGMENT_SLOTS) as usize;
-        for before in self.free[segment..slot as usize].iter_mut().rev() {
-            if *before == 0 {
+        for before in (slot - slot % SEGMENT_SLOTS..slot).rev() {
+            if self.free(before) == 0 {
                 break;
             }
             free += 1;
-            *before = free;
+            self.set_free(before, free);
         }
     }
 }

@@ -6,26 +6,43 @@ use tracer_ebpf::streamed::SMALL_BELOW;
 
 use crate::event::{Event, What};
 use crate::facts::{Counters, LengthCount, PoolTimes, SiteCount, SlabSample};
-use crate::model::pool::{MAX_CPUS, MAX_SLOTS};
+use crate::model::pool::MAX_CPUS;
 use crate::stream::{Item, Start};
 
 /// Longer than any buffer or object, bytes: 1 TiB.
 const MAX_SIZE: u64 = 1 << 40;
 /// More than anything happens in a recording.
 const MAX_COUNT: u64 = 1 << 40;
+/// More caches of kmalloc than a kernel has, with 16 random copies of each (`RANDOM_KMALLOC_CACHES`).
+const MAX_CACHES: usize = 1 << 12;
 /// More slabs than a cache has.
 const MAX_SLABS: u64 = 1 << 24;
 /// More objects, or pages, than are in a slab, and than a CPU has at hand in one sheaf.
 const MAX_PER_SLAB: u32 = 1 << 16;
+/// More slots than a pool has, which lies below 4 GiB (`swiotlb_memblock_alloc()`) unless a guest without arm64's rules asks
+/// otherwise: 8 GiB.
+const MAX_SLOTS: u64 = 1 << 22;
 /// Later than any clock says, ns: 146 years after boot.
 const MAX_TIME_NS: u64 = 1 << 62;
 /// No sample is smaller: one in so many.
 const MAX_SAMPLE: u64 = 1 << 32;
+/// More hooks than there are, or notes about them, or pools.
+const MAX_LIST: usize = 256;
 /// What a line can be where nothing tells, bytes.
 const LINE_SIZE: u32 = 64;
 
+/// Brings an item within the bounds, whatever it is, for those who make something else of a capture than a replay.
+pub fn any(any: &mut Item) {
+    item(any);
+    match any {
+        Item::Start(first) => start(first),
+        Item::Events(batch) => batch.events.iter_mut().for_each(event),
+        _ => {}
+    }
+}
+
 /// Brings the beginning of a stream within the bounds, with a note of each fact that was not.
-pub(super) fn start(start: &mut Start) {
+pub(crate) fn start(start: &mut Start) {
     let mut notes = Notes(&mut start.notes);
     let kernel = &mut start.kernel;
     notes.power_of_two("page_size", &mut kernel.page_size, 4096..=65536, 4096);
@@ -41,10 +58,13 @@ pub(super) fn start(start: &mut Start) {
     }
     notes.within("allocation_sample", &mut start.allocation_sample, 0, MAX_SAMPLE);
     notes.within("time_ns", &mut start.time_ns, 0, MAX_TIME_NS);
+    notes.first("hooks", &mut start.hooks);
+    notes.first("pool.restricted", &mut kernel.pool.restricted);
+    start.notes.truncate(MAX_LIST);
 }
 
 /// Brings any other item within the bounds.
-pub(super) fn item(item: &mut Item) {
+pub(crate) fn item(item: &mut Item) {
     match item {
         // Events one by one, when they are taken in.
         Item::Start(_) | Item::Device(_) | Item::Symbols(_) | Item::Events(_) => {}
@@ -61,6 +81,7 @@ pub(super) fn item(item: &mut Item) {
             }
         }
         Item::Slab(SlabSample { caches, .. }) => {
+            caches.truncate(MAX_CACHES);
             for cache in caches {
                 cache.active_objects = cache.active_objects.min(MAX_COUNT);
                 cache.slabs = cache.slabs.min(MAX_SLABS);
@@ -82,7 +103,10 @@ pub(super) fn item(item: &mut Item) {
                 *count = (*count).min(MAX_COUNT);
             }
         }
-        Item::End(end) => end.time_ns = end.time_ns.min(MAX_TIME_NS),
+        Item::End(end) => {
+            end.time_ns = end.time_ns.min(MAX_TIME_NS);
+            end.programs.truncate(MAX_LIST);
+        }
     }
 }
 
@@ -121,6 +145,13 @@ impl Notes<'_> {
         }
     }
 
+    fn first<T>(&mut self, name: &str, list: &mut Vec<T>) {
+        if list.len() > MAX_LIST {
+            self.0.insert(0, format!("the capture's {name} are {}: the first {MAX_LIST} are taken", list.len()));
+            list.truncate(MAX_LIST);
+        }
+    }
+
     fn take<T: Copy + std::fmt::Display>(&mut self, name: &str, value: &mut T, otherwise: T) {
         self.0.push(format!("the capture's {name} is {value}, which no kernel has: taken to be {otherwise}"));
         *value = otherwise;
@@ -130,7 +161,7 @@ impl Notes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{KernelFacts, PoolFacts};
+    use crate::facts::{Hook, KernelFacts, PoolFacts};
 
     fn plausible() -> Start {
         let pool = PoolFacts { slots: 32768, areas: 4, used_at_start: 2, ..PoolFacts::default() };
@@ -172,6 +203,16 @@ mod tests {
         let mut what = Event { time_ns: u64::MAX, ..sized(u64::MAX) };
         event(&mut what);
         assert_eq!(what, Event { time_ns: MAX_TIME_NS, ..sized(MAX_SIZE) });
+    }
+
+    #[test]
+    fn of_a_list_without_end_the_first_are_taken_with_a_note() {
+        let mut endless = plausible();
+        endless.hooks = vec![Hook::default(); 100_000];
+        endless.notes = vec!["x".into(); 100_000];
+        start(&mut endless);
+        assert_eq!((endless.hooks.len(), endless.notes.len()), (MAX_LIST, MAX_LIST));
+        assert_eq!(endless.notes[0], "the capture's hooks are 100000: the first 256 are taken");
     }
 
     fn sized(size: u64) -> Event {

@@ -19,6 +19,8 @@ pub struct Devices {
     offsets: Vec<Option<u64>>,
     /// The latest description of each device.
     latest: Vec<DeviceId>,
+    /// Descriptions for which there was no room.
+    pub(super) left_out: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +34,11 @@ struct Described {
 impl Devices {
     /// Takes in a description; numbers come in order, and a gap (a lost frame) is filled with devices nobody knows.
     pub fn add(&mut self, device: Device) {
-        while self.described.len() < device.id.0 as usize && self.described.len() < MAX_GAP {
+        if device.id.0 as usize >= MOST {
+            self.left_out += 1;
+            return;
+        }
+        while self.described.len() < device.id.0 as usize {
             self.push(unknown(DeviceId(self.described.len() as u32)));
         }
         if device.id.0 as usize == self.described.len() {
@@ -110,8 +116,9 @@ impl Devices {
     }
 }
 
-/// A damaged number must not make a reader fill memory.
-const MAX_GAP: usize = 1 << 16;
+/// Descriptions that are kept, far more than a machine has devices: neither a damaged number nor a capture made of nothing but
+/// devices must make a reader fill memory.
+pub(super) const MOST: usize = 1 << 13;
 
 fn unknown(id: DeviceId) -> Device {
     Device { id, name: format!("{UNKNOWN} {})", id.0), ..Device::default() }
@@ -141,6 +148,17 @@ mod tests {
         devices.add(device(2, "0000:00:01.0", ""));
         assert_eq!(devices.identity(DeviceId(0)), devices.identity(DeviceId(2)));
         assert_ne!(devices.identity(DeviceId(0)), devices.identity(DeviceId(1)));
+    }
+
+    #[test]
+    fn devices_without_end_are_counted_and_not_kept() {
+        let mut devices = Devices::default();
+        for id in 0..MOST as u32 + 5 {
+            devices.add(device(id, &format!("usb{id}"), ""));
+        }
+        devices.add(device(u32::MAX, "last", ""));
+        assert_eq!((devices.described.len(), devices.left_out), (MOST, 6));
+        assert!(devices.described(DeviceId(MOST as u32)).is_none());
     }
 
     #[test]

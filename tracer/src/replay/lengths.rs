@@ -33,7 +33,12 @@ pub struct Lengths {
     counted: BTreeMap<Key, (u64, u64)>,
     /// `None` where they are not to be compared.
     streamed: Option<HashMap<Key, u64>>,
+    /// Totals for which there was no room.
+    pub(super) left_out: u64,
 }
+
+/// Totals that are kept, by device, direction and length; the kernel's own map of them is smaller.
+const MOST: usize = 1 << 18;
 
 /// Mappings counted in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -74,13 +79,18 @@ pub struct Counted {
 impl Lengths {
     /// Nothing yet; `compared`: events are to be held against it.
     pub(super) fn new(compared: bool) -> Self {
-        Self { counted: BTreeMap::new(), streamed: compared.then(HashMap::new) }
+        Self { counted: BTreeMap::new(), streamed: compared.then(HashMap::new), left_out: 0 }
     }
 
     /// Takes in totals.
     pub(super) fn counted(&mut self, lengths: Vec<LengthCount>) {
         for LengthCount { device, direction, mapped, length, count, bytes } in lengths {
-            self.counted.insert(Key { device, direction, mapped, length }, (count, bytes));
+            let key = Key { device, direction, mapped, length };
+            if self.counted.len() < MOST || self.counted.contains_key(&key) {
+                self.counted.insert(key, (count, bytes));
+            } else {
+                self.left_out += 1;
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! Pure: no operating system, clock, thread or file. Memory grows with what is mapped at one time, and with unmappings whose
 //! records were lost.
 
-mod bounds;
+pub mod bounds;
 pub mod breakdown;
 pub mod compare;
 pub mod default_pool;

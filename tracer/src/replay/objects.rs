@@ -56,6 +56,8 @@ pub struct Objects {
     older: OlderFrees,
     /// Freed, of an unknown size so far.
     sizeless: Vec<u64>,
+    /// Allocations that are not followed, since too many objects are live.
+    pub(super) left_out: u64,
     seen: bool,
 }
 
@@ -78,6 +80,11 @@ impl OlderFrees {
 
 /// Frees of unknown size that are looked up once more at the end; more are only counted.
 const SIZELESS: usize = 1 << 16;
+
+/// Live objects that are followed: what a machine with some gigabytes has of small ones. Each takes some 60 bytes here.
+pub(super) const MOST_LIVE: usize = 1 << 20;
+/// Call sites that are told apart, more than there are in a kernel with all its modules.
+const MOST_SITES: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Live {
@@ -114,6 +121,10 @@ impl Objects {
         match *what {
             What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, .. } => {
                 self.seen = true;
+                if self.live.len() >= MOST_LIVE && !self.live.contains_key(&ptr) {
+                    self.left_out += 1;
+                    return;
+                }
                 let site = self.site(call_site);
                 let older = time_ns < self.counted_ns;
                 self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site, older });
@@ -219,6 +230,9 @@ impl Objects {
 
     /// The call site's number.
     fn site(&mut self, address: u64) -> SiteId {
+        if self.addresses.len() > MOST_SITES {
+            return self.sites.get(&address).copied().unwrap_or(SiteId::UNKNOWN);
+        }
         let next = SiteId(self.addresses.len() as u32);
         let addresses = &mut self.addresses;
         *self.sites.entry(address).or_insert_with(|| {

@@ -38,6 +38,8 @@ pub struct Pairing {
     next_mapping: u64,
     next_unseen: u64,
     at_end: bool,
+    /// Mappings that are not followed, since too many are mapped.
+    left_out: u64,
     /// Memory for the segments of the next list.
     spare: Vec<Buffer>,
 }
@@ -93,6 +95,7 @@ impl Pairing {
             next_mapping: 0,
             next_unseen: 0,
             at_end: false,
+            left_out: 0,
             spare: Vec::new(),
         }
     }
@@ -258,7 +261,17 @@ impl Pairing {
         }
     }
 
+    /// Mappings that should have been followed, and were not, since too many are mapped at one time.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     fn follow(&mut self, mapping: Mapping, claimed: &[Option<Attempt>], devices: &Devices) {
+        if !self.lifetimes.has_room(mapping.buffers.len()) {
+            self.left_out += 1;
+            claimed.iter().flatten().for_each(|attempt| self.queue.cancel(attempt.place));
+            return;
+        }
         let mapping = Arc::new(mapping);
         for index in 0..mapping.buffers.len() {
             let step = Step::Buffer { mapping: Arc::clone(&mapping), index: index as u32, replaces: None };

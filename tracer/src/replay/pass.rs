@@ -182,9 +182,28 @@ impl Pass {
         }
     }
 
+    /// A line for everything of which there was more than is kept.
+    fn left_out(&self) -> Vec<String> {
+        let counts = [
+            (self.devices.left_out, "descriptions of devices"),
+            (self.pairing.left_out(), "mappings"),
+            (self.watcher.objects.left_out, "allocations"),
+            (self.watcher.statistics.left_out, "counts and names of call sites"),
+            (self.lengths.left_out, "counts of mappings"),
+        ];
+        let more = |(count, what): (u64, &str)| {
+            (count > 0).then(|| {
+                format!("{count} {what} are left out of all figures: there are more at one time than a machine has")
+            })
+        };
+        counts.into_iter().filter_map(more).collect()
+    }
+
     /// What came of it, with the simulated kernels as they are after the last step.
     pub fn finish(self, runs: Vec<Run>, gaps: Gaps) -> Replayed {
-        let Self { start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
+        let left_out = self.left_out();
+        let Self { mut start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
+        start.notes.extend(left_out);
         let span_ns = watcher.statistics.span_ns.map_or(0, |(first, last)| {
             let until = end.as_ref().map_or(last, |end| end.time_ns.max(last));
             until.saturating_sub(start.time_ns.min(first))

@@ -47,6 +47,9 @@ use progress::AllInProgress;
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
 
+/// Bounds memory where the clock stands still.
+const MOST_UNMAPPED: usize = 1 << 16;
+
 /// What the model says of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predicted {
@@ -135,7 +138,7 @@ impl Run {
     pub fn step(&mut self, step: &Step, devices: &Devices) -> &[Predicted] {
         self.predicted.clear();
         while let Some((overdue_ns, mapping)) = self.unmapped.front().copied()
-            && overdue_ns < step.time_ns()
+            && (overdue_ns < step.time_ns() || self.unmapped.len() > MOST_UNMAPPED)
         {
             self.unmapped.pop_front();
             self.forget(mapping);

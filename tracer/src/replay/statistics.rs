@@ -102,6 +102,14 @@ impl Observed {
 
 /// How many samples of the pool are kept.
 const SAMPLES: usize = 1024;
+/// Call sites and sizes of which totals are kept; the kernel's own map of them is smaller.
+const MOST_SITES: usize = 1 << 18;
+/// Names of call sites that are kept.
+const MOST_SYMBOLS: usize = 1 << 16;
+/// Bytes of a name: `KSYM_NAME_LEN` (`include/linux/kallsyms.h`) and an offset.
+const LONGEST_SYMBOL: usize = 512 + 32;
+/// Lengths of which one device's buffers are told apart in one direction.
+const MOST_LENGTHS: usize = 1 << 14;
 /// How many times of bounces are kept; detaching takes milliseconds.
 const LATEST: usize = 4096;
 
@@ -185,6 +193,8 @@ pub struct Statistics {
     sites: HashMap<(u64, u32, u32), u64>,
     /// Names of call sites.
     pub symbols: Symbols,
+    /// Totals and names of call sites for which there was no room.
+    pub(super) left_out: u64,
     events: [u64; Kind::ALL.len()],
     start_ns: u64,
     bounced_since_start: u64,
@@ -239,13 +249,25 @@ impl Statistics {
     /// Takes in totals by call site.
     pub fn sites(&mut self, sites: Vec<SiteCount>) {
         for site in sites {
-            self.sites.insert((site.call_site, site.bytes_req, site.bytes_alloc), site.count);
+            let key = (site.call_site, site.bytes_req, site.bytes_alloc);
+            if self.sites.len() < MOST_SITES || self.sites.contains_key(&key) {
+                self.sites.insert(key, site.count);
+            } else {
+                self.left_out += 1;
+            }
         }
     }
 
     /// Takes in names of call sites.
     pub fn symbols(&mut self, symbols: Vec<Symbol>) {
-        self.symbols.extend(symbols.into_iter().map(|symbol| (symbol.addr, symbol)));
+        for symbol in symbols {
+            let fits = symbol.name.len().max(symbol.module.len()) <= LONGEST_SYMBOL;
+            if fits && (self.symbols.len() < MOST_SYMBOLS || self.symbols.contains_key(&symbol.addr)) {
+                self.symbols.insert(symbol.addr, symbol);
+            } else {
+                self.left_out += 1;
+            }
+        }
     }
 
     /// Takes in a mapping.
@@ -294,8 +316,8 @@ impl Statistics {
         for ((call_site, bytes_req, bytes_alloc), count) in &self.sites {
             let site = sites.entry(*call_site).or_default();
             site.count += count;
-            site.bytes_req += u64::from(*bytes_req) * count;
-            site.bytes_alloc += u64::from(*bytes_alloc) * count;
+            site.bytes_req = site.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
+            site.bytes_alloc = site.bytes_alloc.saturating_add(u64::from(*bytes_alloc).saturating_mul(*count));
         }
         let mut named: Vec<_> = sites
             .into_iter()
@@ -317,7 +339,7 @@ impl Statistics {
             let size = sizes.entry(*bytes_alloc).or_default();
             size.bytes_alloc = *bytes_alloc;
             size.count += count;
-            size.bytes_req += u64::from(*bytes_req) * count;
+            size.bytes_req = size.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
         }
         sizes.into_values().collect()
     }
@@ -339,7 +361,9 @@ impl DeviceStatistics {
             self.start_alignment[alignment(start)] += 1;
             self.bounced_start_alignment[alignment(start)] += u64::from(buffer.truth.is_bounced());
             self.length_alignment[alignment(buffer.size)] += 1;
-            *self.lengths.entry(buffer.size).or_default() += 1;
+            if self.lengths.len() < MOST_LENGTHS || self.lengths.contains_key(&buffer.size) {
+                *self.lengths.entry(buffer.size).or_default() += 1;
+            }
         }
     }
 }

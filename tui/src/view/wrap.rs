@@ -4,16 +4,15 @@
 pub(super) fn broken(line: &str, width: usize) -> Vec<String> {
     let indent = line.len() - line.trim_start().len() + 2;
     let mut lines = Vec::new();
-    let mut rest = line.to_owned();
-    while rest.chars().count() > width && width > indent + 10 {
-        let blanks = rest.char_indices().take(width + 1).filter(|(at, sign)| *sign == ' ' && *at > indent);
-        let Some((at, _)) = blanks.last() else { break };
-        let tail = format!("{}{}", " ".repeat(indent), rest[at..].trim_start());
-        rest.truncate(at);
-        lines.push(rest);
-        rest = tail;
+    let (mut before, mut rest) = (0, line);
+    // A line may be longer than all that fits the screen: none of it is looked at twice.
+    while width > indent + 10 && rest.chars().nth(width - before).is_some() {
+        let blanks = rest.char_indices().take(width - before + 1);
+        let Some((at, _)) = blanks.filter(|(at, sign)| *sign == ' ' && before + at > indent).last() else { break };
+        lines.push(format!("{:before$}{}", "", &rest[..at]));
+        (before, rest) = (indent, rest[at..].trim_start());
     }
-    lines.push(rest);
+    lines.push(format!("{:before$}{rest}", ""));
     lines
 }
 

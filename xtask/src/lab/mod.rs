@@ -20,7 +20,7 @@ use self::{
     verdict::Verified,
     witness::Witness,
 };
-use crate::{cache_dir, workspace_root};
+use crate::{cache_dir, jobs, workspace_root};
 
 mod board;
 mod boot;
@@ -34,7 +34,6 @@ mod docs;
 mod doctor;
 mod fetch;
 mod initramfs;
-mod jobs;
 mod kernel;
 mod losses;
 mod machine;

@@ -4,7 +4,7 @@
 //! A device's mappings overlap, and slices of a track must not: each device has as many tracks as mappings at one time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::{self, Write},
 };
 
@@ -47,8 +47,9 @@ pub struct Perfetto<W> {
 #[derive(Debug)]
 struct Lanes {
     parent: u64,
-    /// Each, and whether a mapping is on it.
-    lanes: Vec<(u64, bool)>,
+    all: Vec<u64>,
+    /// Of these the ones without a mapping on them.
+    free: BTreeSet<usize>,
 }
 
 impl<W: Write> Perfetto<W> {
@@ -101,10 +102,10 @@ impl<W: Write> Perfetto<W> {
             let device = devices.get(mapping.device);
             let driver = if device.driver.is_empty() { String::new() } else { format!(" ({})", device.driver) };
             let parent = self.track(&format!("{}{driver}", device.name), None, None)?;
-            self.devices.insert(identity, Lanes { parent, lanes: Vec::new() });
+            self.devices.insert(identity, Lanes { parent, all: Vec::new(), free: BTreeSet::new() });
         }
         let (parent, free) = match self.devices.get(&identity) {
-            Some(device) => (device.parent, device.lanes.iter().position(|(_, busy)| !busy)),
+            Some(device) => (device.parent, device.free.first().copied()),
             None => (0, None),
         };
         if let Some(at) = free {
@@ -112,12 +113,10 @@ impl<W: Write> Perfetto<W> {
         }
         let lane = self.track("mappings", Some(parent), None)?;
         let Some(device) = self.devices.get_mut(&identity) else { return Ok((identity, 0)) };
-        device.lanes.push((lane, false));
-        Ok((identity, device.lanes.len() - 1))
-    }
-
-    fn lane_at(&mut self, (identity, at): (Identity, usize)) -> Option<&mut (u64, bool)> {
-        self.devices.get_mut(&identity)?.lanes.get_mut(at)
+        let at = device.all.len();
+        device.all.push(lane);
+        device.free.insert(at);
+        Ok((identity, at))
     }
 
     /// The track of what bounced without a mapping's event.
@@ -173,21 +172,21 @@ impl<W: Write> Follow for Perfetto<W> {
             event = event.message(field::event::ANNOTATION, &annotation(name, value));
         }
         let place = self.lane(mapping, devices)?;
-        let Some(lane) = self.lane_at(place) else { return Ok(()) };
-        let track = lane.0;
+        let Some(device) = self.devices.get_mut(&place.0) else { return Ok(()) };
+        let track = device.all[place.1];
         if mapping.failed {
             return self.event(mapping.time_ns, INSTANT, track, event);
         }
-        lane.1 = true;
+        device.free.remove(&place.1);
         self.mapped.insert(mapping.id, place);
         self.event(mapping.time_ns, SLICE_BEGIN, track, event)
     }
 
     fn gone(&mut self, mapping: &Mapping, unmapped_ns: Option<u64>) -> io::Result<()> {
         let Some(place) = self.mapped.remove(&mapping.id) else { return Ok(()) };
-        let Some(lane) = self.lane_at(place) else { return Ok(()) };
-        lane.1 = false;
-        let track = lane.0;
+        let Some(device) = self.devices.get_mut(&place.0) else { return Ok(()) };
+        device.free.insert(place.1);
+        let track = device.all[place.1];
         // What has no unmapping lasts to the end, as far as anybody knows.
         self.event(unmapped_ns.unwrap_or(self.last_ns), SLICE_END, track, Message::default())
     }

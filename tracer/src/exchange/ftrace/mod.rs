@@ -5,6 +5,7 @@
 mod convert;
 mod fields;
 mod line;
+mod lines;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,7 @@ use crate::stream::{Gaps, Item, Source, Start};
 
 use convert::Converter;
 use line::{Parsed, parse};
+use lines::next_line;
 
 /// Events in one batch.
 const BATCH: usize = 16 << 10;
@@ -76,12 +78,11 @@ impl<R: BufRead> Trace<R> {
     fn batch(&mut self) -> io::Result<Batch> {
         let mut batch = Batch::default();
         while batch.events.len() < BATCH {
-            self.line.clear();
-            let read = self.lines.read_until(b'\n', &mut self.line)?;
+            let read = next_line(&mut self.lines, &mut self.line)?;
             if read == 0 {
                 break;
             }
-            self.read += read as u64;
+            self.read += read;
             match parse(&String::from_utf8_lossy(&self.line)) {
                 Parsed::Event(line) => {
                     self.last_ns = self.last_ns.max(line.time_ns);

@@ -9,6 +9,7 @@ use super::convert;
 use super::fields;
 use super::hook;
 use super::line::{Line, Parsed, parse};
+use super::lines::next_line;
 use crate::event::{Direction, Kind, MAPPING_ERROR};
 use crate::facts::Hook;
 
@@ -84,7 +85,7 @@ impl Survey {
         let mut survey = Self { first_ns: u64::MAX, ..Self::default() };
         let mut bytes = Vec::new();
         let mut kinds = HashMap::new();
-        while lines.read_until(b'\n', &mut bytes)? > 0 {
+        while next_line(&mut lines, &mut bytes)? > 0 {
             let text = String::from_utf8_lossy(&bytes);
             match parse(&text) {
                 Parsed::Event(line) => survey.event(&line, &mut kinds),
@@ -92,7 +93,6 @@ impl Survey {
                 Parsed::Nothing => {}
                 Parsed::Nonsense => survey.nonsense(&text),
             }
-            bytes.clear();
         }
         survey.events.extend(kinds);
         if survey.first_ns == u64::MAX {

@@ -29,7 +29,11 @@ impl Btf {
 }
 
 /// The blob inside whatever is around it. What is not known is returned as it is, for its reader to say what it is.
-fn unpacked(mut bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// When what is around it is damaged, holds no BTF or several files, or unpacks to more than 256 MiB.
+pub fn unpacked(mut bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
     if bytes.starts_with(XZ) {
         bytes = limited(lzma_rust2::XzReader::new(Cursor::new(bytes), true))?;
     } else if bytes.starts_with(GZIP) {

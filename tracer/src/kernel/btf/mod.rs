@@ -11,6 +11,7 @@ mod members;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use file::unpacked;
 pub use kind::Kind;
 pub use members::{Function, Member, Parameter};
 

@@ -2,9 +2,13 @@
 //!
 //! Mirrors `swiotlb_find_slots()` in `kernel/dma/swiotlb.c` (6.12): each area is looked for in all pools before the next one; a
 //! mapping that finds no slots gets a transient pool of its own, and a pool as large as the first one is added. The kernel adds
-//! it in a work item some time later; here it is there for the next mapping. Memory for pools is taken to be there always.
+//! it in a work item some time later; here it is there for the next mapping. Memory for pools is taken to be there, for 1023 more
+//! pools and 32 GiB in all.
 
-use super::{Bounce, Pool, PoolConfig, Refused, Request};
+use super::{Bounce, MAX_SLOTS, Pool, PoolConfig, Refused, Request};
+
+/// Pools that are added at most. Mappings that no pool has room for, whatever their number, would add one each.
+const MOST_POOLS: usize = 1024;
 
 /// A pool, with those that were added to it.
 #[derive(Clone, Debug)]
@@ -80,7 +84,9 @@ impl Growing {
                 }
             }
         }
-        self.pools.push(Pool::new(self.config));
+        if self.pools.len() < MOST_POOLS && self.total_slots() + self.config.slots <= MAX_SLOTS {
+            self.pools.push(Pool::new(self.config));
+        }
         let slots = u64::from(demand.slots);
         self.transient_slots += slots;
         self.transient_pools += 1;

@@ -99,7 +99,7 @@ proptest! {
         }
         prop_assert_eq!(pool.used_slots(), 0);
         let fresh = Pool::new(config);
-        prop_assert_eq!(&pool.free, &fresh.free, "the free lists are as in the beginning");
+        prop_assert_eq!(&pool.fewer, &fresh.fewer, "the free lists are as in the beginning");
     }
 }
 

@@ -17,6 +17,10 @@ use crate::{
 /// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.
 const MOST_OF_ONE_HANDLE: usize = 64;
 
+/// Buffers that are mapped and followed at one time, and slots whose holder is remembered; some ten times what the largest rings of
+/// network devices hold. Each takes about 400 bytes, and more in every simulated kernel that bounces it.
+pub(super) const MOST: usize = 1 << 17;
+
 /// There are two to the power of this many different [`nearly`].
 const KEY_BITS: u32 = 11;
 
@@ -39,6 +43,8 @@ pub(super) struct Lifetimes {
     slots: HashMap<u64, Holder>,
     /// Releases of slots are recorded, so that it is worth remembering whose they are.
     slots_released: bool,
+    /// Buffers of what is mapped.
+    buffers: usize,
 }
 
 impl Lifetimes {
@@ -53,9 +59,15 @@ impl Lifetimes {
     }
 
     fn forget(&mut self, identity: Identity, handle: Handle) {
-        if self.mapped.remove(&(identity, handle)).is_some() {
+        if let Some(mapped) = self.mapped.remove(&(identity, handle)) {
+            self.buffers -= mapped.iter().map(|mapping| mapping.buffers.len()).sum::<usize>();
             self.keys[nearly(identity, handle)] -= 1;
         }
+    }
+
+    /// Whether there is room for another mapping of so many buffers.
+    pub(super) fn has_room(&self, buffers: usize) -> bool {
+        self.buffers + buffers <= MOST
     }
 
     /// A mapping begins, unless it failed. The list of the same handle whose unmapping has not been seen.
@@ -72,6 +84,8 @@ impl Lifetimes {
         let full = (mapping.is_list() || mapped.len() == MOST_OF_ONE_HANDLE) && !mapped.is_empty();
         let replaced = full.then(|| mapped.remove(0));
         mapped.push(Arc::clone(mapping));
+        self.buffers += mapping.buffers.len();
+        self.buffers -= replaced.as_ref().map_or(0, |replaced| replaced.buffers.len());
         if let (Handle::Single(start), None) = (mapping.handle, &replaced) {
             *self.starts.entry((identity, start)).or_default() += 1;
         }
@@ -104,6 +118,7 @@ impl Lifetimes {
             mapping.is_list() || mapping.direction == direction && mapping.buffers.iter().all(|one| one.size == size)
         };
         let mapping = mapped.remove(mapped.iter().position(same)?);
+        self.buffers -= mapping.buffers.len();
         if mapped.is_empty() {
             self.forget(identity, handle);
         }
@@ -154,6 +169,9 @@ impl Lifetimes {
 
     fn hold(&mut self, slot: u64, holder: impl FnOnce() -> Holder) -> Option<Holder> {
         if !self.slots_released || slot == MAPPING_ERROR {
+            return None;
+        }
+        if self.slots.len() >= MOST && !self.slots.contains_key(&slot) {
             return None;
         }
         self.slots.insert(slot, holder())

@@ -3,6 +3,9 @@
 use super::held::Slots;
 use super::{Devices, Growing, Identity, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen};
 
+/// Slots held without a mapping that are followed.
+const MOST_UNSEEN: usize = 1 << 16;
+
 impl Run {
     /// The pool of a device.
     pub(super) fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
@@ -32,7 +35,7 @@ impl Run {
     }
 
     pub(super) fn take_unseen(&mut self, unseen: &Unseen, devices: &Devices) {
-        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() {
+        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() || self.unseen.len() >= MOST_UNSEEN {
             return;
         }
         let taken = self.kernel.device(unseen.device, devices).unwrap_or_default();

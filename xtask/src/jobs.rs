@@ -3,7 +3,7 @@
 use std::{sync::Mutex, thread};
 
 /// Does every job, at most `at_once` at a time.
-pub(super) fn all<J: Sync, R: Send>(jobs: &[J], at_once: usize, work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+pub(crate) fn all<J: Sync, R: Send>(jobs: &[J], at_once: usize, work: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let next = Mutex::new(jobs.iter().enumerate());
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {

@@ -1,0 +1,59 @@
+//! Streams held in memory, as sources, and read to the end.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use tracer::capture::{Reader, Writer};
+use tracer::stream::{Gaps, Item, Source};
+
+/// Items that come one after another.
+pub struct Items(VecDeque<Item>);
+
+impl From<Vec<Item>> for Items {
+    fn from(items: Vec<Item>) -> Self {
+        Self(items.into())
+    }
+}
+
+impl Source for Items {
+    type Error = Infallible;
+
+    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
+        Ok(self.0.pop_front())
+    }
+}
+
+/// All items of a capture file, and what is missing; `None` for what is no capture.
+pub fn read(file: &[u8]) -> Option<(Vec<Item>, Gaps)> {
+    let mut reader = Reader::new(file).ok()?;
+    let mut items = Vec::new();
+    while let Some(item) = reader.next_item().expect("memory can be read") {
+        items.push(item);
+    }
+    assert_eq!(reader.next_item().expect("memory can be read"), None, "nothing comes after the end");
+    Some((items, reader.gaps()))
+}
+
+/// Lists without anything in them are not written.
+fn is_empty(item: &Item) -> bool {
+    match item {
+        Item::Events(batch) => batch.events.is_empty(),
+        Item::Sites(sites) => sites.is_empty(),
+        Item::Symbols(symbols) => symbols.is_empty(),
+        Item::Lengths(lengths) => lengths.is_empty(),
+        _ => false,
+    }
+}
+
+/// Writes the items; what is written and read again has to be the same.
+pub fn assert_survive_writing(items: &[Item]) {
+    let mut writer = Writer::new(Vec::new()).expect("memory can be written");
+    for item in items {
+        writer.write(item).expect("what was read can be written");
+    }
+    let file = writer.into_inner().expect("memory can be written");
+    let (again, gaps) = read(&file).expect("a capture was written");
+    assert_eq!((gaps.damaged_frames, gaps.unknown_frames, gaps.cut_bytes), (0, 0, 0));
+    let expected: Vec<&Item> = items.iter().filter(|item| !is_empty(item)).collect();
+    assert_eq!(again.iter().collect::<Vec<_>>(), expected);
+}

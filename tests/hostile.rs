@@ -1,0 +1,313 @@
+//! Files made to hurt: a small one that claims much, or becomes much. Whatever it is, every command ends soon, takes little memory,
+//! and says what it left out, or in one line why it cannot go on.
+
+#![cfg(target_os = "linux")]
+
+#[path = "hostile/forge.rs"]
+mod forge;
+#[path = "hostile/measured.rs"]
+mod measured;
+
+use std::{fmt::Write as _, fs};
+
+use forge::{Events, Forged};
+use measured::{Measured, bouncescope};
+
+const RULES: &str = "[[rule]]\ndevice = \"*\"\nfigure = \"bounces-per-second\"\nmax = 1\n\
+                     [[rule]]\nfigure = \"peak-percent\"\nmax = \"50 %\"\nwhat-if = { policy = \"mainline\" }\n";
+
+/// Every command that takes a capture does what it does with this one; what they were. The file is small.
+fn all_commands(capture: Vec<u8>) -> Vec<Measured> {
+    assert!(capture.len() < 4 << 20, "{} bytes are no small file", capture.len());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("rules.toml"), RULES).unwrap();
+    fs::write(dir.path().join("x.bounce"), capture).unwrap();
+    let mut commands: Vec<&[&str]> = vec![
+        &["stats", "x.bounce"],
+        &["verify", "x.bounce"],
+        &["replay", "x.bounce", "--policy", "all"],
+        &["check", "rules.toml", "x.bounce"],
+        &["packed", "x.bounce"],
+        &["doctor", "--capture", "x.bounce"],
+        &["export", "x.bounce", "--format", "csv", "-o", "tables"],
+        &["export", "x.bounce", "--format", "perfetto", "-o", "x.pftrace"],
+        &["top", "x.bounce", "--picture", "x.txt"],
+    ];
+    if cfg!(feature = "report") {
+        commands.push(&["report", "x.bounce", "-o", "x.html"]);
+    }
+    commands.into_iter().map(|arguments| bouncescope(dir.path(), arguments)).collect()
+}
+
+/// What `stats` says of a capture.
+fn stats(capture: Vec<u8>) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.bounce"), capture).unwrap();
+    let stats = bouncescope(dir.path(), &["stats", "x.bounce"]);
+    assert_eq!(stats.code, Some(0), "{}", stats.err);
+    stats.out
+}
+
+/// A single mapping that the kernel's rule bounces, of the device 0, as columns and values.
+fn map(phys: u64, size: u64) -> [(usize, u64); 6] {
+    [(4, 0), (5, 2), (6, 0), (7, size), (8, phys), (9, 0)]
+}
+
+#[test]
+fn numbers_beyond_all_measure_are_brought_within_measure() {
+    const MOST: u64 = u64::MAX;
+    let start = format!(
+        r#"{{"time_ns":{MOST},"wall_clock_s":{MOST},"allocation_sample":{MOST},"kernel":{{"release":"6.12","page_size":{0},
+        "possible_cpus":{0},"memory":{MOST},"cache_line_size":{0},"dma_minalign":{0},"kmalloc_minalign":{0},
+        "bounce_unaligned_kmalloc":true,"struct_page_size":{0},"vmemmap":{MOST},
+        "linear_map":{{"virt_base":{MOST},"phys_base":{MOST}}},
+        "pool":{{"slots":{MOST},"areas":{0},"dynamic":true,"used_at_start":{MOST},"hiwater_reset":true,
+        "restricted":[{{"name":"own","slots":{MOST},"used_at_start":{MOST}}}]}}}},
+        "hooks":[{{"subject":"map","attached":true}},{{"subject":"slot_map","attached":true}},
+        {{"subject":"bounced","attached":true}},{{"subject":"unmap","attached":true}}]}}"#,
+        u32::MAX
+    );
+    let device = format!(
+        r#"{{"id":0,"name":"usb","dma_mask":{MOST},"bus_dma_limit":{MOST},"min_align_mask":{0},"iommu_granule":{MOST},
+        "untrusted":true,"force_bounce":true,"own_pool":true,"time_ns":{MOST}}}"#,
+        u32::MAX
+    );
+    let mut events = Events::default();
+    let time = |n: u64| if n.is_multiple_of(2) { MOST } else { n };
+    for n in 0..200 {
+        events.event(3, time(n), 65535, &[(4, 0), (5, n % 3), (6, MOST), (7, MOST), (8, MOST - n), (9, n)]);
+        events.event(
+            8,
+            time(n),
+            65535,
+            &[(4, 0), (5, 0), (7, MOST), (8, MOST), (22, MOST - n), (24, MOST), (25, MOST)],
+        );
+        events.event(7, time(n), 65535, &[(4, u64::from(u32::MAX)), (7, MOST), (21, MOST)]);
+        events.event(4, time(n), 65535, &[(4, 0), (5, n % 3), (6, MOST), (7, MOST), (10, n)]);
+        events.event(1, time(n), 65535, &[(26, MOST), (28, MOST - n), (30, MOST), (31, MOST), (32, MOST)]);
+        events.event(2, time(n), 65535, &[(27, MOST), (29, n)]);
+        events.event(9, time(n), 65535, &[(4, 0), (5, 0), (7, MOST), (23, MOST - n)]);
+        events.event(10, time(n), 65535, &[(4, 0), (5, 0), (7, MOST), (33, n), (34, 1)]);
+    }
+    let counts = format!(
+        r#"{{"seen":{{"map":[{MOST},{MOST}]}},"lost":{{"ring_full.map":[{MOST},{MOST}],"missed.kfree":[{MOST}]}},
+        "predicted":{MOST},"linked":{MOST},"linked_bytes":{MOST},"tracefs_bounced":{MOST}}}"#
+    );
+    let caches = format!(
+        r#"{{"caches":[{{"name":"kmalloc-64","size":{0},"objects_per_slab":{0},"pages_per_slab":{0},"active_objects":{MOST},
+        "objects":{MOST},"slabs":{MOST},"cpu_slabs":{MOST},"sheaf_capacity":{MOST}}}]}}"#,
+        u32::MAX
+    );
+    let sites = format!(
+        r#"[{{"call_site":1,"bytes_req":{0},"bytes_alloc":{0},"count":{MOST}}},{{"call_site":2,"bytes_req":{0},"bytes_alloc":{0},"count":{MOST}}}]"#,
+        u32::MAX
+    );
+    let lengths = format!(
+        r#"[{{"device":0,"direction":"FROM_DEVICE","mapped":"single","length":{0},"count":{MOST},"bytes":{MOST}}},
+        {{"device":{0},"direction":"FROM_DEVICE","mapped":"segment","length":1,"count":{MOST},"bytes":{MOST}}}]"#,
+        u32::MAX
+    );
+    let times = format!(
+        r#"{{"times":[{{"function":"map","log2":255,"calls":{MOST},"bytes":{MOST},"total_ns":{MOST}}},
+        {{"function":"map","log2":0,"calls":{MOST},"bytes":{MOST},"total_ns":{MOST}}}]}}"#
+    );
+    let sample = format!(r#"{{"time_ns":{MOST},"slots":{MOST},"used_slots":{MOST},"hiwater_slots":{MOST}}}"#);
+    let end = format!(
+        r#"{{"time_ns":{MOST},"events":{{"map":{MOST}}},"recorder_cpu_ns":{MOST},"detach_began_ns":{MOST},
+        "programs":[{{"name":"map","run_cnt":{MOST},"run_time_ns":{MOST}}}]}}"#
+    );
+    let capture = Forged::empty()
+        .frame(1, start.as_bytes())
+        .frame(2, device.as_bytes())
+        .frame(9, caches.as_bytes())
+        .frame(3, &events.payload())
+        .frame(9, caches.as_bytes())
+        .frame(4, sample.as_bytes())
+        .frame(5, sites.as_bytes())
+        .frame(11, lengths.as_bytes())
+        .frame(10, times.as_bytes())
+        .frame(7, counts.as_bytes())
+        .frame(8, end.as_bytes())
+        .bytes();
+    let said = all_commands(capture);
+    assert!(said[0].out.contains("pool.slots is 18446744073709551615, which no kernel has"), "{}", said[0].out);
+}
+
+#[test]
+fn counts_beyond_what_a_frame_holds_cost_the_frame() {
+    let mut list = Events::default();
+    let most = u64::from(u32::MAX);
+    // Not one segment of the four thousand million is there.
+    list.event(5, 1, 0, &[(4, 0), (5, 2), (6, 0), (11, 4096), (12, most), (13, most), (14, most)]);
+    let mut bytes = list.payload();
+    let events = Forged::kernel().frame(3, &bytes).bytes();
+    assert!(stats(events).contains("DAMAGED: 1 frames skipped"));
+    bytes.splice(0..1, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    assert!(stats(Forged::kernel().frame(3, &bytes).bytes()).contains("DAMAGED: 1 frames skipped"));
+}
+
+#[test]
+fn a_list_of_four_thousand_million_segments_of_which_none_was_recorded_is_a_list() {
+    let mut list = Events::default();
+    let most = u64::from(u32::MAX);
+    for n in 0..100 {
+        list.event(5, n, 0, &[(4, 0), (5, 2), (6, 0), (11, n), (12, most), (13, most), (14, 0)]);
+        list.event(6, n, 0, &[(4, 0), (5, 2), (6, 0), (11, n), (12, most)]);
+        list.event(11, n, 0, &[(4, 0), (5, 2), (11, n), (12, most), (34, 0)]);
+    }
+    all_commands(Forged::kernel().frame(3, &list.payload()).bytes());
+}
+
+#[test]
+fn a_frame_that_unpacks_to_more_than_it_says_is_damage() {
+    // 16 GiB of zeros would be 1.6 MB; one that says 100 bytes and is 15 MiB tells the same.
+    let bomb = zstd::bulk::compress(&vec![b' '; 15 << 20], 3).unwrap();
+    let lying = Forged::kernel().raw_frame(7, &bomb, 100).raw_frame(7, &bomb, u32::MAX).bytes();
+    assert!(stats(lying).contains("DAMAGED"));
+}
+
+#[test]
+fn an_object_whose_members_would_fill_memory_is_damage() {
+    // Three bytes each here; a hook is 136 in memory.
+    let many = |empty: &str, count: usize| vec![empty; count].join(",");
+    let hooks = format!(r#"{{"hooks":[{}]}}"#, many("{}", 5 << 20));
+    let caches = format!(r#"{{"caches":[{}]}}"#, many("{}", 5 << 20));
+    let values = format!(r#"{{"later":[{}]}}"#, many("0", 8 << 20));
+    for (kind, payload) in
+        [(1, hooks), (9, caches), (1, values), (8, format!(r#"{{"programs":[{}]}}"#, many("{}", 5 << 20)))]
+    {
+        let capture = Forged::kernel().frame(kind, payload.as_bytes()).bytes();
+        assert!(stats(capture).contains("DAMAGED: 1 frames skipped"), "type {kind}");
+    }
+    let name = format!(r#"{{"id":1,"name":"{}"}}"#, "x".repeat(1 << 20));
+    assert!(stats(Forged::kernel().frame(2, name.as_bytes()).bytes()).contains("DAMAGED: 1 frames skipped"));
+}
+
+/// Objects as large as they may be, with as much in them as fits, and names without end.
+fn full_objects() -> Vec<u8> {
+    let many = |empty: &str, bytes: usize| vec![empty; bytes / (empty.len() + 1) - 20].join(",");
+    let hooks = format!(r#"{{"hooks":[{}]}}"#, many("{}", 1 << 20));
+    let caches = format!(r#"{{"caches":[{}]}}"#, many("{}", 1 << 20));
+    let symbols = format!("[{}]", many(r#"{"addr":0,"name":""}"#, 16 << 20));
+    Forged::empty().frame(1, hooks.as_bytes()).frame(9, caches.as_bytes()).frame(6, symbols.as_bytes()).bytes()
+}
+
+#[test]
+fn the_most_that_an_object_may_hold_is_no_burden() {
+    let told = stats(full_objects());
+    assert!(told.contains("the capture's hooks are 349505: the first 256 are taken"), "{}", &told[..2000]);
+}
+
+#[test]
+fn nesting_without_end_is_damage() {
+    for open in ["[", r#"{"a":"#] {
+        let nested = format!(r#"{{"later":{}"#, open.repeat(100_000));
+        assert!(stats(Forged::kernel().frame(1, nested.as_bytes()).bytes()).contains("DAMAGED: 1 frames skipped"));
+    }
+}
+
+/// More devices than a machine has, each with a pool of its own, and a mapping of each.
+fn many_devices() -> Vec<u8> {
+    let mut capture = Forged::kernel();
+    for id in 1..20_000 {
+        capture = capture.frame(2, format!(r#"{{"id":{id},"name":"d{id}","own_pool":true}}"#).as_bytes());
+    }
+    let mut events = Events::default();
+    for id in 0..20_000 {
+        events.event(3, id, 0, &[(4, id), (5, 2), (6, 0), (7, 18), (8, id << 12), (9, 0)]);
+    }
+    capture.frame(3, &events.payload()).bytes()
+}
+
+#[test]
+fn more_devices_than_a_machine_has_are_counted_and_left_out() {
+    let told = stats(many_devices());
+    assert!(told.contains("11808 descriptions of devices are left out"), "{}", &told[..2000]);
+}
+
+#[test]
+fn a_device_number_beyond_all_others_makes_no_room_for_those_before_it() {
+    let far = format!(r#"{{"id":{},"name":"far"}}"#, u32::MAX);
+    let mut events = Events::default();
+    events.event(3, 1, 0, &[(4, u64::from(u32::MAX)), (5, 2), (6, 0), (7, 18), (8, 0), (9, 0)]);
+    all_commands(Forged::kernel().frame(2, far.as_bytes()).frame(3, &events.payload()).bytes());
+}
+
+/// Short buffers that the kernel's rule bounces, mapped and never unmapped.
+fn lasting_mappings(frames: u64) -> Vec<u8> {
+    let mut capture = Forged::kernel();
+    for frame in 0..frames {
+        let mut events = Events::default();
+        for n in 0..50_000 {
+            events.event(3, n, 0, &map((frame * 50_000 + n) << 12, 18));
+        }
+        capture = capture.frame(3, &events.payload());
+    }
+    capture.bytes()
+}
+
+#[test]
+fn mappings_that_are_never_unmapped_are_followed_up_to_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.bounce"), lasting_mappings(3)).unwrap();
+    let told = bouncescope(dir.path(), &["verify", "x.bounce"]).out;
+    assert!(told.contains("18928 mappings are left out of all figures"), "{told}");
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn every_command_copes_with_the_heaviest_files() {
+    for capture in [full_objects(), many_devices(), lasting_mappings(5)] {
+        all_commands(capture);
+    }
+}
+
+#[test]
+fn objects_that_are_never_freed_are_followed_up_to_a_bound() {
+    let mut capture = Forged::kernel();
+    for frame in 0..18_u64 {
+        let mut events = Events::default();
+        for n in 0..60_000 {
+            let object = frame * 60_000 + n;
+            events.event(1, n, 0, &[(26, object), (28, object << 6), (30, 18), (31, 64), (32, 0)]);
+        }
+        capture = capture.frame(3, &events.payload());
+    }
+    assert!(stats(capture.bytes()).contains("31424 allocations are left out of all figures"));
+}
+
+#[test]
+fn pools_that_grow_for_mappings_that_fit_nowhere_stop_growing() {
+    let start = r#"{"kernel":{"release":"6.12.1","page_size":4096,"possible_cpus":1,"cache_line_size":64,"dma_minalign":128,
+        "kmalloc_minalign":8,"bounce_unaligned_kmalloc":true,"pool":{"slots":4194304,"areas":1,"dynamic":true,
+        "used_at_start":4194304}}}"#;
+    let mut events = Events::default();
+    for n in 0..500 {
+        events.event(3, n, 0, &map(n << 12, 18));
+    }
+    let capture = Forged::empty().frame(1, start.as_bytes()).frame(2, br#"{"id":0,"name":"usb"}"#);
+    all_commands(capture.frame(3, &events.payload()).bytes());
+}
+
+#[test]
+fn a_text_of_one_line_without_end_is_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.txt"), vec![b'a'; 300 << 20]).unwrap();
+    let said = bouncescope(dir.path(), &["import", "x.txt", "-o", "x.bounce"]);
+    assert_eq!((said.code, said.err.lines().count()), (Some(2), 1), "{}", said.err);
+    assert!(said.err.contains("no line of it is a mapping"), "{}", said.err);
+}
+
+#[test]
+fn a_line_without_end_in_a_trace_costs_itself() {
+    let mut trace = String::new();
+    let map =
+        "    a-1 [000] 1.000001: dma_map_phys: 1-1 dir=FROM_DEVICE dma_addr=52000 size=18 phys_addr=52000 attrs=\n";
+    trace.push_str(map);
+    write!(trace, "    a-1 [000] 1.000002: dma_map_sg: 1-1 dma_addrs={{{}}}\n{map}", "ff,".repeat(30 << 20)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.txt"), trace).unwrap();
+    let said = bouncescope(dir.path(), &["import", "x.txt", "-o", "x.bounce"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("1 lines can't be read") && said.err.contains("2 events"), "{}", said.err);
+}
