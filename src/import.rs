@@ -77,9 +77,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ensure!(
         survey.has(Kind::Map) || survey.has(Kind::MapSg) || survey.has(Kind::Kmalloc),
         "{}: nothing in it is a mapping or an allocation; it has to be a text trace, or one of Perfetto, with the events dma:*, \
-         swiotlb:* or kmem:*{}",
+         swiotlb:* or kmem:*{}{}",
         input.name(),
-        input.notes.iter().map(|note| format!(" ({note})")).collect::<String>()
+        if input.notes.is_empty() { "" } else { "; " },
+        input.notes.join("; ")
     );
     let given = match &args.devices {
         Some(file) => {

@@ -73,7 +73,7 @@ impl Losses {
     /// As tracefs prints it.
     pub(super) fn lines(&self) -> String {
         let lost = self.by_cpu().into_iter().filter(|(_, count)| *count > 0);
-        lost.map(|(cpu, count)| format!("CPU:{cpu} [LOST {count} EVENTS]\n")).collect()
+        lost.fold(String::new(), |lines, (cpu, count)| lines + &format!("CPU:{cpu} [LOST {count} EVENTS]\n"))
     }
 
     /// What is counted where no number is known.
@@ -90,11 +90,11 @@ impl Losses {
 /// What the buffers of a `TraceStats` lost.
 fn of_buffers(trace_stats: &[u8]) -> u64 {
     let buffers = Fields::of(trace_stats).filter(|(field, _)| *field == stats::BUFFER_STATS);
-    let losses = buffers.flat_map(|(_, buffer)| Fields::of(buffer.bytes())).filter_map(|(field, value)| {
-        matches!(field, stats::CHUNKS_OVERWRITTEN | stats::CHUNKS_DISCARDED | stats::PACKET_LOSS)
-            .then(|| value.number())
+    let fields = buffers.flat_map(|(_, buffer)| Fields::of(buffer.bytes()));
+    let losses = fields.filter(|(field, _)| {
+        matches!(*field, stats::CHUNKS_OVERWRITTEN | stats::CHUNKS_DISCARDED | stats::PACKET_LOSS)
     });
-    losses.fold(0, u64::saturating_add)
+    losses.fold(0, |sum: u64, (_, value)| sum.saturating_add(value.number()))
 }
 
 /// Packets of which one before them is missing. The first of a sequence is marked so too.

@@ -48,33 +48,38 @@ pub fn read(trace: &[u8]) -> Text {
         shapes.learn(bundle);
     }
     let mut losses = Losses::of(&packets);
+    // In one piece, and where in it each line lies: there may be millions.
+    let mut unsorted = String::new();
     let mut lines = Vec::new();
     let mut clocks = BTreeMap::<u64, u64>::new();
     for bundle in &bundles {
-        let mut cpu = 0;
-        let mut clock = 0;
+        let (mut cpu, mut clock, mut lost) = (0, 0, false);
         for (field, value) in Fields::of(bundle) {
             match field {
                 bundle::CPU => cpu = value.number(),
                 bundle::CLOCK => clock = value.number(),
-                bundle::LOST_EVENTS => losses.bundle(cpu, value.number() != 0),
+                bundle::LOST_EVENTS => lost = value.number() != 0,
                 _ => {}
             }
         }
+        losses.bundle(cpu, lost);
         for (field, value) in Fields::of(bundle) {
             if field == bundle::EVENT
                 && let Some(line) = shapes.line(cpu, value.bytes())
             {
                 *clocks.entry(clock).or_default() += 1;
-                lines.push(line);
+                let from = unsorted.len();
+                unsorted.push_str(&line.text);
+                lines.push((line.time_ns, from..unsorted.len()));
             }
         }
     }
     // Those of one time stay as they were read: a CPU's own are in order.
-    lines.sort_by_key(|line| line.time_ns);
+    lines.sort_by_key(|(time_ns, _)| *time_ns);
     let mut text = Text { lines: losses.lines().into_bytes(), notes: packets.notes() };
-    for line in lines {
-        text.lines.extend_from_slice(line.text.as_bytes());
+    text.lines.reserve_exact(unsorted.len() + lines.len());
+    for (_, place) in lines {
+        text.lines.extend_from_slice(unsorted[place].as_bytes());
         text.lines.push(b'\n');
     }
     text.notes.extend(losses.note());

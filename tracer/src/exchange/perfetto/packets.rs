@@ -47,9 +47,7 @@ impl<'a> Packets<'a> {
             for (field, value) in Fields::of(packet) {
                 let inflated = match field {
                     packet::COMPRESSED => inflate(value.bytes()),
-                    packet::ZSTD_COMPRESSED => {
-                        zstd::Decoder::new(value.bytes()).ok().and_then(|decoder| limited(decoder))
-                    }
+                    packet::ZSTD_COMPRESSED => zstd::Decoder::new(value.bytes()).ok().and_then(limited),
                     _ => continue,
                 };
                 is_compressed = true;

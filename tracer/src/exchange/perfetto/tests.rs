@@ -206,7 +206,7 @@ fn what_the_kernel_and_perfetto_lost_is_counted() {
 #[test]
 fn a_packet_that_is_marked_misses_the_one_before_unless_it_is_the_first() {
     let marked = Message::default().message(1, &Message::default().number(10, 9).number(42, 1));
-    assert_eq!(read(&joined(&[marked.clone()])).lines, b"");
+    assert_eq!(read(&joined(std::slice::from_ref(&marked))).lines, b"");
     assert_eq!(read(&joined(&[marked.clone(), marked])).lines, b"CPU:0 [LOST 1 EVENTS]\n");
 }
 
