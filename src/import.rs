@@ -1,8 +1,9 @@
-//! `bouncescope import`: a text trace into a capture.
+//! `bouncescope import`: another tool's trace into a capture.
+
+mod file;
 
 use std::{
-    fs::{self, File},
-    io::BufReader,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -22,6 +23,7 @@ use tracer::{
 };
 
 use crate::{output, replay::combinations::parse_alignment};
+use file::TraceFile;
 
 /// Page size and `ARCH_DMA_MINALIGN` of arm64 (`arch/arm64/include/asm/cache.h`), bytes.
 const PAGE_SIZE: u32 = 4096;
@@ -33,9 +35,10 @@ const DEFAULT_SLOTS: u64 = 32768;
 #[command(after_help = "\
 Examples:
   trace-cmd record -e dma -e swiotlb -e kmem:kmalloc -e kmem:kfree -- COMMAND
-  trace-cmd report > board.txt && bouncescope import board.txt -o board.bounce
+  trace-cmd report | bouncescope import - -o board.bounce
   perf script -i perf.data > board.txt && bouncescope import board.txt --like other-run.bounce
   cat /sys/kernel/tracing/trace > board.txt        # after enabling the events dma, swiotlb, and kmem/kmalloc, kmem/kfree
+  bouncescope import phone.pftrace -o phone.bounce # Perfetto, of the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
   bouncescope verify board.bounce
 
 A trace tells neither the kernel, nor its pool, nor which devices are coherent. What it shows of devices is taken from it, and a note
@@ -45,7 +48,7 @@ in the capture says what was; --like takes kernel and devices from a capture of 
   name = \"1d84000.ufshc\"     # or * for all others
   coherent = false           # also driver, dma-mask, bus-dma-limit, min-align-mask, iommu-granule, untrusted, force-bounce")]
 pub(crate) struct Args {
-    /// Text trace: `trace` or `trace_pipe` of tracefs, trace-cmd report, or perf script
+    /// Trace: `trace` or `trace_pipe` of tracefs, trace-cmd report, perf script, or of Perfetto, also gzipped; - for standard input
     trace: PathBuf,
     /// Capture to write; one that exists is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
@@ -68,14 +71,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let named = || args.trace.display().to_string();
-    let open = || File::open(&args.trace).map(BufReader::new).with_context(|| format!("cannot open {}", named()));
-    let survey = Survey::of(open()?).with_context(|| format!("cannot read {}", named()))?;
+    let input = TraceFile::of(&args.trace)?;
+    let cannot_read = || format!("cannot read {}", input.name());
+    let survey = Survey::of(input.open()?).with_context(cannot_read)?;
     ensure!(
         survey.has(Kind::Map) || survey.has(Kind::MapSg) || survey.has(Kind::Kmalloc),
-        "{}: no line of it is a mapping or an allocation; it has to be a text trace with the events dma:*, swiotlb:* or kmem:* \
-         (trace-cmd report makes one of trace.dat, perf script of perf.data)",
-        named()
+        "{}: nothing in it is a mapping or an allocation; it has to be a text trace, or one of Perfetto, with the events dma:*, \
+         swiotlb:* or kmem:*{}{}",
+        input.name(),
+        if input.notes.is_empty() { "" } else { "; " },
+        input.notes.join("; ")
     );
     let given = match &args.devices {
         Some(file) => {
@@ -92,13 +97,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Some(capture) => like(capture)?,
         None => (kernel(args, &survey)?, Vec::new()),
     };
-    let assumed = assume(&survey, kernel, &known, &given);
+    let mut assumed = assume(&survey, kernel, &known, &given);
+    assumed.notes.extend(input.notes.iter().cloned());
     for note in &assumed.notes {
         eprintln!("note: {note}");
     }
     let mut writer = output::create(&args.output)?;
-    let mut trace = Trace::new(open()?, &survey, assumed.kernel, assumed.devices, assumed.notes);
-    while let Some(item) = trace.next_item().with_context(|| format!("cannot read {}", named()))? {
+    let mut trace = Trace::new(input.open()?, &survey, assumed.kernel, assumed.devices, assumed.notes);
+    while let Some(item) = trace.next_item().with_context(cannot_read)? {
         writer.write(&item)?;
     }
     let events: u64 = writer.events_written().values().sum();

@@ -120,6 +120,50 @@ fn a_timeline_begins_and_ends_a_slice_for_each_mapping_that_did_not_fail() {
     assert!(kinds[&4] > 0);
 }
 
+/// The numbers that a Python script prints, run with the `PYTHON` of the environment.
+fn python(script: &str, arguments: &[&std::ffi::OsStr]) -> Vec<u64> {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let output = Command::new(python).args(["-c", script]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs python3 with perfetto"]
+fn perfettos_own_schema_reads_a_slice_or_an_instant_for_each_mapping_and_the_peak() {
+    for capture in CAPTURES {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("trace");
+        export(capture, "perfetto", &file);
+        export(capture, "csv", dir.path());
+        let script = "\
+import sys
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+trace = Trace.FromString(open(sys.argv[1], 'rb').read())
+tracks = {p.track_descriptor.uuid: p.track_descriptor for p in trace.packet if p.HasField('track_descriptor')}
+events = [(p.timestamp, p.track_event) for p in trace.packet if p.HasField('track_event')]
+assert all(event.track_uuid in tracks and time for time, event in events)
+begun, depth = [], {}
+for time, event in sorted(events, key=lambda one: one[0]):
+    if event.type == TrackEvent.TYPE_SLICE_BEGIN:
+        begun.append(event)
+    step = {TrackEvent.TYPE_SLICE_BEGIN: 1, TrackEvent.TYPE_SLICE_END: -1}.get(event.type, 0)
+    depth[event.track_uuid] = depth.get(event.track_uuid, 0) + step
+    assert depth[event.track_uuid] in (0, 1), 'slices of a track overlap'
+bounced = sum(a.uint_value for event in begun for a in event.debug_annotations if a.name == 'bounced')
+used = [e.counter_value for _, e in events
+        if e.type == TrackEvent.TYPE_COUNTER and tracks[e.track_uuid].name == 'slots used: mainline']
+print(len(begun), bounced, max(used))
+";
+        let mappings = table(dir.path(), "mappings");
+        let held: Vec<_> = mappings.iter().filter(|row| row["failed"] == "false").collect();
+        let bounced = held.iter().map(|row| row["bounced"].parse::<u64>().unwrap()).sum();
+        let expected = [held.len() as u64, bounced, verified(capture)[3]];
+        assert_eq!(python(script, &[file.as_os_str()]), expected, "{capture}");
+    }
+}
+
 #[test]
 #[cfg(feature = "export")]
 #[ignore = "needs python3 with pyarrow"]
@@ -136,11 +180,7 @@ used = [row['used_slots'] for row in table('occupancy').to_pylist() if row['whos
 assert all(len(column.field(0).metadata[b'meaning']) > 3 for column in [table('mappings').schema])
 print(table('mappings').num_rows, table('segments').num_rows, table('bounces').num_rows, max(used))
 ";
-        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
-        let output = Command::new(python).args(["-c", script]).arg(dir.path()).arg(format).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        let found: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let found = python(script, &[dir.path().as_os_str(), format.as_ref()]);
         assert_eq!(found, verified(capture), "{capture} as {format}");
     }
 }

@@ -85,3 +85,62 @@ fn a_real_trace_tells_the_bounces_that_the_kernel_counted() {
         assert!(told.contains(part), "{part}: {told}");
     }
 }
+
+#[test]
+fn binary_traces_of_other_tools_are_named_with_the_command_that_prints_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, magic, command) in [
+        ("trace.dat", &b"\x17\x08\x44tracing7\0"[..], "trace-cmd report trace.dat | bouncescope import -"),
+        ("perf.data", b"PERFILE2h\0\0\0", "perf script -i perf.data | bouncescope import -"),
+    ] {
+        fs::write(dir.path().join(name), magic).unwrap();
+        let output = bouncescope(&["import", name], dir.path());
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(command), "{said}");
+    }
+}
+
+#[test]
+fn what_other_tools_print_of_a_real_kernel_is_read_to_the_last_line() {
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["6.18-x86-trace-cmd-report.txt", "6.18-x86-perf-script.txt"] {
+        let trace = fs::read_to_string(traces.join(name)).unwrap();
+        let events = trace.lines().filter(|line| !line.starts_with("cpus=")).count();
+        let output = bouncescope(&["import", traces.join(name).to_str().unwrap()], dir.path());
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains(&format!("{events} events")), "{name}: {said}");
+        assert!(!said.contains("can't be read"), "{name}: {said}");
+    }
+}
+
+/// A packet of Perfetto with a bundle of one kmalloc of 18 bytes (32 allocated) at 1 s.
+const PERFETTO: &[u8] = b"\x0a\x1b\x0a\x19\x08\x01\x12\x15\x08\x80\x94\xeb\xdc\x03\x10\x07\xda\x12\x0a\x08\x20\x10\x12\x18\x80\x20\x28\x80\x10";
+
+#[test]
+fn a_trace_of_perfetto_is_known_by_its_content_gzipped_and_from_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("phone"), PERFETTO).unwrap();
+    fs::write(dir.path().join("phone.gz"), gzipped(PERFETTO)).unwrap();
+    fs::write(dir.path().join("cut"), [PERFETTO, &PERFETTO[..9]].concat()).unwrap();
+    for arguments in [&["import", "phone"][..], &["import", "phone.gz"], &["import", "cut"]] {
+        let output = bouncescope(arguments, dir.path());
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains(": 1 events"), "{arguments:?}: {said}");
+        assert_eq!(said.contains("cut off: its last 9 bytes"), arguments[1] == "cut", "{said}");
+    }
+    let piped = Command::new(env!("CARGO_BIN_EXE_bouncescope"))
+        .args(["import", "-"])
+        .current_dir(dir.path())
+        .stdin(fs::File::open(dir.path().join("phone")).unwrap())
+        .output()
+        .unwrap();
+    assert!(piped.status.success() && text(&piped.stderr).contains(": 1 events"), "{}", text(&piped.stderr));
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, bytes).unwrap();
+    gzip.finish().unwrap()
+}

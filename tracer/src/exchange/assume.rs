@@ -81,7 +81,7 @@ fn shown(name: &str, seen: &Seen, decider: &Decider, page_size: u64) -> Device {
 
 fn about_trace(survey: &Survey) -> Vec<String> {
     let mut notes = vec![
-        "imported from a text trace, which has nothing of the pool's slots: how full it was is the model's alone"
+        "imported from a trace of events, which has nothing of the pool's slots: how full it was is the model's alone"
             .to_owned(),
     ];
     if !survey.has(Kind::Bounced) {

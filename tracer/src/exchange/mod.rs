@@ -4,3 +4,5 @@ pub mod assume;
 pub mod export;
 pub mod ftrace;
 pub mod given;
+pub mod perfetto;
+mod protobuf;

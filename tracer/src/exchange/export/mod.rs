@@ -11,6 +11,5 @@ pub mod columns;
 pub mod csv;
 pub mod follow;
 pub mod perfetto;
-mod protobuf;
 pub mod rows;
 pub mod table;

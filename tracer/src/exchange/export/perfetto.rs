@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{follow::Follow, protobuf::Message};
+use super::{super::protobuf::Message, follow::Follow};
 use crate::{
     replay::{
         devices::{Devices, Identity},

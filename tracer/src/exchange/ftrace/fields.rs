@@ -28,6 +28,10 @@ pub(super) fn hex(text: &str, name: &str) -> Option<u64> {
 }
 
 fn of_hex(text: &str) -> Option<u64> {
+    // What libtraceevent, of perf and trace-cmd, prints for a null pointer.
+    if text == "(nil)" {
+        return Some(0);
+    }
     u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
 }
 
@@ -93,6 +97,7 @@ mod tests {
         assert_eq!((direction(MAP), value(MAP, "addr")), (Some(Direction::FromDevice), None));
         assert_eq!(attrs(MAP), 1 << 5 | 1 << 10);
         assert_eq!(attrs("attrs="), 0);
+        assert_eq!(hex("call_site=a+0x1c ptr=(nil)", "ptr"), Some(0));
     }
 
     #[test]
