@@ -13,6 +13,8 @@ mod bench;
 mod build_ebpf;
 mod dist;
 mod lab;
+#[cfg(target_os = "linux")]
+mod soak;
 mod static_build;
 
 #[derive(Parser)]
@@ -34,6 +36,9 @@ enum Chore {
     Dist(dist::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
     Lab(lab::Args),
+    /// Record this machine's kernel at full rate while recorders are killed, stopped and run out of disk. Needs root.
+    #[cfg(target_os = "linux")]
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
         Chore::BuildEbpf(args) => build_ebpf::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::Lab(args) => lab::run(&args),
+        #[cfg(target_os = "linux")]
+        Chore::Soak(args) => soak::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ mod generate;
 mod kernel;
 mod measure;
 mod memory;
-mod random;
+pub(crate) mod random;
 mod replay;
 mod traffic;
 
@@ -60,4 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The product and this program, built as they are released; the directory that they are in.
+pub(crate) fn released() -> Result<PathBuf> {
+    replay::build()
 }

@@ -175,7 +175,7 @@ fn judge(contenders: &[Contender<'_>]) -> Result<()> {
 }
 
 /// Builds the product, and this program with its generator, as they are released; the directory that they are in.
-fn build() -> Result<PathBuf> {
+pub(super) fn build() -> Result<PathBuf> {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(workspace_root())
         .args(["build", "--quiet", "--locked", "--release", "--package", "bouncescope", "--package", "xtask"])
