@@ -16,6 +16,7 @@ mod lab;
 #[cfg(target_os = "linux")]
 mod soak;
 mod static_build;
+mod written;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "bouncescope's own chores")]

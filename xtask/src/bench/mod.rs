@@ -9,6 +9,8 @@ use tracer::{
     stream::{Item, Source},
 };
 
+use crate::lab::live_dma;
+
 mod generate;
 mod kernel;
 mod measure;
@@ -32,6 +34,8 @@ enum Bench {
         /// Capture to read
         capture: PathBuf,
     },
+    /// Measure in a guest of the lab what each program is to the kernel that runs it, in instructions.
+    LiveDma(live_dma::Args),
     /// Make the capture alone.
     Generate {
         /// Mapping events: mappings and unmappings, single ones and lists
@@ -54,6 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             println!("{events} events");
             Ok(())
         }
+        Bench::LiveDma(args) => live_dma::run(args),
         Bench::Generate { events } => {
             let made = generate::capture(&replay::bench_dir(), *events)?;
             println!("{}", made.capture.display());

@@ -36,6 +36,7 @@ mod fetch;
 mod initramfs;
 mod jobs;
 mod kernel;
+pub(crate) mod live_dma;
 mod losses;
 mod machine;
 mod mappings;
