@@ -91,6 +91,10 @@ pub(crate) struct Args {
     /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
     #[arg(long, hide_short_help = true)]
     force_fentry: bool,
+    /// Let the kernel count the programs' runs and time throughout (`bpf_stats_enabled`), not only in the first quarter
+    /// of a second: that itself costs some 80 ns a run
+    #[arg(long)]
+    count_costs: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -124,6 +128,7 @@ async fn record(args: Args) -> Result<ExitCode> {
             _ => Places::Best,
         },
         programs_log: args.verbose,
+        count_costs: args.count_costs,
         btf: args.btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
         reset_hiwater: true,

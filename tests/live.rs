@@ -81,14 +81,24 @@ fn assert_ok(output: &Output) {
 
 /// Writes nothing to /dev/null `times` times, with one kmalloc and one kfree each. Returns the thread that did it.
 fn storm(times: usize) -> u32 {
+    storm_of(std::iter::repeat_n(IOVECS, times))
+}
+
+/// More sizes than the programs have call sites at hand, so that some must make room for others.
+fn storm_of_sizes() {
+    storm_of((0..4).flat_map(|_| 9..=1024));
+}
+
+/// The same, with so many vectors each time.
+fn storm_of(counts: impl Iterator<Item = usize>) -> u32 {
     let byte = [0_u8; 1];
-    let iovecs = [libc::iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 }; IOVECS];
+    let iovecs = [libc::iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 }; 1024];
     let null = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&null);
-    for _ in 0..times {
+    for count in counts {
         // SAFETY: a valid descriptor and valid vectors of valid memory, which the call only reads.
-        let written = unsafe { libc::writev(fd, iovecs.as_ptr(), IOVECS as i32) };
-        assert_eq!(written, IOVECS as isize);
+        let written = unsafe { libc::writev(fd, iovecs[..count].as_ptr(), count as i32) };
+        assert_eq!(written, count as isize);
     }
     // SAFETY: no precondition.
     unsafe { libc::gettid() as u32 }
@@ -138,6 +148,7 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
         .unwrap();
     wait_for(&path);
     storm(200_000);
+    storm_of_sizes();
     assert_ok(&recording.wait_with_output().unwrap());
 
     let contents = read(&path);
@@ -152,6 +163,8 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
         assert_eq!(seen, recorded.get(kind).copied().unwrap_or(0) + lost, "{kind}");
         lost_in_all += lost;
     }
+    let counted: u64 = contents.sites.values().map(|site| site.count).sum();
+    assert_eq!(counted, contents.counters.seen["kmalloc"].iter().sum::<u64>(), "by call site");
     assert!(lost_in_all > 0, "the ring was meant to run full");
 }
 
@@ -167,7 +180,7 @@ fn allocations_that_a_full_map_does_not_count_are_reported_lost() {
         .spawn()
         .unwrap();
     wait_for(&path);
-    storm(1000);
+    storm_of_sizes();
     let output = recording.wait_with_output().unwrap();
     assert_ok(&output);
     let lost: u64 = read(&path).counters.lost["sites_full"].iter().sum();

@@ -158,8 +158,11 @@ impl Summary {
             writeln!(text, "LOST {name}: {} (per CPU {values:?})", values.iter().sum::<u64>())?;
         }
         writeln!(text, "own cost: recorder {:.3} s of CPU time", self.end.recorder_cpu_ns as f64 / 1e9)?;
-        for program in &self.end.programs {
-            let each = program.run_time_ns as f64 / program.run_cnt.max(1) as f64;
+        if self.end.counted_ns > 0 {
+            writeln!(text, "own cost: programs, counted for {:.3} s", self.end.counted_ns as f64 / 1e9)?;
+        }
+        for program in self.end.programs.iter().filter(|program| program.run_cnt > 0) {
+            let each = program.run_time_ns as f64 / program.run_cnt as f64;
             writeln!(text, "  {:16} {:>10} runs, {each:.0} ns each", program.name, program.run_cnt)?;
         }
         Ok(String::from_utf8(text)?)

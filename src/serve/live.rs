@@ -86,6 +86,7 @@ async fn trace(listener: TcpListener, policies: Vec<Policy>, sample: u64) -> Res
         count_tracefs: false,
         places: Places::Best,
         programs_log: false,
+        count_costs: false,
         btf: None,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
         reset_hiwater: true,

@@ -35,6 +35,7 @@ pub(super) fn start(btf: Option<PathBuf>) -> Result<Items> {
         count_tracefs: false,
         places: Places::Best,
         programs_log: false,
+        count_costs: false,
         btf,
         recorder: std::env::args().collect::<Vec<_>>().join(" "),
         // Somebody else may be watching it.

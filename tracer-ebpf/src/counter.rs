@@ -69,7 +69,7 @@ impl Other {
 pub const COUNTERS: u32 = 3 * STRIDE;
 
 /// Key of the exact count of allocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct SiteKey {
@@ -79,6 +79,29 @@ pub struct SiteKey {
     pub bytes_req: u32,
     /// Bytes given; saturated at `u32::MAX`.
     pub bytes_alloc: u32,
+}
+
+/// Places for call sites at hand: what is counted there need not be looked up in the map of all. A power of two.
+pub const HOT_SITES: u32 = 512;
+
+/// A call site at hand, and what has not been added to the map of all yet. With a count of 0 nothing is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct HotSite {
+    /// Which.
+    pub key: SiteKey,
+    /// Allocations.
+    pub count: u64,
+}
+
+impl SiteKey {
+    /// Its place among those at hand.
+    #[inline(always)]
+    pub const fn hot(&self) -> u32 {
+        let mixed = (self.call_site ^ (self.bytes_req as u64) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 32) as u32 % HOT_SITES
+    }
 }
 
 /// What is mapped, in the exact count of mappings.

@@ -343,8 +343,10 @@ pub struct End {
     pub time_ns: u64,
     /// Events written, by kind.
     pub events: BTreeMap<String, u64>,
-    /// Cost of each program, where the kernel counts it.
+    /// Cost of each program, where and as long as the kernel counted it.
     pub programs: Vec<ProgramCost>,
+    /// For how long from the beginning on it counted, ns; 0 where that was not noted: throughout.
+    pub counted_ns: u64,
     /// CPU time of the recorder itself.
     pub recorder_cpu_ns: u64,
     /// When the kernel's own counts, and then the hooks, began to be taken off; 0 where that was not noted. Slots taken later

@@ -27,6 +27,10 @@ static int coherent = -1;
 module_param(coherent, int, 0444);
 MODULE_PARM_DESC(coherent, "take the device to be coherent (1) or not (0), whatever it is");
 
+static bool untrusted;
+module_param(untrusted, bool, 0444);
+MODULE_PARM_DESC(untrusted, "make no table; take all PCI devices to be untrusted from now on");
+
 phys_addr_t target_phys(const struct target *target, dma_addr_t dma)
 {
 	return target->domain ? iommu_iova_to_phys(target->domain, dma) : dma_to_phys(target->dev, dma);
@@ -145,10 +149,23 @@ static int table_of_platform(void)
 	return made;
 }
 
+/* What pci_dev.untrusted says is looked at with every mapping (dev_is_untrusted() in drivers/iommu/dma-iommu.c). */
+static void trust_no_pci_device(void)
+{
+	struct pci_dev *dev = NULL;
+
+	for_each_pci_dev(dev)
+		dev->untrusted = 1;
+}
+
 static int __init truth_init(void)
 {
 	int error = table_open();
 
+	if (!error && untrusted) {
+		trust_no_pci_device();
+		return 0;
+	}
 	if (error)
 		return error;
 	error = strcmp(device, "pci") ? table_of_platform() : table_of_pci();

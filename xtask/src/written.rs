@@ -41,6 +41,7 @@ mod tests {
     fn the_documents_have_the_marks() {
         for (file, command) in [
             ("docs/fidelity.md", "cargo xtask lab --write-docs"),
+            ("docs/performance.md", "cargo xtask bench overhead --write-docs"),
             ("docs/performance.md", "cargo xtask bench live-dma --write-docs"),
         ] {
             let text = fs::read_to_string(crate::workspace_root().join(file)).unwrap();

@@ -24,6 +24,8 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
 /// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
 const WAKE_AT: u64 = 256 << 10;
+/// One record in how many of its kind on its CPU looks how many these are.
+const LOOK_EVERY: u64 = 32;
 
 /// Adds one to a counter.
 #[inline(always)]
@@ -37,6 +39,17 @@ fn add(index: u32, amount: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(index) {
         // SAFETY: the map keeps the value alive and aligned.
         unsafe { add_to(value, amount) };
+    }
+}
+
+/// Counts a record of `kind` as seen; how many that are by now on this CPU, or about that many.
+#[inline(always)]
+fn see(kind: Kind) -> u64 {
+    let Some(value) = COUNTS.get_ptr_mut(counter::seen(kind)) else { return 0 };
+    // SAFETY: the map keeps the value alive and aligned.
+    unsafe {
+        add_to(value, 1);
+        value.read_volatile()
     }
 }
 
@@ -91,29 +104,29 @@ pub(crate) fn send<T: Copy + 'static>(kind: Kind, record: T) -> bool {
 /// As [`send`], for records too large for the stack: `fill` writes every field where it will be read.
 #[inline(always)]
 pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bool {
-    count(counter::seen(kind));
+    let seen = see(kind);
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         count(counter::ring_full(kind));
         return false;
     };
     fill(entry.as_mut_ptr());
-    entry.submit(wakeup());
+    entry.submit(wakeup(seen));
     true
 }
 
 /// As [`send`], for records whose length is known only at run time.
 #[inline(always)]
 pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
-    count(counter::seen(kind));
-    if EVENTS.output::<[u8]>(record, wakeup()).is_err() {
+    let seen = see(kind);
+    if EVENTS.output::<[u8]>(record, wakeup(seen)).is_err() {
         count(counter::ring_full(kind));
     }
 }
 
-/// A wakeup for every record would cost more than the record.
+/// A wakeup for every record would cost more than the record, and so would a look at the ring.
 #[inline(always)]
-fn wakeup() -> u64 {
-    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
+fn wakeup(seen: u64) -> u64 {
+    if seen % LOOK_EVERY == 0 && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)

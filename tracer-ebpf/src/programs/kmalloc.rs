@@ -3,22 +3,26 @@
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
-    maps::PerCpuHashMap,
+    maps::{PerCpuArray, PerCpuHashMap},
     programs::RawTracePointContext,
 };
 use tracer_ebpf::{
-    counter::{Other, SiteKey},
+    counter::{HOT_SITES, HotSite, Other, SiteKey},
     record::{Kfree, Kind, Kmalloc},
 };
 
 use crate::{
     config,
-    emit::{count_other, header, send},
+    emit::{add_other, header, send},
 };
 
-/// Allocations by call site and size.
+/// Allocations by call site and size, but for those that [`HOT`] still has.
 #[map]
 static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(16384, 0);
+
+/// The call sites at hand.
+#[map]
+static HOT: PerCpuArray<HotSite> = PerCpuArray::with_max_entries(HOT_SITES, 0);
 
 /// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node`, which kernels before 6.1 have
 /// too and which begins alike.
@@ -52,11 +56,26 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn count_site(call_site: u64, bytes_req: u64, bytes_alloc: u64) {
     let key = SiteKey { call_site, bytes_req: saturate(bytes_req), bytes_alloc: saturate(bytes_alloc) };
-    if let Some(count) = SITES.get_ptr_mut(&key) {
-        // SAFETY: this CPU's own value, and the kernel does not run a raw tracepoint program inside itself.
-        unsafe { *count += 1 };
-    } else if SITES.insert(&key, &1, 0).is_err() {
-        count_other(Other::SitesFull);
+    let Some(hot) = HOT.get_ptr_mut(key.hot()) else { return };
+    // SAFETY: this CPU's own value, which only this program changes; the kernel does not run a raw tracepoint program inside itself.
+    let hot = unsafe { &mut *hot };
+    if hot.key != key {
+        if hot.count > 0 {
+            add(&hot.key, hot.count);
+        }
+        *hot = HotSite { key, count: 0 };
+    }
+    hot.count += 1;
+}
+
+/// Adds to a call site in the map of all.
+#[inline(always)]
+fn add(key: &SiteKey, count: u64) {
+    if let Some(total) = SITES.get_ptr_mut(key) {
+        // SAFETY: as of the place it comes from.
+        unsafe { *total += count };
+    } else if SITES.insert(key, &count, 0).is_err() {
+        add_other(Other::SitesFull, count);
     }
 }
 

@@ -58,6 +58,7 @@ async fn trace(
         count_tracefs: false,
         places: Places::Best,
         programs_log: false,
+        count_costs: true,
         btf: btf.map(PathBuf::from),
         shrink_caches: false,
         recorder: String::new(),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    os::fd::OwnedFd,
     path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -11,7 +10,6 @@ use std::{
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
-    sys::{Stats, enable_stats},
 };
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{record::Kind, streamed::Streamed};
@@ -24,6 +22,7 @@ use super::{
     load::{load, no_hook},
     map_entries::MapEntries,
     programs_log::ProgramsLog,
+    run_times::RunTimes,
     tallies::{self, Tallies},
 };
 use crate::{
@@ -88,6 +87,8 @@ pub struct Options {
     pub btf: Option<PathBuf>,
     /// What to write into the capture as its recorder.
     pub recorder: String,
+    /// Let the kernel count throughout what the programs cost, not only at the beginning.
+    pub count_costs: bool,
     /// Let the kernel's own high-water mark of the pool begin anew, so that it is that of the recording.
     pub reset_hiwater: bool,
 }
@@ -110,7 +111,8 @@ pub struct Session {
     last_sums: Instant,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
-    _stats: Option<OwnedFd>,
+    /// `None` where the kernel may not be made to count.
+    run_times: Option<RunTimes>,
 }
 
 impl Session {
@@ -153,11 +155,6 @@ impl Session {
         // SAFETY: the ring owns its descriptor, and always answers with that one.
         let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        let stats = enable_stats(Stats::RunTime)
-            .map_err(|_| {
-                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
-            })
-            .ok();
         hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref());
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
@@ -177,6 +174,11 @@ impl Session {
         if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
             notes.push(WITHOUT_VMEMMAP.to_owned());
         }
+        let run_times = RunTimes::begin(options.count_costs)
+            .map_err(|_| {
+                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
+            })
+            .ok();
         let shrunk = slabs.shrink();
         let first_slab = slabs
             .sample(now_ns(), shrunk)
@@ -219,7 +221,7 @@ impl Session {
             last_sums: now,
             tracefs,
             log,
-            _stats: stats,
+            run_times,
         };
         Ok((session, start))
     }
@@ -243,6 +245,9 @@ impl Session {
         }
         if let Some(log) = &mut self.log {
             log.print();
+        }
+        if let Some(run_times) = &mut self.run_times {
+            run_times.end_in_time();
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
         items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
@@ -292,7 +297,7 @@ impl Session {
         if !lengths.is_empty() {
             items.push(Item::Lengths(lengths));
         }
-        let sites = self.tallies.changed_sites();
+        let sites = self.tallies.changed_sites()?;
         if !sites.is_empty() {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
             items.push(Item::Sites(sites));
@@ -310,6 +315,7 @@ impl Session {
             time_ns: now_ns(),
             events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
             programs: tallies::costs(&self.ebpf),
+            counted_ns: self.run_times.as_ref().map_or(0, RunTimes::counted_ns),
             recorder_cpu_ns: process_cpu_ns(),
             detach_began_ns: 0,
         }

@@ -13,7 +13,7 @@ use aya::{
     programs::Program,
 };
 use tracer_ebpf::{
-    counter::{self, COUNTERS, LENGTHS, LengthKey, Other, SiteKey, TIMES, Time},
+    counter::{self, COUNTERS, HOT_SITES, HotSite, LENGTHS, LengthKey, Other, SiteKey, TIMES, Time},
     record::Kind,
 };
 
@@ -24,6 +24,7 @@ use crate::facts::{Counters, LengthCount, Mapped, PoolFunction, PoolTime, Progra
 pub(super) struct Tallies {
     counts: PerCpuArray<MapData, u64>,
     sites: PerCpuHashMap<MapData, [u64; 2], u64>,
+    hot: PerCpuArray<MapData, [u64; 3]>,
     reported: HashMap<[u64; 2], u64>,
     lengths: PerCpuHashMap<MapData, [u64; 3], [u64; 2]>,
     reported_lengths: HashMap<[u64; 3], [u64; 2]>,
@@ -44,6 +45,7 @@ impl Tallies {
         Ok(Self {
             counts: ebpf.take_map("COUNTS").ok_or_else(|| missing("COUNTS"))?.try_into()?,
             sites: ebpf.take_map("SITES").ok_or_else(|| missing("SITES"))?.try_into()?,
+            hot: ebpf.take_map("HOT").ok_or_else(|| missing("HOT"))?.try_into()?,
             reported: HashMap::new(),
             lengths: ebpf.take_map("LENGTHS").ok_or_else(|| missing("LENGTHS"))?.try_into()?,
             reported_lengths: HashMap::new(),
@@ -96,17 +98,27 @@ impl Tallies {
     }
 
     /// Totals by call site and size of those that changed since the last call.
-    pub(super) fn changed_sites(&mut self) -> Vec<SiteCount> {
+    pub(super) fn changed_sites(&mut self) -> Result<Vec<SiteCount>, MapError> {
         let mut changed = Vec::new();
         // An entry that disappears under the iteration is found the next time; none is ever removed.
-        for (key, values) in self.sites.iter().flatten() {
-            let count = values.iter().sum();
+        let mut totals: HashMap<[u64; 2], u64> =
+            self.sites.iter().flatten().map(|(key, values)| (key, values.iter().sum())).collect();
+        // Afterwards, so that what is moved from here to there meanwhile is missing once, and not counted twice.
+        for index in 0..HOT_SITES {
+            for cpu in self.hot.get(&index, 0)?.iter() {
+                let HotSite { key, count } = bytemuck::cast(*cpu);
+                if count > 0 {
+                    *totals.entry(bytemuck::cast(key)).or_default() += count;
+                }
+            }
+        }
+        for (key, count) in totals {
             if self.reported.insert(key, count) != Some(count) {
                 let SiteKey { call_site, bytes_req, bytes_alloc } = bytemuck::cast(key);
                 changed.push(SiteCount { call_site, bytes_req, bytes_alloc, count });
             }
         }
-        changed
+        Ok(changed)
     }
 
     /// What is counted by device and length.

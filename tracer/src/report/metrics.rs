@@ -182,9 +182,9 @@ fn cost(text: &mut Text, replayed: &Replayed) {
     );
     let programs = || end.programs.iter().take(MOST);
     let runs = programs().map(|one| (labels(&[("program", &one.name)]), one.run_cnt as f64));
-    text.family("program_runs_total", "counter", "Runs of each BPF program.", runs);
+    text.family("program_runs_total", "counter", "Runs of each BPF program, as long as the kernel counted them.", runs);
     let seconds = programs().map(|one| (labels(&[("program", &one.name)]), one.run_time_ns as f64 / 1e9));
-    text.family("program_seconds_total", "counter", "Time in each BPF program.", seconds);
+    text.family("program_seconds_total", "counter", "Time in each BPF program in these runs.", seconds);
 }
 
 /// The text as it grows.

@@ -58,6 +58,7 @@ fn boot() -> Result<(), String> {
         let start = Instant::now();
         let made = match recording.mode {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
+            Mode::Untrust => truth::load(&recording.workload).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
             Mode::Record | Mode::RecordByKprobes | Mode::RecordByFentry | Mode::RecordTooSmall | Mode::Bare => {

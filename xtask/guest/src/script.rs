@@ -18,6 +18,8 @@ pub(crate) enum Mode {
     Objects,
     /// No workload: the lab's module makes a table, and what follows are its parameters.
     Truth,
+    /// No workload: the lab's module takes all PCI devices to be untrusted from here on; what follows are its parameters.
+    Untrust,
     /// No workload: the product's `doctor` looks at the guest, and what follows are its arguments.
     Doctor,
 }
@@ -47,6 +49,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),
+                "untrust" => Some(Mode::Untrust),
                 "doctor" => Some(Mode::Doctor),
                 _ => None,
             };

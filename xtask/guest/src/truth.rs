@@ -8,9 +8,14 @@ use crate::module;
 const OBJECT: &str = "/lab/bounce_truth.ko";
 const MODULE: &str = "bounce_truth";
 
+/// Loads the module, and leaves it loaded.
+pub(crate) fn load(parameters: &[String]) -> Result<(), String> {
+    module::load(Path::new(OBJECT), &parameters.join(" "))
+}
+
 /// Makes one table; the words are the module's parameters.
 pub(crate) fn make(name: &str, parameters: &[String], share: &Path) -> Result<(), String> {
-    module::load(Path::new(OBJECT), &parameters.join(" "))?;
+    load(parameters)?;
     let table = fs::read(format!("/proc/{MODULE}")).map_err(|error| format!("cannot read the table: {error}"))?;
     module::unload(MODULE)?;
     let file = share.join(format!("{name}.truth"));

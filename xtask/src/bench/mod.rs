@@ -15,6 +15,7 @@ mod generate;
 mod kernel;
 mod measure;
 mod memory;
+mod overhead;
 pub(crate) mod random;
 mod replay;
 mod traffic;
@@ -27,6 +28,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Measure what tracing costs the traced on this machine's kernel, next to other tools. Needs root.
+    Overhead(overhead::Args),
+    /// Allocate as fast as all CPUs can, which `overhead` measures by.
+    #[command(hide = true)]
+    Storm(overhead::storm::Args),
     /// Time `replay` and a sweep against a bare `zstd -dc` of the same capture, and hold both against their limits.
     Replay(replay::Args),
     /// Read a capture and do nothing with it, as fast as that goes on one thread.
@@ -46,6 +52,8 @@ enum Bench {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
+        Bench::Overhead(args) => overhead::run(args),
+        Bench::Storm(args) => overhead::storm::run(args),
         Bench::Replay(args) => replay::run(args),
         Bench::Read { capture } => {
             let mut reader = Reader::open(capture)?;

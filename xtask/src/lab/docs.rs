@@ -1,15 +1,13 @@
 //! The results of a run in `docs/fidelity.md`, written there by the run itself.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{kernel::Kernel, table::Row};
+use crate::written;
 
 const FILE: &str = "docs/fidelity.md";
-/// Between these lines everything is the lab's.
-const BEGIN: &str = "<!-- written by cargo xtask lab --write-docs -->\n";
-const END: &str = "<!-- end of what is written -->\n";
 /// Columns of [`super::table::HEADER`] that are shown, with their names here; how long a boot took says nothing of fidelity.
 const COLUMNS: [(usize, &str); 10] = [
     (0, "kernel"),
@@ -27,11 +25,8 @@ const COLUMNS: [(usize, &str); 10] = [
 /// Writes the rows of recordings, and which kernels they are of. Fails when a row did.
 pub(super) fn write(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()> {
     ensure!(rows.iter().all(|row| row.problems.is_empty()), "{FILE} is not written: a recording failed");
-    let file = root.join(FILE);
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let releases: Vec<_> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
-    let text = replaced(&text, &section(&releases, rows)).with_context(|| format!("{FILE} lacks the lab's marks"))?;
-    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    written::replace(&root.join(FILE), "cargo xtask lab --write-docs", &section(&releases, rows))
 }
 
 fn section(releases: &[&str], rows: &[Row]) -> String {
@@ -57,13 +52,6 @@ fn section(releases: &[&str], rows: &[Row]) -> String {
     text
 }
 
-/// The text with another section between the marks; `None` without them.
-fn replaced(text: &str, section: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some([before, BEGIN, "\n", section, "\n", END, after].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,20 +68,5 @@ mod tests {
         assert!(text.ends_with(
             "\n7100 mappings in 2 recordings of 6.12.1-arm64: 7100 agreements, 0 disagreements, 0 unknown.\n"
         ));
-    }
-
-    #[test]
-    fn only_what_is_between_the_marks_changes() {
-        let text = ["a\n", BEGIN, "old\n", END, "b\n"].concat();
-        let once = replaced(&text, "new\n").unwrap();
-        assert_eq!(once, ["a\n", BEGIN, "\nnew\n\n", END, "b\n"].concat());
-        assert_eq!(replaced(&once, "new\n").unwrap(), once);
-        assert_eq!(replaced("a\n", "new\n"), None);
-    }
-
-    #[test]
-    fn the_document_has_the_marks() {
-        let text = fs::read_to_string(crate::workspace_root().join(FILE)).unwrap();
-        assert!(replaced(&text, "").is_some());
     }
 }

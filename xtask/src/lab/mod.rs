@@ -148,8 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { KERNELS.to_vec() };
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
-    let failed =
-        lab.recordings(&mapping, &scenarios)? + lab.truths(&cache, &mapping, &truths)? + lab.objects(&counting)?;
+    let failed = lab.recordings(&mapping, &scenarios)? + lab.truths(&mapping, &truths)? + lab.objects(&counting)?;
     ensure!(failed == 0, "{failed} recordings or tables failed; logs are in {}", lab.out.display());
     Ok(())
 }
@@ -218,14 +217,14 @@ impl Lab<'_> {
     }
 
     /// Makes every truth table of every kernel, and prints what came of them. How many failed.
-    fn truths(&self, cache: &Path, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
+    fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
         let mut booted = Vec::new();
         // The module needs headers, which a kernel of the lab's own has not.
         // In the matrix those of the default kernels stand for all.
         let wanted = |kernel: &&Kernel| !self.args.matrix || KERNELS.contains(&kernel.series.as_str());
         for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
             let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
-            let test_module = test_module::object(cache, &workspace_root().join("xtask/lab-module"), kernel)?;
+            let test_module = test_module::of_lab(kernel)?;
             booted.push(truth::Booted { kernel, modules, test_module });
         }
         Ok(printed(&truth::HEADER, &truth::all(self, &self.programs, &booted, scenarios)))

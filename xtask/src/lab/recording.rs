@@ -11,6 +11,7 @@ use super::{
     initramfs::{self, Contents},
     machine::{Devices, Machine, shell_words},
     modules::{self, Module},
+    test_module,
 };
 
 /// Boots it; results are in `dir/share` afterwards, the console in `dir/console.log`.
@@ -27,8 +28,9 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
         None => (Vec::new(), Vec::new()),
     };
     let modules = if scenario.board.is_some() { &first } else { usual };
-    let contents =
-        Contents { programs: &lab.programs, modules, later: &later, test_module: None, btf, script: &script };
+    let test_module = if scenario.untrusted { Some(test_module::of_lab(kernel)?) } else { None };
+    let test_module = test_module.as_deref();
+    let contents = Contents { programs: &lab.programs, modules, later: &later, test_module, btf, script: &script };
     fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
     let command = if let Some(board) = scenario.board {
         board.command(&kernel.image, &board::trees(&kernel.modules, &kernel.release), &initramfs, &work)?

@@ -1,6 +1,7 @@
 //! The table of scenarios: each is one boot with a machine, a pool and the recordings made in it, one after the other.
 
 use super::{
+    KERNELS,
     board::{self, Board},
     doctor,
     kernel::Kernel,
@@ -16,6 +17,8 @@ pub(super) struct Scenario {
     pub(super) smmu: bool,
     /// Devices are coherent: the control, in which nothing may bounce.
     pub(super) coherent: bool,
+    /// The lab's module takes all PCI devices to be untrusted before anything is recorded.
+    pub(super) untrusted: bool,
     /// `swiotlb=` on the kernel's command line, empty for its default.
     pub(super) pool: &'static str,
     /// PCI devices bounce everything through a pool of their own.
@@ -54,6 +57,8 @@ pub(super) enum On {
     All,
     /// Debian's, whose pools have a fixed size, with pages of 4 KiB.
     Debian,
+    /// Those for which the lab builds its module.
+    WithModule,
     /// One series.
     Series(&'static str),
     /// Those with pages of 16 KiB.
@@ -86,20 +91,26 @@ pub(super) struct Expect {
     pub(super) peak_slots: u64,
     /// Mappings that find the pool full, at least; with 0 none may.
     pub(super) refused: u64,
+    /// Some bounce on a path that has no event of its mapping (`dma_iova_link()`), and stay unknown.
+    pub(super) without_event: bool,
 }
 
-const MIXED: Expect = Expect { mappings: 2500, every_length: true, bounces: true, peak_slots: 1, refused: 0 };
+const MIXED: Expect =
+    Expect { mappings: 2500, every_length: true, bounces: true, peak_slots: 1, refused: 0, without_event: false };
 const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
-const HELD: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0 };
+const HELD: Expect =
+    Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 100, refused: 0, without_event: false };
 
 /// What a board's drivers do when they find their devices.
-const DRIVERS: Expect = Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 1, refused: 0 };
+const DRIVERS: Expect =
+    Expect { mappings: 100, every_length: false, bounces: true, peak_slots: 1, refused: 0, without_event: false };
 
 /// What a scenario is unless it says otherwise.
 const DIRECT: Scenario = Scenario {
     name: "direct",
     smmu: false,
     coherent: false,
+    untrusted: false,
     pool: "",
     restricted_pool: false,
     on: On::All,
@@ -150,6 +161,17 @@ pub(super) const ALL: [Scenario; 18] = [
     },
     Scenario { name: "direct-coherent", coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
     Scenario { name: "smmu-coherent", smmu: true, coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
+    // Coherent, so that nothing bounces for its length: whatever does not fill its granules does, and lists are taken apart.
+    Scenario {
+        name: "untrusted",
+        smmu: true,
+        coherent: true,
+        untrusted: true,
+        pool: "16384",
+        on: On::WithModule,
+        recordings: &[mixed(Expect { peak_slots: 2, without_event: true, ..MIXED })],
+        ..DIRECT
+    },
     Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
     Scenario { name: "noforce", pool: "noforce", recordings: &[mixed(SILENT)], ..DIRECT },
     // 128 is rounded up to one segment for each of two areas: 256 slots.
@@ -239,6 +261,7 @@ impl Scenario {
         match self.on {
             On::All => true,
             On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
+            On::WithModule => KERNELS.contains(&kernel.series.as_str()),
             On::Series(series) => kernel.series == series,
             On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
@@ -288,7 +311,8 @@ impl Scenario {
             Recorder::TooSmall => "record-too-small",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);
-        recordings.chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
+        let before = self.untrusted.then_some("untrusted untrust untrusted=1\n");
+        before.into_iter().chain(recordings).chain(self.has_doctor(bare).then_some(doctor::SCRIPT)).collect()
     }
 }
 

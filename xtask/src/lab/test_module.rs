@@ -20,6 +20,7 @@ use super::{
     kernel::{self, Kernel},
     packages::{self, Package},
 };
+use crate::{cache_dir, workspace_root};
 
 /// Given to make besides paths. gcc 12 has no `-fmin-function-alignment`, for which the kernel's Makefile knows another
 /// way; the module's own BTF would need pahole.
@@ -28,8 +29,13 @@ const OPTIONS: [&str; 3] =
 /// Has the C library for the build's programs, whichever suite's they are.
 const LIBC_SUITE: &str = "trixie";
 
+/// The module for a kernel.
+pub(super) fn of_lab(kernel: &Kernel) -> Result<Vec<u8>> {
+    object(&cache_dir().join("lab"), &workspace_root().join("xtask/lab-module"), kernel)
+}
+
 /// The module for a kernel, from the cache or built now.
-pub(super) fn object(cache: &Path, sources: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
+fn object(cache: &Path, sources: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
     let files = files(sources)?;
     let name = format!("{}-{}", kernel.release, key(&files));
     let kept = cache.join("test-module").join(format!("{name}.ko"));

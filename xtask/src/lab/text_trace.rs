@@ -54,7 +54,7 @@ fn kernel_and_devices(capture: &Path) -> Result<(KernelFacts, Vec<Device>)> {
     Ok((kernel, devices))
 }
 
-/// Devices of which the trace alone shows what they are not.
+/// Devices of which the trace alone shows what they are not; why one bounces that no one trusts it cannot show.
 fn shown(survey: &Survey, kernel: &KernelFacts, devices: &[Device]) -> Vec<String> {
     let alone = assume(survey, kernel.clone(), &[], &[]);
     let says_nothing = |name: &str| {
@@ -62,7 +62,8 @@ fn shown(survey: &Survey, kernel: &KernelFacts, devices: &[Device]) -> Vec<Strin
     };
     let pairs = alone.devices.iter().filter_map(|shown| {
         let real = devices.iter().rfind(|device| device.name == shown.name)?;
-        (!says_nothing(&shown.name) && !real.force_bounce && real.coherent != shown.coherent).then_some((shown, real))
+        (!says_nothing(&shown.name) && !real.force_bounce && !real.untrusted && real.coherent != shown.coherent)
+            .then_some((shown, real))
     });
     let told = pairs.map(|(shown, real)| format!("import: {} taken as coherent: {}", real.name, shown.coherent));
     // Without a pool, what would bounce is left alone by every device.

@@ -72,6 +72,10 @@ pub(super) fn cost(replayed: &Replayed) -> Vec<Block> {
         blocks.push(Block::Words(format!("The recorder took {:.3} s of CPU time.", end.recorder_cpu_ns as f64 / 1e9)));
     }
     if !table.rows.is_empty() {
+        if end.counted_ns > 0 {
+            let counted = end.counted_ns as f64 / 1e9;
+            blocks.push(Block::Words(format!("The kernel counted the programs' runs for the first {counted:.3} s.")));
+        }
         blocks.push(Block::Table(table));
     }
     blocks

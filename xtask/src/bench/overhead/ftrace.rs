@@ -1,0 +1,98 @@
+//! The tracing file system's own way, in an instance of its own: events on, and somebody reads `trace_pipe`.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::tool::of_all;
+
+const INSTANCES: &str = "/sys/kernel/tracing/instances";
+
+/// Removed when it is dropped.
+pub(super) struct Instance(PathBuf);
+
+impl Instance {
+    /// With these events on.
+    pub(super) fn make(events: &[&str]) -> Result<Self> {
+        let dir = Path::new(INSTANCES).join("bouncescope-bench");
+        fs::create_dir(&dir)
+            .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+            .with_context(|| format!("cannot make {}; is tracefs mounted?", dir.display()))?;
+        let instance = Self(dir);
+        for event in events {
+            instance.write(&format!("events/{event}/enable"), "1")?;
+        }
+        Ok(instance)
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<()> {
+        fs::write(self.0.join(file), text).with_context(|| format!("cannot write {file} of {}", self.0.display()))
+    }
+
+    /// No more events; what has been traced stays to be read.
+    pub(super) fn stop(&self) -> Result<()> {
+        self.write("tracing_on", "0")
+    }
+
+    /// Starts to read.
+    pub(super) fn reader(&self) -> Result<Reader> {
+        let mut pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.0.join("trace_pipe"))?;
+        let ends = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ends);
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            let mut bytes = 0;
+            loop {
+                match pipe.read(&mut buffer) {
+                    Ok(read) if read > 0 => bytes += read as u64,
+                    // Nothing there: the end, or not yet.
+                    _ if end.load(Ordering::Relaxed) => return bytes,
+                    _ => thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        Ok(Reader { thread, ends })
+    }
+
+    /// Events that were read, and those that were overwritten or dropped before.
+    pub(super) fn read_and_lost(&self) -> Result<(u64, u64)> {
+        let (mut read, mut lost) = (0, 0);
+        for cpu in fs::read_dir(self.0.join("per_cpu"))? {
+            let stats = fs::read_to_string(cpu?.path().join("stats"))?;
+            read += of_all(&stats, "read events:");
+            lost += of_all(&stats, "overrun:") + of_all(&stats, "dropped events:");
+        }
+        Ok((read, lost))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+/// Somebody who reads `trace_pipe`.
+pub(super) struct Reader {
+    thread: JoinHandle<u64>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// Bytes that were read, once nothing more is there.
+    pub(super) fn finish(self) -> Result<u64> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the reader of trace_pipe panicked"))
+    }
+}

@@ -1,0 +1,289 @@
+//! What is measured: each tool, how it is started around or beside the storm, and what it has of it afterwards.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tracer_ebpf::record::Kind;
+
+use super::{capture, floor::Floor, ftrace::Instance, storm::Storm};
+
+/// How long a tool that cannot start the storm itself has to begin.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// What traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tool {
+    None,
+    Floor,
+    Record,
+    RecordFull,
+    Top,
+    BpftraceCount,
+    BpftraceSizes,
+    BpftraceHistogram,
+    FtraceText,
+    Perf,
+}
+
+/// What a tool has of a storm.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// Events, of those that the storm made and others; `None` where the tool does not say.
+    pub(super) events: Option<u64>,
+    /// Bytes on disk, or read.
+    pub(super) bytes: Option<u64>,
+    /// What the tool itself says that it lost.
+    pub(super) lost: Option<u64>,
+    /// Runs of its programs that the kernel skipped.
+    pub(super) skipped: u64,
+}
+
+impl Tool {
+    pub(super) const ALL: [Self; 10] = [
+        Self::None,
+        Self::Floor,
+        Self::Record,
+        Self::RecordFull,
+        Self::Top,
+        Self::BpftraceCount,
+        Self::BpftraceSizes,
+        Self::BpftraceHistogram,
+        Self::FtraceText,
+        Self::Perf,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::Floor => "empty programs on kmalloc and kfree",
+            Self::Record => "`bouncescope record`",
+            Self::RecordFull => "`bouncescope record --full`",
+            Self::Top => "`bouncescope top`",
+            Self::BpftraceCount => "bpftrace: count by call site",
+            Self::BpftraceSizes => "bpftrace: count by call site and size",
+            Self::BpftraceHistogram => "bpftrace: histogram of sizes by call site",
+            Self::FtraceText => "ftrace: kmalloc, kfree read as text",
+            Self::Perf => "`perf record` of kmalloc, kfree",
+        }
+    }
+
+    /// Events that it should have of one allocation and its free.
+    pub(super) const fn events_each(self) -> u64 {
+        match self {
+            Self::None | Self::Floor | Self::Top => 0,
+            Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => 1,
+            Self::RecordFull | Self::FtraceText | Self::Perf => 2,
+        }
+    }
+
+    const fn script(self) -> &'static str {
+        match self {
+            Self::BpftraceSizes => "tracepoint:kmem:kmalloc { @[args->call_site, args->bytes_req] = count(); }",
+            Self::BpftraceHistogram => "tracepoint:kmem:kmalloc { @[args->call_site] = hist(args->bytes_req); }",
+            _ => "tracepoint:kmem:kmalloc { @[args->call_site] = count(); }",
+        }
+    }
+
+    /// Runs the storm under this tool.
+    pub(super) fn run(self, bench: &Bench<'_>) -> Result<(Storm, Kept)> {
+        fs::remove_file(bench.result()).ok();
+        let kept = match self {
+            Self::None => bench.storm(&[]).map(|()| Kept::default()),
+            Self::Floor => {
+                let _floor = Floor::attach(&[c"kmalloc", c"kfree"])?;
+                bench.storm(&[]).map(|()| Kept::default())
+            }
+            Self::Record => {
+                let full = false;
+                bench.record(full)?;
+                capture::sites(&bench.trace())
+            }
+            Self::RecordFull => {
+                let full = true;
+                bench.record(full)?;
+                capture::events(&bench.trace(), &[Kind::Kmalloc, Kind::Kfree])
+            }
+            Self::Top => bench.top(),
+            Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => bench.bpftrace(self.script()),
+            Self::FtraceText => bench.ftrace(),
+            Self::Perf => bench.perf(),
+        };
+        Ok((Storm::read(&bench.result()).with_context(|| self.name())?, kept.with_context(|| self.name())?))
+    }
+}
+
+/// Where everything is.
+pub(super) struct Bench<'a> {
+    pub(super) xtask: &'a Path,
+    pub(super) product: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) seconds: f64,
+}
+
+impl Bench<'_> {
+    fn result(&self) -> std::path::PathBuf {
+        self.dir.join("storm.json")
+    }
+
+    fn trace(&self) -> std::path::PathBuf {
+        self.dir.join("trace")
+    }
+
+    fn storm_command(&self) -> Vec<OsString> {
+        let seconds = self.seconds.to_string();
+        let arguments = ["bench", "storm", "--seconds", &seconds, "--result"].map(OsString::from);
+        [self.xtask.into()].into_iter().chain(arguments).chain([self.result().into()]).collect()
+    }
+
+    /// The storm by itself, or as what a tool runs.
+    fn storm(&self, around: &[OsString]) -> Result<()> {
+        self.run(&[around, &self.storm_command()].concat()).map(drop)
+    }
+
+    /// What a command printed; an error when it fails, with what it said.
+    fn run(&self, command: &[OsString]) -> Result<String> {
+        let (program, arguments) = command.split_first().context("no command")?;
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(self.dir)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| {
+                format!("cannot run {}; .ci/install --bench installs what this bench compares with", program.display())
+            })?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{}: {}: {said}", program.display(), output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &said)
+    }
+
+    fn tool(&self, words: &[&str]) -> Result<String> {
+        self.run(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn record(&self, full: bool) -> Result<()> {
+        let mut command: Vec<OsString> = vec![self.product.into(), "record".into(), "-q".into(), "-o".into()];
+        command.push(self.trace().into());
+        command.extend(full.then(|| "--full".into()));
+        command.push("--".into());
+        self.storm(&command)
+    }
+
+    /// In a terminal of its own, which it needs.
+    fn top(&self) -> Result<Kept> {
+        let top = format!("{} top", self.product.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &top, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped());
+        let mut child = Beside::start(&mut script)?;
+        thread::sleep(SETTLE);
+        child.storm(self)?;
+        Ok(Kept::default())
+    }
+
+    fn bpftrace(&self, script: &str) -> Result<Kept> {
+        let storm = self.storm_command();
+        let words = storm.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let text = self.tool(&["bpftrace", "-f", "json", "-e", script, "-c", &words])?;
+        Ok(Kept { events: Some(counted(&text)?), ..Kept::default() })
+    }
+
+    fn ftrace(&self) -> Result<Kept> {
+        let instance = Instance::make(&["kmem/kmalloc", "kmem/kfree"])?;
+        let reader = instance.reader()?;
+        let tool = ["--tool".into(), std::process::id().to_string().into()];
+        self.run(&[self.storm_command(), tool.to_vec()].concat())?;
+        instance.stop()?;
+        let bytes = reader.finish()?;
+        let (events, lost) = instance.read_and_lost()?;
+        Ok(Kept { events: Some(events), bytes: Some(bytes), lost: Some(lost), skipped: 0 })
+    }
+
+    fn perf(&self) -> Result<Kept> {
+        let trace = self.trace();
+        let events = ["perf", "record", "-q", "-a", "-e", "kmem:kmalloc", "-e", "kmem:kfree", "-o"];
+        let mut command: Vec<OsString> = events.iter().map(OsString::from).collect();
+        command.extend([trace.clone().into(), "--".into()]);
+        self.storm(&command)?;
+        let text = self.run(&["perf".into(), "report".into(), "--stats".into(), "-i".into(), trace.clone().into()])?;
+        let samples = of_all(&text, "SAMPLE events:");
+        ensure!(samples > 0, "perf report --stats does not say how many samples there are: {text}");
+        Ok(Kept { events: Some(samples), bytes: Some(fs::metadata(trace)?.len()), ..Kept::default() })
+    }
+}
+
+/// A tool that runs beside the storm, and is killed when it is dropped.
+struct Beside(Child);
+
+impl Beside {
+    fn start(command: &mut Command) -> Result<Self> {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Ok(Self(child.with_context(|| format!("cannot run {}", command.get_program().display()))?))
+    }
+
+    fn storm(&mut self, bench: &Bench<'_>) -> Result<()> {
+        let tool = ["--tool".into(), self.0.id().to_string().into()];
+        bench.run(&[bench.storm_command(), tool.to_vec()].concat())?;
+        ensure!(self.0.try_wait()?.is_none(), "it ended before the storm did");
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // `script` passes it on to what it runs.
+        // SAFETY: kill() has no precondition.
+        unsafe { libc::kill(self.0.id() as i32, libc::SIGTERM) };
+        self.0.wait().ok();
+    }
+}
+
+/// All numbers after a word, one a line at the most, added up.
+pub(super) fn of_all(text: &str, word: &str) -> u64 {
+    let after = text.lines().filter_map(|line| line.trim().strip_prefix(word));
+    after.filter_map(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok()).sum()
+}
+
+/// What bpftrace counted in all its maps: `{"type": "map", "data": {"@": {"key": 3}}}`, and `hist` with `[{"count": 3}]`.
+fn counted(text: &str) -> Result<u64> {
+    let maps = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let maps: Vec<_> = maps.filter(|one| matches!(one["type"].as_str(), Some("map" | "hist"))).collect();
+    ensure!(!maps.is_empty(), "bpftrace printed no map: {text}");
+    Ok(maps.iter().map(|map| sum(&map["data"]["@"])).sum())
+}
+
+fn sum(value: &serde_json::Value) -> u64 {
+    match value {
+        serde_json::Value::Object(object) => match object.get("count") {
+            Some(count) => sum(count),
+            None => object.values().map(sum).sum(),
+        },
+        serde_json::Value::Array(array) => array.iter().map(sum).sum(),
+        value => value.as_u64().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_histograms_of_bpftrace_are_summed_up() {
+        let map = r#"{"type": "attached_probes", "data": {"probes": 1}}
+            {"type": "map", "data": {"@": {"18446744071": 3, "1,192": 4}}}"#;
+        assert_eq!(counted(map).unwrap(), 7);
+        let hist = r#"{"type": "hist", "data": {"@": {"1": [{"min": 1, "max": 2, "count": 5}, {"count": 6}]}}}"#;
+        assert_eq!(counted(hist).unwrap(), 11);
+        assert!(counted("Attaching 1 probe...").is_err());
+    }
+
+    #[test]
+    fn a_number_is_that_after_its_word_on_every_line() {
+        assert_eq!(of_all("overrun: 3\n  overrun: 4\ncommit overrun: 5\n", "overrun:"), 7);
+    }
+}
