@@ -10,7 +10,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{print, print_json, replay_capture},
+    input::{print, print_json, replay_capture, say},
     one_line,
 };
 
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::from(exit_code(&judgements))),
         // A broken rule comes first.
         Err(error) if broken => {
-            eprintln!("bouncescope: {}", one_line(&error));
+            say(&format!("bouncescope: {}\n", one_line(&error)));
             Ok(ExitCode::from(1))
         }
         Err(error) => Err(error),

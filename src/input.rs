@@ -50,6 +50,12 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Says something on standard error. Where that cannot be written (a log on the disk that is full, a closed pipe) nothing is said, and
+/// what is going on goes on, with its own exit code; `eprint!` would panic.
+pub(crate) fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints JSON, indented, with a line end.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&format!("{value:#}\n"))

@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("bouncescope: {}", one_line(&error));
+            input::say(&format!("bouncescope: {}\n", one_line(&error)));
             ExitCode::from(2)
         }
     }

@@ -18,12 +18,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer::{
+    facts::Hook,
     live::{MapEntries, Options, Places, Session, renounce},
     pseudonym::Pseudonyms,
     stream::{Item, Streamed},
 };
 
-use crate::output;
+use crate::{input::say, output};
 use sink::Sink;
 
 use tracer::size::parse_bytes;
@@ -135,13 +136,14 @@ async fn record(args: Args) -> Result<ExitCode> {
     let (mut session, start) = Session::start(&options)?;
     if !args.quiet {
         for hook in start.hooks.iter().filter(|hook| !hook.attached) {
-            eprintln!("not attached: {}: {} (lost without it: {})", hook.subject, hook.why_not, hook.lost_without);
+            let Hook { subject, why_not, lost_without, .. } = hook;
+            say(&format!("not attached: {subject}: {why_not} (lost without it: {lost_without})\n"));
         }
     }
     let file = output::create(&args.output)?;
     let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
     if args.verbose {
-        eprintln!("capabilities kept: {}", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") });
+        say(&format!("capabilities kept: {}\n", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") }));
     }
     let mut sink = Sink::new(file, args.no_addresses.then(Pseudonyms::default))?;
     sink.take(Item::Start(start))?;
@@ -162,7 +164,7 @@ async fn record(args: Args) -> Result<ExitCode> {
                 sink.take_all(session.tallies()?)?;
                 sink.flush()?;
                 if live {
-                    eprint!("\r\x1b[K{}", sink.line.render(sink.now_ns));
+                    say(&format!("\r\x1b[K{}", sink.line.render(sink.now_ns)));
                 }
             }
             ended = wait(&mut child) => {
@@ -179,11 +181,11 @@ async fn record(args: Args) -> Result<ExitCode> {
     }
     sink.take_all(session.stop()?)?;
     if live {
-        eprintln!("\r\x1b[K");
+        say("\r\x1b[K\n");
     }
     let summary = sink.close()?;
     if !args.quiet {
-        eprint!("{}", summary.text(&args.output)?);
+        say(&summary.text(&args.output)?);
     }
     if let Some(mut child) = child.filter(|_| status.is_none()) {
         // Ours to end: it was started for the recording, which is over.

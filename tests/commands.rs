@@ -254,6 +254,15 @@ fn every_policy_is_listed_and_printed_as_toml_that_reads_as_the_same() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_error_changes_no_exit_code() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_bouncescope")).args(["stats", "/nonexistent/x.bounce"]).stderr(full).status();
+    assert_eq!(status.unwrap().code(), Some(2));
+}
+
 #[test]
 fn a_wrong_policy_is_told_in_one_line_with_the_choices() {
     let dir = tempfile::tempdir().unwrap();

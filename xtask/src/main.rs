@@ -15,6 +15,8 @@ mod dist;
 mod fuzz;
 mod jobs;
 mod lab;
+#[cfg(target_os = "linux")]
+mod soak;
 mod static_build;
 mod written;
 
@@ -39,6 +41,9 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
     Lab(lab::Args),
+    /// Record this machine's kernel at full rate while recorders are killed, stopped and run out of disk. Needs root.
+    #[cfg(target_os = "linux")]
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         Chore::Dist(args) => dist::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Lab(args) => lab::run(&args),
+        #[cfg(target_os = "linux")]
+        Chore::Soak(args) => soak::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -42,6 +42,7 @@ mod tests {
         for (file, command) in [
             ("docs/fidelity.md", "cargo xtask lab --write-docs"),
             ("docs/performance.md", "cargo xtask bench overhead --write-docs"),
+            ("docs/performance.md", "cargo xtask bench live-dma --write-docs"),
         ] {
             let text = fs::read_to_string(crate::workspace_root().join(file)).unwrap();
             assert!(replaced(&text, command, "").is_some(), "{file}");

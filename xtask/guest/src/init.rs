@@ -94,7 +94,8 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     let default_capture = format!("/tmp/{name}.default.bounce");
     // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
-    let also_by_default = recording.mode == Mode::Record && recording.workload == ["mixed"] && witness::has_events();
+    let for_both = recording.workload == ["mixed"] || recording.workload == ["programs"];
+    let also_by_default = recording.mode == Mode::Record && for_both && witness::has_events();
     if recorded {
         let how: &[&str] = match recording.mode {
             Mode::RecordByKprobes => &["--force-kprobes"],

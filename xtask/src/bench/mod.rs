@@ -9,12 +9,14 @@ use tracer::{
     stream::{Item, Source},
 };
 
+use crate::lab::live_dma;
+
 mod generate;
 mod kernel;
 mod measure;
 mod memory;
 mod overhead;
-mod random;
+pub(crate) mod random;
 mod replay;
 mod traffic;
 
@@ -38,6 +40,8 @@ enum Bench {
         /// Capture to read
         capture: PathBuf,
     },
+    /// Measure in a guest of the lab what each program is to the kernel that runs it, in instructions.
+    LiveDma(live_dma::Args),
     /// Make the capture alone.
     Generate {
         /// Mapping events: mappings and unmappings, single ones and lists
@@ -62,10 +66,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             println!("{events} events");
             Ok(())
         }
+        Bench::LiveDma(args) => live_dma::run(args),
         Bench::Generate { events } => {
             let made = generate::capture(&replay::bench_dir(), *events)?;
             println!("{}", made.capture.display());
             Ok(())
         }
     }
+}
+
+/// The product and this program, built as they are released; the directory that they are in.
+pub(crate) fn released() -> Result<PathBuf> {
+    replay::build()
 }

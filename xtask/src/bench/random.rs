@@ -2,11 +2,11 @@
 //! same file.
 
 /// xorshift64*.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// From a seed, which must not be 0.
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -18,28 +18,28 @@ impl Random {
     }
 
     /// 0 to `bound` - 1.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 16) % bound
     }
 
     /// `low` to `high`, both included.
-    pub(super) fn between(&mut self, (low, high): (u64, u64)) -> u64 {
+    pub(crate) fn between(&mut self, (low, high): (u64, u64)) -> u64 {
         low + self.below(high - low + 1)
     }
 
     /// The same, where each doubling is as likely as any other: few large numbers, many small ones.
-    pub(super) fn skewed(&mut self, (low, high): (u64, u64)) -> u64 {
+    pub(crate) fn skewed(&mut self, (low, high): (u64, u64)) -> u64 {
         let doublings = u64::from((high / low).ilog2());
         let from = low << self.below(doublings + 1);
         self.between((from, (2 * from - 1).min(high)))
     }
 
     /// True in so many of 100 cases.
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub(crate) fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len() as u64) as usize]
     }
 }

@@ -23,9 +23,12 @@ pub(super) enum Devices {
 }
 
 /// What a boot needs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of the machine")]
 pub(super) struct Machine<'a> {
     /// Model of the CPUs, as QEMU calls it.
     pub(super) cpu: &'a str,
+    /// One CPU runs at a time, and every instruction takes a nanosecond of the machine's time, whatever it takes here.
+    pub(super) counts_instructions: bool,
     /// Cache lines of so many bytes in the device tree; `None` to leave it to `CTR_EL0`. For machines that are not coherent.
     pub(super) cache_line: Option<u32>,
     /// PCI devices bounce everything through a pool of their own. For machines that are not coherent.
@@ -91,7 +94,12 @@ impl Machine<'_> {
     fn base(&self, command: &mut Command, dump: &str) {
         let smmu = if self.smmu { ",iommu=smmuv3" } else { "" };
         command.arg("-machine").arg(format!("virt,gic-version=3{smmu}{dump}"));
-        command.args(["-cpu", self.cpu, "-smp", "2", "-m", "1G", "-accel", "tcg,thread=multi"]);
+        command.args(["-cpu", self.cpu, "-smp", "2", "-m", "1G"]);
+        if self.counts_instructions {
+            command.args(["-accel", "tcg,thread=single", "-icount", "shift=0"]);
+        } else {
+            command.args(["-accel", "tcg,thread=multi"]);
+        }
         command.args(["-nographic", "-no-reboot", "-nic", "none"]);
     }
 

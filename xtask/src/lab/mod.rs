@@ -35,6 +35,7 @@ mod doctor;
 mod fetch;
 mod initramfs;
 mod kernel;
+pub(crate) mod live_dma;
 mod losses;
 mod machine;
 mod mappings;

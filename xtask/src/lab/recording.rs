@@ -36,7 +36,9 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
         board.command(&kernel.image, &board::trees(&kernel.modules, &kernel.release), &initramfs, &work)?
     } else {
         let machine = Machine {
-            cpu: kernel.cpu(),
+            // Its counter has a tick every nanosecond, that of others one every 16.
+            cpu: if scenario.counts_instructions { "max" } else { kernel.cpu() },
+            counts_instructions: scenario.counts_instructions,
             cache_line: None,
             restricted_pool: scenario.restricted_pool,
             devices: Devices::Workloads,

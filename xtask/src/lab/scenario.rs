@@ -29,6 +29,8 @@ pub(super) struct Scenario {
     pub(super) btf: bool,
     /// How the product records.
     pub(super) recorder: Recorder,
+    /// The machine's clocks count its instructions.
+    pub(super) counts_instructions: bool,
     /// A board of its own instead of the usual machine.
     pub(super) board: Option<&'static Board>,
     /// What is recorded.
@@ -113,6 +115,7 @@ const DIRECT: Scenario = Scenario {
     restricted_pool: false,
     on: On::All,
     recorder: Recorder::Usual,
+    counts_instructions: false,
     board: None,
     btf: true,
     recordings: &[],
@@ -130,7 +133,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 18] = [
+pub(super) const ALL: [Scenario; 19] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -240,7 +243,17 @@ pub(super) const ALL: [Scenario; 18] = [
         recordings: &[hold("long-lists", "long-lists", Expect { mappings: 1, ..SILENT })],
         ..DIRECT
     },
+    // CPUs are turned off and on meanwhile.
+    Scenario { name: "hotplug", on: On::Series("6.12"), recordings: &[hold("hotplug", "hotplug", MIXED)], ..DIRECT },
 ];
+
+/// Not to be judged but to be measured: two recorders of the same workload, and the kernel's word on their programs.
+pub(super) const LIVE_DMA: Scenario = Scenario {
+    name: "live-dma",
+    counts_instructions: true,
+    recordings: &[hold("programs", "programs", MIXED)],
+    ..DIRECT
+};
 
 impl Scenario {
     /// Whether it is for a kernel.

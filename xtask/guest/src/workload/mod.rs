@@ -6,7 +6,9 @@ use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 use crate::{module, sysfs, usbfs, witness};
 
 mod hold;
+mod hotplug;
 mod objects;
+mod programs;
 mod storage;
 mod usb_control;
 mod usb_rescan;
@@ -48,20 +50,24 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,
-        "mixed" => {
-            usb_control::run()?;
-            storage::run(number(300)?)?;
-            usb_rescan::run(100)?;
-            xhci_rebind::run(2)?;
-            // Devices that were enumerated anew must be followed as well.
-            storage::run(50)?;
-        }
+        "mixed" => mixed()?,
+        "hotplug" => hotplug::during(mixed)?,
+        "programs" => programs::after(mixed)?,
         _ => return Err(format!("no workload {name}")),
     }
     if !witness::settle(Duration::from_millis(400), Duration::from_secs(15)) {
         return Err("devices do not become quiet".into());
     }
     Ok(())
+}
+
+fn mixed() -> Result<(), String> {
+    usb_control::run()?;
+    storage::run(300)?;
+    usb_rescan::run(100)?;
+    xhci_rebind::run(2)?;
+    // Devices that were enumerated anew must be followed as well.
+    storage::run(50)
 }
 
 /// Waits until every device that a workload uses is there.

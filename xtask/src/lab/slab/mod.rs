@@ -124,6 +124,7 @@ fn boot(
     let machine = Machine {
         cpu: "cortex-a72",
         restricted_pool: false,
+        counts_instructions: false,
         cache_line: None,
         devices: Devices::Test,
         smmu: false,

@@ -99,6 +99,7 @@ fn boot(
     let machine = Machine {
         cpu: scenario.cpu,
         restricted_pool: false,
+        counts_instructions: false,
         cache_line: scenario.line_in_tree.then_some(scenario.line),
         devices: Devices::Test,
         smmu: scenario.smmu,
