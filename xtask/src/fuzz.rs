@@ -27,7 +27,7 @@ const LARGEST: u32 = 16 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Targets: files in fuzz/fuzz_targets, without ending [default: all]
+    /// Targets: files in `fuzz/fuzz_targets`, without ending [default: all]
     targets: Vec<String>,
     /// Seconds for each target
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
