@@ -47,7 +47,6 @@ use progress::AllInProgress;
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
 
-
 /// What the model says of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predicted {
