@@ -20,14 +20,14 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// One input may take this long, seconds.
 const LONGEST: u32 = 10;
-/// Memory that a target may take, MiB.
+/// Memory that a target may take, in units of 2²⁰ bytes.
 const MEMORY: u32 = 512;
 /// Bytes of an input.
 const LARGEST: u32 = 16 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Targets: files in `fuzz/fuzz_targets`, without ending [default: all]
+    /// Targets: those of `fuzz/fuzz_targets`, without ending [default: all]
     targets: Vec<String>,
     /// Seconds for each target
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]

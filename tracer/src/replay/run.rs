@@ -40,15 +40,12 @@ use crate::{
 };
 use hazards::NEIGHBOURS;
 pub use hazards::{Unsafe, count_unsafe};
-use held::{Held, Slots};
+use held::{Held, MOST_UNMAPPED, Slots};
 pub use last::Last;
 use progress::AllInProgress;
 
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
-
-/// Bounds memory where the clock stands still.
-const MOST_UNMAPPED: usize = 1 << 16;
 
 /// What the model says of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,9 @@
 
 use crate::model::pool;
 
+/// Unmapped mappings that may hold slots still: bounds memory where the clock stands still.
+pub(super) const MOST_UNMAPPED: usize = 1 << 16;
+
 /// Slots of one buffer, and the pool that they are of.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
