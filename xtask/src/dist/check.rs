@@ -25,7 +25,8 @@ pub(super) fn binary(root: &Path, target: &Target, out: &Path) -> Result<PathBuf
     strip.args(["--strip-all", "-o"]).arg(&stripped).arg(&built);
     ensure!(
         strip.status().with_context(|| format!("cannot run {}", target.strip()))?.success(),
-        "{built:?} was not stripped"
+        "{} was not stripped",
+        built.display()
     );
     runs_anywhere(&stripped, target)?;
     Ok(stripped)
@@ -53,9 +54,13 @@ fn unpacked(dir: &Path) -> Result<()> {
         ensure!(size > 0, "{file} is empty");
     }
     // Not by the code that wrote them.
-    let sha256sum =
-        Command::new("sha256sum").args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(dir).status();
-    ensure!(sha256sum.context("cannot run sha256sum")?.success(), "SHA256SUMS tells of other contents");
+    let sha256sum = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(dir)
+        .output()
+        .context("cannot run sha256sum")?;
+    let told = String::from_utf8_lossy(&sha256sum.stdout);
+    ensure!(sha256sum.status.success(), "SHA256SUMS tells of other contents: {}", told.trim());
     Ok(())
 }
 
@@ -103,6 +108,7 @@ mod tests {
     fn a_binary_other_than_the_summed_one_does_not_pass() {
         let dir = whole();
         fs::write(dir.path().join("bouncescope"), "other").unwrap();
-        assert!(unpacked(dir.path()).is_err());
+        let said = unpacked(dir.path()).unwrap_err().to_string();
+        assert!(said.contains("bouncescope: FAILED"), "{said}");
     }
 }
