@@ -13,6 +13,7 @@ use crate::{
     workspace_root,
 };
 
+mod check;
 mod checksums;
 mod elf;
 
@@ -32,22 +33,30 @@ pub(crate) struct Args {
     /// Where the archives go [default: target/dist]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Pack what the lab has built, stripped, below target/dist-check instead, and read each archive back
+    #[arg(long, conflicts_with = "out")]
+    check: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = workspace_root();
-    let out = args.out.clone().unwrap_or_else(|| root.join("target/dist"));
+    let usual = root.join(if args.check { "target/dist-check" } else { "target/dist" });
+    let out = args.out.clone().unwrap_or(usual);
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let out = out.canonicalize()?;
     let targets = [ARM64, X86_64].into_iter().filter(|target| args.machine.iter().any(|one| one == target.machine));
     let mut archives = Vec::new();
     for target in targets {
-        archives.push(archive(root, &out, &binary(root, &target, &[])?, &target)?);
+        let binary = if args.check { check::binary(root, &target, &out)? } else { binary(root, &target, &[])? };
+        archives.push(archive(root, &out, &binary, &target)?);
     }
     // With those of earlier runs, for other machines.
     let packed = checksums::files(&out)?.into_iter().filter(|file| file.ends_with(".tar.gz"));
     checksums::write(&out, &packed.collect::<Vec<_>>())?;
     for archive in archives {
+        if args.check {
+            check::archive(&out, &archive)?;
+        }
         println!("{}", out.join(archive).display());
     }
     Ok(())
@@ -58,13 +67,22 @@ pub(crate) const FOR_A_PHONE: &[&str] = &["--no-default-features", "--features",
 
 /// Builds the binary for a machine with these options of cargo, and makes sure that it runs anywhere and fits.
 pub(crate) fn binary(root: &Path, target: &Target, options: &[&str]) -> Result<PathBuf> {
-    let status = target.cargo_build(root, PROFILE)?.args(["--package", "bouncescope"]).args(options).status();
-    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
-    let binary = target.built(root, PROFILE).join("bouncescope");
-    let bytes = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
-    ensure!(elf::is_static(&bytes), "{} needs a dynamic loader: it would not run elsewhere", binary.display());
-    fits(bytes.len() as u64, target.machine)?;
+    let binary = compiled(root, target, PROFILE, options)?;
+    runs_anywhere(&binary, target)?;
     Ok(binary)
+}
+
+fn compiled(root: &Path, target: &Target, profile: &str, options: &[&str]) -> Result<PathBuf> {
+    let status = target.cargo_build(root, profile)?.args(["--package", "bouncescope"]).args(options).status();
+    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
+    Ok(target.built(root, profile).join("bouncescope"))
+}
+
+/// Makes sure that a binary is static and no larger than it may be.
+fn runs_anywhere(binary: &Path, target: &Target) -> Result<()> {
+    let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    ensure!(elf::is_static(&bytes), "{} needs a dynamic loader: it would not run elsewhere", binary.display());
+    fits(bytes.len() as u64, target.machine)
 }
 
 fn fits(size: u64, machine: &str) -> Result<()> {
