@@ -24,7 +24,7 @@ impl Number {
         match self {
             Self::Near(n) => 0x8000_0000 + u64::from(n) * 8,
             Self::Page(n) => 0x8000_0000 + u64::from(n) * 4096,
-            Self::Unknown(n) => UNKNOWN_PHYS | u64::from(n) * 8,
+            Self::Unknown(n) => UNKNOWN_PHYS | (u64::from(n) * 8),
             Self::Wild(n) => n,
             Self::Most => MAPPING_ERROR,
         }
