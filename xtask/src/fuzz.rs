@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Seconds for each target
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// Inputs tried by each target at the most, the same ones every time as far as the program under test does the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
     /// Targets that run at the same time
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = chosen(all(&fuzz)?, &args.targets)?;
     let built = build(&fuzz, &targets)?;
     let results = jobs::all(&targets, usize::from(args.jobs), |target| {
-        let result = search(&fuzz, &built, target, args.seconds);
+        let result = search(&fuzz, &built, target, args);
         match &result {
             Ok(line) => println!("{target:<14} {line}"),
             Err(error) => println!("{target:<14} {error:#}"),
@@ -89,9 +92,9 @@ fn build(fuzz: &Path, targets: &[String]) -> Result<PathBuf> {
     Ok(fuzz.join("target").join(machine).join("release"))
 }
 
-/// Searches for so many seconds, from what is in the repository and what earlier searches left. What came of it, in a line; an
+/// Searches for as long as it is to, from what is in the repository and what earlier searches left. What came of it, in a line; an
 /// error when something was found.
-fn search(fuzz: &Path, built: &Path, target: &str, seconds: u32) -> Result<String> {
+fn search(fuzz: &Path, built: &Path, target: &str, args: &Args) -> Result<String> {
     let [corpus, seeds, found] = ["corpus", "seeds", "artifacts"].map(|dir| fuzz.join(dir).join(target));
     for dir in [&corpus, &found] {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -99,7 +102,7 @@ fn search(fuzz: &Path, built: &Path, target: &str, seconds: u32) -> Result<Strin
     let log = found.join("log");
     let mut libfuzzer = Command::new(built.join(target));
     libfuzzer.args([
-        format!("-max_total_time={seconds}"),
+        format!("-max_total_time={}", args.seconds),
         format!("-timeout={LONGEST}"),
         format!("-rss_limit_mb={MEMORY}"),
         format!("-max_len={LARGEST}"),
@@ -108,6 +111,9 @@ fn search(fuzz: &Path, built: &Path, target: &str, seconds: u32) -> Result<Strin
         "-len_control=0".to_owned(),
         "-print_final_stats=1".to_owned(),
     ]);
+    if let Some(runs) = args.runs {
+        libfuzzer.args([format!("-runs={runs}"), "-seed=1".to_owned()]);
+    }
     let words = fuzz.join("dictionaries").join(target);
     if words.exists() {
         libfuzzer.arg(format!("-dict={}", words.display()));

@@ -103,10 +103,18 @@ fn record(recording: &Recording) -> Result<i32, String> {
             Mode::RecordTooSmall => &TOO_SMALL,
             _ => &[],
         };
-        command.args(["record", "--full", "--count-tracefs", "-o", &capture]).args(btf()).args(how).arg("--");
+        command
+            .args(["record", "--full", "--count-tracefs", "--count-costs", "-o", &capture])
+            .args(btf())
+            .args(how)
+            .arg("--");
         if also_by_default {
             // The same workload at the same time, so that both must tell the same of it.
-            command.args(["/bin/bouncescope", "record", "-q", "-o", &default_capture]).args(btf()).args(how).arg("--");
+            command
+                .args(["/bin/bouncescope", "record", "-q", "--count-costs", "-o", &default_capture])
+                .args(btf())
+                .args(how)
+                .arg("--");
         }
         command.arg("/init");
     }

@@ -8,6 +8,9 @@ use super::line::Line;
 use crate::event::{Batch, DeviceId, Event, Kind, Segment, What};
 use crate::facts::{SiteCount, Symbol};
 
+/// Longer names are no device's: sysfs has a directory of each (`NAME_MAX`, `include/uapi/linux/limits.h`).
+const LONGEST_NAME: usize = 255;
+
 /// What an event of this name is converted to; `None` for those that are not.
 pub(super) fn kind(event: &str) -> Option<Kind> {
     Some(match event {
@@ -23,20 +26,25 @@ pub(super) fn kind(event: &str) -> Option<Kind> {
     })
 }
 
-/// The device that an event is of.
+/// The device that an event is of; `None` too where there should be one, and what is there is no device's name.
 pub(super) fn device<'a>(line: &Line<'a>) -> Option<&'a str> {
-    match kind(line.event)? {
+    let name = match kind(line.event)? {
         Kind::Kmalloc | Kind::Kfree => None,
         Kind::Bounced => line.text.strip_prefix("dev_name: ")?.split(" dma_mask=").next(),
         _ => line.text.split(" dir=").next(),
-    }
+    };
+    name.filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+}
+
+/// Whether an event is one of a device.
+fn is_of_device(line: &Line<'_>) -> bool {
+    kind(line.event).is_some_and(|kind| !matches!(kind, Kind::Kmalloc | Kind::Kfree))
 }
 
 /// Everything is there that is needed of it.
 pub(super) fn is_whole(line: &Line<'_>) -> bool {
     let mut batch = Batch::default();
-    let of_device = kind(line.event).is_some_and(|kind| !matches!(kind, Kind::Kmalloc | Kind::Kfree));
-    (!of_device || device(line).is_some_and(|name| !name.is_empty())) && what(line, DeviceId(0), &mut batch).is_some()
+    (!is_of_device(line) || device(line).is_some()) && what(line, DeviceId(0), &mut batch).is_some()
 }
 
 /// Lengths of a list's buffers. The event has those of the DMA segments (`lengths` of `dma_map_sg`,
@@ -68,6 +76,7 @@ impl Converter {
     pub(super) fn event(&mut self, line: &Line<'_>, batch: &mut Batch, symbols: &mut Vec<Symbol>) {
         let device = match device(line) {
             Some(name) => self.devices.get(name).copied(),
+            None if is_of_device(line) => None,
             None => Some(DeviceId(0)),
         };
         let Some(mut what) = device.and_then(|device| what(line, device, batch)) else { return };

@@ -115,3 +115,14 @@ fn a_refused_mapping_and_a_merged_list_are_what_they_are() {
     assert!(matches!(events[1].what, What::MapSg { nents: 2, ents: 1, segments: 0, .. }));
     assert_eq!(events.len(), 2);
 }
+
+#[test]
+fn what_no_device_can_be_called_makes_a_line_that_cannot_be_read() {
+    let long = "x".repeat(256);
+    let text =
+        KERNEL.replace(": nvme dir", &format!(": {long} dir")).replace("dev_name: usb", &format!("dev_name: {long}"));
+    let survey = Survey::of(text.as_bytes()).unwrap();
+    assert_eq!((survey.nonsense, survey.devices.len()), (4, 1), "{}", survey.first_nonsense);
+    let (_, replayed) = imported(&text, "");
+    assert_eq!(replayed.verdict.mappings, 2, "none is taken for another device's");
+}
