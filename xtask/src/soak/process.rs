@@ -63,8 +63,13 @@ impl Tracer {
 
     /// Waits until the file is more than empty, which is when a recorder has attached everything.
     pub(super) fn wait_for(&mut self, file: &Path) -> Result<()> {
+        self.wait_for_bytes(file, 1)
+    }
+
+    /// The same, with so many bytes in the file.
+    pub(super) fn wait_for_bytes(&mut self, file: &Path, bytes: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while !fs::metadata(file).is_ok_and(|file| file.len() > 0) {
+        while !fs::metadata(file).is_ok_and(|file| file.len() >= bytes) {
             ensure!(self.child.try_wait()?.is_none(), "it ended before it began: {}", self.said()?);
             ensure!(Instant::now() < deadline, "it did not begin within {} s", PATIENCE.as_secs());
             thread::sleep(Duration::from_millis(10));

@@ -22,6 +22,9 @@ use crate::bench::random::Random;
 const SMALL: u64 = 4 << 20;
 /// What the slow disk takes, bytes a second, until the recorder is to end: a fraction of what is recorded.
 const SLOW: u64 = 16 << 10;
+/// What the disk that goes takes until then, bytes a second and in all: more than what a capture begins with, so that there are
+/// events in it.
+const LOST: (u64, u64) = (1 << 20, 256 << 10);
 /// The recorder's ring unless told otherwise, by the shortest record in it: of a kfree, with the ring's own header of 8 bytes
 /// (`BPF_RINGBUF_HDR_SZ`).
 const RING_RECORDS: u64 = (8 << 20) / (size_of::<tracer_ebpf::record::Kfree>() as u64 + 8);
@@ -205,12 +208,12 @@ impl Ground<'_> {
                 Ok(())
             }
             Kind::LostDisk => {
-                let disk = Slow::open(self.dir, SLOW)?;
+                let (rate, bytes) = LOST;
+                let disk = Slow::open(self.dir, rate)?;
                 let storm = Storm::begin()?;
                 let mut recorder = self.recorder(&disk.pipe, &[])?;
-                recorder.wait_for(&disk.kept)?;
                 objects.extend(&recorder.objects()?);
-                self.moment();
+                recorder.wait_for_bytes(&disk.kept, bytes)?;
                 disk.fail();
                 let ended = recorder.wait()?;
                 drop(storm);
