@@ -254,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn bounces_without_an_event_of_the_mapping_may_be_unknown_only_where_that_is_expected() {
+        let expect = Expect { without_event: true, ..EXPECT };
+        let judged = |unknown, without_event| {
+            let verified = Verified { unknown, without_event, ..verified() };
+            [EXPECT, expect].map(|expect| problems(expect, &verified, &witness()).len())
+        };
+        assert_eq!(judged(9, 9), [1, 0]);
+        assert_eq!(judged(9, 8), [1, 1]);
+    }
+
+    #[test]
     fn a_bounce_where_none_may_be_is_a_problem() {
         let expect = Expect { bounces: false, peak_slots: 0, refused: 0, ..EXPECT };
         let silent = Witness {
