@@ -93,6 +93,8 @@ pub struct HotSite {
     pub key: SiteKey,
     /// Allocations.
     pub count: u64,
+    /// Not 0 while a program counts here; it never is for user space to see, but for the moment of a race.
+    pub taken: u64,
 }
 
 impl SiteKey {

@@ -12,7 +12,7 @@ use tracer_ebpf::{
 use crate::{
     config,
     emit::{count_other, header, send_with},
-    probe::{field, read},
+    probe::{field, field_or_zero, read},
 };
 
 /// Fingerprints of the devices already described, by `struct device *`.
@@ -79,55 +79,51 @@ struct Traits {
 
 #[inline(always)]
 fn traits(dev: u64) -> Traits {
-    let dma_mask = field(dev, config!(device.dma_mask)).filter(|mask| *mask != 0).and_then(read).unwrap_or(0);
-    let parms: u64 = field(dev, config!(device.dma_parms)).unwrap_or(0);
-    let pool: u64 = field(dev, config!(device.pool)).unwrap_or(0);
-    let mut flags = 0;
-    if bit(dev, config!(device.coherent)) {
-        flags |= device_flag::COHERENT;
-    }
-    if uses_iommu(dev) {
-        flags |= device_flag::IOMMU;
-    }
-    if field(pool, config!(device.force_bounce)).unwrap_or(0u8) & 1 != 0 {
-        flags |= device_flag::FORCE_BOUNCE;
-    }
-    if field(pool, config!(device.for_alloc)).unwrap_or(0u8) & 1 != 0 {
-        flags |= device_flag::RESTRICTED_POOL;
-    }
-    let iommu_pgsize_bitmap = if flags & device_flag::IOMMU == 0 {
+    let dma_mask: u64 = field_or_zero(dev, config!(device.dma_mask));
+    let parms: u64 = field_or_zero(dev, config!(device.dma_parms));
+    let pool: u64 = field_or_zero(dev, config!(device.pool));
+    // Without branches, each of which would be two ways for the verifier.
+    let iommu = uses_iommu(dev);
+    let flags = bit(dev, config!(device.coherent)) * device_flag::COHERENT
+        | iommu * device_flag::IOMMU
+        | u32::from(field_or_zero::<u8>(pool, config!(device.force_bounce)) & 1) * device_flag::FORCE_BOUNCE
+        | u32::from(field_or_zero::<u8>(pool, config!(device.for_alloc)) & 1) * device_flag::RESTRICTED_POOL;
+    let iommu_pgsize_bitmap = if iommu == 0 {
         0
     } else {
-        let group: u64 = field(dev, config!(device.iommu_group)).unwrap_or(0);
-        let domain: u64 = field(group, config!(device.group_domain)).unwrap_or(0);
-        field(domain, config!(device.pgsize_bitmap)).unwrap_or(0)
+        let group: u64 = field_or_zero(dev, config!(device.iommu_group));
+        let domain: u64 = field_or_zero(group, config!(device.group_domain));
+        field_or_zero(domain, config!(device.pgsize_bitmap))
     };
     Traits {
-        dma_mask,
-        bus_dma_limit: field(dev, config!(device.bus_dma_limit)).unwrap_or(0),
+        dma_mask: field_or_zero(dma_mask, 0),
+        bus_dma_limit: field_or_zero(dev, config!(device.bus_dma_limit)),
         iommu_pgsize_bitmap,
         pool,
-        driver: field(dev, config!(device.driver)).unwrap_or(0),
-        min_align_mask: field(parms, config!(device.min_align_mask)).unwrap_or(0),
+        driver: field_or_zero(dev, config!(device.driver)),
+        min_align_mask: field_or_zero(parms, config!(device.min_align_mask)),
         flags,
     }
 }
 
+/// 0 or 1.
 #[inline(always)]
-fn bit(dev: u64, bit: Bit) -> bool {
-    field(dev, bit.offset).is_some_and(|byte: u8| byte >> (bit.shift & 7) & 1 != 0)
+fn bit(dev: u64, bit: Bit) -> u32 {
+    let byte: u8 = field_or_zero(dev, bit.offset);
+    u32::from(byte >> (bit.shift & 7) & 1)
 }
 
-/// `use_dma_iommu()`: a flag of the device, or before 6.12 its `dma_ops`.
+/// `use_dma_iommu()`, 0 or 1: a flag of the device, or before 6.12 its `dma_ops`.
 #[inline(always)]
-fn uses_iommu(dev: u64) -> bool {
+fn uses_iommu(dev: u64) -> u32 {
     let ops = config!(iommu_dma_ops);
-    bit(dev, config!(device.iommu)) || (ops != 0 && field(dev, config!(device.dma_ops)) == Some(ops))
+    let by_ops = if ops == 0 { 0 } else { u32::from(field_or_zero::<u64>(dev, config!(device.dma_ops)) == ops) };
+    bit(dev, config!(device.iommu)) | by_ops
 }
 
 #[inline(always)]
 fn fingerprint(traits: &Traits, dev: u64) -> u64 {
-    let name: u64 = field(dev, config!(device.kobj_name)).unwrap_or(0);
+    let name: u64 = field_or_zero(dev, config!(device.kobj_name));
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for value in [
         traits.dma_mask,
@@ -147,9 +143,9 @@ fn fingerprint(traits: &Traits, dev: u64) -> u64 {
 /// Sends the description; only when the ring took it is the device taken as known, so that no record can come before it.
 #[inline(never)]
 fn announce<C: EbpfContext>(ctx: &C, dev: u64, mut traits: Traits, fingerprint: u64) {
-    let bus: u64 = field(dev, config!(device.bus)).unwrap_or(0);
-    let init_name: u64 = field(dev, config!(device.init_name)).unwrap_or(0);
-    let name = if init_name == 0 { field(dev, config!(device.kobj_name)).unwrap_or(0) } else { init_name };
+    let bus: u64 = field_or_zero(dev, config!(device.bus));
+    let init_name: u64 = field_or_zero(dev, config!(device.init_name));
+    let name = if init_name == 0 { field_or_zero(dev, config!(device.kobj_name)) } else { init_name };
     if field(bus, config!(device.bus_name)).is_some_and(is_pci) && untrusted(dev) {
         traits.flags |= device_flag::UNTRUSTED;
     }
@@ -167,8 +163,8 @@ fn announce<C: EbpfContext>(ctx: &C, dev: u64, mut traits: Traits, fingerprint: 
         record.flags = traits.flags;
         record.fingerprint = fingerprint;
         text(name, &mut record.name);
-        text(field(traits.driver, config!(device.driver_name)).unwrap_or(0), &mut record.driver);
-        text(field(bus, config!(device.bus_name)).unwrap_or(0), &mut record.bus);
+        text(field_or_zero(traits.driver, config!(device.driver_name)), &mut record.driver);
+        text(field_or_zero(bus, config!(device.bus_name)), &mut record.bus);
     });
     if sent && DEVICES.insert(&dev, &fingerprint, 0).is_err() {
         count_other(Other::DevicesFull);

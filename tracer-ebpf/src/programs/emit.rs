@@ -24,7 +24,7 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
 /// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
 const WAKE_AT: u64 = 256 << 10;
-/// One record in how many of its kind on its CPU looks how many these are.
+/// Of records that are sent often, one in how many of its kind on its CPU looks how many these are.
 const LOOK_EVERY: u64 = 32;
 
 /// Adds one to a counter.
@@ -104,31 +104,49 @@ pub(crate) fn send<T: Copy + 'static>(kind: Kind, record: T) -> bool {
 /// As [`send`], for records too large for the stack: `fill` writes every field where it will be read.
 #[inline(always)]
 pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bool {
+    count(counter::seen(kind));
+    reserved(kind, fill, wakeup)
+}
+
+/// As [`send`], for records of which there are so many that a look at the ring for each would cost as much as they do.
+#[inline(always)]
+pub(crate) fn send_often<T: Copy + 'static>(kind: Kind, record: T) -> bool {
     let seen = see(kind);
+    let fill = |entry: *mut T| {
+        // SAFETY: `reserved` hands out valid and aligned memory of that type.
+        unsafe { entry.write(record) }
+    };
+    reserved(kind, fill, || if seen % LOOK_EVERY == 0 { wakeup() } else { u64::from(BPF_RB_NO_WAKEUP) })
+}
+
+#[inline(always)]
+fn reserved<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T), wakeup: impl FnOnce() -> u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         count(counter::ring_full(kind));
         return false;
     };
     fill(entry.as_mut_ptr());
-    entry.submit(wakeup(seen));
+    entry.submit(wakeup());
     true
 }
 
 /// As [`send`], for records whose length is known only at run time.
 #[inline(always)]
 pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
-    let seen = see(kind);
-    if EVENTS.output::<[u8]>(record, wakeup(seen)).is_err() {
+    count(counter::seen(kind));
+    if EVENTS.output::<[u8]>(record, wakeup()).is_err() {
         count(counter::ring_full(kind));
     }
 }
 
-/// A wakeup for every record would cost more than the record, and so would a look at the ring.
+/// How the record that is about to be submitted wakes the reader: a wakeup for every record would cost more than the record.
+///
+/// Computed without a branch: behind one, the verifier of kernels up to 6.1 walks the rest of a program that loops over a
+/// scatterlist for each of its ways, which takes minutes on a small core.
 #[inline(always)]
-fn wakeup(seen: u64) -> u64 {
-    if seen % LOOK_EVERY == 0 && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
-    }
+fn wakeup() -> u64 {
+    const { assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2) };
+    let filled = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    // The sign of what is missing.
+    u64::from(BPF_RB_NO_WAKEUP) + ((WAKE_AT - 1).wrapping_sub(filled) >> 63)
 }

@@ -2,6 +2,7 @@
 //! moment they are freed.
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     macros::{map, raw_tracepoint},
     maps::{PerCpuArray, PerCpuHashMap},
     programs::RawTracePointContext,
@@ -13,7 +14,7 @@ use tracer_ebpf::{
 
 use crate::{
     config,
-    emit::{add_other, header, send},
+    emit::{add_other, add_to, header, send_often},
 };
 
 /// Allocations by call site and size, but for those that [`HOT`] still has.
@@ -36,7 +37,7 @@ pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     if sampled(ptr) {
         let gfp: u32 = ctx.arg(4);
         let header = header(&ctx, Kind::Kmalloc, 0);
-        send(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
+        send_often(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
     }
     0
 }
@@ -48,35 +49,56 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
     // kfree(NULL) is common, and nothing.
     if ptr > 16 && sampled(ptr) {
         let header = header(&ctx, Kind::Kfree, 0);
-        send(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
+        send_often(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
     }
     0
 }
 
+/// Counts an allocation. Kernels before 6.1 run a raw tracepoint's program inside itself, when an interrupt that comes while it runs
+/// allocates too: the inner run finds the place taken, and counts in the map of all.
 #[inline(always)]
 fn count_site(call_site: u64, bytes_req: u64, bytes_alloc: u64) {
     let key = SiteKey { call_site, bytes_req: saturate(bytes_req), bytes_alloc: saturate(bytes_alloc) };
     let Some(hot) = HOT.get_ptr_mut(key.hot()) else { return };
-    // SAFETY: this CPU's own value, which only this program changes; the kernel does not run a raw tracepoint program inside itself.
-    let hot = unsafe { &mut *hot };
-    if hot.key != key {
-        if hot.count > 0 {
-            add(&hot.key, hot.count);
+    // SAFETY: the map keeps the value alive and aligned; it is this CPU's own. Volatile, and in this order, for what interrupts it.
+    unsafe {
+        if (&raw const (*hot).taken).read_volatile() != 0 {
+            return add(&key, 1);
         }
-        *hot = HotSite { key, count: 0 };
+        (&raw mut (*hot).taken).write_volatile(1);
+        if (*hot).key != key {
+            let before = HotSite { key: (*hot).key, count: (*hot).count, taken: 0 };
+            // The count first: user space, which reads at any time, must not find that of one site with the other's key.
+            (&raw mut (*hot).count).write_volatile(0);
+            (&raw mut (*hot).key).write_volatile(key);
+            if before.count > 0 {
+                add(&before.key, before.count);
+            }
+        }
+        (&raw mut (*hot).count).write_volatile((*hot).count + 1);
+        (&raw mut (*hot).taken).write_volatile(0);
     }
-    hot.count += 1;
 }
 
 /// Adds to a call site in the map of all.
 #[inline(always)]
 fn add(key: &SiteKey, count: u64) {
-    if let Some(total) = SITES.get_ptr_mut(key) {
-        // SAFETY: as of the place it comes from.
-        unsafe { *total += count };
-    } else if SITES.insert(key, &count, 0).is_err() {
+    if added(key, count) || SITES.insert(key, &count, u64::from(BPF_NOEXIST)).is_ok() {
+        return;
+    }
+    // An interrupt was first; or there is no room.
+    if !added(key, count) {
         add_other(Other::SitesFull, count);
     }
+}
+
+/// Adds to what is there already; whether there was something.
+#[inline(always)]
+fn added(key: &SiteKey, count: u64) -> bool {
+    let Some(total) = SITES.get_ptr_mut(key) else { return false };
+    // SAFETY: the map keeps the value alive and aligned.
+    unsafe { add_to(total, count) };
+    true
 }
 
 #[inline(always)]

@@ -1,9 +1,11 @@
 //! Reading kernel memory, and entries of probed functions kept until their return.
 
+use core::mem::{MaybeUninit, size_of};
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_EXIST, BPF_NOEXIST, pt_regs},
-    helpers::bpf_probe_read_kernel,
+    helpers::{self, generated::bpf_probe_read_kernel},
     macros::map,
     maps::HashMap,
     programs::{ProbeContext, RetProbeContext},
@@ -57,11 +59,29 @@ pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
     read(base.wrapping_add(u64::from(offset)))
 }
 
+/// As [`field`], or zeroes: which of them is no way of its own through the program, so that the verifier does not walk the
+/// rest once for each field that may be missing.
+#[inline(always)]
+pub(crate) fn field_or_zero<T: Copy>(base: u64, offset: u32) -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    if offset != NONE && base != 0 {
+        let addr = base.wrapping_add(u64::from(offset));
+        // SAFETY: memory of that size. The helper checks the address itself, and clears the memory when it fails.
+        let failed =
+            unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, addr as *const _) };
+        if failed != 0 {
+            count_other(Other::ReadFault);
+        }
+    }
+    // SAFETY: integers, which zeroes are a value of.
+    unsafe { value.assume_init() }
+}
+
 /// Reads a `T` at `addr`; `None`, and counted, when the read faults.
 #[inline(always)]
 pub(crate) fn read<T: Copy>(addr: u64) -> Option<T> {
     // SAFETY: the helper checks the address itself and fails instead of faulting.
-    let value = unsafe { bpf_probe_read_kernel(addr as *const T) };
+    let value = unsafe { helpers::bpf_probe_read_kernel(addr as *const T) };
     if value.is_err() {
         count_other(Other::ReadFault);
     }

@@ -21,7 +21,7 @@ use crate::{
     config, device,
     emit::{count_other, header, send, send_bytes},
     lengths::{self, what},
-    probe::{Call, Probed, arguments, entered, field, returned},
+    probe::{Call, Probed, arguments, entered, field_or_zero, returned},
     streamed,
 };
 
@@ -93,8 +93,8 @@ pub fn map_sg_entry(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
     let [dev, table, direction, attrs, ..] = arguments(&ctx);
-    let list = field(table, config!(scatterlist.table_sgl)).unwrap_or(0);
-    let nents: u32 = field(table, config!(scatterlist.table_orig_nents)).unwrap_or(0);
+    let list = field_or_zero(table, config!(scatterlist.table_sgl));
+    let nents: u32 = field_or_zero(table, config!(scatterlist.table_orig_nents));
     keep(&ctx, [dev, list, u64::from(nents), direction, attrs, table]);
     0
 }
@@ -130,7 +130,7 @@ fn ents(ctx: &RetProbeContext, call: &Call) -> u32 {
         // Negative: an implementation's error, which no driver takes for success.
         if returned > 0 { returned as u32 } else { 0 }
     } else if returned == 0 {
-        field(table, config!(scatterlist.table_nents)).unwrap_or(0)
+        field_or_zero(table, config!(scatterlist.table_nents))
     } else {
         0
     }

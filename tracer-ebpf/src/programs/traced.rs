@@ -10,7 +10,7 @@ use tracer_ebpf::record::{Kind, SlotMap, SlotUnmap};
 use crate::{
     config, device,
     emit::{header, send},
-    probe::{at, field},
+    probe::{at, field_or_zero},
     sg, streamed,
 };
 
@@ -60,8 +60,8 @@ pub fn map_sgt_exit(ctx: FExitContext) -> i32 {
     let error: i32 = ctx.ret().unwrap_or(0);
     if error != 0 {
         let table: u64 = ctx.arg(1);
-        let list = field(table, config!(scatterlist.table_sgl)).unwrap_or(0);
-        let nents: u32 = field(table, config!(scatterlist.table_orig_nents)).unwrap_or(0);
+        let list = field_or_zero(table, config!(scatterlist.table_sgl));
+        let nents: u32 = field_or_zero(table, config!(scatterlist.table_orig_nents));
         sg::made(&ctx, [ctx.arg(0), list, u64::from(nents), ctx.arg(2), ctx.arg(3), table], 0);
     }
     0

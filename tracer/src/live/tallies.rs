@@ -24,7 +24,7 @@ use crate::facts::{Counters, LengthCount, Mapped, PoolFunction, PoolTime, Progra
 pub(super) struct Tallies {
     counts: PerCpuArray<MapData, u64>,
     sites: PerCpuHashMap<MapData, [u64; 2], u64>,
-    hot: PerCpuArray<MapData, [u64; 3]>,
+    hot: PerCpuArray<MapData, [u64; 4]>,
     reported: HashMap<[u64; 2], u64>,
     lengths: PerCpuHashMap<MapData, [u64; 3], [u64; 2]>,
     reported_lengths: HashMap<[u64; 3], [u64; 2]>,
@@ -104,14 +104,7 @@ impl Tallies {
         let mut totals: HashMap<[u64; 2], u64> =
             self.sites.iter().flatten().map(|(key, values)| (key, values.iter().sum())).collect();
         // Afterwards, so that what is moved from here to there meanwhile is missing once, and not counted twice.
-        for index in 0..HOT_SITES {
-            for cpu in self.hot.get(&index, 0)?.iter() {
-                let HotSite { key, count } = bytemuck::cast(*cpu);
-                if count > 0 {
-                    *totals.entry(bytemuck::cast(key)).or_default() += count;
-                }
-            }
-        }
+        self.add_hot(&mut totals)?;
         for (key, count) in totals {
             if self.reported.insert(key, count) != Some(count) {
                 let SiteKey { call_site, bytes_req, bytes_alloc } = bytemuck::cast(key);
@@ -119,6 +112,24 @@ impl Tallies {
             }
         }
         Ok(changed)
+    }
+
+    /// Adds the call sites at hand.
+    fn add_hot(&self, totals: &mut HashMap<[u64; 2], u64>) -> Result<(), MapError> {
+        for index in 0..HOT_SITES {
+            let places = self.hot.get(&index, 0)?;
+            let is_new = |[site, sizes, count, _]: &[u64; 4]| *count > 0 && !totals.contains_key(&[*site, *sizes]);
+            // A key that is written while it is read may be half of one and half of another: one that was never met is
+            // believed when it is still there.
+            let again = places.iter().any(is_new).then(|| self.hot.get(&index, 0)).transpose()?;
+            for (place, now) in places.iter().zip(again.as_ref().unwrap_or(&places).iter()) {
+                let [place, now]: [HotSite; 2] = [*place, *now].map(bytemuck::cast);
+                if now.count > 0 && place.key == now.key {
+                    *totals.entry(bytemuck::cast(now.key)).or_default() += now.count;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is counted by device and length.
