@@ -47,11 +47,13 @@ pub enum Other {
     LengthsFull = 2 * STRIDE + 11,
     /// Scatterlists that could not be remembered as sent, so that their unmapping is not.
     ListsFull = 2 * STRIDE + 12,
+    /// Objects of `kfree_bulk()` beyond those of one call that are looked at.
+    BulkCut = 2 * STRIDE + 13,
 }
 
 impl Other {
     /// The counters that stand for a loss, with their names in captures and on screen.
-    pub const LOSSES: [(Self, &'static str); 10] = [
+    pub const LOSSES: [(Self, &'static str); 11] = [
         (Self::SitesFull, "sites_full"),
         (Self::DevicesFull, "devices_full"),
         (Self::CallsFull, "calls_full"),
@@ -62,6 +64,7 @@ impl Other {
         (Self::Untimed, "untimed"),
         (Self::LengthsFull, "lengths_full"),
         (Self::ListsFull, "lists_full"),
+        (Self::BulkCut, "bulk_cut"),
     ];
 }
 

@@ -2,10 +2,11 @@
 //! moment they are freed.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_NOEXIST,
-    macros::{map, raw_tracepoint},
+    macros::{fentry, kprobe, map, raw_tracepoint},
     maps::{PerCpuArray, PerCpuHashMap},
-    programs::RawTracePointContext,
+    programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
 use tracer_ebpf::{
     counter::{HOT_SITES, HotSite, Other, SiteKey},
@@ -15,6 +16,7 @@ use tracer_ebpf::{
 use crate::{
     config,
     emit::{add_other, add_to, header, send_often},
+    probe::{arguments, field_or_zero},
 };
 
 /// Allocations by call site and size, but for those that [`HOT`] still has.
@@ -24,6 +26,10 @@ static SITES: PerCpuHashMap<SiteKey, u64> = PerCpuHashMap::with_max_entries(1638
 /// The call sites at hand.
 #[map]
 static HOT: PerCpuArray<HotSite> = PerCpuArray::with_max_entries(HOT_SITES, 0);
+
+/// Objects of one bulk that are looked at: `kfree_rcu()` fills a page of 4 KiB with pointers, less two words and a list's head
+/// (`KVFREE_BULK_MAX_ENTR`, `kernel/rcu/tree.c`, from 6.14 on `mm/slab_common.c`).
+const MOST_IN_BULK: u64 = 512;
 
 /// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node`, which kernels before 6.1 have
 /// too and which begins alike.
@@ -52,6 +58,47 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
         send_often(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
     }
     0
+}
+
+/// `kmem_cache_free_bulk(cache, size, objects)`.
+#[kprobe]
+pub fn free_bulk(ctx: ProbeContext) -> u32 {
+    let [cache, size, objects, ..] = arguments(&ctx);
+    freed_in_bulk(&ctx, cache, size, objects);
+    0
+}
+
+/// The same, where there are no kprobes.
+#[fentry]
+pub fn free_bulk_enter(ctx: FEntryContext) -> i32 {
+    freed_in_bulk(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Without a cache this is `kfree_bulk()`, which has no event; what was handed to `kfree_rcu()` is freed by it.
+#[inline(always)]
+fn freed_in_bulk<C: EbpfContext>(ctx: &C, cache: u64, size: u64, objects: u64) {
+    if cache != 0 {
+        return;
+    }
+    for n in 0..MOST_IN_BULK {
+        if n >= size {
+            return;
+        }
+        freed(ctx, field_or_zero(objects.wrapping_add(n * 8), 0));
+    }
+    if size > MOST_IN_BULK {
+        add_other(Other::BulkCut, size - MOST_IN_BULK);
+    }
+}
+
+/// Not inlined: behind a call, the verifier forgets the ways through it.
+#[inline(never)]
+fn freed<C: EbpfContext>(ctx: &C, ptr: u64) {
+    // kfree_bulk() passes over what kfree(NULL) does.
+    if ptr > 16 && sampled(ptr) {
+        send_often(Kind::Kfree, Kfree { header: header(ctx, Kind::Kfree, 0), call_site: 0, ptr });
+    }
 }
 
 /// Counts an allocation. Kernels before 6.1 run a raw tracepoint's program inside itself, when an interrupt that comes while it runs

@@ -12,7 +12,7 @@ mod subjects;
 
 pub use self::subjects::Places;
 use self::subjects::{
-    FUNCTION, LINKED, LINKER, LISTS, Place,
+    BULK, FUNCTION, LINKED, LINKER, LISTS, Place,
     Place::{Event, Function, Traced},
     REFUSED, SINGLES, SUBJECTS, Subject,
 };
@@ -59,12 +59,21 @@ pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Sy
 }
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
-/// subject.
-pub(super) fn attach_all(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) -> (Vec<Link>, Vec<Hook>) {
+/// subject. What only tells how long objects live is left alone unless `objects` are to be sent.
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    preferred: Places,
+    symbols: Option<&Symbols>,
+    objects: bool,
+) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
-    let links_nothing = symbols.is_some_and(|symbols| !symbols.exists(LINKER));
-    // A kernel without the function has nothing to lose.
-    for subject in SUBJECTS.iter().filter(|subject| subject.name != LINKED || !links_nothing) {
+    let is_wanted = |subject: &&Subject| match subject.name {
+        // A kernel without the function has nothing to lose.
+        LINKED => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
+        BULK => objects,
+        _ => true,
+    };
+    for subject in SUBJECTS.iter().filter(is_wanted) {
         let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
         hooks.push(hook);
     }

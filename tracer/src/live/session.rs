@@ -164,7 +164,8 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref());
+        let objects = options.allocation_sample > 0;
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), objects);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }

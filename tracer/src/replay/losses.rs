@@ -45,7 +45,7 @@ pub(crate) enum Harmless {
 pub(crate) fn harmless(name: &str) -> Option<Harmless> {
     Some(match name_of_record(name) {
         "kmalloc" => Harmless::Allocations,
-        "kfree" => Harmless::Frees,
+        "kfree" | "free_bulk" | "free_bulk_enter" | "bulk_cut" => Harmless::Frees,
         "sites_full" => Harmless::Sites,
         "lengths_full" => Harmless::Lengths,
         "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" => Harmless::Times,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::objects::{LiveObjects, OlderFrees};
+use super::objects::{LiveObjects, OlderFrees, SinceCount};
 use super::outcome::Estimate;
 use super::settings::Settings;
 use crate::facts::{Counters, KernelFacts, SlabCache, SlabSample};
@@ -68,9 +68,9 @@ fn standard_error(count: u64, sample: u64) -> u64 {
 pub struct CacheRow {
     /// Bytes of an object.
     pub size: u64,
-    /// Objects allocated since the recording began, and live at its end; estimated from the sample.
+    /// Objects allocated since the recording began, and live when the kernel counted last; estimated from the sample.
     pub seen: u64,
-    /// Older objects freed, as far as their size is known; estimated from the sample.
+    /// Older objects freed by then, as far as their size is known; estimated from the sample.
     pub older_freed: u64,
     /// Standard error of `seen` less `older_freed`; 0 where every allocation was recorded.
     pub error: u64,
@@ -92,13 +92,15 @@ pub struct CacheRow {
 pub fn unplaced(older: &OlderFrees, counters: &Counters, sample: u64) -> u64 {
     let lost = |name: &str| counters.lost.get(name).map_or(0, |values| values.iter().sum::<u64>());
     // What was missed was not asked whether it is in the sample.
-    let missed = lost("missed.kmalloc") + lost("missed.kfree");
+    let missed = lost("missed.kmalloc") + lost("missed.kfree") + lost("bulk_cut");
     missed + (lost("ring_full.kmalloc") + lost("ring_full.kfree") + older.size_unknown) * sample.max(1)
 }
 
-/// Every size that the kernel has caches of. `unplaced` objects may be of any size.
+/// Every size that the kernel has caches of. `since_count` is what came and went after its last count, and `unplaced` objects may
+/// be of any size.
 pub fn against_kernel(
     live: &[LiveObjects],
+    since_count: &BTreeMap<u64, SinceCount>,
     older: &OlderFrees,
     samples: &(SlabSample, SlabSample),
     kernel: &KernelFacts,
@@ -118,8 +120,9 @@ pub fn against_kernel(
         *seen.entry(objects.given).or_default() += objects.count;
     }
     let row = |(size, [first, last]): (u64, [Held; 2])| {
-        let seen = seen.get(&size).copied().unwrap_or(0);
-        let older_freed = older.by_size.get(&size).copied().unwrap_or(0);
+        let since = since_count.get(&size).copied().unwrap_or_default();
+        let seen = seen.get(&size).copied().unwrap_or(0).saturating_add_signed(-since.live);
+        let older_freed = older.by_size.get(&size).copied().unwrap_or(0).saturating_sub(since.older_freed);
         let kernel = last.in_use - first.in_use;
         // What is not in the sample may be there all the same: one more is taken to have been seen.
         let error = standard_error(seen + older_freed + 1, sample);
@@ -213,7 +216,7 @@ mod tests {
     fn row(live: u64, older: u64, samples: &(SlabSample, SlabSample), one_in: u64) -> CacheRow {
         let kernel = KernelFacts { possible_cpus: 2, page_size: 4096, ..KernelFacts::default() };
         let older = OlderFrees { by_size: [(32, older)].into(), size_unknown: 0 };
-        let rows = against_kernel(&[objects(18, 32, live)], &older, samples, &kernel, one_in, 0);
+        let rows = against_kernel(&[objects(18, 32, live)], &BTreeMap::new(), &older, samples, &kernel, one_in, 0);
         assert_eq!(rows.len(), 1);
         rows.into_iter().next().unwrap()
     }
@@ -256,6 +259,16 @@ mod tests {
     }
 
     #[test]
+    fn what_came_and_went_after_the_last_count_is_in_no_row() {
+        let samples = (sample(vec![cache("kmalloc-32", 0, 0)]), sample(vec![cache("kmalloc-32", 100, 0)]));
+        let since = [(32, SinceCount { live: -20, older_freed: 9 })].into();
+        let older = OlderFrees { by_size: [(32, 12)].into(), size_unknown: 0 };
+        let kernel = KernelFacts::default();
+        let rows = against_kernel(&[objects(18, 32, 83)], &since, &older, &samples, &kernel, 1, 0);
+        assert_eq!((rows[0].seen, rows[0].older_freed, rows[0].agrees), (103, 3, true));
+    }
+
+    #[test]
     fn records_that_were_lost_and_frees_of_unknown_size_may_be_of_any_size() {
         let older = OlderFrees { size_unknown: 2, ..OlderFrees::default() };
         let lost = [("missed.kfree", vec![3]), ("ring_full.kmalloc", vec![1, 1]), ("ring_full.map", vec![9])];
@@ -265,6 +278,7 @@ mod tests {
         let rows = |unplaced| {
             against_kernel(
                 &[objects(18, 32, 9)],
+                &BTreeMap::new(),
                 &OlderFrees::default(),
                 &samples,
                 &KernelFacts::default(),

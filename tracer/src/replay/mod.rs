@@ -33,12 +33,14 @@ mod views;
 mod watch;
 mod work;
 
+use std::collections::BTreeMap;
+
 use crate::facts::{Counters, End, PoolTimes, SlabSample};
 use crate::stream::{Gaps, Source, Start};
 
 use compare::Verdict;
 use lengths::Counted;
-use objects::{LiveObjects, OlderFrees};
+use objects::{LiveObjects, OlderFrees, SinceCount};
 use outcome::{Outcome, Rows};
 use pass::Pass;
 use settings::Settings;
@@ -82,6 +84,8 @@ pub struct Replayed {
     pub live_objects: Vec<LiveObjects>,
     /// Frees of objects whose allocation was not.
     pub older_frees: OlderFrees,
+    /// Objects that came and went after the kernel's last count of them, by bytes given.
+    pub since_count: BTreeMap<u64, SinceCount>,
     /// Call sites of which an object was seen mapped for DMA.
     pub mapped_sites: Vec<u64>,
     /// Mappings whose buffers could be looked up among the live objects.

@@ -1,8 +1,8 @@
 //! The objects of kmalloc that are live, as far as their allocations were recorded: whose object a buffer lies in, and
 //! what lies beside it.
 //!
-//! An object that a kernel frees without an event (`kfree_bulk()`, `kfree_rcu()` on some kernels) seems live until its memory
-//! is given out again, or mapped as part of something larger.
+//! An object that is freed without having been seen seems live until its memory is given out again, or mapped as part of
+//! something larger.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,9 @@ pub struct Objects {
     addresses: Vec<u64>,
     /// When the kernel counted its objects first, ns; 0 when it did not.
     counted_ns: u64,
+    /// When it counted them last, and what came and went since then by bytes given.
+    counted_last_ns: u64,
+    since_count: BTreeMap<u64, SinceCount>,
     older: OlderFrees,
     /// Freed, of an unknown size so far.
     sizeless: Vec<u64>,
@@ -76,6 +79,15 @@ impl OlderFrees {
     pub fn total(&self) -> u64 {
         self.by_size.values().sum::<u64>() + self.size_unknown
     }
+}
+
+/// What came and went after the kernel's last count of its objects, of one size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinceCount {
+    /// Objects allocated in the recording that are live, less those that are no longer.
+    pub live: i64,
+    /// Frees of older objects.
+    pub older_freed: u64,
 }
 
 /// Frees of unknown size that are looked up once more at the end; more are only counted.
@@ -114,6 +126,22 @@ impl Objects {
         if self.counted_ns == 0 {
             self.counted_ns = time_ns;
         }
+        self.counted_last_ns = time_ns;
+        self.since_count.clear();
+    }
+
+    /// What came and went after the last of these counts, by bytes given.
+    pub const fn since_count(&self) -> &BTreeMap<u64, SinceCount> {
+        &self.since_count
+    }
+
+    /// What has changed since the last count, when this is after it.
+    fn since(&mut self, time_ns: u64, given: u64, live: i64, older_freed: u64) {
+        if time_ns > self.counted_last_ns && self.counted_last_ns > 0 {
+            let since = self.since_count.entry(given).or_default();
+            since.live += live;
+            since.older_freed += older_freed;
+        }
     }
 
     /// Takes in an allocation or a free.
@@ -127,22 +155,31 @@ impl Objects {
                 }
                 let site = self.site(call_site);
                 let older = time_ns < self.counted_ns;
-                self.live.insert(ptr, Live { requested: bytes_req, given: bytes_alloc.max(bytes_req), site, older });
+                let given = bytes_alloc.max(bytes_req);
+                let freed_unseen = self.live.insert(ptr, Live { requested: bytes_req, given, site, older });
+                if freed_unseen.is_none() {
+                    self.since(time_ns, given, 1, 0);
+                }
             }
             What::Kfree { ptr, .. } => match self.live.remove(&ptr) {
                 // What came and went before that count is in neither.
                 _ if time_ns < self.counted_ns => {}
-                Some(live) if live.older => *self.older.by_size.entry(live.given).or_default() += 1,
-                Some(_) => {}
-                None => self.freed_unknown(ptr),
+                Some(live) if live.older => self.freed_older(time_ns, live.given),
+                Some(live) => self.since(time_ns, live.given, -1, 0),
+                None => self.freed_unknown(time_ns, ptr),
             },
             _ => {}
         }
     }
 
-    fn freed_unknown(&mut self, ptr: u64) {
+    fn freed_older(&mut self, time_ns: u64, given: u64) {
+        *self.older.by_size.entry(given).or_default() += 1;
+        self.since(time_ns, given, 0, 1);
+    }
+
+    fn freed_unknown(&mut self, time_ns: u64, ptr: u64) {
         match self.size_around(ptr) {
-            Some(size) => *self.older.by_size.entry(size).or_default() += 1,
+            Some(size) => self.freed_older(time_ns, size),
             None if self.sizeless.len() < SIZELESS => self.sizeless.push(ptr),
             None => self.older.size_unknown += 1,
         }
@@ -317,5 +354,25 @@ mod tests {
         objects.event(22, &kfree(0x1080));
         assert_eq!(objects.live(), []);
         assert_eq!(objects.older_frees(), OlderFrees { by_size: [(64, 1)].into(), size_unknown: 0 });
+    }
+
+    #[test]
+    fn what_came_and_went_after_the_last_count_is_told_apart() {
+        let mut objects = objects();
+        objects.counted(10);
+        for (time_ns, what) in [(11, kmalloc(0x1000, 64)), (12, kmalloc(0x2000, 32)), (13, kfree(0x1040))] {
+            objects.event(time_ns, &what);
+        }
+        objects.counted(20);
+        // Read late: it was before the count.
+        objects.event(19, &kmalloc(0x1080, 64));
+        assert_eq!(objects.since_count(), &BTreeMap::new());
+        for (time_ns, what) in [(21, kfree(0x2000)), (22, kmalloc(0x10c0, 64)), (23, kfree(0x1100))] {
+            objects.event(time_ns, &what);
+        }
+        let gone = SinceCount { live: -1, older_freed: 0 };
+        let both = SinceCount { live: 1, older_freed: 1 };
+        assert_eq!(objects.since_count(), &[(32, gone), (64, both)].into());
+        assert_eq!(objects.older_frees().by_size, [(64, 2)].into());
     }
 }

@@ -258,6 +258,7 @@ impl Pass {
             span_ns,
             live_objects,
             older_frees: watcher.objects.older_frees(),
+            since_count: watcher.objects.since_count().clone(),
             origins_known: watcher.objects.can_tell(),
             start,
             outcomes,

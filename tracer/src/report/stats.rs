@@ -71,9 +71,9 @@ pub fn json(replayed: &Replayed) -> Value {
 
 /// Live objects as seen, beside the kernel's own count; empty where a capture has no samples of the caches.
 fn rows(replayed: &Replayed) -> Vec<CacheRow> {
-    let Replayed { start, slabs, live_objects, older_frees, .. } = replayed;
+    let Replayed { start, slabs, live_objects, since_count, older_frees, .. } = replayed;
     let (sample, unplaced) = (start.allocation_sample, unplaced(replayed));
-    let of = |samples| against_kernel(live_objects, older_frees, samples, &start.kernel, sample, unplaced);
+    let of = |samples| against_kernel(live_objects, since_count, older_frees, samples, &start.kernel, sample, unplaced);
     slabs.as_ref().filter(|_| start.allocation_sample > 0).map(of).unwrap_or_default()
 }
 
@@ -99,8 +99,8 @@ fn caches(replayed: &Replayed) -> String {
         return String::new();
     }
     format!(
-        "\nobjects of kmalloc allocated in the recording and live at its end, and older ones freed, beside what the kernel's caches \
-         gained; {} more, of records lost and frees of unknown size, may be of any of these sizes\n{}",
+        "\nobjects of kmalloc allocated in the recording and live when the kernel counted last, and older ones freed by then, \
+         beside what the kernel's caches gained; {} more, of records lost and frees of unknown size, may be of any of these sizes\n{}",
         unplaced(replayed),
         table.text(2)
     )

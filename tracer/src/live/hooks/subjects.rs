@@ -45,6 +45,8 @@ pub(super) const LISTS: &str = "map_sg";
 /// The subject of buffers that are mapped without any event.
 pub(super) const LINKED: &str = "iova_link";
 pub(super) const LINKER: &str = "dma_iova_link";
+/// The subject of objects freed many at a time.
+pub(super) const BULK: &str = "kfree_bulk";
 pub(super) const REFUSED: [&str; 2] = ["map_sg_refused", "map_sgtable_refused"];
 
 pub(super) const SUBJECTS: &[Subject] = &[
@@ -203,6 +205,14 @@ pub(super) const SUBJECTS: &[Subject] = &[
         lost_without: "allocations",
     },
     Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
+    Subject {
+        name: BULK,
+        candidates: &[
+            &[Function("free_bulk", "kmem_cache_free_bulk")],
+            &[Traced("free_bulk_enter", "kmem_cache_free_bulk")],
+        ],
+        lost_without: "objects freed by kfree_bulk() and most kfree_rcu(), which make no event: they seem live",
+    },
 ];
 
 /// How the description of a function's entry or return begins.
