@@ -91,8 +91,8 @@ pub(crate) struct Args {
     /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
     #[arg(long, hide_short_help = true)]
     force_fentry: bool,
-    /// Let the kernel count the programs' runs and time throughout (`bpf_stats_enabled`), not only in the first quarter
-    /// of a second: that itself costs some 80 ns a run
+    /// Let the kernel count the programs' runs and time throughout, not only in the first quarter of a second: each run
+    /// takes longer for it, those of kmalloc and kfree about twice as long
     #[arg(long)]
     count_costs: bool,
     /// Print nothing while recording

@@ -12,6 +12,9 @@ use serde_json::Value;
 /// The embedded capture, and one in which mappings are refused.
 const CAPTURES: [&str; 2] = ["captures/default.bounce", "captures/6.12-full-hold-300.bounce"];
 
+/// Bounces of the first, by device.
+const BOUNCES: [(&str, u64); 3] = [("0000:00:03.0", 350), ("0000:00:04.0", 182), ("0000:00:05.0", 64)];
+
 fn bouncescope(arguments: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     Command::new(env!("CARGO_BIN_EXE_bouncescope")).current_dir(root).args(arguments).output().unwrap()
@@ -65,8 +68,7 @@ fn a_bounce_names_its_mapping_and_that_its_device() {
             mapping["bounced"].parse::<u64>().unwrap();
     }
     by_device.retain(|_, bounces| *bounces > 0);
-    let expected = [("0000:00:03.0", 350), ("0000:00:04.0", 182), ("0000:00:05.0", 64)];
-    assert_eq!(by_device, expected.map(|(device, bounces)| (device.to_owned(), bounces)).into());
+    assert_eq!(by_device, BOUNCES.map(|(device, bounces)| (device.to_owned(), bounces)).into());
 }
 
 #[test]
@@ -183,4 +185,25 @@ print(table('mappings').num_rows, table('segments').num_rows, table('bounces').n
         let found = python(script, &[dir.path().as_os_str(), format.as_ref()]);
         assert_eq!(found, verified(capture), "{capture} as {format}");
     }
+}
+
+/// The query of docs/export.md.
+#[test]
+#[cfg(feature = "export")]
+#[ignore = "needs python3 with duckdb"]
+fn duckdb_tells_who_bounces_and_how_long_slots_are_held() {
+    let dir = tempfile::tempdir().unwrap();
+    export(CAPTURES[0], "parquet", &dir.path().join("out"));
+    let docs = include_str!("../docs/export.md");
+    let query = docs.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let script = "\
+import duckdb, os, sys
+os.chdir(sys.argv[1])
+rows = duckdb.sql(sys.argv[2]).fetchall()
+assert all(held > 0 for _, _, held in rows)
+print(*(bounces for name, bounces, _ in rows if name in sys.argv[3].split()), len(rows))
+";
+    let names = BOUNCES.map(|(name, _)| name).join(" ");
+    let expected = [BOUNCES[0].1, BOUNCES[1].1, BOUNCES[2].1, BOUNCES.len() as u64];
+    assert_eq!(python(script, &[dir.path().as_os_str(), query.as_ref(), names.as_ref()]), expected);
 }

@@ -4,3 +4,4 @@ pub mod everything;
 pub mod frames;
 pub mod items;
 pub mod stream;
+pub mod trace;

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod allocations;
 mod android;
 mod bench;
 mod build_ebpf;

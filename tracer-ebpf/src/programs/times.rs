@@ -31,6 +31,16 @@ pub fn pool_device_entry(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// `swiotlb_tbl_sync_single(dev, tlb_addr, size, dir, target)`: both of them until 5.12.
+#[kprobe]
+pub fn pool_sync_entry(ctx: ProbeContext) -> u32 {
+    let [_, _, size, _, target, _] = arguments(&ctx);
+    // `enum dma_sync_target` (`include/linux/swiotlb.h`).
+    let function = if target as u32 == 0 { Function::SyncForCpu } else { Function::SyncForDevice };
+    begin(&ctx, function, size);
+    0
+}
+
 /// The return of any of the pool's functions but the mapping.
 #[kretprobe]
 pub fn pool_return(ctx: RetProbeContext) -> u32 {

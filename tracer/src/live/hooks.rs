@@ -12,9 +12,9 @@ mod subjects;
 
 pub use self::subjects::Places;
 use self::subjects::{
-    BULK, FUNCTION, LINKED, LINKER, LISTS, Place,
+    BULK, FUNCTION, LINKED, LINKER, LISTS, POOL_SYNCS, Place,
     Place::{Event, Function, Traced},
-    REFUSED, SINGLES, SUBJECTS, Subject,
+    REFUSED, SINGLES, SUBJECTS, Subject, sees_both_syncs,
 };
 use crate::{facts::Hook, kernel::symbols::Symbols};
 
@@ -85,14 +85,18 @@ pub(super) fn sees_mappings_by_function(hook: &Hook) -> bool {
     [SINGLES, LISTS].contains(&hook.subject.as_str()) && hook.attached && hook.place.starts_with(FUNCTION)
 }
 
-/// Refused lists need no hook of their own where every list is recorded when its function returns.
+/// Refused lists need no hook of their own where every list is recorded when its function returns, nor copies to the pool where
+/// one function does those from it too.
 fn seen_by_another(subject: &Subject, hooks: &[Hook]) -> Option<Hook> {
-    let lists = hooks.iter().find(|hook| hook.subject == LISTS && sees_mappings_by_function(hook))?;
-    let refused = REFUSED.contains(&subject.name);
-    refused.then(|| Hook {
+    let sees = |hook: &&Hook| match subject.name {
+        name if REFUSED.contains(&name) => hook.subject == LISTS && sees_mappings_by_function(hook),
+        name if name == POOL_SYNCS[1] => sees_both_syncs(hook),
+        _ => false,
+    };
+    hooks.iter().find(sees).map(|seen| Hook {
         subject: subject.name.to_owned(),
-        place: lists.place.clone(),
-        programs: lists.programs.clone(),
+        place: seen.place.clone(),
+        programs: seen.programs.clone(),
         attached: true,
         lost_without: subject.lost_without.to_owned(),
         ..Hook::default()

@@ -48,7 +48,7 @@ pub(crate) fn harmless(name: &str) -> Option<Harmless> {
         "kfree" | "free_bulk" | "free_bulk_enter" | "bulk_cut" => Harmless::Frees,
         "sites_full" => Harmless::Sites,
         "lengths_full" => Harmless::Lengths,
-        "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" => Harmless::Times,
+        "untimed" | "pool_return" | "pool_cpu_entry" | "pool_device_entry" | "pool_sync_entry" => Harmless::Times,
         "sync" | "sync_sg" | "sync_for_cpu" | "sync_for_device" | "sync_sg_for_cpu" | "sync_sg_for_device" => {
             Harmless::Syncs
         }

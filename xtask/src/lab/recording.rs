@@ -3,6 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
+use tracer::{
+    capture::Reader,
+    stream::{Item, Source as _},
+};
 
 use super::{
     BOOT_LIMIT, Job, Lab,
@@ -36,10 +40,9 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
         board.command(&kernel.image, &board::trees(&kernel.modules, &kernel.release), &initramfs, &work)?
     } else {
         let machine = Machine {
-            // Its counter has a tick every nanosecond, that of others one every 16.
-            cpu: if scenario.counts_instructions { "max" } else { kernel.cpu() },
+            cpu: scenario.cpu(kernel),
             counts_instructions: scenario.counts_instructions,
-            cache_line: None,
+            cache_line: scenario.lines_in_tree(),
             restricted_pool: scenario.restricted_pool,
             devices: Devices::Workloads,
             smmu: scenario.smmu,
@@ -57,7 +60,8 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
     }
     let label = format!("{} {}", kernel.series, scenario.name);
     let console = dir.join("console.log");
-    let boot = boot::run(command, &console, &label, BOOT_LIMIT)?;
+    let mut boot = boot::run(command, &console, &label, BOOT_LIMIT)?;
+    boot.troubles.retain(|trouble| !scenario.explains(trouble));
     if scenario.board.is_some() {
         board::collect(&fs::read_to_string(&console)?, &share)?;
     }
@@ -65,6 +69,13 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
         fs::remove_dir_all(&work)?;
     }
     Ok(boot)
+}
+
+/// A problem unless the kernel of a capture has lines of so many bytes.
+pub(super) fn other_lines(capture: &Path, wanted: u32) -> Result<Option<String>> {
+    let Some(Item::Start(start)) = Reader::open(capture)?.next_item()? else { return Ok(Some("has no start".into())) };
+    let lines = start.kernel.cache_line_size;
+    Ok((lines != wanted).then(|| format!("the kernel has cache lines of {lines} bytes, and was to have {wanted}")))
 }
 
 /// A board's modules: those that are loaded beforehand, and those that come while recording.

@@ -27,6 +27,8 @@ pub(super) struct Scenario {
     pub(super) on: On,
     /// The recorder is given the BTF of a kernel that shows none itself.
     pub(super) btf: bool,
+    /// Bytes of a cache line.
+    pub(super) lines: u32,
     /// How the product records.
     pub(super) recorder: Recorder,
     /// The machine's clocks count its instructions.
@@ -57,8 +59,8 @@ pub(super) enum On {
     All,
     /// Debian's, whose pools have a fixed size, with pages of 4 KiB.
     Debian,
-    /// Those for which the lab builds its module.
-    WithModule,
+    /// Those that are booted when none is named; the lab builds its module for them.
+    Default,
     /// One series.
     Series(&'static str),
     /// Those with pages of 16 KiB.
@@ -114,6 +116,7 @@ const DIRECT: Scenario = Scenario {
     pool: "",
     restricted_pool: false,
     on: On::All,
+    lines: 64,
     recorder: Recorder::Usual,
     counts_instructions: false,
     board: None,
@@ -133,7 +136,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(super) const ALL: [Scenario; 19] = [
+pub(super) const ALL: [Scenario; 21] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -168,8 +171,17 @@ pub(super) const ALL: [Scenario; 19] = [
         coherent: true,
         untrusted: true,
         pool: "16384",
-        on: On::WithModule,
+        on: On::Default,
         recordings: &[mixed(Expect { peak_slots: 2, without_event: true, ..MIXED })],
+        ..DIRECT
+    },
+    Scenario { name: "direct-128", lines: 128, on: On::Default, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    // From 7.3 on the only CPU in QEMU with such lines, whose caches need no maintenance, makes devices coherent.
+    Scenario {
+        name: "direct-256",
+        lines: 256,
+        on: On::Series("6.12"),
+        recordings: &[mixed(MIXED), HOLD_100],
         ..DIRECT
     },
     Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
@@ -255,13 +267,22 @@ pub(super) const LIVE_DMA: Scenario = Scenario {
     ..DIRECT
 };
 
+/// A CPU with cache lines of 256 bytes.
+pub(super) const LONG_LINES: &str = "a64fx";
+
+/// Whether a complaint is the one that comes with lines longer than `ARCH_DMA_MINALIGN`, for each device that is not coherent
+/// (`arch_setup_dma_ops()`, `arch/arm64/mm/dma-mapping.c`).
+pub(super) fn warns_of_lines(lines: u32, trouble: &str) -> bool {
+    lines > 128 && trouble.contains("WARNING: ") && trouble.contains("arch_setup_dma_ops")
+}
+
 impl Scenario {
     /// Whether it is for a kernel.
     pub(super) fn runs_on(&self, kernel: &Kernel) -> bool {
         match self.on {
             On::All => true,
             On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
-            On::WithModule => KERNELS.contains(&kernel.series.as_str()),
+            On::Default => KERNELS.contains(&kernel.series.as_str()),
             On::Series(series) => kernel.series == series,
             On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
@@ -271,6 +292,26 @@ impl Scenario {
     /// Whether it runs only in the matrix, or when it is named: boards take long to boot.
     pub(super) fn is_matrix_only(&self) -> bool {
         self.board.is_some()
+    }
+
+    /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.
+    pub(super) fn cpu(&self, kernel: &Kernel) -> &'static str {
+        match self.lines {
+            256 => LONG_LINES,
+            // Its counter has a tick every nanosecond, that of others one every 16.
+            _ if self.counts_instructions => "max",
+            _ => kernel.cpu(),
+        }
+    }
+
+    /// Cache lines that the device tree tells of, where no CPU does.
+    pub(super) fn lines_in_tree(&self) -> Option<u32> {
+        (self.lines == 128).then_some(self.lines)
+    }
+
+    /// Whether a complaint of the kernel comes with the machine.
+    pub(super) fn explains(&self, trouble: &str) -> bool {
+        warns_of_lines(self.lines, trouble)
     }
 
     /// What goes onto the kernel's command line.

@@ -10,7 +10,7 @@ use tracer::{
 };
 use tracer_ebpf::record::Kind;
 
-use super::storm;
+use crate::allocations;
 
 /// What the product promises of a recorder that is killed (`docs/capture-format.md`), ns.
 const KILLED_LOSES_NS: u64 = 1_000_000_000;
@@ -116,7 +116,7 @@ impl Counted {
         let of_storm: u64 = self
             .sites
             .iter()
-            .filter(|((_, asked, _), _)| u64::from(*asked) == storm::BYTES)
+            .filter(|((_, asked, _), _)| u64::from(*asked) == allocations::BYTES)
             .map(|(_, count)| count)
             .sum();
         check(
@@ -188,7 +188,7 @@ mod tests {
         let lost = [("ring_full.kmalloc".to_owned(), vec![20]), ("ring_full.kfree".to_owned(), vec![30])];
         Counted {
             recorded: [("kmalloc", 80), ("kfree", 70)].into(),
-            sites: [((1, storm::BYTES as u32, 192), 90), ((2, 8, 8), 10)].into(),
+            sites: [((1, allocations::BYTES as u32, 192), 90), ((2, 8, 8), 10)].into(),
             last_ns: 5_000_000_000,
             counters: Counters { seen: of(100, 100), lost: lost.into(), ..Counters::default() },
             end: Some(End { events: [("kmalloc".to_owned(), 80), ("kfree".to_owned(), 70)].into(), ..End::default() }),

@@ -1,9 +1,6 @@
-//! What is recorded: as many allocations as the CPUs can do. A `writev()` of more than 8 pieces makes the kernel allocate and free a
-//! copy of their list (`iovec_from_user()`, `lib/iov_iter.c`), and writing to `/dev/null` does no more.
+//! What is recorded: as many allocations as the CPUs can do.
 
 use std::{
-    fs::File,
-    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,12 +10,7 @@ use std::{
 
 use anyhow::Result;
 
-/// More than the 8 for which the kernel has room on its stack (`UIO_FASTIOV`).
-const PIECES: usize = 12;
-/// What the kernel allocates for them, bytes.
-pub(super) const BYTES: u64 = (PIECES * size_of::<libc::iovec>()) as u64;
-/// Calls between two looks at whether it is over.
-const BATCH: u64 = 256;
+use crate::allocations::Allocations;
 
 /// Threads that allocate, one for each CPU, until this is dropped.
 pub(super) struct Storm {
@@ -33,10 +25,10 @@ impl Storm {
         let over = Arc::new(AtomicBool::new(false));
         let mut storm = Self { over: Arc::clone(&over), done: Vec::new(), threads: Vec::new() };
         for _ in 0..thread::available_parallelism()?.get() {
-            let null = File::options().write(true).open("/dev/null")?;
+            let allocations = Allocations::new()?;
             let (done, over) = (Arc::new(AtomicU64::new(0)), Arc::clone(&over));
             storm.done.push(Arc::clone(&done));
-            storm.threads.push(thread::spawn(move || allocate(&null, &done, &over)));
+            storm.threads.push(thread::spawn(move || allocate(&allocations, &done, &over)));
         }
         Ok(storm)
     }
@@ -56,15 +48,9 @@ impl Drop for Storm {
     }
 }
 
-fn allocate(null: &File, done: &AtomicU64, over: &AtomicBool) {
-    let byte = [0_u8];
-    let pieces = [libc::iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 }; PIECES];
-    while !over.load(Ordering::Relaxed) {
-        for _ in 0..BATCH {
-            // SAFETY: a valid descriptor, and valid pieces of memory that outlives the call, of which the kernel only reads.
-            let written = unsafe { libc::writev(null.as_raw_fd(), pieces.as_ptr(), PIECES as i32) };
-            done.fetch_add(u64::from(written == PIECES as isize), Ordering::Relaxed);
-        }
+fn allocate(allocations: &Allocations, done: &AtomicU64, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) && allocations.make(1).is_ok() {
+        done.fetch_add(1, Ordering::Relaxed);
     }
 }
 

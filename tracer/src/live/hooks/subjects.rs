@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::facts::Hook;
+
 /// One thing to be recorded.
 pub(super) struct Subject {
     /// What is recorded.
@@ -42,6 +44,9 @@ pub enum Places {
 /// The subjects of single mappings, and of scatterlists that are mapped.
 pub(super) const SINGLES: &str = "map";
 pub(super) const LISTS: &str = "map_sg";
+/// The subjects of copies between buffers and the pool, and the function in which both are before 5.13.
+pub(super) const POOL_SYNCS: [&str; 2] = ["pool_sync_for_cpu", "pool_sync_for_device"];
+const POOL_SYNC: &str = "swiotlb_tbl_sync_single";
 /// The subject of buffers that are mapped without any event.
 pub(super) const LINKED: &str = "iova_link";
 pub(super) const LINKER: &str = "dma_iova_link";
@@ -75,7 +80,7 @@ pub(super) const SUBJECTS: &[Subject] = &[
         lost_without: "when a slot was given back, and how long that took",
     },
     Subject {
-        name: "pool_sync_for_cpu",
+        name: POOL_SYNCS[0],
         candidates: &[
             &[
                 Function("pool_cpu_entry", "__swiotlb_sync_single_for_cpu"),
@@ -85,11 +90,13 @@ pub(super) const SUBJECTS: &[Subject] = &[
                 Function("pool_cpu_entry", "swiotlb_sync_single_for_cpu"),
                 Function("pool_return", "swiotlb_sync_single_for_cpu"),
             ],
+            // Before 5.13 one function for both.
+            &[Function("pool_sync_entry", POOL_SYNC), Function("pool_return", POOL_SYNC)],
         ],
         lost_without: "how long copies from the pool to buffers took",
     },
     Subject {
-        name: "pool_sync_for_device",
+        name: POOL_SYNCS[1],
         candidates: &[
             &[
                 Function("pool_device_entry", "__swiotlb_sync_single_for_device"),
@@ -229,6 +236,11 @@ impl Subject {
         let only = self.candidates.iter().any(|places| places.iter().all(wanted));
         self.candidates.iter().filter(move |places| !only || places.iter().all(wanted))
     }
+}
+
+/// Whether a hook sees syncs in both directions.
+pub(super) fn sees_both_syncs(hook: &Hook) -> bool {
+    hook.subject == POOL_SYNCS[0] && hook.attached && hook.place.ends_with(POOL_SYNC)
 }
 
 impl Place {

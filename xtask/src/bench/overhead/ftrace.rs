@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read as _},
+    io::Read as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
@@ -26,9 +26,11 @@ impl Instance {
     /// With these events on.
     pub(super) fn make(events: &[&str]) -> Result<Self> {
         let dir = Path::new(INSTANCES).join("bouncescope-bench");
-        fs::create_dir(&dir)
-            .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-            .with_context(|| format!("cannot make {}; is tracefs mounted?", dir.display()))?;
+        // One that a killed bench left has counted already.
+        if dir.exists() {
+            fs::remove_dir(&dir).with_context(|| format!("cannot remove {}, which is in use", dir.display()))?;
+        }
+        fs::create_dir(&dir).with_context(|| format!("cannot make {}; is tracefs mounted?", dir.display()))?;
         let instance = Self(dir);
         for event in events {
             instance.write(&format!("events/{event}/enable"), "1")?;
@@ -62,7 +64,7 @@ impl Instance {
                 }
             }
         });
-        Ok(Reader { thread, ends })
+        Ok(Reader { thread: Some(thread), ends })
     }
 
     /// Events that were read, and those that were overwritten or dropped before.
@@ -83,16 +85,26 @@ impl Drop for Instance {
     }
 }
 
-/// Somebody who reads `trace_pipe`.
+/// Somebody who reads `trace_pipe`, until it is dropped: while it does, the instance cannot be removed.
 pub(super) struct Reader {
-    thread: JoinHandle<u64>,
+    thread: Option<JoinHandle<u64>>,
     ends: Arc<AtomicBool>,
 }
 
 impl Reader {
     /// Bytes that were read, once nothing more is there.
-    pub(super) fn finish(self) -> Result<u64> {
+    pub(super) fn finish(mut self) -> Result<u64> {
+        self.end().context("the reader of trace_pipe panicked")
+    }
+
+    fn end(&mut self) -> Option<u64> {
         self.ends.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the reader of trace_pipe panicked"))
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.end();
     }
 }

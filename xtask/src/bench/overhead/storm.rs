@@ -1,11 +1,8 @@
-//! The work that everything is measured by: as many allocations as the CPUs can do. A `writev()` of more than 8 pieces makes the
-//! kernel allocate and free a copy of their list (`iovec_from_user()`, `lib/iov_iter.c`); writing to `/dev/null` does no more.
+//! The work that everything is measured by: as many allocations as the CPUs can do.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     mem::{self, MaybeUninit},
-    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process,
     sync::Barrier,
@@ -17,9 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::processes;
+use crate::allocations::Allocations;
 
-/// More than the 8 for which the kernel has room on its stack (`UIO_FASTIOV`).
-const PIECES: usize = 12;
 /// Calls between two looks at the clock.
 const BATCH: u64 = 1024;
 /// What a tool does at its beginning is over by then.
@@ -108,16 +104,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// How often this thread allocated, and its CPU time.
 fn allocate(duration: Duration, rate: Option<u64>) -> Result<(u64, u64)> {
-    let null = File::options().write(true).open("/dev/null")?;
-    let pieces = [libc::iovec { iov_base: [0_u8].as_mut_ptr().cast(), iov_len: 1 }; PIECES];
+    let allocations = Allocations::new()?;
     let mut done = 0;
     let (began, cpu) = (Instant::now(), thread_cpu_ns());
     while began.elapsed() < duration {
-        for _ in 0..BATCH {
-            // SAFETY: the pieces are of memory that lives as long as the program, of which the kernel only reads.
-            let written = unsafe { libc::writev(null.as_raw_fd(), pieces.as_ptr(), PIECES as i32) };
-            ensure!(written == PIECES as isize, "writev: {}", io::Error::last_os_error());
-        }
+        allocations.make(BATCH).context("writev")?;
         done += BATCH;
         while rate.is_some_and(|rate| done as f64 > began.elapsed().as_secs_f64() * rate as f64) {
             thread::yield_now();

@@ -2,6 +2,8 @@
 
 use tracer_ebpf::decide::{BIDIRECTIONAL, FROM_DEVICE, TO_DEVICE};
 
+use crate::lab::scenario::{LONG_LINES, warns_of_lines};
+
 /// One boot, of a machine that is not coherent.
 #[derive(Debug)]
 pub(in crate::lab) struct Scenario {
@@ -89,8 +91,8 @@ pub(in crate::lab) const ALL: [Scenario; 8] = [
     // No CPU that QEMU knows has CWG = 5: the device tree says what a 128 byte second level would.
     boot("truth-128", "cortex-a72", 128, false, DIRECT),
     boot("truth-128-smmu", "cortex-a72", 128, true, SMMU),
-    boot("truth-256", "a64fx", 256, false, DIRECT_A64FX),
-    boot("truth-256-smmu", "a64fx", 256, true, SMMU_A64FX),
+    boot("truth-256", LONG_LINES, 256, false, DIRECT_A64FX),
+    boot("truth-256-smmu", LONG_LINES, 256, true, SMMU_A64FX),
     // Without a pool caches begin at the line size that the CPU tells, 64. That the device tree knows of longer lines comes
     // too late for them: some objects do not fill lines, and cannot bounce.
     Scenario { pool: false, ..boot("truth-noforce", "cortex-a72", 128, false, DIRECT) },
@@ -117,13 +119,11 @@ impl Scenario {
         if self.pool { 8 } else { 64 }
     }
 
-    /// Whether a complaint of the kernel comes with the machine: lines longer than `ARCH_DMA_MINALIGN` are warned of for each
-    /// device that is not coherent (`arch_setup_dma_ops()`, `arch/arm64/mm/dma-mapping.c`), and so is the first mapping that
-    /// is refused without IOMMU (`kernel/dma/direct.[ch]`).
+    /// Whether a complaint of the kernel comes with the machine: of long lines, or of the first mapping that is refused without
+    /// IOMMU (`kernel/dma/direct.[ch]`).
     pub(super) fn explains(&self, trouble: &str) -> bool {
-        let long_line = self.line > 128 && !self.line_in_tree && trouble.contains("arch_setup_dma_ops");
         let refusal = !self.pool && !self.smmu && trouble.contains("kernel/dma/direct.");
-        trouble.contains("WARNING: ") && (long_line || refusal)
+        warns_of_lines(self.line, trouble) || trouble.contains("WARNING: ") && refusal
     }
 }
 
