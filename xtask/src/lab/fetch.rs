@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::packages;
+
 /// How old an index may be before it is asked for again.
 const INDEX_AGE: Duration = Duration::from_hours(24);
 
@@ -41,10 +43,23 @@ fn mirror_in(sources: &str) -> Option<String> {
 /// The `Packages` of a suite for one of Debian's architectures, from the cache when it is fresh enough (or when the mirror
 /// cannot be reached).
 pub(super) fn packages_index(cache: &Path, suite: &str, architecture: &str) -> Result<String> {
+    index(cache, suite, architecture, INDEX_AGE)
+}
+
+/// As [`packages_index`], but not one from before a package came: indices are not all of one age.
+pub(super) fn packages_index_with(cache: &Path, suite: &str, architecture: &str, package: &str) -> Result<String> {
+    let kept = packages_index(cache, suite, architecture)?;
+    if packages::named(&kept, package).is_some() {
+        return Ok(kept);
+    }
+    index(cache, suite, architecture, Duration::ZERO)
+}
+
+fn index(cache: &Path, suite: &str, architecture: &str, oldest: Duration) -> Result<String> {
     let name = if architecture == "arm64" { suite.to_owned() } else { format!("{suite}-{architecture}") };
     let file = cache.join("index").join(format!("{name}.Packages.xz"));
     let age = fs::metadata(&file).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-    if age.is_none_or(|age| age > INDEX_AGE) {
+    if age.is_none_or(|age| age > oldest) {
         let url = format!("{}/dists/{suite}/main/binary-{architecture}/Packages.xz", mirror());
         if let Err(error) = download(&url, &file) {
             ensure!(file.is_file(), error);

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    fetch::packages_index,
+    fetch::{packages_index, packages_index_with},
     kernel::{self, Kernel},
     packages::{self, Package},
 };
@@ -126,7 +126,7 @@ impl Headers {
             if packages::named(&index, &names[0]).is_none() {
                 continue;
             }
-            let host_index = packages_index(cache, suite, self.host.architecture)?;
+            let host_index = packages_index_with(cache, suite, self.host.architecture, &programs)?;
             let mut wanted = names.iter().map(|name| (&index, name)).chain([(&host_index, &programs)]);
             return wanted
                 .try_fold(vec![libc], |mut found, (index, name)| {

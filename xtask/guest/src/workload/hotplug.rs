@@ -1,6 +1,7 @@
 //! CPUs that go and come back while other work is done. What a program counts on a CPU that is off must still be read.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -45,15 +46,22 @@ fn turn(over: &AtomicBool) -> Result<u64, String> {
         if over.load(Ordering::Relaxed) {
             break;
         }
-        switch(online, "0")?;
-        switch(online, "1")?;
-        times += 1;
+        if switch(online, "0")? {
+            while !switch(online, "1")? {}
+            times += 1;
+        }
     }
     Ok(times)
 }
 
-fn switch(online: &Path, state: &str) -> Result<(), String> {
-    sysfs::write(online, state)?;
+/// Whether the kernel did so; it is busy while it lets no CPU come or go (`cpu_hotplug_disable()`, `kernel/cpu.c`).
+fn switch(online: &Path, state: &str) -> Result<bool, String> {
+    let switched = match fs::write(online, state) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => false,
+        written => {
+            written.map(|()| true).map_err(|error| format!("cannot write {state} to {}: {error}", online.display()))?
+        }
+    };
     thread::sleep(EACH);
-    Ok(())
+    Ok(switched)
 }
