@@ -13,6 +13,15 @@ use super::{
     fetch::output,
 };
 
+/// A CPU with cache lines of 256 bytes.
+pub(super) const LONG_LINES: &str = "a64fx";
+
+/// Whether a complaint is the one that comes with lines longer than `ARCH_DMA_MINALIGN`, for each device that is not coherent
+/// (`arch_setup_dma_ops()`, `arch/arm64/mm/dma-mapping.c`).
+pub(super) fn warns_of_lines(lines: u32, trouble: &str) -> bool {
+    lines > 128 && trouble.contains("WARNING: ") && trouble.contains("arch_setup_dma_ops")
+}
+
 /// What hangs on the PCI bus besides the share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Devices {

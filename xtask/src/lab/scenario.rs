@@ -5,6 +5,7 @@ use super::{
     board::{self, Board},
     doctor,
     kernel::Kernel,
+    machine::{LONG_LINES, warns_of_lines},
 };
 
 /// One boot.
@@ -266,15 +267,6 @@ pub(super) const LIVE_DMA: Scenario = Scenario {
     recordings: &[hold("programs", "programs", MIXED)],
     ..DIRECT
 };
-
-/// A CPU with cache lines of 256 bytes.
-pub(super) const LONG_LINES: &str = "a64fx";
-
-/// Whether a complaint is the one that comes with lines longer than `ARCH_DMA_MINALIGN`, for each device that is not coherent
-/// (`arch_setup_dma_ops()`, `arch/arm64/mm/dma-mapping.c`).
-pub(super) fn warns_of_lines(lines: u32, trouble: &str) -> bool {
-    lines > 128 && trouble.contains("WARNING: ") && trouble.contains("arch_setup_dma_ops")
-}
 
 impl Scenario {
     /// Whether it is for a kernel.

@@ -2,7 +2,7 @@
 
 use tracer_ebpf::decide::{BIDIRECTIONAL, FROM_DEVICE, TO_DEVICE};
 
-use crate::lab::scenario::{LONG_LINES, warns_of_lines};
+use crate::lab::machine::{LONG_LINES, warns_of_lines};
 
 /// One boot, of a machine that is not coherent.
 #[derive(Debug)]
