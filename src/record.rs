@@ -64,7 +64,8 @@ pub(crate) struct Args {
     /// Stream one allocation in N (a power of two; 0 none), chosen by its address
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "full")]
     sample: u64,
-    /// Size of the ring between kernel and recorder, such as 8M
+    /// Size of the ring between kernel and recorder, such as 8M; those of the objects, one for each of up to 8 CPUs, share as
+    /// much again
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
     /// Entries of the programs' maps, those that are to differ from
@@ -176,8 +177,7 @@ async fn record(args: Args) -> Result<ExitCode> {
             _ = terminate.recv() => break,
         }
         // One batch at a time: a kernel that fills the ring as fast as it is emptied must not keep out the signals.
-        let (items, _more) = session.drain();
-        sink.take_all(items)?;
+        sink.take_all(session.drain())?;
     }
     sink.take_all(session.stop()?)?;
     if live {

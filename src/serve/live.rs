@@ -125,7 +125,7 @@ async fn trace(listener: TcpListener, policies: Vec<Policy>, sample: u64) -> Res
             _ = interrupt.recv() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
         }
-        let (items, _more) = session.drain();
+        let items = session.drain();
         items.into_iter().try_for_each(|item| send(Work::Item(item)))?;
     }
 }

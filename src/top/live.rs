@@ -92,7 +92,7 @@ async fn drain(session: &mut Session, items: &Batches) -> Result<()> {
             _ = tally.tick() => batch = session.tallies()?,
             () = items.closed() => return Ok(()),
         }
-        let (drained, _more) = session.drain();
+        let drained = session.drain();
         batch.extend(drained);
         if !batch.is_empty()
             && let Err(SendError(_)) = items.send(Ok(batch)).await

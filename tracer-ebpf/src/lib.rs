@@ -9,4 +9,5 @@ pub mod config;
 pub mod counter;
 pub mod decide;
 pub mod record;
+pub mod ring;
 pub mod streamed;

@@ -14,7 +14,7 @@ use tracer_ebpf::{
     record::{Header, Kind},
 };
 
-/// The ring; its size is set by the loader.
+/// The ring of all that is no object; its size is set by the loader.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
@@ -24,12 +24,10 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
 /// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
 const WAKE_AT: u64 = 256 << 10;
-/// Of records that are sent often, one in how many of its kind on its CPU looks how many these are.
-const LOOK_EVERY: u64 = 32;
 
 /// Adds one to a counter.
 #[inline(always)]
-fn count(index: u32) {
+pub(crate) fn count(index: u32) {
     add(index, 1);
 }
 
@@ -44,7 +42,7 @@ fn add(index: u32, amount: u64) {
 
 /// Counts a record of `kind` as seen; how many that are by now on this CPU, or about that many.
 #[inline(always)]
-fn see(kind: Kind) -> u64 {
+pub(crate) fn see(kind: Kind) -> u64 {
     let Some(value) = COUNTS.get_ptr_mut(counter::seen(kind)) else { return 0 };
     // SAFETY: the map keeps the value alive and aligned.
     unsafe {
@@ -105,28 +103,12 @@ pub(crate) fn send<T: Copy + 'static>(kind: Kind, record: T) -> bool {
 #[inline(always)]
 pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bool {
     count(counter::seen(kind));
-    reserved(kind, fill, wakeup)
-}
-
-/// As [`send`], for records of which there are so many that a look at the ring for each would cost as much as they do.
-#[inline(always)]
-pub(crate) fn send_often<T: Copy + 'static>(kind: Kind, record: T) -> bool {
-    let seen = see(kind);
-    let fill = |entry: *mut T| {
-        // SAFETY: `reserved` hands out valid and aligned memory of that type.
-        unsafe { entry.write(record) }
-    };
-    reserved(kind, fill, || if seen % LOOK_EVERY == 0 { wakeup() } else { u64::from(BPF_RB_NO_WAKEUP) })
-}
-
-#[inline(always)]
-fn reserved<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T), wakeup: impl FnOnce() -> u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         count(counter::ring_full(kind));
         return false;
     };
     fill(entry.as_mut_ptr());
-    entry.submit(wakeup());
+    entry.submit(wakeup(unread()));
     true
 }
 
@@ -134,19 +116,25 @@ fn reserved<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T), wakeup: impl FnOn
 #[inline(always)]
 pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
     count(counter::seen(kind));
-    if EVENTS.output::<[u8]>(record, wakeup()).is_err() {
+    if EVENTS.output::<[u8]>(record, wakeup(unread())).is_err() {
         count(counter::ring_full(kind));
     }
 }
 
-/// How the record that is about to be submitted wakes the reader: a wakeup for every record would cost more than the record.
+/// Bytes in the ring that have not been read.
+#[inline(always)]
+fn unread() -> u64 {
+    EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
+/// How the record that is about to be submitted wakes the reader, with so many bytes unread: a wakeup for every record would
+/// cost more than the record.
 ///
 /// Computed without a branch: behind one, the verifier of kernels up to 6.1 walks the rest of a program that loops over a
 /// scatterlist for each of its ways, which takes minutes on a small core.
 #[inline(always)]
-fn wakeup() -> u64 {
+pub(crate) fn wakeup(unread: u64) -> u64 {
     const { assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2) };
-    let filled = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     // The sign of what is missing.
-    u64::from(BPF_RB_NO_WAKEUP) + ((WAKE_AT - 1).wrapping_sub(filled) >> 63)
+    u64::from(BPF_RB_NO_WAKEUP) + ((WAKE_AT - 1).wrapping_sub(unread) >> 63)
 }

@@ -15,7 +15,8 @@ use tracer_ebpf::{
 
 use crate::{
     config,
-    emit::{add_other, add_to, header, send_often},
+    emit::{add_other, add_to, header},
+    objects::send,
     probe::{arguments, field_or_zero},
 };
 
@@ -43,7 +44,7 @@ pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     if sampled(ptr) {
         let gfp: u32 = ctx.arg(4);
         let header = header(&ctx, Kind::Kmalloc, 0);
-        send_often(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
+        send(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
     }
     0
 }
@@ -55,7 +56,7 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
     // kfree(NULL) is common, and nothing.
     if ptr > 16 && sampled(ptr) {
         let header = header(&ctx, Kind::Kfree, 0);
-        send_often(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
+        send(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
     }
     0
 }
@@ -97,7 +98,7 @@ fn freed_in_bulk<C: EbpfContext>(ctx: &C, cache: u64, size: u64, objects: u64) {
 fn freed<C: EbpfContext>(ctx: &C, ptr: u64) {
     // kfree_bulk() passes over what kfree(NULL) does.
     if ptr > 16 && sampled(ptr) {
-        send_often(Kind::Kfree, Kfree { header: header(ctx, Kind::Kfree, 0), call_site: 0, ptr });
+        send(Kind::Kfree, Kfree { header: header(ctx, Kind::Kfree, 0), call_site: 0, ptr });
     }
 }
 

@@ -13,6 +13,7 @@ mod kmalloc;
 mod lengths;
 mod link;
 mod map;
+mod objects;
 mod probe;
 mod sg;
 mod streamed;

@@ -11,18 +11,17 @@ use crate::facts::Hook;
 const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
 
 /// Loads the object of this architecture; its programs are not attached yet.
-pub(super) fn load(config: &Config, ring_bytes: u32, entries: MapEntries) -> Result<Ebpf, LiveError> {
+pub(super) fn load(config: &Config, rings: &[(&str, u32)], entries: MapEntries) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
     let object = aya::include_bytes_aligned!("objects/aarch64.o");
     #[cfg(target_arch = "x86_64")]
     let object = aya::include_bytes_aligned!("objects/x86_64.o");
     raise_memlock_limit();
-    let ring_bytes = ring_bytes.max(4096).next_power_of_two();
     let mut loader = EbpfLoader::new();
     let btf = AyaBtf::from_sys_fs().ok();
-    loader.btf(btf.as_ref()).override_global("CONFIG", bytes_of(config), true).map_max_entries("EVENTS", ring_bytes);
-    for (map, entries) in entries.by_map() {
-        loader.map_max_entries(map, entries);
+    loader.btf(btf.as_ref()).override_global("CONFIG", bytes_of(config), true);
+    for (map, entries) in entries.by_map().iter().chain(rings) {
+        loader.map_max_entries(map, *entries);
     }
     loader
         .load(object)

@@ -11,6 +11,7 @@ mod map_entries;
 mod programs_log;
 mod provoke;
 mod renounce;
+mod rings;
 mod run_times;
 mod self_test;
 mod session;

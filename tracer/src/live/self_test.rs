@@ -82,7 +82,7 @@ async fn trace(
             _ = drain.tick() => {}
             () = &mut end => break,
         }
-        let (items, _more) = session.drain();
+        let items = session.drain();
         take_all(examined, items);
     }
     here.watched_ms = began.elapsed().as_millis() as u64;

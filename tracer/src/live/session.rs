@@ -2,16 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
     path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
-use tokio::io::unix::AsyncFd;
+use aya::{Ebpf, util::nr_cpus};
 use tracer_ebpf::{record::Kind, streamed::Streamed};
 
 use super::{
@@ -22,6 +19,7 @@ use super::{
     load::{load, no_hook},
     map_entries::MapEntries,
     programs_log::ProgramsLog,
+    rings::{self, Rings},
     run_times::RunTimes,
     tallies::{self, Tallies},
 };
@@ -70,7 +68,7 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Which mappings to stream. Counts by length are exact in any case.
     pub streamed: Streamed,
-    /// Size of the ring, bytes; rounded up to a power of two of at least a page.
+    /// Size of the ring of mappings, bytes, rounded up to a power of two of at least a page; those of objects share as much.
     pub ring_bytes: u32,
     /// Sizes of the programs' maps.
     pub map_entries: MapEntries,
@@ -98,7 +96,7 @@ pub struct Session {
     // Dropped first: the programs must be detached before their maps go.
     links: Vec<Link>,
     ebpf: Ebpf,
-    ring: AsyncFd<RingBuf<MapData>>,
+    rings: Rings,
     decoder: Decoder,
     tallies: Tallies,
     symbols: Option<Symbols>,
@@ -149,11 +147,12 @@ impl Session {
         config.streamed = options.streamed as u32;
         config.log = u32::from(options.programs_log);
 
-        let mut ebpf = load(&config, options.ring_bytes, options.map_entries)?;
+        let objects = options.allocation_sample > 0;
+        let cpus = nr_cpus().unwrap_or(1);
+        let ring_sizes = rings::sizes(options.ring_bytes, kernel.page_size, cpus, objects);
+        let mut ebpf = load(&config, &ring_sizes, options.map_entries)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
-        let ring = ebpf.take_map("EVENTS").ok_or(aya::maps::MapError::InvalidName { name: "EVENTS".into() })?;
-        // SAFETY: the ring owns its descriptor, and always answers with that one.
-        let ring = unsafe { AsyncFd::register(RingBuf::try_from(ring)?) }.map_err(std::io::Error::from)?;
+        let rings = Rings::take_from(&mut ebpf)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref());
 
@@ -164,7 +163,6 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let objects = options.allocation_sample > 0;
         let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), objects);
         if links.is_empty() {
             return Err(no_hook(&hooks));
@@ -210,7 +208,7 @@ impl Session {
         let session = Self {
             links,
             ebpf,
-            ring,
+            rings,
             decoder,
             tallies,
             symbols,
@@ -227,23 +225,23 @@ impl Session {
         Ok((session, start))
     }
 
-    /// Waits until the programs find that the ring needs emptying.
+    /// Waits until the programs find that a ring needs emptying.
     pub async fn ring_fills(&self) -> Result<(), LiveError> {
-        self.ring.readable().await?.clear_ready();
-        Ok(())
+        Ok(self.rings.one_fills().await?)
     }
 
-    /// Takes what is in the ring: new devices, then events; at most one batch, and whether there may be more.
-    pub fn drain(&mut self) -> (Vec<Item>, bool) {
-        let ring = self.ring.get_mut();
-        let mut more = true;
-        while self.decoder.batch.events.len() < BATCH {
-            let Some(record) = ring.next() else {
-                more = false;
-                break;
-            };
-            self.decoder.record(&record);
-        }
+    /// Takes what is in the rings: new devices, then events; at most one batch.
+    pub fn drain(&mut self) -> Vec<Item> {
+        self.drain_before(now_ns()).0
+    }
+
+    /// The same of what happened before that moment, and whether there may be more.
+    fn drain_before(&mut self, before_ns: u64) -> (Vec<Item>, bool) {
+        let decoder = &mut self.decoder;
+        let read = self.rings.read(before_ns, |record| {
+            decoder.record(record);
+            if decoder.batch.events.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
         if let Some(log) = &mut self.log {
             log.print();
         }
@@ -257,7 +255,7 @@ impl Session {
             self.name_call_sites(&batch, &mut items);
             items.push(Item::Events(batch));
         }
-        (items, more)
+        (items, read.is_break())
     }
 
     /// What is not an event: the pool, counters, and now and then the caches, allocations by call site, mappings by length and the
@@ -338,7 +336,7 @@ impl Session {
         // A program that runs on another CPU at this moment finishes within microseconds.
         thread::sleep(Duration::from_millis(20));
         loop {
-            let (drained, more) = self.drain();
+            let (drained, more) = self.drain_before(u64::MAX);
             items.extend(drained);
             if !more {
                 break;
@@ -359,8 +357,10 @@ impl Session {
 
     fn name_call_sites(&mut self, batch: &Batch, items: &mut Vec<Item>) {
         use crate::event::What;
+        let mut last = None;
         let call_sites = batch.events.iter().filter_map(|event| match event.what {
-            What::Kmalloc { call_site, .. } => Some(call_site),
+            // One that allocates again and again is looked up once.
+            What::Kmalloc { call_site, .. } if last.replace(call_site) != Some(call_site) => Some(call_site),
             _ => None,
         });
         self.name(call_sites, items);

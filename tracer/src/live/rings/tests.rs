@@ -1,0 +1,93 @@
+//! The order of records of several rings.
+
+use std::collections::VecDeque;
+
+use bytemuck::{bytes_of, pod_read_unaligned};
+
+use super::*;
+
+impl Records for VecDeque<Vec<u8>> {
+    fn take<T>(&mut self, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.pop_front().map(|record| with(&record))
+    }
+}
+
+fn record(time_ns: u64, kind: Kind, task: u32) -> Vec<u8> {
+    bytes_of(&Header { time_ns, task, cpu: 0, kind: kind as u8, direction: 0 }).to_vec()
+}
+
+fn rings(of: &[&[Vec<u8>]]) -> Vec<Ring<VecDeque<Vec<u8>>>> {
+    of.iter().map(|records| Ring { records: records.to_vec().into(), head: Vec::new() }).collect()
+}
+
+/// The tasks of what is handed out, `most` at the most.
+fn read(rings: &mut [Ring<VecDeque<Vec<u8>>>], before_ns: u64, most: usize) -> Vec<u32> {
+    let mut tasks = Vec::new();
+    let _ = merge(rings, before_ns, |record| {
+        tasks.push(pod_read_unaligned::<Header>(record).task);
+        if tasks.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    tasks
+}
+
+#[test]
+fn rings_are_read_as_one_in_the_order_of_time() {
+    let of = |task: u32, times: &[u64]| times.iter().map(|time| record(*time, Kind::Map, task)).collect::<Vec<_>>();
+    let (a, b, c) = (of(1, &[10, 40, 41, 90]), of(2, &[20, 30, 50]), of(3, &[]));
+    let mut all = rings(&[&a, &b, &c]);
+    assert_eq!(read(&mut all, u64::MAX, usize::MAX), [1, 2, 2, 1, 1, 2, 1]);
+    assert_eq!(read(&mut all, u64::MAX, usize::MAX), [0; 0]);
+}
+
+#[test]
+fn what_is_newer_than_the_look_at_all_rings_waits_for_the_next() {
+    let mut both = rings(&[&[record(10, Kind::Map, 1), record(50, Kind::Map, 2)], &[]]);
+    assert_eq!(read(&mut both, 50, usize::MAX), [1]);
+    // The other CPU was about to send this one.
+    both[1].records.push_back(record(40, Kind::Map, 3));
+    assert_eq!(read(&mut both, 60, usize::MAX), [3, 2]);
+    // And what comes too late for that comes at once.
+    both[0].records.push_back(record(70, Kind::Map, 4));
+    both[1].records.push_back(record(30, Kind::Map, 5));
+    assert_eq!(read(&mut both, 100, usize::MAX), [5, 4]);
+}
+
+#[test]
+fn nothing_is_lost_between_one_batch_and_the_next() {
+    let records: Vec<_> = (0..7).map(|n| record(n, Kind::Map, n as u32)).collect();
+    let (even, odd): (Vec<_>, Vec<_>) = records.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    let of = |half: Vec<(usize, Vec<u8>)>| half.into_iter().map(|(_, record)| record).collect::<Vec<_>>();
+    let mut both = rings(&[&of(even), &of(odd)]);
+    let batches: Vec<Vec<u32>> = (0..4).map(|_| read(&mut both, u64::MAX, 2)).collect();
+    assert_eq!(batches, [vec![0, 1], vec![2, 3], vec![4, 5], vec![6]]);
+}
+
+#[test]
+fn in_one_tick_of_the_clock_objects_are_allocated_first_and_freed_last() {
+    let mut both = rings(&[
+        &[record(5, Kind::Map, 2), record(9, Kind::Unmap, 3)],
+        &[record(5, Kind::Kmalloc, 1), record(9, Kind::Kfree, 4)],
+    ]);
+    assert_eq!(read(&mut both, u64::MAX, usize::MAX), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_record_too_short_is_handed_out_for_its_reader_to_count() {
+    let mut one = rings(&[&[vec![1, 2, 3], record(5, Kind::Map, 2)]]);
+    let mut lengths = Vec::new();
+    let read = merge(&mut one, u64::MAX, |record| {
+        lengths.push(record.len());
+        ControlFlow::Continue(())
+    });
+    assert_eq!((read, lengths), (ControlFlow::Continue(()), vec![3, 16]));
+}
+
+#[test]
+fn rings_are_as_large_as_asked_and_those_of_no_cpu_a_page() {
+    let bytes = |ring_bytes, page, cpus, objects| -> Vec<u32> {
+        sizes(ring_bytes, page, cpus, objects).into_iter().map(|(_, bytes)| bytes).collect()
+    };
+    assert_eq!(bytes(8 << 20, 4096, 2, true), [[8 << 20, 4 << 20, 4 << 20].as_slice(), &[4096; 6]].concat());
+    assert_eq!(bytes(3 << 20, 4096, 64, true), [[4 << 20].as_slice(), &[512 << 10; 8]].concat());
+    assert_eq!(bytes(4096, 65536, 2, false), [65536; 9]);
+}
