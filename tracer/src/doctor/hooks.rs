@@ -64,7 +64,7 @@ fn sent(hook: &Hook, examined: &Examined) -> Option<u64> {
         "pool_sync_for_device" => Some(examined.calls(PoolFunction::SyncForDevice)),
         // Allocations are counted by call site; of them and of frees only a sample is sent.
         "kmalloc" => Some(examined.allocations()),
-        "kfree" if examined.start.allocation_sample == 0 => None,
+        "kfree" if examined.start.allocation_sample != 1 => None,
         subject => examined.counters.seen.get(subject).map(|cpus| cpus.iter().sum()),
     }
 }

@@ -12,7 +12,7 @@ mod subjects;
 
 pub use self::subjects::Places;
 use self::subjects::{
-    BULK, FUNCTION, LINKED, LINKER, LISTS, POOL_SYNCS, Place,
+    BULK, FREES, FUNCTION, LINKED, LINKER, LISTS, POOL_SYNCS, Place,
     Place::{Event, Function, Traced},
     REFUSED, SINGLES, SUBJECTS, Subject, sees_both_syncs,
 };
@@ -70,7 +70,7 @@ pub(super) fn attach_all(
     let is_wanted = |subject: &&Subject| match subject.name {
         // A kernel without the function has nothing to lose.
         LINKED => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
-        BULK => objects,
+        FREES | BULK => objects,
         _ => true,
     };
     for subject in SUBJECTS.iter().filter(is_wanted) {

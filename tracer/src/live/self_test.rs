@@ -18,6 +18,8 @@ use crate::{
 
 /// The ring that `record` has unless told otherwise, bytes.
 const RING_BYTES: u32 = 8 << 20;
+/// One allocation in how many it follows, likewise: the hooks of frees are attached, and there is room for objects.
+const SAMPLE: u64 = 64;
 /// How often the ring is emptied when nothing asks for it.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
@@ -51,7 +53,7 @@ async fn trace(
     here: &mut Here,
 ) -> Result<(), LiveError> {
     let options = Options {
-        allocation_sample: 0,
+        allocation_sample: SAMPLE,
         streamed: Streamed::All,
         ring_bytes: RING_BYTES,
         map_entries: MapEntries::default(),

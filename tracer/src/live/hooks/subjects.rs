@@ -50,7 +50,8 @@ const POOL_SYNC: &str = "swiotlb_tbl_sync_single";
 /// The subject of buffers that are mapped without any event.
 pub(super) const LINKED: &str = "iova_link";
 pub(super) const LINKER: &str = "dma_iova_link";
-/// The subject of objects freed many at a time.
+/// The subjects of objects freed one by one, and many at a time: only who follows objects needs them.
+pub(super) const FREES: &str = "kfree";
 pub(super) const BULK: &str = "kfree_bulk";
 pub(super) const REFUSED: [&str; 2] = ["map_sg_refused", "map_sgtable_refused"];
 
@@ -211,7 +212,7 @@ pub(super) const SUBJECTS: &[Subject] = &[
         candidates: &[&[Event("kmalloc", "kmalloc"), Event("kmalloc", "kmalloc_node")], &[Event("kmalloc", "kmalloc")]],
         lost_without: "allocations",
     },
-    Subject { name: "kfree", candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
+    Subject { name: FREES, candidates: &[&[Event("kfree", "kfree")]], lost_without: "how long allocations live" },
     Subject {
         name: BULK,
         candidates: &[

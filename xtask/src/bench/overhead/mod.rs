@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut random = Random::new(seed);
     let wanted = |tool: &Tool| {
         let asked = || args.only.iter().any(|part| tool.name().contains(part.as_str()));
-        args.only.is_empty() || matches!(tool, Tool::None | Tool::Floor) || asked()
+        args.only.is_empty() || matches!(tool, Tool::None | Tool::FloorKmalloc | Tool::Floor) || asked()
     };
     let mut measured: Vec<Measured> = Tool::ALL.into_iter().filter(wanted).map(Measured::new).collect();
     for round in 0..args.rounds {

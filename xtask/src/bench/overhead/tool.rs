@@ -1,7 +1,7 @@
 //! What is measured: each tool, how it is started around or beside the storm, and what it has of it afterwards.
 
 use std::{
-    ffi::OsString,
+    ffi::{CStr, OsString},
     fs,
     path::Path,
     process::{Child, Command, Stdio},
@@ -21,7 +21,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
     None,
+    FloorKmalloc,
     Floor,
+    RecordCounts,
     Record,
     RecordFull,
     Top,
@@ -46,9 +48,11 @@ pub(super) struct Kept {
 }
 
 impl Tool {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::None,
+        Self::FloorKmalloc,
         Self::Floor,
+        Self::RecordCounts,
         Self::Record,
         Self::RecordFull,
         Self::Top,
@@ -62,7 +66,9 @@ impl Tool {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::None => "nothing",
+            Self::FloorKmalloc => "an empty program on kmalloc",
             Self::Floor => "empty programs on kmalloc and kfree",
+            Self::RecordCounts => "`bouncescope record --sample 0`, which leaves kfree alone",
             Self::Record => "`bouncescope record`",
             Self::RecordFull => "`bouncescope record --full`",
             Self::Top => "`bouncescope top`",
@@ -77,8 +83,8 @@ impl Tool {
     /// Events that it should have of one allocation and its free.
     pub(super) const fn events_each(self) -> u64 {
         match self {
-            Self::None | Self::Floor | Self::Top => 0,
-            Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => 1,
+            Self::None | Self::FloorKmalloc | Self::Floor | Self::Top => 0,
+            Self::RecordCounts | Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => 1,
             Self::RecordFull | Self::FtraceText | Self::Perf => 2,
         }
     }
@@ -96,18 +102,18 @@ impl Tool {
         fs::remove_file(bench.result()).ok();
         let kept = match self {
             Self::None => bench.storm(&[]).map(|()| Kept::default()),
-            Self::Floor => {
-                let _floor = Floor::attach(&[c"kmalloc", c"kfree"])?;
-                bench.storm(&[]).map(|()| Kept::default())
+            Self::FloorKmalloc => bench.floor(&[c"kmalloc"]),
+            Self::Floor => bench.floor(&[c"kmalloc", c"kfree"]),
+            Self::RecordCounts => {
+                bench.record(&["--sample", "0"])?;
+                capture::sites(&bench.trace())
             }
             Self::Record => {
-                let full = false;
-                bench.record(full)?;
+                bench.record(&[])?;
                 capture::sites(&bench.trace())
             }
             Self::RecordFull => {
-                let full = true;
-                bench.record(full)?;
+                bench.record(&["--full"])?;
                 capture::events(&bench.trace(), &[Kind::Kmalloc, Kind::Kfree])
             }
             Self::Top => bench.top(),
@@ -167,10 +173,15 @@ impl Bench<'_> {
         self.run(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
-    fn record(&self, full: bool) -> Result<()> {
+    fn floor(&self, events: &[&CStr]) -> Result<Kept> {
+        let _floor = Floor::attach(events)?;
+        self.storm(&[]).map(|()| Kept::default())
+    }
+
+    fn record(&self, options: &[&str]) -> Result<()> {
         let mut command: Vec<OsString> = vec![self.product.into(), "record".into(), "-q".into(), "-o".into()];
         command.push(self.trace().into());
-        command.extend(full.then(|| "--full".into()));
+        command.extend(options.iter().map(OsString::from));
         command.push("--".into());
         self.storm(&command)
     }
@@ -190,6 +201,8 @@ impl Bench<'_> {
         let storm = self.storm_command();
         let words = storm.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let text = self.tool(&["bpftrace", "-f", "json", "-e", script, "-c", &words])?;
+        // It may end well without having traced anything.
+        ensure!(self.result().exists(), "bpftrace did not run the storm: {text}");
         Ok(Kept { events: Some(counted(&text)?), ..Kept::default() })
     }
 
