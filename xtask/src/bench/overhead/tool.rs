@@ -84,7 +84,9 @@ impl Tool {
     pub(super) const fn events_each(self) -> u64 {
         match self {
             Self::None | Self::FloorKmalloc | Self::Floor | Self::Top => 0,
-            Self::RecordCounts | Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => 1,
+            Self::RecordCounts | Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => {
+                1
+            }
             Self::RecordFull | Self::FtraceText | Self::Perf => 2,
         }
     }
