@@ -105,7 +105,7 @@ impl Counted {
             let recorded = self.recorded.get(kind).copied().unwrap_or(0);
             check(seen == recorded + lost, format!("{kind}: seen {seen}, recorded {recorded}, lost {lost}"));
             let decoded = self.end.as_ref().and_then(|end| end.events.get(kind)).copied().unwrap_or(0);
-            check(decoded == recorded, format!("{kind}: {decoded} taken from the ring, {recorded} in the file"));
+            check(decoded == recorded, format!("{kind}: {decoded} taken from the rings, {recorded} in the file"));
         }
         let (seen, missed) = (self.seen("kmalloc"), self.lost("missed.kmalloc"));
         check(allocations > 0, "the storm did not allocate".into());
@@ -127,7 +127,7 @@ impl Counted {
     }
 
     /// What is not so that must be in a recording that was killed at a moment: no damage, all but the last second, and not more
-    /// unaccounted for than the ring can have held when the counters were last read.
+    /// unaccounted for than the rings can have held when the counters were last read.
     pub(super) fn killed(&self, killed_ns: u64, ring_records: u64) -> Vec<String> {
         let mut problems = self.cut();
         let age = killed_ns.saturating_sub(self.last_ns);
@@ -136,7 +136,7 @@ impl Counted {
         }
         let Totals { seen, recorded, lost } = self.totals();
         if seen > recorded + lost + ring_records {
-            problems.push(format!("seen {seen}, recorded {recorded}, lost {lost}: the ring holds {ring_records}"));
+            problems.push(format!("seen {seen}, recorded {recorded}, lost {lost}: the rings hold {ring_records}"));
         }
         problems
     }

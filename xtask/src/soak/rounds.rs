@@ -25,14 +25,16 @@ const SLOW: u64 = 16 << 10;
 /// What the disk that goes takes until then, bytes a second and in all: more than what a capture begins with, so that there are
 /// events in it.
 const LOST: (u64, u64) = (1 << 20, 256 << 10);
-/// The recorder's ring unless told otherwise, by the shortest record in it: of a kfree, with the ring's own header of 8 bytes
-/// (`BPF_RINGBUF_HDR_SZ`).
-const RING_RECORDS: u64 = (8 << 20) / (size_of::<tracer_ebpf::record::Kfree>() as u64 + 8);
+/// The recorder's rings of objects unless told otherwise, by the shortest record in them: of a kfree, with the ring's own header
+/// of 8 bytes (`BPF_RINGBUF_HDR_SZ`); and a record taken out of each ring, to see how old it is. The ring of everything else
+/// has next to nothing in it while objects are allocated as fast as that goes.
+const RING_RECORDS: u64 =
+    (8 << 20) / (size_of::<tracer_ebpf::record::Kfree>() as u64 + 8) + tracer_ebpf::ring::OBJECTS.len() as u64 + 1;
 /// A ring that is full at once, for rounds that are to lose something.
 const SMALL_RING: [&str; 2] = ["-m", "1M"];
 /// What resident memory may grow by from the first third of a long recording to the last, bytes.
 const GROWTH: u64 = 32 << 20;
-/// No recorder has more resident, bytes: the ring, and batches that wait for the disk.
+/// No recorder has more resident, bytes: the rings, and batches that wait for the disk.
 const MEMORY: u64 = 512 << 20;
 
 /// What is done to the recorder.
