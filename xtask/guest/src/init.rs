@@ -61,9 +61,12 @@ fn boot() -> Result<(), String> {
             Mode::Untrust => truth::load(&recording.workload).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
-            Mode::Record | Mode::RecordByKprobes | Mode::RecordByFentry | Mode::RecordTooSmall | Mode::Bare => {
-                record(recording)
-            }
+            Mode::Record
+            | Mode::RecordByKprobes
+            | Mode::RecordByFentry
+            | Mode::RecordTooSmall
+            | Mode::RecordLosing
+            | Mode::Bare => record(recording),
         };
         match made {
             Ok(code) => {
@@ -101,13 +104,13 @@ fn record(recording: &Recording) -> Result<i32, String> {
             Mode::RecordByKprobes => &["--force-kprobes"],
             Mode::RecordByFentry => &["--force-fentry"],
             Mode::RecordTooSmall => &TOO_SMALL,
+            // Lists are kept in a map only where not everything is streamed.
+            Mode::RecordLosing => &["--force-kprobes", "--map-entries", "lists=1"],
             _ => &[],
         };
-        command
-            .args(["record", "--full", "--count-tracefs", "--count-costs", "-o", &capture])
-            .args(btf())
-            .args(how)
-            .arg("--");
+        command.args(["record", "--count-tracefs", "--count-costs", "-o", &capture]);
+        command.args((recording.mode != Mode::RecordLosing).then_some("--full"));
+        command.args(btf()).args(how).arg("--");
         if also_by_default {
             // The same workload at the same time, so that both must tell the same of it.
             command

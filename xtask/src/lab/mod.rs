@@ -268,9 +268,9 @@ impl Lab<'_> {
             let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
             let compared = (|| -> Result<()> {
                 witness = Witness::read(&share, recording.name)?;
-                if let (Recorder::TooSmall, Some(product)) = (scenario.recorder, &self.product) {
+                if let (Some(forced), Some(product)) = (losses::forced(scenario.recorder), &self.product) {
                     // With so much lost, what a recording is to show otherwise cannot be seen.
-                    problems.extend(losses::problems(product, &capture)?);
+                    problems.extend(losses::problems(product, &capture, forced)?);
                     verified = Some(verify(product, &capture)?);
                     return Ok(());
                 }
