@@ -43,6 +43,7 @@ mod modules;
 mod packages;
 mod recording;
 mod scenario;
+mod served;
 mod slab;
 mod table;
 mod test_module;
@@ -287,6 +288,9 @@ impl Lab<'_> {
                 let told = verify(product, &capture)?;
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                if scenario.recorder == Recorder::BesideServe {
+                    problems.extend(served::problems(&capture)?);
+                }
                 if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
                     problems.extend(text_trace::problems(&capture)?);
                     if recording.workload == "mixed" {

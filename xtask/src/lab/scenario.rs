@@ -55,6 +55,8 @@ pub(super) enum Recorder {
     ByFentry,
     /// With a ring and maps that are too small, so that something of most kinds is lost.
     TooSmall,
+    /// As usual, with `serve --live` beside it.
+    BesideServe,
     /// By default, while the lab's module makes it lose what it would lose with any ring and maps.
     Losing,
 }
@@ -183,6 +185,7 @@ impl Scenario {
             Recorder::ByKprobes => "record-by-kprobes",
             Recorder::ByFentry => "record-by-fentry",
             Recorder::TooSmall => "record-too-small",
+            Recorder::BesideServe => "record-beside-serve",
             Recorder::Losing => "record-losing",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, " ", mode, " ", one.workload, "\n"]);

@@ -42,7 +42,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(in crate::lab) const ALL: [Scenario; 22] = [
+pub(in crate::lab) const ALL: [Scenario; 23] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -167,6 +167,13 @@ pub(in crate::lab) const ALL: [Scenario; 22] = [
         recorder: Recorder::Losing,
         on: On::Series("7.3"),
         recordings: &[hold("losses", "losses", Expect { mappings: 1, ..SILENT })],
+        ..DIRECT
+    },
+    Scenario {
+        name: "serve",
+        recorder: Recorder::BesideServe,
+        on: On::Series("6.12"),
+        recordings: &[mixed(MIXED), HOLD_100],
         ..DIRECT
     },
     // CPUs are turned off and on meanwhile.
