@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// are streamed in any case; how many there are of which length is counted in the kernel
     #[arg(long, value_name = "WHICH", default_value = "small", value_parser = parse_streamed, conflicts_with = "full")]
     mappings: Streamed,
-    /// Stream one allocation in N (a power of two; 0 none), chosen by its address
+    /// Stream one allocation in N (a power of two), chosen by its address, and what frees it; 0 none, and frees are left alone
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "full")]
     sample: u64,
     /// Size of the ring between kernel and recorder, such as 8M; those of the objects, one for each of up to 8 CPUs, share as

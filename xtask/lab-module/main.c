@@ -27,6 +27,10 @@ static int coherent = -1;
 module_param(coherent, int, 0444);
 MODULE_PARM_DESC(coherent, "take the device to be coherent (1) or not (0), whatever it is");
 
+static bool losses;
+module_param(losses, bool, 0444);
+MODULE_PARM_DESC(losses, "make no table; do what a recorder loses something of");
+
 static bool untrusted;
 module_param(untrusted, bool, 0444);
 MODULE_PARM_DESC(untrusted, "make no table; take all PCI devices to be untrusted from now on");
@@ -98,6 +102,8 @@ static int make_table(struct device *dev)
 		target.domain = NULL;
 	if (coherent >= 0)
 		set_coherence(dev, coherent);
+	if (losses)
+		return lose(&target);
 	print_facts(&target);
 	error = single_entries(&target);
 	error = error ?: list_entries(&target);

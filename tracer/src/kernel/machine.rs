@@ -31,6 +31,12 @@ pub(super) fn release(root: &Root) -> Option<String> {
     root.text("proc/sys/kernel/osrelease").ok()
 }
 
+/// Whether the kernel runs on Xen, and may have `xen_swiotlb_dma_ops` for its devices (`xen_swiotlb_detect()`,
+/// `arch/arm/xen/mm.c`).
+pub(super) fn is_xen_guest(root: &Root) -> bool {
+    root.text("sys/hypervisor/type").is_ok_and(|name| name.trim() == "xen")
+}
+
 /// `uname -v`.
 pub(super) fn version(root: &Root) -> Option<String> {
     root.text("proc/sys/kernel/version").ok()

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     carry, doctor, module, pool, process,
     script::{self, Mode, Recording},
+    serve::Serve,
     slab, truth, witness, workload,
 };
 
@@ -49,7 +50,11 @@ fn boot() -> Result<(), String> {
     }
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    if !board && recordings.iter().any(|recording| matches!(recording.mode, Mode::Record | Mode::Bare)) {
+    if !board
+        && recordings
+            .iter()
+            .any(|recording| matches!(recording.mode, Mode::Record | Mode::RecordBesideServe | Mode::Bare))
+    {
         workload::wait_for_devices()?;
     }
     witness::probe();
@@ -61,9 +66,13 @@ fn boot() -> Result<(), String> {
             Mode::Untrust => truth::load(&recording.workload).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
-            Mode::Record | Mode::RecordByKprobes | Mode::RecordByFentry | Mode::RecordTooSmall | Mode::Bare => {
-                record(recording)
-            }
+            Mode::Record
+            | Mode::RecordByKprobes
+            | Mode::RecordByFentry
+            | Mode::RecordTooSmall
+            | Mode::RecordLosing
+            | Mode::RecordBesideServe
+            | Mode::Bare => record(recording),
         };
         match made {
             Ok(code) => {
@@ -82,6 +91,7 @@ const TOO_SMALL: [&str; 5] =
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
     let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
+    let serve = (recording.mode == Mode::RecordBesideServe).then(|| Serve::start(btf())).transpose()?;
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::hold()?;
@@ -101,13 +111,13 @@ fn record(recording: &Recording) -> Result<i32, String> {
             Mode::RecordByKprobes => &["--force-kprobes"],
             Mode::RecordByFentry => &["--force-fentry"],
             Mode::RecordTooSmall => &TOO_SMALL,
+            // Lists are kept in a map only where not everything is streamed.
+            Mode::RecordLosing => &["--force-kprobes", "--map-entries", "lists=1"],
             _ => &[],
         };
-        command
-            .args(["record", "--full", "--count-tracefs", "--count-costs", "-o", &capture])
-            .args(btf())
-            .args(how)
-            .arg("--");
+        command.args(["record", "--count-tracefs", "--count-costs", "-o", &capture]);
+        command.args((recording.mode != Mode::RecordLosing).then_some("--full"));
+        command.args(btf()).args(how).arg("--");
         if also_by_default {
             // The same workload at the same time, so that both must tell the same of it.
             command
@@ -123,14 +133,21 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let seconds = start.elapsed().as_secs_f64();
 
     let share = Path::new(SHARE);
+    let metrics = format!("/tmp/{name}.metrics");
+    // Before the share is written to, which is traffic of its own.
+    if let Some(serve) = serve {
+        serve.save(Path::new(&metrics))?;
+    }
     witness::save(share, name)?;
-    for (made, capture, suffix) in
-        [(recorded, &capture, "bounce"), (also_by_default, &default_capture, "default.bounce")]
-    {
+    for (made, file, suffix) in [
+        (recorded, &capture, "bounce"),
+        (also_by_default, &default_capture, "default.bounce"),
+        (recording.mode == Mode::RecordBesideServe, &metrics, "metrics"),
+    ] {
         if made {
-            fs::copy(capture, share.join(format!("{name}.{suffix}")))
-                .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
-            let _ = fs::remove_file(capture);
+            fs::copy(file, share.join(format!("{name}.{suffix}")))
+                .map_err(|error| format!("cannot bring {file} out: {error}"))?;
+            let _ = fs::remove_file(file);
         }
     }
     let mut result = format!("exit={code}\nseconds={seconds:.1}\nquiet={quiet}\n");

@@ -16,6 +16,8 @@ mod process;
 #[cfg(target_os = "linux")]
 mod script;
 #[cfg(target_os = "linux")]
+mod serve;
+#[cfg(target_os = "linux")]
 mod slab;
 #[cfg(target_os = "linux")]
 mod sysfs;

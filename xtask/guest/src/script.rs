@@ -11,6 +11,10 @@ pub(crate) enum Mode {
     RecordByFentry,
     /// The same, with a ring and maps too small for it.
     RecordTooSmall,
+    /// The same by default, through probes, with a map of lists that is too small for what the workload `losses` does.
+    RecordLosing,
+    /// The same by the kernel's events, with the product's `serve --live` beside it.
+    RecordBesideServe,
     /// The workload runs by itself, and only the kernel's own counts are taken.
     Bare,
     /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
@@ -46,6 +50,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "record-by-kprobes" => Some(Mode::RecordByKprobes),
                 "record-by-fentry" => Some(Mode::RecordByFentry),
                 "record-too-small" => Some(Mode::RecordTooSmall),
+                "record-losing" => Some(Mode::RecordLosing),
+                "record-beside-serve" => Some(Mode::RecordBesideServe),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),

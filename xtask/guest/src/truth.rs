@@ -1,5 +1,5 @@
-//! The kernel's own truth table: made by the lab's module while it is loaded, and brought out as `NAME.truth`. Nothing here
-//! knows what is in it.
+//! The lab's module: the kernel's own truth table, made while it is loaded and brought out as `NAME.truth`, of which nothing
+//! here knows what is in it; and what else it does when it is loaded.
 
 use std::{fs, path::Path};
 
@@ -11,6 +11,12 @@ const MODULE: &str = "bounce_truth";
 /// Loads the module, and leaves it loaded.
 pub(crate) fn load(parameters: &[String]) -> Result<(), String> {
     module::load(Path::new(OBJECT), &parameters.join(" "))
+}
+
+/// Loads the module for what it then does, and unloads it.
+pub(crate) fn run(parameters: &str) -> Result<(), String> {
+    module::load(Path::new(OBJECT), parameters)?;
+    module::unload(MODULE)
 }
 
 /// Makes one table; the words are the module's parameters.

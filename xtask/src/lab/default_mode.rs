@@ -62,6 +62,11 @@ pub(super) fn problems(product: &Path, full: &Path) -> Result<Vec<String>> {
     Ok(problems)
 }
 
+/// What the kernel did with each device's buffers, by a capture: bounces and refusals.
+pub(super) fn by_kernel(capture: &Path) -> Result<BTreeMap<String, (u64, u64)>> {
+    Ok(Told::of(&replayed(capture)?).kernel)
+}
+
 fn replayed(capture: &Path) -> Result<Replayed> {
     let mut reader = Reader::open(capture)?;
     let wanted = |start: &tracer::stream::Start| Wanted {

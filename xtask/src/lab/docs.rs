@@ -34,7 +34,8 @@ fn section(releases: &[&str], rows: &[Row]) -> String {
     let mut text = line(COLUMNS.iter().map(|(_, name)| *name).collect());
     text += &line(vec!["---"; COLUMNS.len()]);
     // Where everything is lost on purpose nothing is to be learnt of agreement.
-    let counts = |row: &&Row| row.cells[1] != "losses" && row.cells[3].parse::<u64>().is_ok();
+    let counts =
+        |row: &&Row| !["losses", "losing"].contains(&row.cells[1].as_str()) && row.cells[3].parse::<u64>().is_ok();
     let recordings: Vec<_> = rows.iter().filter(counts).collect();
     for row in &recordings {
         text += &line(COLUMNS.iter().map(|(column, _)| row.cells[*column].as_str()).collect());

@@ -1,5 +1,6 @@
-//! A recording in which everything that can be lost is made to be: with a ring, maps and a record that are too small for what
-//! happens. Each kind must be counted in the capture, and told by whatever is made from it.
+//! Recordings in which everything that can be lost is made to be: with a ring, maps and a record that are too small for what
+//! happens, and by the lab's module (`xtask/lab-module/lose.c`). Each kind must be counted in the capture, and told by whatever
+//! is made from it.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
@@ -9,17 +10,27 @@ use tracer::{
     stream::{Item, Source as _},
 };
 
-/// How names of losses begin, each of which must be there. Of what else there is, `missed.…` (a program that would run inside
-/// itself) wants an interrupt at the right moment, and comes by chance in most recordings of `mixed`; `missed_return` wants a
-/// kretprobe that runs out of instances, `read_fault` a list that is no list; `lists_full` wants more lists streamed and mapped at
-/// once than the workload holds, since a map of one entry has some for each CPU besides.
-const FORCED: [&str; 7] =
+use super::scenario::Recorder;
+
+/// How names of losses begin, each of which must be there: where ring and maps are too small.
+const TOO_SMALL: [&str; 7] =
     ["ring_full.", "sites_full", "devices_full", "calls_full", "lengths_full", "unpaired_return", "sg_truncated"];
+/// The same, where the lab's module sees to it.
+const LOSING: [&str; 6] = ["lists_full", "bulk_cut", "read_fault", "missed.kmalloc", "missed_return", "untimed"];
+
+/// What of a recording must be lost, when it is one that is there for that.
+pub(super) fn forced(recorder: Recorder) -> Option<&'static [&'static str]> {
+    match recorder {
+        Recorder::TooSmall => Some(&TOO_SMALL),
+        Recorder::Losing => Some(&LOSING),
+        _ => None,
+    }
+}
 
 /// What the capture or the product's commands keep to themselves, a line each.
-pub(super) fn problems(product: &Path, capture: &Path) -> Result<Vec<String>> {
+pub(super) fn problems(product: &Path, capture: &Path, forced: &[&str]) -> Result<Vec<String>> {
     let lost = lost(capture)?;
-    let mut problems: Vec<String> = FORCED
+    let mut problems: Vec<String> = forced
         .iter()
         .filter(|kind| !lost.iter().any(|(name, count)| name.starts_with(**kind) && *count > 0))
         .map(|kind| format!("no {kind} was counted, which was to be forced"))

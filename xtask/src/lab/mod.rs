@@ -43,6 +43,7 @@ mod modules;
 mod packages;
 mod recording;
 mod scenario;
+mod served;
 mod slab;
 mod table;
 mod test_module;
@@ -268,9 +269,9 @@ impl Lab<'_> {
             let kept_as = format!("{}-{}-{}", kernel.series, scenario.name, recording.name);
             let compared = (|| -> Result<()> {
                 witness = Witness::read(&share, recording.name)?;
-                if let (Recorder::TooSmall, Some(product)) = (scenario.recorder, &self.product) {
+                if let (Some(forced), Some(product)) = (losses::forced(scenario.recorder), &self.product) {
                     // With so much lost, what a recording is to show otherwise cannot be seen.
-                    problems.extend(losses::problems(product, &capture)?);
+                    problems.extend(losses::problems(product, &capture, forced)?);
                     verified = Some(verify(product, &capture)?);
                     return Ok(());
                 }
@@ -287,6 +288,9 @@ impl Lab<'_> {
                 let told = verify(product, &capture)?;
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                if scenario.recorder == Recorder::BesideServe {
+                    problems.extend(served::problems(&capture)?);
+                }
                 if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
                     problems.extend(text_trace::problems(&capture)?);
                     if recording.workload == "mixed" {

@@ -32,7 +32,7 @@ pub(super) fn boot(lab: &Lab, (kernel, usual, scenario): Job, dir: &Path) -> Res
         None => (Vec::new(), Vec::new()),
     };
     let modules = if scenario.board.is_some() { &first } else { usual };
-    let test_module = if scenario.untrusted { Some(test_module::of_lab(kernel)?) } else { None };
+    let test_module = if scenario.has_module() { Some(test_module::of_lab(kernel)?) } else { None };
     let test_module = test_module.as_deref();
     let contents = Contents { programs: &lab.programs, modules, later: &later, test_module, btf, script: &script };
     fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;

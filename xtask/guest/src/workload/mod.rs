@@ -3,7 +3,7 @@
 
 use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 
-use crate::{module, sysfs, usbfs, witness};
+use crate::{module, sysfs, truth, usbfs, witness};
 
 mod hold;
 mod hotplug;
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             usb_control::run()?;
             storage::run(number(300)?)?;
         }
+        "losses" => truth::run("losses=1")?,
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?)?,

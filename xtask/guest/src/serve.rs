@@ -1,0 +1,91 @@
+//! The product's `serve --live` beside a recording: started before it, and asked for its metrics once it is over.
+
+use std::{
+    fs,
+    io::{Error, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+const ADDRESS: &str = "127.0.0.1:9464";
+/// Until it answers.
+const START_LIMIT: Duration = Duration::from_mins(2);
+/// What it serves may be a second old.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Killed when it is dropped.
+pub(crate) struct Serve(Child);
+
+impl Serve {
+    /// Returns once it answers: its programs are attached.
+    pub(crate) fn start(btf: impl Iterator<Item = &'static str>) -> Result<Self, String> {
+        loopback_up().map_err(|error| format!("cannot turn the loopback device on: {error}"))?;
+        let mut command = Command::new("/bin/bouncescope");
+        command.args(["serve", "--live", "--listen", ADDRESS]).args(btf);
+        let serve = Self(command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?);
+        let start = Instant::now();
+        loop {
+            match metrics() {
+                Ok(_) => return Ok(serve),
+                Err(error) if start.elapsed() > START_LIMIT => return Err(format!("serve does not answer: {error}")),
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Leaves its metrics in a file.
+    pub(crate) fn save(&self, file: &Path) -> Result<(), String> {
+        thread::sleep(SETTLE);
+        fs::write(file, metrics()?).map_err(|error| format!("cannot write {}: {error}", file.display()))
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn metrics() -> Result<String, String> {
+    let answer = || -> Result<String, Error> {
+        let mut stream = TcpStream::connect(ADDRESS)?;
+        stream
+            .write_all(format!("GET /metrics HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = answer().map_err(|error| error.to_string())?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(format!("not the metrics: {}", answer.lines().next().unwrap_or_default())),
+    }
+}
+
+/// The kernel makes it, but nobody turns it on.
+fn loopback_up() -> Result<(), Error> {
+    // SAFETY: all zeroes is a request without a name.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: no pointers; the descriptor is closed below.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };
+    if socket < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: both take an `ifreq` with a name, which outlives the calls; the first fills in the flags.
+    let result = unsafe {
+        let read = libc::ioctl(socket, libc::SIOCGIFFLAGS as _, &mut request);
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        if read < 0 { read } else { libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &request) }
+    };
+    let error = Error::last_os_error();
+    // SAFETY: it is open, and used no more.
+    unsafe { libc::close(socket) };
+    if result < 0 { Err(error) } else { Ok(()) }
+}
