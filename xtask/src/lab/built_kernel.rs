@@ -37,8 +37,11 @@ pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
     let key = format!("{:x}", Sha256::digest(format!("{}\n{wanted}", source.sha256)));
     let kept = cache.join("kernels").join(format!("{SERIES}-{}", &key[..16]));
     if !kept.is_dir() {
+        tools()?;
         let work = cache.join("kernel-build");
         eprintln!("lab: building a kernel like a phone's from {} (once, some 10 minutes)", source.filename);
+        // What a build left that failed.
+        let _ = fs::remove_dir_all(&work);
         kernel::unpack(cache, &work, std::slice::from_ref(&source))?;
         let tree = unpacked(&work)?;
         configure(&tree, &fragment, &wanted)?;
@@ -55,6 +58,15 @@ pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
         modules: kept.join("modules"),
         btf: Some(kept.join("vmlinux.btf")),
     })
+}
+
+/// An error unless what the build calls can be run; what it lacks of libraries, it says itself.
+fn tools() -> Result<()> {
+    for tool in ["make", "flex", "bison", "bc", "pahole", "aarch64-linux-gnu-gcc"] {
+        let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        found.with_context(|| format!("no {tool}, to build a kernel with; bash .ci/install --kernel installs it"))?;
+    }
+    Ok(())
 }
 
 /// The package holds an archive of the sources.
