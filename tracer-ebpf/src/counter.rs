@@ -47,7 +47,7 @@ pub enum Other {
     LengthsFull = 2 * STRIDE + 11,
     /// Scatterlists that could not be remembered as sent, so that their unmapping is not.
     ListsFull = 2 * STRIDE + 12,
-    /// Objects of `kfree_bulk()` beyond those of one call that are looked at.
+    /// Objects freed by `kfree_bulk()` that were not looked at, because one call freed too many.
     BulkCut = 2 * STRIDE + 13,
 }
 

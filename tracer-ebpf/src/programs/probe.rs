@@ -59,8 +59,9 @@ pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
     read(base.wrapping_add(u64::from(offset)))
 }
 
-/// As [`field`], or zeroes: which of them is no way of its own through the program, so that the verifier does not walk the
-/// rest once for each field that may be missing.
+/// As [`field`], or zeroes, which every `T` that is read so must be a value of: numbers, and arrays of them. Which of the two it
+/// is, is no way of its own through the program, so that the verifier does not walk the rest once for each field that may
+/// be missing.
 #[inline(always)]
 pub(crate) fn field_or_zero<T: Copy>(base: u64, offset: u32) -> T {
     let mut value = MaybeUninit::<T>::zeroed();
@@ -73,7 +74,7 @@ pub(crate) fn field_or_zero<T: Copy>(base: u64, offset: u32) -> T {
             count_other(Other::ReadFault);
         }
     }
-    // SAFETY: integers, which zeroes are a value of.
+    // SAFETY: zeroes, which are a value of it, or what was read in full.
     unsafe { value.assume_init() }
 }
 

@@ -136,7 +136,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let metrics = format!("/tmp/{name}.metrics");
     // Before the share is written to, which is traffic of its own.
     if let Some(serve) = serve {
-        serve.save(Path::new(&metrics))?;
+        serve.finish(Path::new(&metrics))?;
     }
     witness::save(share, name)?;
     for (made, file, suffix) in [

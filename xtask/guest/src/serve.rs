@@ -36,9 +36,12 @@ impl Serve {
         }
     }
 
-    /// Leaves its metrics in a file.
-    pub(crate) fn save(&self, file: &Path) -> Result<(), String> {
+    /// Leaves its metrics in a file, and ends it.
+    pub(crate) fn finish(mut self, file: &Path) -> Result<(), String> {
         thread::sleep(SETTLE);
+        if let Ok(Some(status)) = self.0.try_wait() {
+            return Err(format!("serve has ended with {status}"));
+        }
         fs::write(file, metrics()?).map_err(|error| format!("cannot write {}: {error}", file.display()))
     }
 }
