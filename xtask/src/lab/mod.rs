@@ -148,8 +148,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { KERNELS.to_vec() };
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
-    let failed = lab.recordings(&mapping, &scenarios)? + lab.truths(&mapping, &truths)? + lab.objects(&counting)?;
-    ensure!(failed == 0, "{failed} recordings or tables failed; logs are in {}", lab.out.display());
+    let failed =
+        [lab.recordings(&mapping, &scenarios)?, lab.truths(&mapping, &truths)?, lab.objects(&counting)?].concat();
+    let (count, problems) = (failed.len(), failed.concat());
+    ensure!(count == 0, "{count} recordings or tables failed; logs are in {}\n{problems}", lab.out.display());
     Ok(())
 }
 
@@ -192,8 +194,8 @@ struct Lab<'a> {
 type Job<'a> = (&'a Kernel, &'a [Module], &'static Scenario);
 
 impl Lab<'_> {
-    /// Makes every recording of every kernel, and prints them. How many failed.
-    fn recordings(&self, kernels: &[Kernel], scenarios: &[&'static Scenario]) -> Result<usize> {
+    /// Makes every recording of every kernel, and prints them. What is off, a text for each that failed.
+    fn recordings(&self, kernels: &[Kernel], scenarios: &[&'static Scenario]) -> Result<Vec<String>> {
         let mut boots = Vec::new();
         for kernel in kernels.iter().filter(|_| !scenarios.is_empty()) {
             let modules = modules::in_load_order(&kernel.modules, &modules::FOR_WORKLOADS)?;
@@ -216,8 +218,8 @@ impl Lab<'_> {
         Ok(failed)
     }
 
-    /// Makes every truth table of every kernel, and prints what came of them. How many failed.
-    fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<usize> {
+    /// Makes every truth table of every kernel, and prints what came of them. What is off, as of recordings.
+    fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<Vec<String>> {
         let mut booted = Vec::new();
         // The module needs headers, which a kernel of the lab's own has not.
         // In the matrix those of the default kernels stand for all.
@@ -230,11 +232,11 @@ impl Lab<'_> {
         Ok(printed(&truth::HEADER, &truth::all(self, &self.programs, &booted, scenarios)))
     }
 
-    /// Records live objects on every kernel, and prints how they compare with the kernels' own counts. How many rows failed.
-    fn objects(&self, kernels: &[Kernel]) -> Result<usize> {
-        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(0) };
+    /// Records live objects on every kernel, and prints how they compare with the kernels' own counts. What is off, as of recordings.
+    fn objects(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
         let tables = slab::all(self, product, &self.programs, kernels)?;
-        Ok(tables.iter().map(|(header, rows)| printed(header, rows)).sum())
+        Ok(tables.iter().flat_map(|(header, rows)| printed(header, rows)).collect())
     }
 
     /// Boots one scenario and judges its recordings, a row each, whatever happens.
@@ -312,12 +314,12 @@ impl Lab<'_> {
     }
 }
 
-/// Prints a table if there is anything in it. How many rows failed.
-fn printed(header: &[&str], rows: &[Row]) -> usize {
+/// Prints a table if there is anything in it. What is off in each row that failed.
+fn printed(header: &[&str], rows: &[Row]) -> Vec<String> {
     if !rows.is_empty() {
         print!("{}", table::format(header, rows));
     }
-    rows.iter().filter(|row| !row.problems.is_empty()).count()
+    rows.iter().filter(|row| !row.problems.is_empty()).map(table::problems).collect()
 }
 
 fn cells(

@@ -41,12 +41,13 @@ pub(super) fn format(header: &[&str], rows: &[Row]) -> String {
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
-    for row in rows {
-        for problem in &row.problems {
-            text += &[&row.cells[..3].join(" "), ": ", problem, "\n"].concat();
-        }
-    }
+    text.extend(rows.iter().map(problems));
     text
+}
+
+/// What is off in a row, a line each, with the row that it belongs to.
+pub(super) fn problems(row: &Row) -> String {
+    row.problems.iter().map(|problem| format!("{}: {problem}\n", row.cells[..3].join(" "))).collect()
 }
 
 #[cfg(test)]
