@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "full")]
     sample: u64,
     /// Size of the ring between kernel and recorder, such as 8M; those of the objects, one for each of up to 8 CPUs, share as
-    /// much again
+    /// much again with --full or --sample 1, and an eighth of it with another sample
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
     /// Entries of the programs' maps, those that are to differ from

@@ -146,6 +146,10 @@ pub struct Config {
     pub iommu_dma_ops: u64,
     /// Stream an allocation and its kfree when `hash(ptr) & sample_mask == 0`; 0 streams all, `u64::MAX` none.
     pub sample_mask: u64,
+    /// Unread bytes in the ring of all that is no object from which on its reader is woken; at least 1.
+    pub wake_at: u32,
+    /// The same in a ring of objects.
+    pub wake_at_objects: u32,
     /// Send the programs' debug messages through aya-log.
     pub log: u32,
     /// Which mappings to send: [`crate::streamed::Streamed`].
@@ -195,6 +199,8 @@ impl Config {
         decider: Decider { bounce_unaligned: 0, cache_line_size: 0, minalign: 8, dma_minalign: 128 },
         iommu_dma_ops: 0,
         sample_mask: u64::MAX,
+        wake_at: 1,
+        wake_at_objects: 1,
         log: 0,
         streamed: 0,
     };

@@ -14,6 +14,8 @@ use tracer_ebpf::{
     record::{Header, Kind},
 };
 
+use crate::config;
+
 /// The ring of all that is no object; its size is set by the loader.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -21,9 +23,6 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// [`tracer_ebpf::counter`]: one array per CPU.
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
-
-/// Unread bytes in the ring from which on the reader is woken; below, it comes by itself now and then.
-const WAKE_AT: u64 = 256 << 10;
 
 /// Adds one to a counter.
 #[inline(always)]
@@ -108,7 +107,7 @@ pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bo
         return false;
     };
     fill(entry.as_mut_ptr());
-    entry.submit(wakeup(unread()));
+    entry.submit(wakeup(unread(), config!(wake_at)));
     true
 }
 
@@ -116,7 +115,7 @@ pub(crate) fn send_with<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) -> bo
 #[inline(always)]
 pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
     count(counter::seen(kind));
-    if EVENTS.output::<[u8]>(record, wakeup(unread())).is_err() {
+    if EVENTS.output::<[u8]>(record, wakeup(unread(), config!(wake_at))).is_err() {
         count(counter::ring_full(kind));
     }
 }
@@ -127,14 +126,14 @@ fn unread() -> u64 {
     EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
 }
 
-/// How the record that is about to be submitted wakes the reader, with so many bytes unread: a wakeup for every record would
-/// cost more than the record.
+/// How the record that is about to be submitted wakes the reader, with so many bytes unread: from `wake_at` on. Below, the reader
+/// comes by itself now and then: a wakeup for every record would cost more than the record.
 ///
 /// Computed without a branch: behind one, the verifier of kernels up to 6.1 walks the rest of a program that loops over a
 /// scatterlist for each of its ways, which takes minutes on a small core.
 #[inline(always)]
-pub(crate) fn wakeup(unread: u64) -> u64 {
+pub(crate) fn wakeup(unread: u64, wake_at: u32) -> u64 {
     const { assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2) };
     // The sign of what is missing.
-    u64::from(BPF_RB_NO_WAKEUP) + ((WAKE_AT - 1).wrapping_sub(unread) >> 63)
+    u64::from(BPF_RB_NO_WAKEUP) + (u64::from(wake_at).wrapping_sub(1).wrapping_sub(unread) >> 63)
 }

@@ -9,7 +9,10 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{counter, record::Kind, ring::OBJECTS};
 
-use crate::emit::{count, see, wakeup};
+use crate::{
+    config,
+    emit::{count, see, wakeup},
+};
 
 /// Of records of its kind on its CPU, one in how many looks how full the ring is: for each, that would cost as much as the record.
 const LOOK_EVERY: u64 = 32;
@@ -48,5 +51,6 @@ pub(crate) fn send<T: Copy + 'static>(kind: Kind, record: T) {
     let Some(mut entry) = reserve::<T>(cpu) else { return count(counter::ring_full(kind)) };
     // SAFETY: valid and aligned memory of that type.
     unsafe { entry.as_mut_ptr().write(record) };
-    entry.submit(if seen % LOOK_EVERY == 0 { wakeup(unread(cpu)) } else { u64::from(BPF_RB_NO_WAKEUP) });
+    let looks = seen % LOOK_EVERY == 0;
+    entry.submit(if looks { wakeup(unread(cpu), config!(wake_at_objects)) } else { u64::from(BPF_RB_NO_WAKEUP) });
 }

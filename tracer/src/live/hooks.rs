@@ -34,13 +34,13 @@ pub(super) enum Link {
 /// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
 /// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
 /// so that it is not asked about those of other kernels.
-pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>) {
+pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>, objects: bool) {
     let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
     let names: Vec<_> = places().map(Place::symbol).collect();
     let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
     let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
     let mut lists_by_function = false;
-    for subject in SUBJECTS {
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
         let mut candidates = subject.candidates(preferred);
         let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
         if REFUSED.contains(&subject.name) && lists_by_function {
@@ -67,17 +67,21 @@ pub(super) fn attach_all(
     objects: bool,
 ) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
-    let is_wanted = |subject: &&Subject| match subject.name {
-        // A kernel without the function has nothing to lose.
-        LINKED => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
-        FREES | BULK => objects,
-        _ => true,
-    };
-    for subject in SUBJECTS.iter().filter(is_wanted) {
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
         let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
         hooks.push(hook);
     }
     (links, hooks)
+}
+
+/// Whether there is anything to be seen, and it is asked for.
+fn is_wanted(subject: &Subject, symbols: Option<&Symbols>, objects: bool) -> bool {
+    match subject.name {
+        // A kernel without the function has nothing to lose.
+        LINKED => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
+        FREES | BULK => objects,
+        _ => true,
+    }
 }
 
 /// Whether a hook sees every mapping, by the functions that make them.

@@ -4,14 +4,14 @@ use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, sys::SyscallError};
 use bytemuck::bytes_of;
 use tracer_ebpf::config::Config;
 
-use super::{LiveError, map_entries::MapEntries};
+use super::{LiveError, map_entries::MapEntries, rings::Sizes};
 use crate::facts::Hook;
 
 /// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
 const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
 
 /// Loads the object of this architecture; its programs are not attached yet.
-pub(super) fn load(config: &Config, rings: &[(&str, u32)], entries: MapEntries) -> Result<Ebpf, LiveError> {
+pub(super) fn load(config: &Config, rings: Sizes, entries: MapEntries) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
     let object = aya::include_bytes_aligned!("objects/aarch64.o");
     #[cfg(target_arch = "x86_64")]
@@ -20,8 +20,8 @@ pub(super) fn load(config: &Config, rings: &[(&str, u32)], entries: MapEntries) 
     let mut loader = EbpfLoader::new();
     let btf = AyaBtf::from_sys_fs().ok();
     loader.btf(btf.as_ref()).override_global("CONFIG", bytes_of(config), true);
-    for (map, entries) in entries.by_map().iter().chain(rings) {
-        loader.map_max_entries(map, *entries);
+    for (map, entries) in entries.by_map().into_iter().chain(rings.by_name()) {
+        loader.map_max_entries(map, entries);
     }
     loader
         .load(object)

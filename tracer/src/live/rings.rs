@@ -20,14 +20,51 @@ use tracer_ebpf::{
 
 use super::LiveError;
 
-/// How large each ring is, by name, bytes: a power of two of at least a page each. The objects' rings, as many as there are CPUs,
-/// are together as large as the one of all others, or a page each where no objects are sent.
-pub(super) fn sizes(ring_bytes: u32, page_bytes: u32, cpus: usize, objects: bool) -> Vec<(&'static str, u32)> {
-    let used = if objects { cpus.min(ring::OBJECTS.len()) } else { 0 };
-    let size = |bytes: u32| bytes.max(page_bytes).next_power_of_two();
-    let of_objects = ring::OBJECTS.iter().enumerate();
-    let of_objects = of_objects.map(|(cpu, name)| (*name, size(if cpu < used { ring_bytes / used as u32 } else { 0 })));
-    [(ring::EVENTS, size(ring_bytes))].into_iter().chain(of_objects).collect()
+/// How long a program may take, stalled by what runs in its place, ns, for records to be in order: behind a record that is not
+/// finished those of other CPUs in the same ring can't be read, while other rings can.
+pub(super) const STALL_NS: u64 = 1_000_000;
+/// Unread bytes from which on the reader is woken, in rings that are not small.
+const WAKE_AT: u32 = 256 << 10;
+
+/// How large the rings are, bytes: powers of two of at least a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Of the ring of all that is no object.
+    events: u32,
+    /// Of each ring of objects that is used.
+    objects: u32,
+    /// How many of those are.
+    used: usize,
+    page: u32,
+}
+
+impl Sizes {
+    /// The ring of all that is no object is rounded up. Those of objects, one for each CPU, are together no larger than it where
+    /// all allocations are sent (`allocation_sample` is 1), and than an eighth of it where one in so many is.
+    pub(super) fn new(ring_bytes: u32, page: u32, cpus: usize, allocation_sample: u64) -> Self {
+        let events = ring_bytes.max(page).next_power_of_two();
+        let (used, all) = match allocation_sample {
+            0 => (0, 0),
+            1 => (cpus, events),
+            _ => (cpus, events / 8),
+        };
+        let used = used.min(ring::OBJECTS.len());
+        let share = (all / used.max(1) as u32).max(page);
+        Self { events, objects: 1 << share.ilog2(), used, page }
+    }
+
+    /// The size of every ring.
+    pub(super) fn by_name(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let of_objects = ring::OBJECTS.into_iter().enumerate();
+        let of_objects =
+            of_objects.map(move |(cpu, name)| (name, if cpu < self.used { self.objects } else { self.page }));
+        [(ring::EVENTS, self.events)].into_iter().chain(of_objects)
+    }
+
+    /// Unread bytes from which on the reader is woken: in the ring of all that is no object, and in one of objects.
+    pub(super) fn wake_at(self) -> (u32, u32) {
+        (WAKE_AT.min(self.events / 4), WAKE_AT.min(self.objects / 4))
+    }
 }
 
 /// The rings of the programs.
@@ -62,8 +99,8 @@ impl Rings {
         fills
     }
 
-    /// Hands out what was recorded before `before_ns`, which must not lie ahead: a record that comes later than this is older by
-    /// no more than its program took. Until `each` breaks; whether it did.
+    /// Hands out what was recorded before `before_ns`, in the order of time as far as every program that began before then has
+    /// ended: [`STALL_NS`] ago, nearly all have. Until `each` breaks; whether it did.
     pub(super) fn read(&mut self, before_ns: u64, each: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
         merge(&mut self.0, before_ns, each)
     }

@@ -19,7 +19,7 @@ use super::{
     load::{load, no_hook},
     map_entries::MapEntries,
     programs_log::ProgramsLog,
-    rings::{self, Rings},
+    rings::{self, Rings, STALL_NS},
     run_times::RunTimes,
     tallies::{self, Tallies},
 };
@@ -68,7 +68,8 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Which mappings to stream. Counts by length are exact in any case.
     pub streamed: Streamed,
-    /// Size of the ring of mappings, bytes, rounded up to a power of two of at least a page; those of objects share as much.
+    /// Size of the ring of all that is no object, bytes, rounded up to a power of two of at least a page. Those of objects, one
+    /// for each of up to 8 CPUs, share as much again where all allocations are streamed, and an eighth of it where a sample is.
     pub ring_bytes: u32,
     /// Sizes of the programs' maps.
     pub map_entries: MapEntries,
@@ -149,12 +150,13 @@ impl Session {
 
         let objects = options.allocation_sample > 0;
         let cpus = nr_cpus().unwrap_or(1);
-        let ring_sizes = rings::sizes(options.ring_bytes, kernel.page_size, cpus, objects);
-        let mut ebpf = load(&config, &ring_sizes, options.map_entries)?;
+        let sizes = rings::Sizes::new(options.ring_bytes, kernel.page_size, cpus, options.allocation_sample);
+        (config.wake_at, config.wake_at_objects) = sizes.wake_at();
+        let mut ebpf = load(&config, sizes, options.map_entries)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let rings = Rings::take_from(&mut ebpf)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref());
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), objects);
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
@@ -230,9 +232,9 @@ impl Session {
         Ok(self.rings.one_fills().await?)
     }
 
-    /// Takes what is in the rings: new devices, then events; at most one batch.
+    /// Takes what is in the rings, but for what happened just now: new devices, then events; at most one batch.
     pub fn drain(&mut self) -> Vec<Item> {
-        self.drain_before(now_ns()).0
+        self.drain_before(now_ns().saturating_sub(STALL_NS)).0
     }
 
     /// The same of what happened before that moment, and whether there may be more.

@@ -13,8 +13,10 @@ use std::{
 const ADDRESS: &str = "127.0.0.1:9464";
 /// Until it answers.
 const START_LIMIT: Duration = Duration::from_mins(2);
-/// What it serves may be a second old.
+/// What it serves may be a second old, and older where it has yet to look at what happened.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Until it has looked at everything.
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Killed when it is dropped.
 pub(crate) struct Serve(Child);
@@ -36,13 +38,20 @@ impl Serve {
         }
     }
 
-    /// Leaves its metrics in a file, and ends it.
+    /// Leaves its metrics in a file once no more bounces come, and ends it.
     pub(crate) fn finish(mut self, file: &Path) -> Result<(), String> {
-        thread::sleep(SETTLE);
-        if let Ok(Some(status)) = self.0.try_wait() {
-            return Err(format!("serve has ended with {status}"));
+        let (start, mut served) = (Instant::now(), metrics()?);
+        loop {
+            thread::sleep(SETTLE);
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return Err(format!("serve has ended with {status}"));
+            }
+            let before = std::mem::replace(&mut served, metrics()?);
+            if start.elapsed() > SETTLE_LIMIT || bounces(&before).eq(bounces(&served)) {
+                break;
+            }
         }
-        fs::write(file, metrics()?).map_err(|error| format!("cannot write {}: {error}", file.display()))
+        fs::write(file, served).map_err(|error| format!("cannot write {}: {error}", file.display()))
     }
 }
 
@@ -51,6 +60,11 @@ impl Drop for Serve {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The lines that count bounces.
+fn bounces(metrics: &str) -> impl Iterator<Item = &str> {
+    metrics.lines().filter(|line| line.starts_with("bouncescope_bounces_total"))
 }
 
 fn metrics() -> Result<String, String> {

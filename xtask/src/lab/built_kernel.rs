@@ -21,21 +21,23 @@ use super::{
 };
 use crate::workspace_root;
 
-/// By which it is asked for.
-pub(super) const SERIES: &str = "gki";
+/// What they are asked for by, and their configuration: files of `xtask/lab-kernel`, of which later ones prevail.
+const KERNELS: [(&str, &[&str]); 2] = [("gki", &["gki.config"]), ("gki-64k", &["gki.config", "64k-pages.config"])];
 
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source-6.12";
 const CROSS: [(&str, &str); 2] = [("ARCH", "arm64"), ("CROSS_COMPILE", "aarch64-linux-gnu-")];
 
-/// The kernel, from the cache or built now.
-pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
-    let fragment = workspace_root().join("xtask/lab-kernel/gki.config");
-    let wanted = fs::read_to_string(&fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
+/// The kernel of that name, from the cache or built now; `None` where the lab builds none such.
+pub(super) fn kernel(cache: &Path, series: &str) -> Result<Option<Kernel>> {
+    let Some((_, fragments)) = KERNELS.iter().find(|(name, _)| *name == series) else { return Ok(None) };
+    let fragments: Vec<_> = fragments.iter().map(|file| workspace_root().join("xtask/lab-kernel").join(file)).collect();
+    let read = |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    let wanted = prevailing(&fragments.iter().map(read).collect::<Result<Vec<_>>>()?);
     let index = packages_index(cache, SUITE, "arm64")?;
     let source = packages::named(&index, SOURCE).with_context(|| format!("no {SOURCE} in {SUITE}"))?;
     let key = format!("{:x}", Sha256::digest(format!("{}\n{wanted}", source.sha256)));
-    let kept = cache.join("kernels").join(format!("{SERIES}-{}", &key[..16]));
+    let kept = cache.join("kernels").join(format!("{series}-{}", &key[..16]));
     if !kept.is_dir() {
         tools()?;
         let work = cache.join("kernel-build");
@@ -44,20 +46,33 @@ pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
         let _ = fs::remove_dir_all(&work);
         kernel::unpack(cache, &work, std::slice::from_ref(&source))?;
         let tree = unpacked(&work)?;
-        configure(&tree, &fragment, &wanted)?;
+        configure(&tree, &fragments, &wanted)?;
         build(&tree)?;
         keep(&tree, &kept)?;
         fs::remove_dir_all(&work)?;
     }
     let release = fs::read_to_string(kept.join("release"))?.trim().to_owned();
-    Ok(Kernel {
-        series: SERIES.to_owned(),
+    Ok(Some(Kernel {
+        series: series.to_owned(),
         release,
         image: kept.join("Image"),
         config: kept.join("config"),
         modules: kept.join("modules"),
         btf: Some(kept.join("vmlinux.btf")),
-    })
+    }))
+}
+
+/// What fragments ask for together: of lines about one option the last.
+fn prevailing(fragments: &[String]) -> String {
+    let option = |line: &str| {
+        let option = line.strip_prefix("# ").unwrap_or(line).split(['=', ' ']).next().unwrap_or_default().to_owned();
+        option.starts_with("CONFIG_").then_some(option)
+    };
+    let lines: Vec<_> = fragments.iter().flat_map(|text| text.lines()).collect();
+    let is_last = |(at, line): &(usize, &&str)| {
+        option(line).is_none_or(|name| !lines[at + 1..].iter().any(|later| option(later).as_ref() == Some(&name)))
+    };
+    lines.iter().enumerate().filter(is_last).flat_map(|(_, line)| [line, "\n"]).collect()
 }
 
 /// An error unless what the build calls can be run; what it lacks of libraries, it says itself.
@@ -78,10 +93,10 @@ fn unpacked(work: &Path) -> Result<PathBuf> {
     Ok(sources.join(SOURCE))
 }
 
-fn configure(tree: &Path, fragment: &Path, wanted: &str) -> Result<()> {
+fn configure(tree: &Path, fragments: &[PathBuf], wanted: &str) -> Result<()> {
     make(tree, &["tinyconfig"])?;
     let mut merge = Command::new("scripts/kconfig/merge_config.sh");
-    output(merge.current_dir(tree).envs(CROSS).args(["-m", ".config"]).arg(fragment).stderr(Stdio::null()))?;
+    output(merge.current_dir(tree).envs(CROSS).args(["-m", ".config"]).args(fragments).stderr(Stdio::null()))?;
     make(tree, &["olddefconfig"])?;
     let unmet = unmet(wanted, &fs::read_to_string(tree.join(".config"))?);
     ensure!(unmet.is_empty(), "{SOURCE} cannot be configured with {}", unmet.join(", "));
@@ -130,6 +145,13 @@ fn keep(tree: &Path, kept: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_lines_about_an_option_the_last_prevails() {
+        let fragments =
+            ["# Why.\nCONFIG_A=y\nCONFIG_B=y\n".to_owned(), "# CONFIG_A is not set\nCONFIG_AB=y\n".to_owned()];
+        assert_eq!(prevailing(&fragments), "# Why.\nCONFIG_B=y\n# CONFIG_A is not set\nCONFIG_AB=y\n");
+    }
 
     #[test]
     fn options_that_did_not_take_are_named() {

@@ -33,8 +33,8 @@ pub(super) struct Kernel {
 impl Kernel {
     /// The newest kernel of a series, fetched and unpacked unless the cache has it; or the one that the lab builds itself.
     pub(super) fn newest(cache: &Path, series: &str) -> Result<Self> {
-        if series == built_kernel::SERIES {
-            return built_kernel::kernel(cache);
+        if let Some(built) = built_kernel::kernel(cache, series)? {
+            return Ok(built);
         }
         for suite in SUITES {
             let index = fetch::packages_index(cache, suite, "arm64")?;

@@ -71,7 +71,7 @@ const BOOT_LIMIT: Duration = Duration::from_mins(10);
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Args {
-    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's [default: 6.12,7.3, and 6.1 before them for slab]
+    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's, and `gki-64k` too, with pages of 64 KiB [default: 6.12,7.3, and 6.1 before them for slab]
     #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
     /// Every kernel of the matrix, each in the scenarios that tell it from the others

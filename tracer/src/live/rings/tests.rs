@@ -84,10 +84,23 @@ fn a_record_too_short_is_handed_out_for_its_reader_to_count() {
 
 #[test]
 fn rings_are_as_large_as_asked_and_those_of_no_cpu_a_page() {
-    let bytes = |ring_bytes, page, cpus, objects| -> Vec<u32> {
-        sizes(ring_bytes, page, cpus, objects).into_iter().map(|(_, bytes)| bytes).collect()
+    let bytes = |ring_bytes, page, cpus, sample| -> Vec<u32> {
+        Sizes::new(ring_bytes, page, cpus, sample).by_name().map(|(_, bytes)| bytes).collect()
     };
-    assert_eq!(bytes(8 << 20, 4096, 2, true), [[8 << 20, 4 << 20, 4 << 20].as_slice(), &[4096; 6]].concat());
-    assert_eq!(bytes(3 << 20, 4096, 64, true), [[4 << 20].as_slice(), &[512 << 10; 8]].concat());
-    assert_eq!(bytes(4096, 65536, 2, false), [65536; 9]);
+    assert_eq!(bytes(8 << 20, 4096, 2, 1), [[8 << 20, 4 << 20, 4 << 20].as_slice(), &[4096; 6]].concat());
+    assert_eq!(bytes(3 << 20, 4096, 64, 1), [[4 << 20].as_slice(), &[512 << 10; 8]].concat());
+    assert_eq!(bytes(4096, 65536, 2, 0), [65536; 9]);
+    // No more in all than asked for, with whatever number of CPUs.
+    assert_eq!(bytes(8 << 20, 4096, 6, 1)[1..], [[1 << 20; 6].as_slice(), &[4096; 2]].concat());
+    // And an eighth of it for a sample.
+    assert_eq!(bytes(8 << 20, 4096, 8, 64)[1..], [128 << 10; 8]);
+    assert_eq!(bytes(64 << 10, 4096, 8, 64)[1..], [4096; 8]);
+}
+
+#[test]
+fn the_reader_is_woken_before_a_ring_is_full() {
+    let wake_at = |ring_bytes, cpus, sample| Sizes::new(ring_bytes, 4096, cpus, sample).wake_at();
+    assert_eq!(wake_at(8 << 20, 2, 1), (256 << 10, 256 << 10));
+    assert_eq!(wake_at(2 << 20, 8, 1), (256 << 10, 64 << 10));
+    assert_eq!(wake_at(4096, 8, 64), (1024, 1024));
 }
