@@ -21,6 +21,8 @@
 #define OBJECTS 600
 /* A kretprobe has max(10, 2 * CPUs) instances; of those preempted by the next, not each is in a probed function. */
 #define CALLERS 90
+/* For a caller to begin, ms. */
+#define PATIENCE 10000
 /* Ticks that allocate. */
 #define TICKS 500
 /* A length that is counted, and that bounces on any line size. */
@@ -121,42 +123,69 @@ static void interrupt_allocations(void)
 	timer_delete_sync(&tick);
 }
 
+struct caller {
+	const struct target *target;
+	struct task_struct *task;
+	bool has_called;
+};
+
 static int call(void *argument)
 {
-	const struct target *target = argument;
+	struct caller *caller = argument;
 	void *buffer = kmalloc(SMALL, GFP_KERNEL);
 
 	while (!kthread_should_stop()) {
 		if (buffer)
-			map_once(target, buffer);
+			map_once(caller->target, buffer);
+		WRITE_ONCE(caller->has_called, true);
 	}
 	kfree(buffer);
 	return 0;
 }
 
-/* Each is preempted by the next, which is more urgent, wherever it is. */
+/* A machine on a busy host may not come to it for long. */
+static bool begins_to_call(struct caller *caller)
+{
+	unsigned int waited;
+
+	wake_up_process(caller->task);
+	for (waited = 0; !READ_ONCE(caller->has_called) && waited < PATIENCE; waited++)
+		fsleep(1000);
+	return READ_ONCE(caller->has_called);
+}
+
+/* Each is preempted by the next, which is more urgent, wherever it is. All are made before the first one takes its CPU. */
 static int preempt_calls(const struct target *target)
 {
-	struct task_struct *callers[CALLERS];
-	int count, error = 0;
+	struct caller *callers = kcalloc(CALLERS, sizeof(*callers), GFP_KERNEL);
+	int count, woken, error = 0;
 
+	if (!callers)
+		return -ENOMEM;
 	set_cpus_allowed_ptr(current, cpumask_of(0));
 	for (count = 0; count < CALLERS; count++) {
 		struct sched_attr urgency = { .size = sizeof(urgency), .sched_policy = SCHED_FIFO, .sched_priority = count + 1 };
+		struct task_struct *task = kthread_create(call, &callers[count], "bounce_calls/%d", count);
 
-		callers[count] = kthread_create(call, (void *)target, "bounce_calls/%d", count);
-		if (IS_ERR(callers[count])) {
-			error = PTR_ERR(callers[count]);
+		if (IS_ERR(task)) {
+			error = PTR_ERR(task);
 			break;
 		}
-		kthread_bind(callers[count], 1);
-		sched_setattr_nocheck(callers[count], &urgency);
-		wake_up_process(callers[count]);
-		fsleep(2000);
+		kthread_bind(task, 1);
+		sched_setattr_nocheck(task, &urgency);
+		callers[count].target = target;
+		callers[count].task = task;
+	}
+	for (woken = 0; !error && woken < count; woken++) {
+		if (begins_to_call(&callers[woken]))
+			fsleep(2000);
+		else
+			error = -ETIMEDOUT;
 	}
 	while (count-- > 0)
-		kthread_stop(callers[count]);
+		kthread_stop(callers[count].task);
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	kfree(callers);
 	return error;
 }
 

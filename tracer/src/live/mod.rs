@@ -8,6 +8,7 @@ mod decode;
 mod hooks;
 mod load;
 mod map_entries;
+mod options;
 mod programs_log;
 mod provoke;
 mod renounce;
@@ -21,9 +22,10 @@ use std::io;
 
 pub use hooks::Places;
 pub use map_entries::MapEntries;
+pub use options::Options;
 pub use renounce::renounce;
 pub use self_test::self_test;
-pub use session::{Options, Session};
+pub use session::Session;
 
 use crate::event::Batch;
 use crate::facts::Device;

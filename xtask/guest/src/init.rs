@@ -5,6 +5,7 @@ use std::{
     ffi::CString,
     fmt::Write as _,
     fs,
+    io::Write as _,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use std::{
 use crate::{
     carry, doctor, module, pool, process,
     script::{self, Mode, Recording},
-    serve::Serve,
+    serve::{self, Serve},
     slab, truth, witness, workload,
 };
 
@@ -50,16 +51,12 @@ fn boot() -> Result<(), String> {
     }
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    if !board
-        && recordings
-            .iter()
-            .any(|recording| matches!(recording.mode, Mode::Record | Mode::RecordBesideServe | Mode::Bare))
-    {
+    if !board && recordings.iter().any(|recording| recording.mode.maps()) {
         workload::wait_for_devices()?;
     }
     witness::probe();
     for recording in &recordings {
-        println!("LAB start {}", recording.name);
+        say(&format!("LAB start {}", recording.name));
         let start = Instant::now();
         let made = match recording.mode {
             Mode::Truth => truth::make(&recording.name, &recording.workload, Path::new(SHARE)).map(|()| 0),
@@ -76,12 +73,25 @@ fn boot() -> Result<(), String> {
         };
         match made {
             Ok(code) => {
-                println!("LAB done {} exit={code} seconds={:.1}", recording.name, start.elapsed().as_secs_f64());
+                let seconds = start.elapsed().as_secs_f64();
+                say(&format!("LAB done {} exit={code} seconds={seconds:.1}", recording.name));
             }
-            Err(error) => println!("LAB failed {} {error}", recording.name),
+            Err(error) => say(&format!("LAB failed {} {error}", recording.name)),
         }
     }
     if board { carry::out(Path::new(SHARE)) } else { Ok(()) }
+}
+
+/// A line that the lab waits for: the kernel's own messages, but for panics, do not come in between.
+fn say(line: &str) {
+    const LEVEL: &str = "/proc/sys/kernel/printk";
+    let levels = fs::read_to_string(LEVEL).unwrap_or_default();
+    let _ = fs::write(LEVEL, "1");
+    println!("{line}");
+    let _ = std::io::stdout().flush();
+    if let Some(level) = levels.split_whitespace().next() {
+        let _ = fs::write(LEVEL, level);
+    }
 }
 
 /// A ring and maps that lose something of every kind; entries of functions are kept, and so lost, only where there are probes.
@@ -91,7 +101,8 @@ const TOO_SMALL: [&str; 5] =
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
     let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
-    let serve = (recording.mode == Mode::RecordBesideServe).then(|| Serve::start(btf())).transpose()?;
+    let beside_serve = recording.mode == Mode::RecordBesideServe;
+    let serve = beside_serve.then(|| Serve::start(btf())).transpose()?;
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::hold()?;
@@ -128,21 +139,21 @@ fn record(recording: &Recording) -> Result<i32, String> {
         }
         command.arg("/init");
     }
+    if beside_serve {
+        Serve::tell(&mut command);
+    }
     let start = Instant::now();
     let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let share = Path::new(SHARE);
-    let metrics = format!("/tmp/{name}.metrics");
-    // Before the share is written to, which is traffic of its own.
-    if let Some(serve) = serve {
-        serve.finish(Path::new(&metrics))?;
-    }
+    drop(serve);
     witness::save(share, name)?;
     for (made, file, suffix) in [
-        (recorded, &capture, "bounce"),
-        (also_by_default, &default_capture, "default.bounce"),
-        (recording.mode == Mode::RecordBesideServe, &metrics, "metrics"),
+        (recorded, capture.as_str(), "bounce"),
+        (also_by_default, default_capture.as_str(), "default.bounce"),
+        (beside_serve, serve::FILES[0], "before.metrics"),
+        (beside_serve, serve::FILES[1], "metrics"),
     ] {
         if made {
             fs::copy(file, share.join(format!("{name}.{suffix}")))

@@ -28,6 +28,13 @@ pub(crate) enum Mode {
     Doctor,
 }
 
+impl Mode {
+    /// A workload maps, and what it maps is counted.
+    pub(crate) fn maps(self) -> bool {
+        !matches!(self, Self::Objects | Self::Truth | Self::Untrust | Self::Doctor)
+    }
+}
+
 /// One recording: `NAME MODE WORKLOAD [ARGUMENT…]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Recording {

@@ -1,10 +1,9 @@
-//! The product's `serve --live` beside a recording: started before it, and asked for its metrics once it is over.
+//! The product's `serve --live` beside a recording: started before it, and asked for its metrics by the workload, before and after.
 
 use std::{
     fs,
     io::{Error, Read as _, Write as _},
     net::TcpStream,
-    path::Path,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -13,10 +12,17 @@ use std::{
 const ADDRESS: &str = "127.0.0.1:9464";
 /// Until it answers.
 const START_LIMIT: Duration = Duration::from_mins(2);
+/// One answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// What it serves may be a second old, and older where it has yet to look at what happened.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Until it has looked at everything.
 const SETTLE_LIMIT: Duration = Duration::from_mins(1);
+
+/// What it served when the workload began, and when it was over.
+pub(crate) const FILES: [&str; 2] = ["/tmp/metrics.before", "/tmp/metrics"];
+/// In the workload's environment when it is to keep those.
+const BESIDE: &str = "LAB_SERVE";
 
 /// Killed when it is dropped.
 pub(crate) struct Serve(Child);
@@ -27,9 +33,12 @@ impl Serve {
         loopback_up().map_err(|error| format!("cannot turn the loopback device on: {error}"))?;
         let mut command = Command::new("/bin/bouncescope");
         command.args(["serve", "--live", "--listen", ADDRESS]).args(btf);
-        let serve = Self(command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?);
+        let mut serve = Self(command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?);
         let start = Instant::now();
         loop {
+            if let Ok(Some(status)) = serve.0.try_wait() {
+                return Err(format!("serve has ended with {status}"));
+            }
             match metrics() {
                 Ok(_) => return Ok(serve),
                 Err(error) if start.elapsed() > START_LIMIT => return Err(format!("serve does not answer: {error}")),
@@ -38,21 +47,38 @@ impl Serve {
         }
     }
 
-    /// Leaves its metrics in a file once no more bounces come, and ends it.
-    pub(crate) fn finish(mut self, file: &Path) -> Result<(), String> {
-        let (start, mut served) = (Instant::now(), metrics()?);
-        loop {
-            thread::sleep(SETTLE);
-            if let Ok(Some(status)) = self.0.try_wait() {
-                return Err(format!("serve has ended with {status}"));
-            }
-            let before = std::mem::replace(&mut served, metrics()?);
-            if start.elapsed() > SETTLE_LIMIT || bounces(&before).eq(bounces(&served)) {
-                break;
-            }
-        }
-        fs::write(file, served).map_err(|error| format!("cannot write {}: {error}", file.display()))
+    /// Lets a recorder's workload keep what is served.
+    pub(crate) fn tell(recorder: &mut Command) {
+        recorder.env(BESIDE, "1");
     }
+}
+
+/// Keeps what is served as the workload begins, where it is to.
+pub(crate) fn keep_before() -> Result<(), String> {
+    if is_beside() { keep(FILES[0], &metrics()?) } else { Ok(()) }
+}
+
+/// Keeps what is served at its end, once no more bounces come.
+pub(crate) fn keep_after() -> Result<(), String> {
+    if !is_beside() {
+        return Ok(());
+    }
+    let (start, mut served) = (Instant::now(), metrics()?);
+    loop {
+        thread::sleep(SETTLE);
+        let before = std::mem::replace(&mut served, metrics()?);
+        if start.elapsed() > SETTLE_LIMIT || bounces(&before).eq(bounces(&served)) {
+            return keep(FILES[1], &served);
+        }
+    }
+}
+
+fn is_beside() -> bool {
+    std::env::var_os(BESIDE).is_some()
+}
+
+fn keep(file: &str, metrics: &str) -> Result<(), String> {
+    fs::write(file, metrics).map_err(|error| format!("cannot write {file}: {error}"))
 }
 
 impl Drop for Serve {
@@ -70,6 +96,7 @@ fn bounces(metrics: &str) -> impl Iterator<Item = &str> {
 fn metrics() -> Result<String, String> {
     let answer = || -> Result<String, Error> {
         let mut stream = TcpStream::connect(ADDRESS)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream
             .write_all(format!("GET /metrics HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\n\r\n").as_bytes())?;
         let mut answer = String::new();

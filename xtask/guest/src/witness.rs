@@ -95,6 +95,14 @@ pub(crate) fn resume() -> Result<(), String> {
     if writes_trace() { sysfs::write(format!("{INSTANCE}/tracing_on"), "1") } else { Ok(()) }
 }
 
+/// Counts no more.
+pub(crate) fn pause() -> Result<(), String> {
+    if writes_trace() {
+        sysfs::write(format!("{INSTANCE}/tracing_on"), "0")?;
+    }
+    tell("pause")
+}
+
 /// `Documentation/trace/histogram.rst`: the same keys again, with an order.
 fn tell(order: &str) -> Result<(), String> {
     if !has_histograms() {
@@ -109,7 +117,6 @@ fn tell(order: &str) -> Result<(), String> {
 /// Copies every count to `dir`, as `NAME.COUNT.hist`, and what was written as `NAME.trace`.
 pub(crate) fn save(dir: &Path, name: &str) -> Result<(), String> {
     if writes_trace() {
-        sysfs::write(format!("{INSTANCE}/tracing_on"), "0")?;
         let file = dir.join(format!("{name}.trace"));
         fs::copy(format!("{INSTANCE}/trace"), &file)
             .map_err(|error| format!("cannot write {}: {error}", file.display()))?;

@@ -12,7 +12,7 @@ pub(super) const SCENARIO: &str = "direct";
 /// Name of its files on the share, and of its row.
 pub(super) const NAME: &str = "doctor";
 /// What init is told: in the workload's place the product's arguments.
-pub(super) const SCRIPT: &str = "doctor doctor --seconds 4\n";
+pub(super) const SCRIPT: &str = "doctor doctor --seconds 8\n";
 /// Hooks that must have fired: reading from the guest's disks makes the kernel map and bounce.
 const MUST_FIRE: [&str; 8] = ["slot_map", "slot_unmap", "bounced", "unmap", "unmap_sg", "map", "map_sg", "kmalloc"];
 /// Those that must have on kernels that bounce nothing small, and so have no pool on this machine.

@@ -10,7 +10,7 @@ use tracer::{
     stream::{Item, Source as _},
 };
 
-use super::scenario::Recorder;
+use super::{scenario::Recorder, verdict::Verified, witness::Witness};
 
 /// How names of losses begin, each of which must be there: where ring and maps are too small.
 const TOO_SMALL: [&str; 7] =
@@ -42,6 +42,18 @@ pub(super) fn problems(product: &Path, capture: &Path, forced: &[&str]) -> Resul
         problems.extend(untold.map(|(name, count)| format!("{command} does not tell LOST {name}: {count}")));
     }
     Ok(problems)
+}
+
+/// What no loss may lead to, a line each: what is lost makes mappings unknown, it makes none disagree.
+pub(super) fn mistaken(verified: &Verified, witness: &Witness) -> Vec<String> {
+    let mut problems = Vec::new();
+    if verified.disagreements > 0 || verified.exit_code != 0 {
+        problems.push(format!("{} disagreements, verify exits with {}", verified.disagreements, verified.exit_code));
+    }
+    if witness.number("exit") != Some(0.0) {
+        problems.push(format!("recorder or workload exits with {:?}", witness.facts.get("exit")));
+    }
+    problems
 }
 
 /// The last word of the programs' counters.

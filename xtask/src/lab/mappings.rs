@@ -1,6 +1,6 @@
 //! Single mappings by device, length and direction: those in a capture, held against the kernel's own count of them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use anyhow::Result;
 use tracer::{
@@ -16,24 +16,42 @@ pub(super) type Counts = BTreeMap<(String, u64, u64), u64>;
 /// Differences that are told one by one.
 const TOLD: usize = 5;
 
-/// The single mappings of a capture; by device only where the kernel's own count is.
-pub(super) fn in_capture(capture: &Path, by_device: bool) -> Result<Counts> {
-    let (mut names, mut counts) = (Vec::new(), Counts::new());
+/// What a capture holds of the time in which the kernel itself counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// Single mappings.
+    pub(super) by_buffer: Counts,
+    /// Single mappings and lists.
+    pub(super) mappings: u64,
+    /// `swiotlb_bounced` events.
+    pub(super) bounced: u64,
+}
+
+/// Those that happened in that time (`CLOCK_MONOTONIC`, ns); by device only where the kernel's own count is.
+pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) -> Result<Recorded> {
+    let (mut names, mut recorded) = (Vec::new(), Recorded::default());
     let mut reader = Reader::open(capture)?;
     while let Some(item) = reader.next_item()? {
         match item {
             Item::Device(device) => names.push(device.name),
             Item::Events(batch) => {
-                for event in batch.events {
-                    let What::Map { device, size, direction, .. } = event.what else { continue };
-                    let name = names.get(device.0 as usize).filter(|_| by_device).cloned().unwrap_or_default();
-                    *counts.entry((name, size, direction as u64)).or_default() += 1;
+                for event in batch.events.iter().filter(|event| time_ns.contains(&event.time_ns)) {
+                    match event.what {
+                        What::Map { device, size, direction, .. } => {
+                            let name = names.get(device.0 as usize).filter(|_| by_device).cloned().unwrap_or_default();
+                            *recorded.by_buffer.entry((name, size, direction as u64)).or_default() += 1;
+                            recorded.mappings += 1;
+                        }
+                        What::MapSg { .. } => recorded.mappings += 1,
+                        What::Bounced { .. } => recorded.bounced += 1,
+                        _ => {}
+                    }
                 }
             }
             _ => {}
         }
     }
-    Ok(counts)
+    Ok(recorded)
 }
 
 /// What the capture has more or fewer of than the kernel counted, a line each; of many only the first. As many as were `skipped` may

@@ -274,7 +274,9 @@ impl Lab<'_> {
                 if let (Some(forced), Some(product)) = (losses::forced(scenario.recorder), &self.product) {
                     // With so much lost, what a recording is to show otherwise cannot be seen.
                     problems.extend(losses::problems(product, &capture, forced)?);
-                    verified = Some(verify(product, &capture)?);
+                    let told = verify(product, &capture)?;
+                    problems.extend(losses::mistaken(&told, &witness));
+                    verified = Some(told);
                     return Ok(());
                 }
                 let expect = scenario.expect(recording, kernel.bounces_small()?);
@@ -289,7 +291,9 @@ impl Lab<'_> {
                 }
                 let told = verify(product, &capture)?;
                 let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
-                problems.extend(verdict::product_side(expect, &told, &witness, by_functions));
+                let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
+                let recorded = mappings::in_capture(&capture, &witness.time_ns()?, by_device)?;
+                problems.extend(verdict::product_side(expect, &told, &recorded, &witness));
                 if scenario.recorder == Recorder::BesideServe {
                     problems.extend(served::problems(&capture)?);
                 }
@@ -299,10 +303,7 @@ impl Lab<'_> {
                         problems.extend(default_mode::problems(product, &capture)?);
                     }
                 }
-                let skipped = if by_functions { told.skipped.mappings } else { 0 };
-                let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
-                let recorded = mappings::in_capture(&capture, by_device)?;
-                problems.extend(mappings::differences(&recorded, &witness.by_buffer, skipped));
+                problems.extend(mappings::differences(&recorded.by_buffer, &witness.by_buffer, told.skipped.mappings));
                 verified = Some(told);
                 Ok(())
             })();

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn doctor_runs_at_the_end_of_one_scenario_and_not_without_the_product() {
-        let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 4\n"));
+        let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 8\n"));
         assert_eq!(with.map(|scenario| scenario.name).collect::<Vec<_>>(), ["direct"]);
         assert!(ALL.iter().all(|scenario| !scenario.script(true).contains("doctor")));
     }

@@ -1,5 +1,5 @@
-//! What `serve --live` said of a recording that ran beside it: the same bounces and refusals of each device as the capture, and no
-//! prediction that the kernel did not keep to.
+//! What `serve --live` said of a recording that ran beside it: the same bounces and refusals of each device as the capture, from when the
+//! workload began, and no prediction that the kernel did not keep to.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -12,10 +12,13 @@ type ByDevice = BTreeMap<String, (u64, u64)>;
 
 /// A line for each difference. The metrics are beside the capture.
 pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
-    let file = capture.with_extension("metrics");
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (served, disagreements) =
-        (by_device(&text), value(&text, "bouncescope_verified_mappings{result=\"disagree\"}"));
+    let read = |suffix: &str| {
+        let file = capture.with_extension(suffix);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let (before, after) = (read("before.metrics")?, read("metrics")?);
+    let served = since(&by_device(&before), by_device(&after));
+    let disagreements = value(&after, "bouncescope_verified_mappings{result=\"disagree\"}");
     let recorded = default_mode::by_kernel(capture)?;
     let mut problems = Vec::new();
     if served != recorded {
@@ -25,6 +28,16 @@ pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
         problems.push(format!("serve --live said that so many mappings disagree: {disagreements:?}"));
     }
     Ok(problems)
+}
+
+/// What came since.
+fn since(before: &ByDevice, mut after: ByDevice) -> ByDevice {
+    for (device, (bounces, refusals)) in before {
+        let counts = after.entry(device.clone()).or_default();
+        *counts = (counts.0.saturating_sub(*bounces), counts.1.saturating_sub(*refusals));
+    }
+    after.retain(|_, counts| *counts != (0, 0));
+    after
 }
 
 fn by_device(metrics: &str) -> ByDevice {
@@ -62,6 +75,9 @@ mod tests {
             bouncescope_failed_mappings_total{device=\"a\",driver=\"x\",coherent=\"0\"} 2\n\
             bouncescope_verified_mappings{result=\"disagree\"} 0\n";
         assert_eq!(by_device(metrics), [("a".to_owned(), (3, 2))].into());
+        let before = [("a".to_owned(), (1, 2))].into();
+        assert_eq!(since(&before, by_device(metrics)), [("a".to_owned(), (2, 0))].into());
+        assert_eq!(since(&by_device(metrics), by_device(metrics)), ByDevice::new());
         assert_eq!(value(metrics, "bouncescope_verified_mappings{result=\"disagree\"}"), Some(0));
         assert_eq!(value(metrics, "bouncescope_none"), None);
     }

@@ -47,7 +47,8 @@ pub(super) fn format(header: &[&str], rows: &[Row]) -> String {
 
 /// What is off in a row, a line each, with the row that it belongs to.
 pub(super) fn problems(row: &Row) -> String {
-    row.problems.iter().map(|problem| format!("{}: {problem}\n", row.cells[..3].join(" "))).collect()
+    let of = row.cells[..3].join(" ");
+    row.problems.iter().flat_map(|problem| [&of, ": ", problem, "\n"]).collect()
 }
 
 #[cfg(test)]

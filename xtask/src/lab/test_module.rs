@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,8 +30,12 @@ const OPTIONS: [&str; 3] =
 /// Has the C library for the build's programs, whichever suite's they are.
 const LIBC_SUITE: &str = "trixie";
 
+/// Held while one is built: two boots may ask for the same.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 /// The module for a kernel.
 pub(super) fn of_lab(kernel: &Kernel) -> Result<Vec<u8>> {
+    let _building = BUILDING.lock();
     object(&cache_dir().join("lab"), &workspace_root().join("xtask/lab-module"), kernel)
 }
 

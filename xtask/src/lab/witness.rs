@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     path::Path,
 };
 
@@ -52,6 +53,13 @@ impl Witness {
             by_buffer: map.counts,
             facts: facts.collect(),
         })
+    }
+
+    /// When it counted, ns (`CLOCK_MONOTONIC`).
+    pub(super) fn time_ns(&self) -> Result<Range<u64>> {
+        let time =
+            |key: &str| self.facts.get(key).and_then(|text| text.parse().ok()).with_context(|| format!("no {key}"));
+        Ok(time("counted_from_ns")?..time("counted_to_ns")?)
     }
 
     /// A number among the facts.

@@ -3,7 +3,7 @@
 
 use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 
-use crate::{module, sysfs, truth, usbfs, witness};
+use crate::{module, serve, sysfs, truth, usbfs, witness};
 
 mod hold;
 mod hotplug;
@@ -27,7 +27,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         // Maps nothing that could be counted, or would have to become quiet.
         return objects::run();
     }
+    serve::keep_before()?;
     // Not before: until a recorder has attached everything, devices may do what no capture has.
+    fact("counted_from_ns", monotonic_ns());
     witness::resume()?;
     match name.as_str() {
         "usb-control" => usb_control::run()?,
@@ -59,7 +61,19 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     if !witness::settle(Duration::from_millis(400), Duration::from_secs(15)) {
         return Err("devices do not become quiet".into());
     }
+    serve::keep_after()?;
+    // What comes after, while the recorder ends, may be in the capture or not.
+    witness::pause()?;
+    fact("counted_to_ns", monotonic_ns());
     Ok(())
+}
+
+/// `CLOCK_MONOTONIC`, which captures have.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn mixed() -> Result<(), String> {
@@ -73,7 +87,7 @@ fn mixed() -> Result<(), String> {
 
 /// Waits until every device that a workload uses is there.
 pub(crate) fn wait_for_devices() -> Result<(), String> {
-    sysfs::wait_for("the USB input devices", Duration::from_secs(30), || {
+    sysfs::wait_for("the USB input devices", Duration::from_mins(2), || {
         (usbfs::devices().iter().filter(|device| is_input(device)).count() >= 2).then_some(())
     })?;
     storage::wait_for_disks()

@@ -63,7 +63,7 @@ pub(super) fn long_lists() -> Result<(), String> {
 /// Waits until every kind of disk is there with its size, and its node.
 pub(super) fn wait_for_disks() -> Result<(), String> {
     for (driver, prefix) in DISKS {
-        sysfs::wait_for(&format!("a disk of {driver}"), Duration::from_secs(30), || {
+        sysfs::wait_for(&format!("a disk of {driver}"), Duration::from_mins(2), || {
             let name = disk(prefix)?;
             let sectors = sysfs::read_number(format!("/sys/block/{name}/size"))?;
             (sectors > 0).then_some(())

@@ -15,7 +15,7 @@ pub(super) fn run(count: u64) -> Result<(), String> {
         .ok_or("no xHCI bound")?;
     for _ in 0..count {
         sysfs::write(format!("{DRIVER}/unbind"), &controller)?;
-        sysfs::wait_for("the USB disk's end", Duration::from_secs(30), || {
+        sysfs::wait_for("the USB disk's end", Duration::from_mins(2), || {
             sysfs::entries("/sys/block").iter().all(|path| !sysfs::name(path).starts_with("sd")).then_some(())
         })?;
         sysfs::write(format!("{DRIVER}/bind"), &controller)?;
