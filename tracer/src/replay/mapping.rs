@@ -169,6 +169,8 @@ pub enum Unknown {
     RefusedElsewhere,
     /// No attempt to bounce was seen, and yet the DMA address is not the buffer's own.
     Contradicted,
+    /// An attempt to bounce such a buffer had been given up when the mapping came.
+    Late,
 }
 
 impl Unknown {
@@ -182,6 +184,7 @@ impl Unknown {
             Self::DeviceUnknown => "the description of the device was lost",
             Self::RefusedElsewhere => "refused for another reason than the pool",
             Self::Contradicted => "no bounce was seen, but the DMA address is not the buffer's own",
+            Self::Late => "mappings that took so long that their attempt to bounce had been given up",
             Self::NoMappingEvent => {
                 "slots taken without a mapping event (a path that has none, or cut off by begin or end)"
             }

@@ -20,8 +20,8 @@ use queue::{Front, Queue};
 pub use truth::Witnesses;
 
 use super::{
-    devices::Devices,
-    mapping::{Buffer, Buffers, Handle, Mapping},
+    devices::{Devices, Identity},
+    mapping::{Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
     objects::SiteId,
     step::{SlotRelease, Step, Synced, Unmapping, Unseen},
 };
@@ -185,6 +185,7 @@ impl Pairing {
         }
         let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
         let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
+        let truth = self.unless_late(truth, context, devices.identity(device), size, phys);
         let exact = known || claimed.is_some_and(|attempt| attempt.search.is_some());
         let phys = phys & !UNKNOWN_PHYS;
         let buffer = Buffer { exact, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
@@ -236,6 +237,10 @@ impl Pairing {
         let mut buffers = std::mem::take(&mut self.spare);
         buffers.clear();
         self.truth.list(event, segments, &claimed, devices, &mut buffers);
+        for (buffer, segment) in buffers.iter_mut().zip(segments) {
+            let offset = u64::from(segment.offset) | UNKNOWN_PHYS;
+            buffer.truth = self.unless_late(buffer.truth, context, devices.identity(device), buffer.size, offset);
+        }
         let mut mapping = Mapping {
             id: self.next_mapping,
             time_ns: event.time_ns,
@@ -258,6 +263,16 @@ impl Pairing {
             if let Buffers::List(buffers) = mapping.buffers {
                 self.spare = buffers;
             }
+        }
+    }
+
+    /// What became of a buffer, unless that rests on an attempt that was not seen, and one was given up that may have been it.
+    fn unless_late(&self, truth: Truth, context: Context, identity: Identity, size: u64, phys: u64) -> Truth {
+        let unseen = matches!(truth, Truth::Direct { proof: Proof::NoAttempt } | Truth::Unknown(Unknown::Contradicted));
+        if unseen && self.attempts.gave_up(context, identity, size, phys) {
+            Truth::Unknown(Unknown::Late)
+        } else {
+            truth
         }
     }
 
@@ -351,7 +366,7 @@ impl Buffer {
             direct_dma_addr: None,
             site: SiteId::UNKNOWN,
             around: Around::default(),
-            truth: super::mapping::Truth::NotReached,
+            truth: Truth::NotReached,
         }
     }
 }

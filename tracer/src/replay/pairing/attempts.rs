@@ -9,6 +9,8 @@ use crate::{
 
 /// Offset into a page, whatever the page's size: bus offsets, and the pages of a list, leave it alone.
 const PAGE_OFFSET: u64 = 0xfff;
+/// Attempts that were given up and are remembered, at the most; then all are forgotten.
+const REMEMBERED: usize = 4096;
 
 /// A thread of execution. Interrupts nest strictly in what they interrupt, so one stack of attempts for each is enough.
 /// The idle tasks all have id 0, one on each CPU.
@@ -92,6 +94,8 @@ impl Attempt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     waiting: HashMap<Context, Vec<Attempt>>,
+    /// Those that were given up, of each length the latest.
+    given_up: HashMap<(Context, Identity, u64), Attempt>,
 }
 
 impl Attempts {
@@ -145,7 +149,19 @@ impl Attempts {
 
     /// Gives up on the attempt whose place is `place`.
     pub(super) fn expire(&mut self, context: Context, place: u64) -> Option<Attempt> {
-        self.take(context, |attempt| attempt.place == place)
+        let attempt = self.take(context, |attempt| attempt.place == place)?;
+        if self.given_up.len() == REMEMBERED {
+            self.given_up.clear();
+        }
+        self.given_up.insert((context, attempt.identity, attempt.size), attempt);
+        Some(attempt)
+    }
+
+    /// Whether an attempt has been given up that a mapping could have claimed which comes without one: of a buffer at `phys`, or
+    /// only at that offset into its page where it is marked so.
+    pub(super) fn gave_up(&self, context: Context, identity: Identity, size: u64, phys: u64) -> bool {
+        !self.given_up.is_empty()
+            && self.given_up.get(&(context, identity, size)).is_some_and(|attempt| attempt.is_at(phys))
     }
 
     fn take(&mut self, context: Context, fits: impl Fn(&Attempt) -> bool) -> Option<Attempt> {

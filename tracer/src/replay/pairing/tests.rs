@@ -14,6 +14,8 @@ const DIRECT: Truth = Truth::Direct { proof: Proof::Address };
 const NO_ATTEMPT: Truth = Truth::Direct { proof: Proof::NoAttempt };
 const PHYS: u64 = 0x4000_1008;
 const SLOT: u64 = 0x8000_0000;
+/// Of a sample, unless told otherwise.
+const TASK: u32 = 100;
 
 /// The truth of every buffer, by mapping and index.
 fn truths(sample: &mut Sample) -> Vec<Truth> {
@@ -324,4 +326,27 @@ fn a_part_handed_over_is_of_the_mapping_that_it_lies_in() {
         })
         .collect();
     assert_eq!(parts, [(60, 4)]);
+}
+
+#[test]
+fn a_mapping_that_comes_after_its_attempt_was_given_up_is_not_said_to_have_had_none() {
+    let late = |sample: &mut Sample, dma_addr| {
+        sample.on(TASK, 0).attempt(DEVICE, PHYS, 8).search(DEVICE, PHYS, 8, SLOT).wait(2_000_000_000);
+        // Something else moves time on.
+        sample.on(7, 1).map(DEVICE, PHYS + 4096, PHYS + 4096, 64).on(TASK, 0);
+        truths(sample.map(DEVICE, PHYS, dma_addr, 8))
+    };
+    let unknown = Truth::Unknown(Unknown::Late);
+    assert_eq!(late(&mut Sample::with_iommu(), 0xffff_f008), [NO_ATTEMPT, unknown]);
+    assert_eq!(late(&mut Sample::new(), SLOT)[1..], [unknown]);
+    // Its own address is proof enough.
+    assert_eq!(late(&mut Sample::new(), PHYS)[1..], [DIRECT]);
+}
+
+#[test]
+fn a_list_that_comes_after_an_attempt_was_given_up_is_not_said_to_have_had_none() {
+    let mut sample = Sample::with_iommu();
+    sample.attempt(DEVICE, PHYS, 8).wait(2_000_000_000).on(7, 1).map(DEVICE, PHYS, 0xffff_e008, 64).on(TASK, 0);
+    sample.map_sg(DEVICE, 0x99, &[(8, 8), (64, 64)], 1);
+    assert_eq!(truths(&mut sample), [NO_ATTEMPT, Truth::Unknown(Unknown::Late), NO_ATTEMPT]);
 }
