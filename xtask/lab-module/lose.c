@@ -21,7 +21,7 @@
 #define OBJECTS 600
 /* A kretprobe has max(10, 2 * CPUs) instances; of those preempted by the next, not each is in a probed function. */
 #define CALLERS 90
-/* For a caller to begin, ms. */
+/* For a caller to begin, ms at least. */
 #define PATIENCE 10000
 /* Ticks that allocate. */
 #define TICKS 500

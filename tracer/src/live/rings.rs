@@ -39,7 +39,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// The ring of all that is no object is rounded up. Those of objects, one for each CPU, are together no larger than it where
+    /// The ring of all that is no object is rounded up. Those of objects, one for each CPU and a page at least, are together no larger than it where
     /// all allocations are sent (`allocation_sample` is 1), and than an eighth of it where one in so many is.
     pub(super) fn new(ring_bytes: u32, page: u32, cpus: usize, allocation_sample: u64) -> Self {
         let events = ring_bytes.max(page).next_power_of_two();

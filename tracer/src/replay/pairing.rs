@@ -185,7 +185,7 @@ impl Pairing {
         }
         let claimed = self.attempts.claim(context, devices.identity(device), size, phys);
         let (truth, direct_dma_addr) = self.truth.single(phys, dma_addr, claimed.as_ref(), device, devices);
-        let truth = self.unless_late(truth, context, devices.identity(device), size, phys);
+        let truth = self.unless_late(truth, event, devices.identity(device), size, phys);
         let exact = known || claimed.is_some_and(|attempt| attempt.search.is_some());
         let phys = phys & !UNKNOWN_PHYS;
         let buffer = Buffer { exact, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
@@ -239,7 +239,7 @@ impl Pairing {
         self.truth.list(event, segments, &claimed, devices, &mut buffers);
         for (buffer, segment) in buffers.iter_mut().zip(segments) {
             let offset = u64::from(segment.offset) | UNKNOWN_PHYS;
-            buffer.truth = self.unless_late(buffer.truth, context, devices.identity(device), buffer.size, offset);
+            buffer.truth = self.unless_late(buffer.truth, event, devices.identity(device), buffer.size, offset);
         }
         let mut mapping = Mapping {
             id: self.next_mapping,
@@ -267,13 +267,9 @@ impl Pairing {
     }
 
     /// What became of a buffer, unless that rests on an attempt that was not seen, and one was given up that may have been it.
-    fn unless_late(&self, truth: Truth, context: Context, identity: Identity, size: u64, phys: u64) -> Truth {
+    fn unless_late(&mut self, truth: Truth, event: &Event, identity: Identity, size: u64, phys: u64) -> Truth {
         let unseen = matches!(truth, Truth::Direct { proof: Proof::NoAttempt } | Truth::Unknown(Unknown::Contradicted));
-        if unseen && self.attempts.gave_up(context, identity, size, phys) {
-            Truth::Unknown(Unknown::Late)
-        } else {
-            truth
-        }
+        if unseen && self.attempts.gave_up(event, identity, size, phys) { Truth::Unknown(Unknown::Late) } else { truth }
     }
 
     /// Mappings that should have been followed, and were not, since too many are mapped at one time.

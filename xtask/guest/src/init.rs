@@ -89,6 +89,8 @@ fn say(line: &str) {
     let _ = fs::write(LEVEL, "1");
     println!("{line}");
     let _ = std::io::stdout().flush();
+    // SAFETY: no pointers; waits until the console has sent it.
+    unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
     if let Some(level) = levels.split_whitespace().next() {
         let _ = fs::write(LEVEL, level);
     }

@@ -53,14 +53,9 @@ impl Serve {
     }
 }
 
-/// Keeps what is served as the workload begins, where it is to.
-pub(crate) fn keep_before() -> Result<(), String> {
-    if is_beside() { keep(FILES[0], &metrics()?) } else { Ok(()) }
-}
-
-/// Keeps what is served at its end, once no more bounces come.
-pub(crate) fn keep_after() -> Result<(), String> {
-    if !is_beside() {
+/// Keeps in one of [`FILES`] what is served, once no more bounces come; where it is to.
+pub(crate) fn keep_in(file: &str) -> Result<(), String> {
+    if std::env::var_os(BESIDE).is_none() {
         return Ok(());
     }
     let (start, mut served) = (Instant::now(), metrics()?);
@@ -68,17 +63,9 @@ pub(crate) fn keep_after() -> Result<(), String> {
         thread::sleep(SETTLE);
         let before = std::mem::replace(&mut served, metrics()?);
         if start.elapsed() > SETTLE_LIMIT || bounces(&before).eq(bounces(&served)) {
-            return keep(FILES[1], &served);
+            return fs::write(file, served).map_err(|error| format!("cannot write {file}: {error}"));
         }
     }
-}
-
-fn is_beside() -> bool {
-    std::env::var_os(BESIDE).is_some()
-}
-
-fn keep(file: &str, metrics: &str) -> Result<(), String> {
-    fs::write(file, metrics).map_err(|error| format!("cannot write {file}: {error}"))
 }
 
 impl Drop for Serve {
@@ -88,9 +75,10 @@ impl Drop for Serve {
     }
 }
 
-/// The lines that count bounces.
+/// The lines that count bounces and refusals.
 fn bounces(metrics: &str) -> impl Iterator<Item = &str> {
-    metrics.lines().filter(|line| line.starts_with("bouncescope_bounces_total"))
+    const COUNTS: [&str; 2] = ["bouncescope_bounces_total", "bouncescope_failed_mappings_total"];
+    metrics.lines().filter(|line| COUNTS.iter().any(|name| line.starts_with(name)))
 }
 
 fn metrics() -> Result<String, String> {

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use tracer::{
-    capture::Reader,
+    capture::{ReadError, Reader},
     replay::{Replayed, Wanted, outcome::DeviceRow, replay, settings::Settings},
+    stream::{Source, Start},
 };
 
 use super::verify;
@@ -49,7 +50,7 @@ pub(super) fn problems(product: &Path, full: &Path) -> Result<Vec<String>> {
             verified.disagreements, verified.exit_code
         ));
     }
-    let (full, default) = (replayed(full)?, replayed(&default)?);
+    let (full, default) = (replayed(Reader::open(full)?)?, replayed(Reader::open(&default)?)?);
     let told = [&full, &default].map(Told::of);
     if told[0] != told[1] {
         problems.push(format!("told with --full: {:?}, by default: {:?}", told[0], told[1]));
@@ -63,15 +64,11 @@ pub(super) fn problems(product: &Path, full: &Path) -> Result<Vec<String>> {
 }
 
 /// What the kernel did with each device's buffers, by a capture: bounces and refusals.
-pub(super) fn by_kernel(capture: &Path) -> Result<BTreeMap<String, (u64, u64)>> {
+pub(super) fn by_kernel(capture: impl Source<Error = ReadError>) -> Result<BTreeMap<String, (u64, u64)>> {
     Ok(Told::of(&replayed(capture)?).kernel)
 }
 
-fn replayed(capture: &Path) -> Result<Replayed> {
-    let mut reader = Reader::open(capture)?;
-    let wanted = |start: &tracer::stream::Start| Wanted {
-        settings: vec![Settings::captured(&start.kernel)],
-        ..Wanted::default()
-    };
-    replay(&mut reader, wanted).with_context(|| format!("cannot replay {}", capture.display()))
+fn replayed(mut capture: impl Source<Error = ReadError>) -> Result<Replayed> {
+    let wanted = |start: &Start| Wanted { settings: vec![Settings::captured(&start.kernel)], ..Wanted::default() };
+    replay(&mut capture, wanted).context("cannot replay a capture")
 }

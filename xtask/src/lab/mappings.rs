@@ -1,12 +1,12 @@
 //! Single mappings by device, length and direction: those in a capture, held against the kernel's own count of them.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, path::Path};
 
 use anyhow::Result;
 use tracer::{
-    capture::Reader,
+    capture::{ReadError, Reader},
     event::What,
-    stream::{Item, Source as _},
+    stream::{Item, Source},
 };
 
 /// How often each (device, length in bytes, `enum dma_data_direction`) was mapped. The device is empty where its name was not
@@ -27,15 +27,39 @@ pub(super) struct Recorded {
     pub(super) bounced: u64,
 }
 
+/// A capture, of its events only those of that time.
+pub(super) struct Within<'a> {
+    reader: Reader<BufReader<File>>,
+    time_ns: &'a Range<u64>,
+}
+
+impl<'a> Within<'a> {
+    pub(super) fn open(capture: &Path, time_ns: &'a Range<u64>) -> Result<Self> {
+        Ok(Self { reader: Reader::open(capture)?, time_ns })
+    }
+}
+
+impl Source for Within<'_> {
+    type Error = ReadError;
+
+    fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
+        let mut item = self.reader.next_item()?;
+        if let Some(Item::Events(batch)) = &mut item {
+            batch.events.retain(|event| self.time_ns.contains(&event.time_ns));
+        }
+        Ok(item)
+    }
+}
+
 /// Those that happened in that time (`CLOCK_MONOTONIC`, ns); by device only where the kernel's own count is.
 pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) -> Result<Recorded> {
     let (mut names, mut recorded) = (Vec::new(), Recorded::default());
-    let mut reader = Reader::open(capture)?;
-    while let Some(item) = reader.next_item()? {
+    let mut within = Within::open(capture, time_ns)?;
+    while let Some(item) = within.next_item()? {
         match item {
             Item::Device(device) => names.push(device.name),
             Item::Events(batch) => {
-                for event in batch.events.iter().filter(|event| time_ns.contains(&event.time_ns)) {
+                for event in batch.events {
                     match event.what {
                         What::Map { device, size, direction, .. } => {
                             let name = names.get(device.0 as usize).filter(|_| by_device).cloned().unwrap_or_default();

@@ -290,21 +290,22 @@ impl Lab<'_> {
                     keep_capture(&capture, captures, &kept_as)?;
                 }
                 let told = verify(product, &capture)?;
-                let by_functions = scenario.recorder == Recorder::ByKprobes || kernel.version() < (6, 12);
                 let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
-                let recorded = mappings::in_capture(&capture, &witness.time_ns()?, by_device)?;
+                let counted_ns = witness.time_ns()?;
+                let recorded = mappings::in_capture(&capture, &counted_ns, by_device)?;
                 problems.extend(verdict::product_side(expect, &told, &recorded, &witness));
                 if scenario.recorder == Recorder::BesideServe {
-                    problems.extend(served::problems(&capture)?);
+                    problems.extend(served::problems(&capture, &counted_ns)?);
                 }
-                if scenario.recorder == Recorder::Usual && scenario.board.is_none() && !by_functions {
-                    problems.extend(text_trace::problems(&capture)?);
+                let has_events = kernel.version() >= (6, 12);
+                if scenario.recorder == Recorder::Usual && scenario.board.is_none() && has_events {
+                    problems.extend(text_trace::problems(&capture, &counted_ns)?);
                     if recording.workload == "mixed" {
                         problems.extend(default_mode::problems(product, &capture)?);
                     }
                 }
                 problems.extend(mappings::differences(&recorded.by_buffer, &witness.by_buffer, told.skipped.mappings));
-                verified = Some(told);
+                verified = Some(Verified { bounced_recorded: recorded.bounced, ..told });
                 Ok(())
             })();
             problems.extend(compared.err().map(|error| format!("{error:#}")));

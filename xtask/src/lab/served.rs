@@ -1,17 +1,17 @@
 //! What `serve --live` said of a recording that ran beside it: the same bounces and refusals of each device as the capture, from when the
 //! workload began, and no prediction that the kernel did not keep to.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::default_mode;
+use super::{default_mode, mappings::Within};
 
 /// Bounces and refusals by device, those that have any.
 type ByDevice = BTreeMap<String, (u64, u64)>;
 
-/// A line for each difference. The metrics are beside the capture.
-pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
+/// A line for each difference, in that time (`CLOCK_MONOTONIC`, ns). The metrics are beside the capture.
+pub(super) fn problems(capture: &Path, time_ns: &Range<u64>) -> Result<Vec<String>> {
     let read = |suffix: &str| {
         let file = capture.with_extension(suffix);
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
@@ -19,7 +19,7 @@ pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
     let (before, after) = (read("before.metrics")?, read("metrics")?);
     let served = since(&by_device(&before), by_device(&after));
     let disagreements = value(&after, "bouncescope_verified_mappings{result=\"disagree\"}");
-    let recorded = default_mode::by_kernel(capture)?;
+    let recorded = default_mode::by_kernel(Within::open(capture, time_ns)?)?;
     let mut problems = Vec::new();
     if served != recorded {
         problems.push(format!("serve --live said {served:?}, the capture holds {recorded:?}"));

@@ -1,7 +1,7 @@
 //! What the guest's tracefs wrote as text beside a recording, imported: it has to tell the same bounces of each device as the
 //! recording does, and what it shows of the devices has to be so.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, path::Path};
+use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, path::Path};
 
 use anyhow::{Context, Result};
 use tracer::{
@@ -15,11 +15,14 @@ use tracer::{
     stream::{Item, Source, Start},
 };
 
+use super::mappings::Within;
+
 /// Bounces of each device that has any: as predicted, and as they were.
 type Bounces = BTreeMap<String, (u64, u64)>;
 
-/// What is off about the trace beside a capture, a line each; empty when nothing is.
-pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
+/// What is off about the trace beside a capture, a line each; empty when nothing is. It was written in that time
+/// (`CLOCK_MONOTONIC`, ns).
+pub(super) fn problems(capture: &Path, time_ns: &Range<u64>) -> Result<Vec<String>> {
     let path = capture.with_extension("trace");
     let open = || File::open(&path).map(BufReader::new).with_context(|| format!("cannot open {}", path.display()));
     let survey = Survey::of(open()?)?;
@@ -34,7 +37,7 @@ pub(super) fn problems(capture: &Path) -> Result<Vec<String>> {
     problems.extend(shown(&survey, &kernel, &devices));
     let assumed = assume(&survey, kernel, &devices, &[]);
     let trace = Trace::new(open()?, &survey, assumed.kernel, assumed.devices, assumed.notes);
-    let (recorded, imported) = (bounces(&replayed(Reader::open(capture)?)?), bounces(&replayed(trace)?));
+    let (recorded, imported) = (bounces(&replayed(Within::open(capture, time_ns)?)?), bounces(&replayed(trace)?));
     if recorded != imported {
         problems.push(format!("import: bounces recorded {recorded:?}, imported {imported:?}"));
     }

@@ -13,14 +13,20 @@ impl Verdict {
         if self.unknown == 0 && !doubts.pool {
             differs("bounces", self.bounces_predicted, self.bounces_kernel);
         }
+        // The slots of such a mapping are taken when its attempt is given up, and again when it comes.
+        let late = self.unknown_by_reason.contains_key(&Unknown::Late);
+        if late && !doubts.pool {
+            self.not_compared
+                .push("peak and refusals: mappings came after their attempt to bounce was given up".to_owned());
+        }
         let elsewhere = self.unknown_by_reason.contains_key(&Unknown::RefusedElsewhere);
         if elsewhere && !doubts.pool {
             self.not_compared.push("refusals: some were for another reason than the pool".to_owned());
         }
-        if !doubts.pool && !elsewhere {
+        if !doubts.pool && !elsewhere && !late {
             differs("mappings refused", self.failed_predicted, self.failed_kernel);
         }
-        if !doubts.pool {
+        if !doubts.pool && !late {
             match self.peak_slots_kernel {
                 Some(kernel) if self.peak_is_exact => differs("peak slots", self.peak_slots_predicted, kernel),
                 Some(kernel) if kernel > self.peak_slots_predicted => {

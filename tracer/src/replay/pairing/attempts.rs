@@ -11,6 +11,8 @@ use crate::{
 const PAGE_OFFSET: u64 = 0xfff;
 /// Attempts that were given up and are remembered, at the most; then all are forgotten.
 const REMEMBERED: usize = 4096;
+/// How long they are, counted from the attempt: no mapping takes that long, while threads and buffers come again.
+const REMEMBERED_NS: u64 = 60_000_000_000;
 
 /// A thread of execution. Interrupts nest strictly in what they interrupt, so one stack of attempts for each is enough.
 /// The idle tasks all have id 0, one on each CPU.
@@ -94,8 +96,8 @@ impl Attempt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     waiting: HashMap<Context, Vec<Attempt>>,
-    /// Those that were given up, of each length the latest.
-    given_up: HashMap<(Context, Identity, u64), Attempt>,
+    /// Those that were given up, the latest of each length and offset into a page.
+    given_up: HashMap<(Context, Identity, u64, u64), Attempt>,
 }
 
 impl Attempts {
@@ -153,15 +155,22 @@ impl Attempts {
         if self.given_up.len() == REMEMBERED {
             self.given_up.clear();
         }
-        self.given_up.insert((context, attempt.identity, attempt.size), attempt);
+        let offset = attempt.phys() & PAGE_OFFSET;
+        self.given_up.insert((context, attempt.identity, attempt.size, offset), attempt);
         Some(attempt)
     }
 
     /// Whether an attempt has been given up that a mapping could have claimed which comes without one: of a buffer at `phys`, or
-    /// only at that offset into its page where it is marked so.
-    pub(super) fn gave_up(&self, context: Context, identity: Identity, size: u64, phys: u64) -> bool {
-        !self.given_up.is_empty()
-            && self.given_up.get(&(context, identity, size)).is_some_and(|attempt| attempt.is_at(phys))
+    /// only at that offset into its page where it is marked so. Told once.
+    pub(super) fn gave_up(&mut self, event: &Event, identity: Identity, size: u64, phys: u64) -> bool {
+        if self.given_up.is_empty() {
+            return false;
+        }
+        let key = (Context::of(event), identity, size, phys & PAGE_OFFSET);
+        let Some(attempt) = self.given_up.get(&key).filter(|attempt| attempt.is_at(phys)) else { return false };
+        let fresh = event.time_ns.saturating_sub(attempt.time_ns) < REMEMBERED_NS;
+        self.given_up.remove(&key);
+        fresh
     }
 
     fn take(&mut self, context: Context, fits: impl Fn(&Attempt) -> bool) -> Option<Attempt> {

@@ -346,7 +346,18 @@ fn a_mapping_that_comes_after_its_attempt_was_given_up_is_not_said_to_have_had_n
 #[test]
 fn a_list_that_comes_after_an_attempt_was_given_up_is_not_said_to_have_had_none() {
     let mut sample = Sample::with_iommu();
-    sample.attempt(DEVICE, PHYS, 8).wait(2_000_000_000).on(7, 1).map(DEVICE, PHYS, 0xffff_e008, 64).on(TASK, 0);
-    sample.map_sg(DEVICE, 0x99, &[(8, 8), (64, 64)], 1);
-    assert_eq!(truths(&mut sample), [NO_ATTEMPT, Truth::Unknown(Unknown::Late), NO_ATTEMPT]);
+    sample.attempt(DEVICE, PHYS, 8).attempt(DEVICE, PHYS + 16, 8).wait(2_000_000_000);
+    sample.on(7, 1).map(DEVICE, PHYS, 0xffff_e008, 64).on(TASK, 0);
+    sample.map_sg(DEVICE, 0x99, &[(8, 8), (24, 8), (64, 64)], 1);
+    // What comes next has nothing to do with that any more.
+    sample.map_sg(DEVICE, 0x98, &[(8, 8)], 1);
+    let late = Truth::Unknown(Unknown::Late);
+    assert_eq!(truths(&mut sample), [NO_ATTEMPT, late, late, NO_ATTEMPT, NO_ATTEMPT]);
+}
+
+#[test]
+fn an_attempt_of_long_ago_is_not_that_of_a_mapping_now() {
+    let mut sample = Sample::with_iommu();
+    sample.attempt(DEVICE, PHYS, 8).wait(100_000_000_000).on(7, 1).map(DEVICE, PHYS, 0xffff_e008, 64).on(TASK, 0);
+    assert_eq!(truths(sample.map(DEVICE, PHYS, 0xffff_f008, 8)), [NO_ATTEMPT, NO_ATTEMPT]);
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         // Maps nothing that could be counted, or would have to become quiet.
         return objects::run();
     }
-    serve::keep_before()?;
+    serve::keep_in(serve::FILES[0])?;
     // Not before: until a recorder has attached everything, devices may do what no capture has.
     fact("counted_from_ns", monotonic_ns());
     witness::resume()?;
@@ -58,14 +58,18 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "programs" => programs::after(mixed)?,
         _ => return Err(format!("no workload {name}")),
     }
-    if !witness::settle(Duration::from_millis(400), Duration::from_secs(15)) {
-        return Err("devices do not become quiet".into());
-    }
-    serve::keep_after()?;
+    settle()?;
+    serve::keep_in(serve::FILES[1])?;
+    settle()?;
     // What comes after, while the recorder ends, may be in the capture or not.
     witness::pause()?;
     fact("counted_to_ns", monotonic_ns());
     Ok(())
+}
+
+fn settle() -> Result<(), String> {
+    let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
+    if quiet { Ok(()) } else { Err("devices do not become quiet".into()) }
 }
 
 /// `CLOCK_MONOTONIC`, which captures have.
