@@ -31,7 +31,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// The newest kernel of a series, fetched and unpacked unless the cache has it; or the one that the lab builds itself.
+    /// The newest kernel of a series, fetched and unpacked unless the cache has it; or one that the lab builds itself.
     pub(super) fn newest(cache: &Path, series: &str) -> Result<Self> {
         if let Some(built) = built_kernel::kernel(cache, series)? {
             return Ok(built);

@@ -74,7 +74,7 @@ pub(super) enum On {
     Series(&'static str),
     /// Those with pages of 16 KiB.
     Pages16K,
-    /// The one that the lab builds, whose pools grow.
+    /// Those that the lab builds, whose pools grow.
     Built,
 }
 
