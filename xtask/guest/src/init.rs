@@ -28,8 +28,8 @@ const RECORDING_LIMIT: Duration = Duration::from_mins(5);
 /// Does everything, and never returns.
 pub(crate) fn run() -> ! {
     match boot() {
-        Ok(()) => println!("LAB end"),
-        Err(error) => println!("LAB error {error}"),
+        Ok(()) => say("LAB end"),
+        Err(error) => say(&format!("LAB error {error}")),
     }
     power_off()
 }
@@ -82,7 +82,8 @@ fn boot() -> Result<(), String> {
     if board { carry::out(Path::new(SHARE)) } else { Ok(()) }
 }
 
-/// A line that the lab waits for: the kernel's own messages, but for panics, do not come in between.
+/// A line that the lab waits for: the kernel's own messages, but for panics, do not come in between, and it is on its way when this
+/// returns, even if the machine powers off then.
 fn say(line: &str) {
     const LEVEL: &str = "/proc/sys/kernel/printk";
     let levels = fs::read_to_string(LEVEL).unwrap_or_default();
