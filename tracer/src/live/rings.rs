@@ -23,8 +23,8 @@ use super::LiveError;
 /// How long a program may take, stalled by what runs in its place, ns, for records to be in order: behind a record that is not
 /// finished those of other CPUs in the same ring can't be read, while other rings can.
 pub(super) const STALL_NS: u64 = 1_000_000;
-/// Unread bytes from which on the reader is woken, in rings that are not small: many times what may be held back.
-const WAKE_AT: u32 = 1 << 20;
+/// Unread bytes from which on the reader is woken, in rings that are not small.
+const WAKE_AT: u32 = 256 << 10;
 
 /// How large the rings are, bytes: powers of two of at least a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

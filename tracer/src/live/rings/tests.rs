@@ -100,7 +100,7 @@ fn rings_are_as_large_as_asked_and_those_of_no_cpu_a_page() {
 #[test]
 fn the_reader_is_woken_at_a_quarter_of_a_ring() {
     let wake_at = |ring_bytes, cpus, sample| Sizes::new(ring_bytes, 4096, cpus, sample).wake_at();
-    assert_eq!(wake_at(8 << 20, 2, 1), (1 << 20, 1 << 20));
-    assert_eq!(wake_at(2 << 20, 8, 1), (512 << 10, 64 << 10));
+    assert_eq!(wake_at(8 << 20, 2, 1), (256 << 10, 256 << 10));
+    assert_eq!(wake_at(2 << 20, 8, 1), (256 << 10, 64 << 10));
     assert_eq!(wake_at(4096, 8, 64), (1024, 1024));
 }
