@@ -1,17 +1,22 @@
 //! `bouncescope check`.
 
-use std::{collections::HashSet, fs, path::Path, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::HashSet, path::Path, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tracer::{
+    capture::Reader,
     check::{Judgement, Rules, Verdict, judge, unreadable},
     replay::{Replayed, Wanted, proposals},
-    report,
+    report::{
+        self,
+        machine::{Check, Document as _},
+    },
 };
 
 use crate::{
-    input::{print, print_json, replay_capture, say},
-    one_line,
+    input::{print, print_json, read_text, replay_capture, say},
+    limit::Limit,
+    one_line, output,
 };
 
 #[derive(clap::Args)]
@@ -33,15 +38,17 @@ Examples:
   bouncescope check lab.toml *.bounce --junit check.xml
   bouncescope check lab.toml board.bounce --json
 
-Exit code: 0 when every rule is kept by every capture, 1 when one is broken, else 2 when one could not be told or
-something could not be read.")]
+Exit code: 0 when every capture keeps every rule, 1 when one is broken, else 2 when one is inconclusive or something
+could not be read.")]
 pub(crate) struct Args {
-    /// Rules
+    /// File of rules
     #[arg(value_name = "RULES.toml")]
     rules: PathBuf,
-    /// Captures that have to keep them
+    /// Captures to check
     #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,21 +58,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let is_capture = |path: &PathBuf| Reader::open(path).is_ok();
+    if let Some(capture) = Some(&args.rules).filter(|rules| is_capture(rules)) {
+        bail!("{} is a capture; the rules come first: bouncescope check RULES.toml CAPTURE", capture.display());
+    }
     let rules = read_rules(&args.rules)?;
     let mut judgements = Vec::new();
     for path in &args.captures {
         let capture = path.display().to_string();
-        judgements.extend(match replay(&rules, path) {
+        judgements.extend(match replay(&rules, path, args.limit) {
             Ok(replayed) => judge(&rules, &capture, &replayed),
             // The other captures may break a rule all the same.
             Err(error) => unreadable(&rules, &capture, &one_line(&error)),
         });
     }
     let written = args.junit.as_ref().map_or(Ok(()), |path| {
-        fs::write(path, report::junit::xml(&judgements)).with_context(|| format!("cannot write {}", path.display()))
+        let inputs: Vec<&Path> = [&args.rules].into_iter().chain(&args.captures).map(PathBuf::as_path).collect();
+        output::write(path, &inputs, &report::junit::xml(&judgements))
     });
     let printed = if args.json {
-        print_json(&report::check::json(&judgements))
+        print_json(&Check::new(&judgements).to_json())
     } else {
         print(&report::check::text(&judgements))
     };
@@ -94,18 +106,15 @@ fn exit_code(judgements: &[Judgement]) -> u8 {
 
 fn read_rules(path: &Path) -> Result<Rules> {
     let named = || path.display().to_string();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", named()))?;
+    let text = read_text(path)?;
     let beside = path.parent().unwrap_or(Path::new(""));
-    let read = |policy: &str| {
-        let path = beside.join(policy);
-        fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
+    let read = |policy: &str| read_text(&beside.join(policy)).map_err(|error| one_line(&error));
     Rules::from_toml(&text, read).with_context(named)
 }
 
-fn replay(rules: &Rules, path: &PathBuf) -> Result<Replayed> {
-    let packed_sites = if rules.packs() { never_mapped(path)? } else { Arc::default() };
-    replay_capture(Some(path), |start| Wanted {
+fn replay(rules: &Rules, path: &PathBuf, limit: Limit) -> Result<Replayed> {
+    let packed_sites = if rules.packs() { never_mapped(path, limit)? } else { Arc::default() };
+    replay_capture(Some(path), limit, |start| Wanted {
         settings: rules.settings(&start.kernel, &packed_sites),
         verdict: true,
         ..Wanted::default()
@@ -113,8 +122,7 @@ fn replay(rules: &Rules, path: &PathBuf) -> Result<Replayed> {
 }
 
 /// The call sites that `replay` packs too where it is not told others.
-fn never_mapped(path: &PathBuf) -> Result<Arc<HashSet<u64>>> {
-    let replayed = replay_capture(Some(path), |_| Wanted::default())?;
-    let sites = proposals::packed(&replayed, proposals::SMALLEST).sites;
-    Ok(Arc::new(sites.into_iter().map(|site| site.address).collect()))
+fn never_mapped(path: &PathBuf, limit: Limit) -> Result<Arc<HashSet<u64>>> {
+    let replayed = replay_capture(Some(path), limit, |_| Wanted::default())?;
+    Ok(proposals::packed_sites(&replayed))
 }

@@ -4,12 +4,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use tracer::{
-    capture::Reader,
     doctor::{Examined, Page},
-    report,
+    report::{
+        self,
+        machine::{Doctor, Document as _},
+    },
 };
 
-use crate::input::{print, print_json};
+use crate::input::{open_capture, print, print_json};
 
 /// Longest self-test, seconds.
 #[cfg(all(target_os = "linux", feature = "live"))]
@@ -24,23 +26,28 @@ more seconds. Without privilege the page has what can be read without, and says 
 Examples:
   bouncescope doctor
   bouncescope doctor --seconds 10 --json
+  bouncescope doctor --reach                   with how far each device reaches: memory, dma-ranges, mask, IOMMU, pool
   bouncescope doctor --capture phone.bounce    what a capture says of its kernel
 
 Exit code: 0 when tracing works here (or the capture can be read), 1 when it does not, 2 when the page can't be made.")]
 pub(crate) struct Args {
-    /// Say what this capture tells of its kernel, instead of looking at this one
+    /// Describe the kernel of this capture instead of this one
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(not(all(target_os = "linux", feature = "live")), arg(required = true))]
     capture: Option<PathBuf>,
-    /// Have the hooks attached so long
+    /// How long the hooks stay attached, seconds
     #[cfg(all(target_os = "linux", feature = "live"))]
     #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "capture",
           value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     seconds: u64,
-    /// BTF of this very kernel, where it shows none: a raw blob, vmlinux, or an archive of one
+    /// BTF of this kernel, if it exposes none: a raw blob, vmlinux, or an archive of one
     #[cfg(all(target_os = "linux", feature = "live"))]
     #[arg(long, value_name = "FILE", conflicts_with = "capture")]
     btf: Option<PathBuf>,
+    /// Also show what each device can reach: memory, bus windows, mask, IOMMU and pool
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    #[arg(long, conflicts_with = "capture")]
+    reach: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,13 +56,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let page = match &args.capture {
         Some(path) => {
-            let examined = Examined::of(&mut Reader::open(path)?).with_context(|| path.display().to_string())?;
+            let examined = Examined::of(&mut open_capture(path)?).with_context(|| path.display().to_string())?;
             Page::new(examined, None)
         }
         None => here(args)?,
     };
     if args.json {
-        print_json(&report::doctor::json(&page))?;
+        print_json(&Doctor::new(&page).to_json())?;
     } else {
         print(&report::doctor::text(&page))?;
     }
@@ -66,7 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn here(args: &Args) -> Result<Page> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let window = std::time::Duration::from_secs(args.seconds);
-    let (examined, here) = runtime.block_on(tracer::live::self_test(window, args.btf.as_deref()));
+    let mut examined = Examined::default();
+    let mut take = |item| examined.take(item);
+    let mut here = runtime.block_on(tracer::live::self_test(window, args.btf.as_deref(), &mut take));
+    here.reach = args.reach.then(|| tracer::kernel::reach::read(&tracer::kernel::root::Root::default()));
     Ok(Page::new(examined, Some(here)))
 }
 

@@ -1,31 +1,38 @@
 //! `bouncescope explain`.
 
 use std::{
-    fs,
+    fs::File,
     io::{self, IsTerminal, Read},
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
-use tracer::{explain::explain, report};
+use tracer::{
+    explain::{LARGEST, Text, explain, text_of},
+    report::{self, machine::Document as _},
+};
 
-use crate::input::{print, print_json};
+use crate::input::{print, print_json, say};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Knows the pool's \"buffer is full\", \"overflow\" of addresses, inactive or missing pools, the pool's lines at boot, the IOMMU's, and \
-arm64's taint about ARCH_DMA_MINALIGN, as kernels from 5.10 to 7.3 print them. Other lines are passed over. A whole log says more \
-than a line of it: its first lines tell release and command line.
+Knows what kernels from 4.9 to 7.3 print about bounce buffers and what is taken for them: full, missing, restricted and growing pools, \
+addresses out of reach, registers, stacks, the pool's lines at boot, IOMMUs, coherent and atomic memory, checks of the DMA API, oopses \
+(docs/explain.md). A whole log says more than a line of it: its first lines have release, command line and memory.
+
+A log may be plain, gzip, xz or zstd, in UTF-8 or UTF-16: dmesg (also -T, -x, --json), journalctl (also -o json, verbose), /dev/kmsg, \
+syslog, logcat, a console with colours, or lines wrapped by mail. At most 64 MiB of each are looked at.
 
 Examples:
   dmesg | bouncescope explain
-  bouncescope explain /var/log/kern.log
+  bouncescope explain /var/log/kern.log.2.gz
+  journalctl -k -b -1 -o json | bouncescope explain -
   bouncescope explain \"swiotlb buffer is full (sz: 1048576 bytes), total 65536 (slots), used 498 (slots)\"
 
 Exit code: 0 when something was explained, 1 when nothing was, 2 when the log can't be read.")]
 pub(crate) struct Args {
-    /// Messages, or files of them; standard input without
+    /// Messages, or files of them; - or nothing for standard input
     #[arg(value_name = "MESSAGE|FILE")]
     messages: Vec<String>,
     /// Print JSON
@@ -34,42 +41,62 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let explanations = explain(&log(&args.messages)?);
-    if args.json {
-        print_json(&report::explain::json(&explanations))?;
-    } else {
-        print(&report::explain::text(&explanations))?;
+    let log = log(&args.messages)?;
+    let explained = explain(&log.text);
+    for note in &log.notes {
+        say(&format!("bouncescope: {note}\n"));
     }
-    if explanations.is_empty() {
-        eprintln!("bouncescope: no message about bouncing in it");
+    if args.json {
+        print_json(&explained.to_json())?;
+    } else {
+        print(&report::explain::text(&explained))?;
+    }
+    if explained.explanations.is_empty() {
+        say(&format!("bouncescope: {}", report::explain::nothing(&explained)));
         return Ok(ExitCode::from(1));
+    }
+    if !args.json {
+        say(&report::explain::unread(&explained));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is to be explained. An argument that names a file stands for what is in it.
-fn log(messages: &[String]) -> Result<String> {
+fn log(messages: &[String]) -> Result<Text> {
     if messages.is_empty() {
         if io::stdin().is_terminal() {
             bail!(
                 "nothing to explain: give a message, a file, or a log on standard input (dmesg | bouncescope explain)"
             );
         }
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        return standard_input();
     }
-    let mut log = String::new();
+    let mut log = Text::default();
     for message in messages {
         let path = Path::new(message);
         // A message has blanks; one word is the name of a file, and wrong when there is none.
-        if path.exists() || !message.contains(' ') {
-            let bytes = fs::read(path).with_context(|| format!("cannot read {message}"))?;
-            log += &String::from_utf8_lossy(&bytes);
+        let part = if message == "-" {
+            standard_input()?
+        } else if path.exists() || !message.contains(' ') {
+            let file = File::open(path).with_context(|| format!("cannot read {message}"))?;
+            bounded(file, message)?
         } else {
-            log += message;
-        }
-        log.push('\n');
+            Text { text: message.clone(), notes: Vec::new() }
+        };
+        log.text += &part.text;
+        log.text.push('\n');
+        log.notes.extend(part.notes);
     }
     Ok(log)
+}
+
+fn standard_input() -> Result<Text> {
+    bounded(io::stdin().lock(), "standard input")
+}
+
+/// At most what is looked at, and one byte more to say that there is more.
+fn bounded(reader: impl Read, name: &str) -> Result<Text> {
+    let mut bytes = Vec::new();
+    reader.take(LARGEST as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    text_of(&bytes).with_context(|| format!("cannot read {name}"))
 }

@@ -1,6 +1,10 @@
 //! `bouncescope export`: what a capture holds, in other people's formats.
 
-use std::{fs::File, io::BufWriter, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use tracer::{
@@ -12,16 +16,22 @@ use tracer::{
         rows::ToRows,
     },
     model::policy::Policy,
+    output::{Access, Directory},
     replay::settings::{Settings, WhatIf},
     stream::Source,
 };
 
-use crate::{input::EMBEDDED, replay::combinations::policies};
+use crate::{
+    input::{EMBEDDED, open_capture, say},
+    limit::{Limit, Limited},
+    output,
+    policy_files::policies,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  bouncescope export phone.bounce --format csv -o phone           a directory with a file a table
+  bouncescope export phone.bounce --format csv -o phone           a directory with one file for each table
   bouncescope export phone.bounce --format perfetto -o phone.pftrace   for https://ui.perfetto.dev
   bouncescope export phone.bounce --format parquet -o phone --policy mainline,always-small
   duckdb -c \"select name, sum(bounced) from 'phone/mappings.parquet' m join 'phone/devices.parquet' d \\
@@ -30,15 +40,17 @@ Examples:
 Tables: devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md says what is in them. They contain \
 the capture's addresses.")]
 pub(crate) struct Args {
-    /// Capture to export; the embedded one without
+    /// Capture to export [default: the embedded sample]
     capture: Option<PathBuf>,
     /// What to write
     #[arg(long, value_enum, default_value = "csv")]
     format: Format,
-    /// Directory for the tables, made where it is missing; file for a timeline
+    /// Directory for the tables, created if it is missing, or file for a timeline
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// Policies whose slots in use are told beside the kernel's: names (see `bouncescope policies`), all, or TOML files
+    #[command(flatten)]
+    limit: Limit,
+    /// Policies whose slots in use are shown beside the kernel's: names (see `bouncescope policies`), all, or TOML files
     #[arg(long, value_delimiter = ',', default_value = "mainline", value_name = "NAME,…")]
     policy: Vec<String>,
 }
@@ -60,11 +72,13 @@ enum Format {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let policies = policies(&args.policy)?;
-    let output = &args.output;
-    let cannot = || format!("cannot write {}", output.display());
+    let cannot = || format!("cannot write {}", args.output.display());
+    let inputs: Vec<&Path> =
+        args.capture.iter().map(PathBuf::as_path).chain(args.policy.iter().map(Path::new)).collect();
+    let dir = || Directory::create(&args.output, &inputs);
     match args.format {
         Format::Csv => {
-            let mut rows = ToRows(CsvFiles::create(output).with_context(cannot)?);
+            let mut rows = ToRows(CsvFiles::create(&dir()?).with_context(cannot)?);
             all(args, &policies, &mut rows)?;
             rows.0.finish().with_context(cannot)?;
         }
@@ -72,15 +86,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Format::Parquet | Format::Arrow => {
             use tracer::exchange::export::columns::{ColumnFiles, FileFormat};
             let format = if args.format == Format::Parquet { FileFormat::Parquet } else { FileFormat::Arrow };
-            let mut rows = ToRows(ColumnFiles::create(output, format).with_context(cannot)?);
+            let mut rows = ToRows(ColumnFiles::create(&dir()?, format).with_context(cannot)?);
             all(args, &policies, &mut rows)?;
             rows.0.finish().with_context(cannot)?;
         }
         Format::Perfetto => {
-            let file = File::create(output).with_context(cannot)?;
-            let mut timeline = Perfetto::new(BufWriter::new(file));
+            let mut timeline = Perfetto::new(output::open(&args.output, Access::Shared, &inputs)?);
             all(args, &policies, &mut timeline)?;
-            timeline.finish().with_context(cannot)?;
+            timeline.finish().with_context(cannot)?.finish()?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -88,18 +101,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Leads the capture past what writes it.
 fn all(args: &Args, policies: &[Policy], to: &mut impl Follow) -> Result<()> {
-    match &args.capture {
-        Some(path) => {
-            let mut ahead = Ahead::new(Reader::open(path)?).context("cannot start a thread to read with")?;
-            one(&mut ahead, policies, to).with_context(|| path.display().to_string())
-        }
-        None => one(&mut Reader::new(EMBEDDED)?, policies, to).context("the embedded capture"),
-    }
+    let Some(path) = &args.capture else {
+        let source = args.limit.of(Reader::new(EMBEDDED)?, EMBEDDED.len() as u64);
+        return one(source, policies, to).context("the embedded capture");
+    };
+    let ahead = Ahead::new(open_capture(path)?).context("cannot start a thread to read with")?;
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    one(args.limit.of(ahead, length), policies, to).with_context(|| path.display().to_string())
 }
 
-fn one<S: Source>(source: &mut S, policies: &[Policy], to: &mut impl Follow) -> Result<()> {
+fn one<S: Source>(mut source: Limited<S>, policies: &[Policy], to: &mut impl Follow) -> Result<()> {
     let settings = |start: &tracer::stream::Start| {
         policies.iter().map(|policy| Settings::what_if(&start.kernel, policy, &WhatIf::default())).collect()
     };
-    Ok(follow(source, settings, to)?)
+    follow(&mut source, settings, to)?;
+    if let Some(left_out) = source.left_out() {
+        say(&format!("bouncescope: {left_out}\n"));
+    }
+    Ok(())
 }

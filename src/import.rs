@@ -3,12 +3,12 @@
 mod file;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use tracer::replay::scenarios::parse_alignment;
 use tracer::{
     capture::Reader,
     event::Kind,
@@ -18,18 +18,18 @@ use tracer::{
         given::from_toml,
     },
     facts::{Device, KernelFacts, PoolFacts},
-    model::policy::PoolChoice,
+    model::{policy::PoolChoice, pool::DEFAULT_SLOTS},
     stream::{Item, Source},
 };
 
-use crate::{output, replay::combinations::parse_alignment};
+use crate::{
+    input::{read_text, say, some_of},
+    output,
+};
 use file::TraceFile;
 
-/// Page size and `ARCH_DMA_MINALIGN` of arm64 (`arch/arm64/include/asm/cache.h`), bytes.
+/// Page size, bytes.
 const PAGE_SIZE: u32 = 4096;
-const DMA_MINALIGN: u32 = 128;
-/// The default pool of arm64 with more than 1 GiB of memory, slots of 2 KiB.
-const DEFAULT_SLOTS: u64 = 32768;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -41,31 +41,34 @@ Examples:
   bouncescope import phone.pftrace -o phone.bounce # Perfetto, of the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
   bouncescope verify board.bounce
 
-A trace tells neither the kernel, nor its pool, nor which devices are coherent. What it shows of devices is taken from it, and a note
-in the capture says what was; --like takes kernel and devices from a capture of the same machine, --devices a file such as
+A trace does not say which kernel it is of, how large the pool is, or which devices are coherent. Import infers what it can, and notes
+in the capture say what. --like takes kernel and devices from a capture of the same machine, --devices from a file such as
 
   [[device]]
   name = \"1d84000.ufshc\"     # or * for all others
   coherent = false           # also driver, dma-mask, bus-dma-limit, min-align-mask, iommu-granule, untrusted, force-bounce")]
 pub(crate) struct Args {
-    /// Trace: `trace` or `trace_pipe` of tracefs, trace-cmd report, perf script, or of Perfetto, also gzipped; - for standard input
+    /// Trace: text of tracefs, trace-cmd report or perf script, or a trace of Perfetto; also packed by gzip, xz or zstd; - for standard input
     trace: PathBuf,
     /// Capture to write; one that exists is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
     output: PathBuf,
-    /// What is known of the devices: a TOML file
+    /// TOML file with what is known of the devices
     #[arg(long, value_name = "FILE")]
     devices: Option<PathBuf>,
-    /// Take kernel and devices from this capture of the same machine
+    /// Take the kernel and its devices from this capture of the same machine
     #[arg(long, value_name = "CAPTURE")]
     like: Option<PathBuf>,
+    /// The machine, as uname -m has it [default: what the trace shows, else aarch64]
+    #[arg(long, value_name = "MACHINE", conflicts_with = "like")]
+    machine: Option<String>,
     /// Cache line size of the machine, bytes
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_alignment, conflicts_with = "like")]
     cache_line_size: u32,
-    /// Alignment of its smallest kmalloc caches, bytes
+    /// Alignment of the smallest kmalloc caches, bytes
     #[arg(long, value_name = "BYTES", default_value = "8", value_parser = parse_alignment, conflicts_with = "like")]
     minalign: u32,
-    /// Its pool: slots, or a size such as 4M; none for swiotlb=noforce
+    /// The pool: slots, or a size such as 4M; none for swiotlb=noforce
     #[arg(long, value_name = "SLOTS|SIZE|none", conflicts_with = "like")]
     swiotlb: Option<PoolChoice>,
 }
@@ -75,51 +78,78 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let cannot_read = || format!("cannot read {}", input.name());
     let survey = Survey::of(input.open()?).with_context(cannot_read)?;
     ensure!(
-        survey.has(Kind::Map) || survey.has(Kind::MapSg) || survey.has(Kind::Kmalloc),
-        "{}: nothing in it is a mapping or an allocation; it has to be a text trace, or one of Perfetto, with the events dma:*, \
-         swiotlb:* or kmem:*{}{}",
+        [Kind::Map, Kind::MapSg, Kind::Kmalloc, Kind::Bounced].into_iter().any(|kind| survey.has(kind)),
+        "{}: {}",
         input.name(),
-        if input.notes.is_empty() { "" } else { "; " },
-        input.notes.join("; ")
+        nothing_wanted(&survey, &input.notes)
     );
     let given = match &args.devices {
         Some(file) => {
-            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text = read_text(file)?;
             from_toml(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
         }
         None => Vec::new(),
     };
     if let Some(unknown) = given.iter().find(|one| one.name != "*" && !survey.devices.contains_key(&one.name)) {
-        let known: Vec<&str> = survey.devices.keys().map(String::as_str).collect();
-        bail!("no device {} in this trace; there are: {}", unknown.name, known.join(", "));
+        let known = some_of(survey.devices.keys().cloned(), survey.devices.len());
+        bail!("no device {} in this trace; there are: {known}", unknown.name);
     }
     let (kernel, known) = match &args.like {
         Some(capture) => like(capture)?,
         None => (kernel(args, &survey)?, Vec::new()),
     };
     let mut assumed = assume(&survey, kernel, &known, &given);
+    if args.like.is_none() && args.machine.is_none() {
+        let (machine, why) = match survey.machine() {
+            Some(machine) => (machine, "as the trace shows"),
+            None => ("aarch64", "which nothing in the trace shows (--machine can say)"),
+        };
+        assumed.notes.push(format!("the machine is taken to be {machine}, {why}"));
+    }
     assumed.notes.extend(input.notes.iter().cloned());
     for note in &assumed.notes {
-        eprintln!("note: {note}");
+        say(&format!("note: {note}\n"));
     }
-    let mut writer = output::create(&args.output)?;
+    let others = [&args.devices, &args.like];
+    let inputs: Vec<&Path> = others.into_iter().flatten().chain([&args.trace]).map(PathBuf::as_path).collect();
+    let mut writer = output::begin_capture(&args.output, &inputs)?;
     let mut trace = Trace::new(input.open()?, &survey, assumed.kernel, assumed.devices, assumed.notes);
     while let Some(item) = trace.next_item().with_context(cannot_read)? {
         writer.write(&item)?;
     }
     let events: u64 = writer.events_written().values().sum();
-    let bytes = writer.bytes_written();
-    writer.into_inner()?;
-    eprintln!("{}: {events} events, {bytes} bytes", args.output.display());
+    let bytes = writer.finish_keeping(output::suffix_of_old(&args.output))?;
+    if trace.twice() > 0 {
+        say(&format!("note: {} events are in the trace twice, and were taken once\n", trace.twice()));
+    }
+    say(&format!("{}: {events} events, {bytes} bytes\n", args.output.display()));
     if survey.lost > 0 {
-        eprintln!("LOST trace_events: {}", survey.lost);
+        say(&format!("LOST trace_events: {}\n", survey.lost));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// As the options have it.
+/// Why there is nothing to import, with what was found instead.
+fn nothing_wanted(survey: &Survey, notes: &[String]) -> String {
+    let mut why = "nothing in it is a mapping, a bounce or an allocation".to_owned();
+    if survey.other_events > 0 {
+        let names = some_of(survey.other_names.iter().cloned(), survey.other_names.len());
+        why += &format!("; it has {} lines of other events: {names}", survey.other_events);
+    }
+    if survey.nonsense > 0 {
+        why += &format!("; {} lines can't be read, the first: {}", survey.nonsense, survey.first_nonsense);
+    }
+    for note in notes {
+        why += &format!("; {note}");
+    }
+    why + ". A trace has to be text of tracefs, trace-cmd report or perf script, or one of Perfetto, with the events dma:*, swiotlb:* or \
+           kmem:kmalloc"
+}
+
+/// By the options, where the trace itself does not tell.
 fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
     let slots = match args.swiotlb {
+        // A trace does not tell the memory, of which a smaller default would be made.
         None => DEFAULT_SLOTS,
         Some(PoolChoice::Slots(slots)) => slots,
         Some(PoolChoice::None) => 0,
@@ -127,20 +157,35 @@ fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
     };
     let cpus = u32::from(survey.last_cpu) + 1;
     let told = "told to import".to_owned();
+    let machine = args.machine.as_deref().or(survey.machine()).unwrap_or("aarch64");
     Ok(KernelFacts {
-        release: "(imported)".to_owned(),
-        machine: "aarch64".to_owned(),
+        release: if survey.release.is_empty() { "(imported)" } else { &survey.release }.to_owned(),
+        machine: machine.to_owned(),
         page_size: PAGE_SIZE,
         possible_cpus: cpus,
         cache_line_size: args.cache_line_size,
         cache_line_source: told.clone(),
-        dma_minalign: DMA_MINALIGN,
+        dma_minalign: dma_minalign(machine),
         kmalloc_minalign: args.minalign,
         kmalloc_minalign_source: told,
-        bounce_unaligned_kmalloc: true,
+        // Selected by arm64 and riscv (`DMA_BOUNCE_UNALIGNED_KMALLOC` in their Kconfig), which have devices that are not coherent.
+        bounce_unaligned_kmalloc: !is_x86(machine),
         pool: PoolFacts { slots, areas: cpus.next_power_of_two(), ..PoolFacts::default() },
         ..KernelFacts::default()
     })
+}
+
+/// `ARCH_DMA_MINALIGN`, bytes (`arch/{arm64,riscv}/include/asm/cache.h`); where there is none, that of kmalloc (`include/linux/slab.h`).
+fn dma_minalign(machine: &str) -> u32 {
+    match machine {
+        "riscv64" => 64,
+        machine if is_x86(machine) => 8,
+        _ => 128,
+    }
+}
+
+fn is_x86(machine: &str) -> bool {
+    matches!(machine, "x86_64" | "i686")
 }
 
 /// The kernel and the devices of a capture.

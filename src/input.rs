@@ -1,48 +1,146 @@
-//! Captures as arguments, and output that may go into a pipe.
+//! Captures and other files as arguments, and output that may go to a terminal or into a pipe.
 
 use std::{
-    fs,
-    io::{self, ErrorKind, Write},
+    borrow::Cow,
+    fs::{self, File, Metadata},
+    io::{self, BufReader, ErrorKind, Read as _, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anstream::{AutoStream, ColorChoice};
+use anstyle::AnsiColor;
+use anyhow::{Context, Result, anyhow, bail};
 use tracer::{
-    capture::{Ahead, Reader},
+    capture::{Ahead, ReadError, Reader},
+    plain::{controls, plain_lines},
     replay::{Replayed, Wanted},
+    report::answer::Verdict,
     stream::{Source, Start},
     sweep::sweep,
 };
 
-use crate::progress::Progress;
+use crate::{
+    foreign::instead_of_capture,
+    limit::{Limit, Limited},
+    progress::Progress,
+};
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
 
 /// Replays the capture, or the embedded one.
-pub(crate) fn replay_capture(path: Option<&PathBuf>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
-    match path {
-        Some(path) => {
-            let reader = Reader::open(path)?;
-            let ahead = Ahead::new(reader).context("cannot start a thread to read with")?;
-            // Without a length, as of a pipe, no progress can be told.
-            let length = fs::metadata(path).map_or(0, |file| file.len());
-            replay_source(&mut Progress::new(ahead, length), wanted).with_context(|| named(path))
+pub(crate) fn replay_capture(
+    path: Option<&PathBuf>,
+    limit: Limit,
+    wanted: impl FnOnce(&Start) -> Wanted,
+) -> Result<Replayed> {
+    let Some(path) = path else {
+        let source = limit.of(Reader::new(EMBEDDED)?, EMBEDDED.len() as u64);
+        return replay_source(source, wanted).context("the embedded capture");
+    };
+    let ahead = Ahead::new(open_capture(path)?).context("cannot start a thread to read with")?;
+    // Without a length, as of a pipe, no progress can be told.
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    replay_source(limit.of(Progress::new(ahead, length), length), wanted).with_context(|| named(path))
+}
+
+/// Opens a capture; where the file is something else, says what, and which command reads it.
+pub(crate) fn open_capture(path: &Path) -> Result<Reader<BufReader<File>>> {
+    Reader::open(path).map_err(|error| {
+        let is_other = matches!(&error, ReadError::In { source, .. } if matches!(**source, ReadError::NotACapture));
+        match instead_of_capture(path).filter(|_| is_other) {
+            Some(instead) => anyhow!(instead),
+            None => error.into(),
         }
-        None => replay_source(&mut Reader::new(EMBEDDED)?, wanted).context("the embedded capture"),
-    }
+    })
 }
 
 fn named(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn replay_source<S: Source>(source: &mut S, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
-    Ok(sweep(source, wanted)?)
+fn replay_source<S: Source>(mut source: Limited<S>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
+    let mut replayed = sweep(&mut source, wanted)?;
+    replayed.start.notes.extend(source.left_out());
+    Ok(replayed)
 }
 
-/// Prints to standard output; a reader that has seen enough (`| head`) is no error.
+/// The longest file of rules, policies, devices or call sites, bytes.
+const LONGEST_TEXT: u64 = 16 << 20;
+
+/// A text file that people write: rules, policies, devices, call sites.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
+    if let Some(kind) = special(&file.metadata().with_context(cannot)?) {
+        bail!("{} is {kind}, not a text file", path.display());
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_TEXT + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    if bytes.len() as u64 > LONGEST_TEXT {
+        bail!("{} is longer than the {} MiB that are read of such a file", path.display(), LONGEST_TEXT >> 20);
+    }
+    String::from_utf8(bytes).ok().with_context(|| format!("{} is not UTF-8 text", path.display()))
+}
+
+/// What a file is that is neither a regular one nor a pipe.
+pub(crate) fn special(file: &Metadata) -> Option<&'static str> {
+    let kind = file.file_type();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    kind.is_dir().then_some("a directory")
+}
+
+/// As many names as a line has use for, and how many there are more.
+pub(crate) fn some_of(names: impl Iterator<Item = String>, count: usize) -> String {
+    const SOME: usize = 10;
+    let mut text = names.take(SOME).collect::<Vec<_>>().join(", ");
+    if count > SOME {
+        text += &format!(" and {} more", count - SOME);
+    }
+    text
+}
+
+/// Prints to standard output; a reader that has seen enough (`| head`) is no error. Whatever is in the text, a terminal only gets lines.
 pub(crate) fn print(text: &str) -> Result<()> {
+    write_out(&plain_lines(text))
+}
+
+/// Says for all that is printed later whether it has colours.
+pub(crate) fn choose_colours(choice: clap::ColorChoice) {
+    match choice {
+        clap::ColorChoice::Auto => ColorChoice::Auto,
+        clap::ColorChoice::Always => ColorChoice::Always,
+        clap::ColorChoice::Never => ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// The same, with a verdict's word in its colour where it begins a line, on a terminal that shows colours.
+pub(crate) fn print_verdict(text: &str, verdict: Verdict) -> Result<()> {
+    let text = plain_lines(text);
+    let choice = AutoStream::choice(&io::stdout());
+    let word = format!("\n{}", verdict.word());
+    let (Some(at), true) = (text.find(&word), choice != ColorChoice::Never) else { return write_out(&text) };
+    let colour = match verdict {
+        Verdict::Ok => AnsiColor::Green,
+        Verdict::Fails => AnsiColor::Red,
+        Verdict::CannotTell => AnsiColor::Yellow,
+    };
+    let style = colour.on_default().bold();
+    let (before, behind) = (&text[..=at], &text[at + word.len()..]);
+    write_out(&format!("{before}{style}{}{style:#}{behind}", verdict.word()))
+}
+
+fn write_out(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -50,13 +148,30 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says something on standard error. Where that cannot be written (a log on the disk that is full, a closed pipe) nothing is said, and
-/// what is going on goes on, with its own exit code; `eprint!` would panic.
+/// Says something on standard error, in lines as [`print()`] does. Where that cannot be written (a log on the disk that is full, a closed
+/// pipe) nothing is said, and what is going on goes on, with its own exit code; `eprint!` would panic.
 pub(crate) fn say(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(plain_lines(text).as_bytes());
 }
 
-/// Prints JSON, indented, with a line end.
+/// Prints JSON, indented, with a line end. Characters that control a terminal are written as JSON's own escapes.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
-    print(&format!("{value:#}\n"))
+    let text = format!("{value:#}\n");
+    let hidden = |c: char| controls(c) && c != '\n';
+    let text: Cow<'_, str> = if text.chars().any(hidden) {
+        let mut escaped = String::with_capacity(text.len() + 64);
+        for c in text.chars() {
+            if hidden(c) {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    escaped += &format!("\\u{unit:04x}");
+                }
+            } else {
+                escaped.push(c);
+            }
+        }
+        escaped.into()
+    } else {
+        text.into()
+    };
+    write_out(&text)
 }

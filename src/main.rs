@@ -1,22 +1,31 @@
 //! The command `bouncescope`: arguments in, exit code out. One file per subcommand; what they do is in the library.
 
+// They panic where a terminal or a disk is gone.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracer::plain::plain;
 
 mod check;
 mod doctor;
 mod explain;
 mod export;
+mod foreign;
 mod import;
 mod input;
+mod limit;
 mod manual;
 mod output;
 mod packed;
 mod policies;
+mod policy_files;
 mod progress;
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod record;
+#[cfg(all(target_os = "linux", feature = "live"))]
+mod recording;
 mod replay;
 #[cfg(feature = "report")]
 mod report;
@@ -26,57 +35,61 @@ mod stats;
 mod top;
 mod verify;
 
-/// What small kmalloc caches and DMA bouncing really cost on a live arm64 system.
+/// Measure what small kmalloc caches and DMA bouncing cost on a live arm64 system, and predict both for other settings.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
+    /// Colours: auto (on a terminal, unless `NO_COLOR` is set), always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: clap::ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
 
+/// In the order of use: this kernel, a capture, other people's files.
 #[derive(Subcommand)]
 enum Command {
-    /// Hold captures to rules: exit code 0 when all are kept, 1 when one is broken, 2 when one could not be told.
-    Check(check::Args),
-    /// One page about this kernel: what it does with small buffers, which hooks fire, what can be told.
+    /// Say what this kernel does with small buffers, which hooks work on it, and what can be measured.
     Doctor(doctor::Args),
-    /// Say what the kernel's messages about bouncing really mean, and what would help.
-    Explain(explain::Args),
-    /// Write what a capture holds as tables (CSV, Parquet, Arrow), or as a timeline for Perfetto.
-    Export(export::Args),
-    /// Make a capture of a text trace: ftrace, trace-cmd or perf script.
-    Import(import::Args),
-    /// Print the completions of a shell, to be put where it looks for them.
-    #[command(hide = true)]
-    Completions(manual::Completions),
-    /// Write a man page for the program and each of its commands.
-    #[command(hide = true)]
-    Man(manual::Man),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
-    /// Propose call sites of kmalloc that never reach DMA, for `__GFP_PACKED`.
-    Packed(packed::Args),
-    /// List and explain the policies, or print one as TOML.
-    Policies(policies::Args),
-    /// Replay a capture under other settings and predict what would bounce.
-    Replay(replay::Args),
-    /// Write a page about a capture, with plots; or about what changed from one capture to another.
-    #[cfg(feature = "report")]
-    Report(report::Args),
-    /// Serve metrics for Prometheus, and the page of `report`, of a capture or of the running kernel.
-    #[cfg(feature = "report")]
-    Serve(serve::Args),
-    /// Show what happened in a capture, without any what-if.
-    Stats(stats::Args),
     /// Watch this kernel, or a capture, in the terminal.
     Top(top::Args),
-    /// Hold the prediction for the captured kernel's own settings against what that kernel did.
+    /// Serve metrics for Prometheus, and the report, of a capture or of this kernel.
+    #[cfg(feature = "report")]
+    Serve(serve::Args),
+    /// Predict bounces, pool use and failures of a capture under other settings; with --advise, say what to do.
+    Replay(replay::Args),
+    /// Compare the prediction for the captured kernel's own settings with what that kernel did.
     Verify(verify::Args),
+    /// Show what a capture contains, without any prediction.
+    Stats(stats::Args),
+    /// Write a report about a capture, with plots, or about the difference of two.
+    #[cfg(feature = "report")]
+    Report(report::Args),
+    /// Check captures against rules: exit code 0 when all are kept, 1 when one is broken, 2 when one is inconclusive.
+    Check(check::Args),
+    /// Propose kmalloc call sites that never reach DMA, for `__GFP_PACKED`.
+    Packed(packed::Args),
+    /// List the policies with their rules, or print one as TOML.
+    Policies(policies::Args),
+    /// Explain kernel messages about DMA bouncing, and say what would help.
+    Explain(explain::Args),
+    /// Convert a trace of ftrace, trace-cmd, perf or Perfetto into a capture.
+    Import(import::Args),
+    /// Write a capture as tables (CSV, Parquet, Arrow) or as a timeline for Perfetto.
+    Export(export::Args),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Write man pages for the program and each of its commands.
+    Man(manual::Man),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { color, command } = Cli::parse();
+    input::choose_colours(color);
+    let result = match command {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -106,7 +119,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes in one line; causes that the errors above them have already quoted are left out.
+/// The error and its causes in one line, whatever names are in it; causes that the errors above them have already quoted are left out.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -116,5 +129,5 @@ fn one_line(error: &anyhow::Error) -> String {
             line = format!("{line}: {cause}");
         }
     }
-    line
+    plain(&line).into_owned()
 }

@@ -1,9 +1,10 @@
 //! `bouncescope completions` and `bouncescope man`: made from the command line's own definition, for packages.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap_complete::Shell;
+use tracer::output::{Access, Directory};
 
 use crate::input::print;
 
@@ -27,8 +28,19 @@ pub(crate) fn completions(args: &Completions, command: &mut clap::Command) -> Re
 }
 
 pub(crate) fn pages(args: &Man, command: clap::Command) -> Result<ExitCode> {
-    let written = || format!("cannot write man pages to {}", args.dir.display());
-    fs::create_dir_all(&args.dir).with_context(written)?;
-    clap_mangen::generate_to(command, &args.dir).with_context(written)?;
+    let dir = Directory::create(&args.dir, &[])?;
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    write_page(&dir, command.clone())?;
+    for shown in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_page(&dir, shown.clone())?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_page(dir: &Directory, command: clap::Command) -> Result<()> {
+    let page = clap_mangen::Man::new(command);
+    let mut output = dir.file(&page.get_filename(), Access::Shared)?;
+    page.render(&mut output).with_context(|| format!("cannot write {}", page.get_filename()))?;
+    Ok(output.finish()?)
 }

@@ -1,17 +1,52 @@
-//! Captures that are written.
+//! Files that the commands write.
 
-use std::{fs, path::Path};
+use std::{path::Path, thread, time::Duration};
 
-use anyhow::{Context, Result};
-use tracer::capture::{self, FileWriter};
+use anyhow::Result;
+use tracer::{
+    capture::{self, FileWriter, Writer},
+    output::{Access, Output, OutputError},
+};
 
-/// Makes the file of a capture, readable for its owner alone; one of that name is renamed.
-pub(crate) fn create(path: &Path) -> Result<FileWriter> {
-    // Not a device such as /dev/null, nor what a link points to.
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-        let mut old = path.as_os_str().to_owned();
-        old.push(".old");
-        fs::rename(path, &old).with_context(|| format!("cannot rename {} to make room", path.display()))?;
+use crate::input::say;
+
+/// How often a FIFO is tried that nobody reads yet.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// Begins an output, which is none of `inputs`; waits for the reader of a FIFO, and says so.
+pub(crate) fn open(path: &Path, access: Access, inputs: &[&Path]) -> Result<Output> {
+    let mut waits = false;
+    loop {
+        match Output::create(path, access, inputs) {
+            Err(OutputError::NoReader { .. }) => {
+                if !waits {
+                    say(&format!("bouncescope: waiting for somebody to read {}\n", path.display()));
+                }
+                waits = true;
+                thread::sleep(TRY_EVERY);
+            }
+            result => return Ok(result?),
+        }
     }
-    Ok(capture::create(path)?)
+}
+
+/// Writes a text.
+pub(crate) fn write(path: &Path, inputs: &[&Path], text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut output = open(path, Access::Shared, inputs)?;
+    output.write_all(text.as_bytes()).map_err(|source| OutputError::System { path: path.to_owned(), source })?;
+    Ok(output.finish()?)
+}
+
+/// Begins a capture.
+pub(crate) fn begin_capture(path: &Path, inputs: &[&Path]) -> Result<FileWriter> {
+    Ok(Writer::new(open(path, Access::Private, inputs)?)?)
+}
+
+/// What is added to the name of a file that makes way for a capture. The last whole capture is `.old`: one without an end does not take
+/// its place, however often a recording fails.
+pub(crate) fn suffix_of_old(path: &Path) -> &'static str {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    if capture::is_whole(Path::new(&old)) && !capture::is_whole(path) { ".cut" } else { ".old" }
 }

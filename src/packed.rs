@@ -5,10 +5,16 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use tracer::{
     replay::{Wanted, proposals},
-    report,
+    report::{
+        self,
+        machine::{Document as _, Packed},
+    },
 };
 
-use crate::input::{print, print_json, replay_capture};
+use crate::{
+    input::{print, print_json, replay_capture},
+    limit::Limit,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -17,18 +23,20 @@ Examples:
   bouncescope packed phone.bounce > sites              the same as a list to be edited
   bouncescope replay phone.bounce --policy packed,mainline --packed-sites sites")]
 pub(crate) struct Args {
-    /// Capture to look at; the embedded one without
+    /// Capture to read [default: the embedded sample]
     capture: Option<PathBuf>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let replayed = replay_capture(args.capture.as_ref(), |_| Wanted::default())?;
+    let replayed = replay_capture(args.capture.as_ref(), args.limit, |_| Wanted::default())?;
     let proposals = proposals::packed(&replayed, proposals::SMALLEST);
     if args.json {
-        print_json(&report::packed::json(&proposals, &replayed))?;
+        print_json(&Packed::new(&proposals, &replayed).to_json())?;
     } else {
         print(&report::packed::text(&proposals, &replayed))?;
     }

@@ -8,7 +8,7 @@ use tracer::{
     report,
 };
 
-use crate::{input::print, replay::combinations::policy};
+use crate::{input::print, policy_files::policy};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -17,7 +17,7 @@ Examples:
   bouncescope policies mainline > mine.toml            one as TOML to start from
   bouncescope replay phone.bounce --policy mainline,mine.toml")]
 pub(crate) struct Args {
-    /// Print this one as TOML (a name, or a file to be checked)
+    /// Print this policy as TOML: a name, or a file to validate
     name: Option<String>,
 }
 

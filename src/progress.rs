@@ -1,7 +1,7 @@
 //! How far a capture has been read, on a terminal, where that takes long enough to be asked for.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     time::{Duration, Instant},
 };
 
@@ -39,7 +39,7 @@ impl<S: Source> Source for Progress<S> {
         let item = self.source.next_item();
         let gone = self.began.elapsed();
         if self.due.is_some_and(|due| gone >= due) {
-            eprint!("\r\x1b[K{}", progress_line(self.source.bytes_read(), self.total, gone));
+            write(&format!("\r\x1b[K{}", progress_line(self.source.bytes_read(), self.total, gone)));
             (self.due, self.shown) = (Some(gone + EVERY), true);
         }
         item
@@ -54,11 +54,16 @@ impl<S: Source> Source for Progress<S> {
     }
 }
 
+/// A line of our own on the terminal; one that cannot be written is no matter.
+fn write(line: &str) {
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
 impl<S> Drop for Progress<S> {
     /// The line makes way for the result, or for the error.
     fn drop(&mut self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            write("\r\x1b[K");
         }
     }
 }

@@ -1,38 +1,34 @@
 //! `bouncescope record`: the running kernel into a capture file.
 
-mod sink;
+mod capture;
+mod command;
 
 use std::{
     ffi::OsString,
     io::IsTerminal,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
-use tokio::{
-    process::{Child, Command},
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use anyhow::{Context, Result};
+use tokio::time::sleep;
 use tracer::{
-    facts::Hook,
-    live::{MapEntries, Options, Places, Session, renounce},
-    pseudonym::Pseudonyms,
+    live::{MapEntries, Options, Places, Session, record as recorded, renounce},
     stream::{Item, Streamed},
 };
 
-use crate::{input::say, output};
-use sink::Sink;
+use crate::{
+    input::say,
+    output,
+    recording::{Signals, parse_sample, say_not_attached},
+};
+use capture::Capture;
+use command::Running;
 
 use tracer::size::parse_bytes;
 
-/// How often the ring is emptied when nothing asks for it.
-const DRAIN_EVERY: Duration = Duration::from_millis(100);
-/// How often counters are read and the file is made to hold everything so far.
-const TALLY_EVERY: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(after_help = "\
@@ -47,7 +43,7 @@ CAP_DAC_READ_SEARCH (debugfs, slabinfo) and CAP_SYS_RAWIO (kcore: whose objects 
 capture. Everything that is not needed any more is given up once the hooks are attached. Stops at the end of the duration or \
 the command, or at ^C.")]
 pub(crate) struct Args {
-    /// Capture to write; one that exists is renamed to FILE.old
+    /// Capture to write; one that exists is renamed to FILE.old once the new one has begun
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
     output: PathBuf,
     /// Stop after so many seconds
@@ -62,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHICH", default_value = "small", value_parser = parse_streamed, conflicts_with = "full")]
     mappings: Streamed,
     /// Stream one allocation in N (a power of two), chosen by its address, and what frees it; 0 none, and frees are left alone
-    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "full")]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, conflicts_with = "full")]
     sample: u64,
     /// Size of the ring between kernel and recorder, such as 8M; those of the objects, one for each of up to 8 CPUs, share as
     /// much again with --full or --sample 1, and an eighth of it with another sample
@@ -107,116 +103,70 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+impl Args {
+    fn options(&self) -> Options {
+        Options {
+            allocation_sample: if self.full { 1 } else { self.sample },
+            streamed: if self.full { Streamed::All } else { self.mappings },
+            ring_bytes: self.ring_size,
+            map_entries: self.map_entries.unwrap_or_default(),
+            shrink_caches: self.shrink_caches,
+            count_tracefs: self.count_tracefs,
+            places: match (self.force_kprobes, self.force_fentry) {
+                (true, _) => Places::Kprobes,
+                (_, true) => Places::Fentry,
+                _ => Places::Best,
+            },
+            programs_log: self.verbose,
+            count_costs: self.count_costs,
+            btf: self.btf.clone(),
+            ..Options::default()
+        }
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(record(args))
 }
 
 async fn record(args: Args) -> Result<ExitCode> {
-    if !args.full && args.sample != 0 && !args.sample.is_power_of_two() {
-        bail!("--sample {} is not a power of two; use 1, 2, 4, … or 0 for none", args.sample);
-    }
-    let options = Options {
-        allocation_sample: if args.full { 1 } else { args.sample },
-        streamed: if args.full { Streamed::All } else { args.mappings },
-        ring_bytes: args.ring_size,
-        map_entries: args.map_entries.unwrap_or_default(),
-        shrink_caches: args.shrink_caches,
-        count_tracefs: args.count_tracefs,
-        places: match (args.force_kprobes, args.force_fentry) {
-            (true, _) => Places::Kprobes,
-            (_, true) => Places::Fentry,
-            _ => Places::Best,
-        },
-        programs_log: args.verbose,
-        count_costs: args.count_costs,
-        btf: args.btf,
-        recorder: std::env::args().collect::<Vec<_>>().join(" "),
-        reset_hiwater: true,
-    };
-    let (mut session, start) = Session::start(&options)?;
+    let inputs: Vec<&Path> = args.btf.iter().map(PathBuf::as_path).collect();
+    let file = output::begin_capture(&args.output, &inputs)?;
+    let mut signals = Signals::new()?;
+    let (mut session, start) = Session::start(&args.options())?;
     if !args.quiet {
-        for hook in start.hooks.iter().filter(|hook| !hook.attached) {
-            let Hook { subject, why_not, lost_without, .. } = hook;
-            say(&format!("not attached: {subject}: {why_not} (lost without it: {lost_without})\n"));
-        }
+        say_not_attached(&start);
     }
-    let file = output::create(&args.output)?;
+    let live = !args.quiet && std::io::stderr().is_terminal();
+    // Its thread keeps the privileges of this one until the capture has its name.
+    let mut capture = Capture::new(file, &args, live)?;
     let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
     if args.verbose {
         say(&format!("capabilities kept: {}\n", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") }));
     }
-    let mut sink = Sink::new(file, args.no_addresses.then(Pseudonyms::default))?;
-    sink.take(Item::Start(start))?;
+    capture.write(Item::Start(start))?;
 
-    let mut child = spawn(&args.command)?;
-    let mut status = None;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut drain = ticks(DRAIN_EVERY);
-    let mut tally = ticks(TALLY_EVERY);
-    let end = args.duration.map(|duration| Instant::now() + duration);
-    let live = !args.quiet && std::io::stderr().is_terminal();
-    loop {
+    let mut command = Running::start(&args.command)?;
+    let ends = async {
         tokio::select! {
-            ready = session.ring_fills() => ready?,
-            _ = drain.tick() => {}
-            _ = tally.tick() => {
-                sink.take_all(session.tallies()?)?;
-                sink.flush()?;
-                if live {
-                    say(&format!("\r\x1b[K{}", sink.line.render(sink.now_ns)));
-                }
-            }
-            ended = wait(&mut child) => {
-                status = Some(ended?);
-                break;
-            }
-            () = until(end) => break,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            ended = command.ended() => ended.map(Some),
+            () = until(args.duration) => Ok(None),
+            () = signals.end() => Ok(None),
         }
-        // One batch at a time: a kernel that fills the ring as fast as it is emptied must not keep out the signals.
-        sink.take_all(session.drain())?;
-    }
-    sink.take_all(session.stop()?)?;
-    if live {
-        say("\r\x1b[K\n");
-    }
-    let summary = sink.close()?;
+    };
+    let status = recorded(&mut session, &mut capture, ends).await??;
+    capture.write_all(session.stop()?)?;
+    let summary = capture.close()?;
     if !args.quiet {
         say(&summary.text(&args.output)?);
-    }
-    if let Some(mut child) = child.filter(|_| status.is_none()) {
-        // Ours to end: it was started for the recording, which is over.
-        child.start_kill().ok();
-        child.wait().await.ok();
     }
     Ok(exit_code(status))
 }
 
-fn ticks(period: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-fn spawn(command: &[OsString]) -> Result<Option<Child>> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-    let child = Command::new(program).args(arguments).spawn();
-    Ok(Some(child.with_context(|| format!("cannot run {}", program.display()))?))
-}
-
-async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
+async fn until(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
         None => std::future::pending().await,
     }
 }
@@ -229,7 +179,12 @@ fn exit_code(status: Option<ExitStatus>) -> ExitCode {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
+    /// A hundred years; tokio's clock ends sooner than a Duration does.
+    const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if seconds > LONGEST {
+        return Err("too long; without this option a recording goes on until it is ended".to_owned());
+    }
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| !duration.is_zero())
@@ -247,4 +202,21 @@ fn parse_ring_bytes(text: &str) -> Result<u32, String> {
         return Err("must be between 4K and 1G".to_owned());
     }
     Ok(bytes as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_more_than_nothing_and_less_than_for_ever() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(["0", "-1", "nan"].iter().all(|text| parse_seconds(text).unwrap_err().contains("more than 0")));
+        assert!(["inf", "1e300", "1e10"].iter().all(|text| parse_seconds(text).unwrap_err().contains("too long")));
+    }
+
+    #[test]
+    fn the_ring_that_the_help_names_is_the_default() {
+        assert_eq!(parse_ring_bytes("8M"), Ok(Options::default().ring_bytes));
+    }
 }

@@ -1,19 +1,30 @@
 //! `bouncescope replay`.
 
-pub(crate) mod combinations;
+use std::{collections::HashSet, path::PathBuf, process::ExitCode, sync::Arc};
 
-use std::{collections::HashSet, fs, path::PathBuf, process::ExitCode, sync::Arc};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tracer::{
     facts::KernelFacts,
     model::policy::{Caches, Lists, Override, Policy, PoolChoice, WhenFull},
-    replay::{Replayed, Wanted, default_pool::DefaultPool, proposals, settings::WhatIf},
-    report::{self, advice},
+    replay::{
+        Replayed, Wanted,
+        default_pool::PoolRule,
+        proposals,
+        scenarios::{Value, combinations, parse_alignment, parse_sweep},
+        settings::{Settings, WhatIf},
+    },
+    report::{
+        self, advice,
+        answer::{By, answer},
+        machine::{Document as _, Replay},
+    },
 };
 
-use crate::input::{print, print_json, replay_capture};
-use combinations::{Value, combinations, parse_alignment, parse_lists, parse_sweep, parse_when_full, policies};
+use crate::{
+    input::{print, print_json, print_verdict, read_text, replay_capture, say, some_of},
+    limit::Limit,
+    policy_files::policies,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -26,8 +37,9 @@ Examples:
   bouncescope replay phone.bounce --non-coherent 1d84000.ufshc --json
 
 `bouncescope policies` lists and explains the policies.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Args {
-    /// Capture to replay; the embedded one without
+    /// Capture to replay [default: the embedded sample]
     capture: Option<PathBuf>,
     /// Policies to replay: names (see `bouncescope policies`), all, or TOML files
     #[arg(long, value_delimiter = ',', default_value = "mainline,legacy", value_name = "NAME,…")]
@@ -43,11 +55,11 @@ pub(crate) struct Args {
     /// was forced stays so
     #[arg(long, value_name = "SLOTS|SIZE|WORD")]
     swiotlb: Option<PoolChoice>,
-    /// What becomes of scatterlists behind an IOMMU: whole-list, whole-list-bounce or flagged
-    #[arg(long, value_name = "MODE", value_parser = parse_lists)]
+    /// How scatterlists behind an IOMMU are mapped: whole-list, whole-list-bounce or flagged
+    #[arg(long, value_name = "MODE")]
     lists: Option<Lists>,
-    /// What becomes of mappings that find no slots: fail or fallback
-    #[arg(long, value_name = "MODE", value_parser = parse_when_full)]
+    /// What happens to mappings that find no slots: fail or fallback
+    #[arg(long, value_name = "MODE")]
     when_full: Option<WhenFull>,
     /// Assume that this device is coherent (its name as in the report, or * for all; may be given more than once)
     #[arg(long, value_name = "DEVICE")]
@@ -58,25 +70,33 @@ pub(crate) struct Args {
     /// Assume that this device is an untrusted PCI device
     #[arg(long, value_name = "DEVICE")]
     untrusted: Vec<String>,
-    /// Call sites that the policy `packed` packs, one a line (see `bouncescope packed`); without, all that were never seen
-    /// under a mapping
+    /// File of call sites that the policy `packed` packs, one a line (see `bouncescope packed`) [default: all that were
+    /// never seen under a mapping]
     #[arg(long, value_name = "FILE")]
     packed_sites: Option<PathBuf>,
     /// Try every one of these values with every policy, and with every other sweep: cache-line-size=16..256, minalign=8,64,
     /// swiotlb=512K,1M, lists=whole-list,flagged, when-full=fail,fallback
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_sweep)]
     sweep: Vec<Vec<Value>>,
-    /// Also answer in words, first: the smallest pool for the first policy that bounces, what it wins and costs, the
-    /// cheapest policy without hazards, the drivers to fix
+    /// Begin with advice: the smallest pool for the first policy that bounces, what it saves and costs, the cheapest
+    /// policy without hazards, the drivers to fix
     #[arg(long)]
     advise: bool,
-    /// Part of the pool that has to stay free at its fullest moment for it to be advised, percent
+    /// Part of an advised pool that stays free at its fullest moment, percent
     #[arg(long, value_name = "PERCENT", default_value = "25", value_parser = parse_percent, requires = "advise")]
     headroom: u8,
+    #[command(flatten)]
+    limit: Limit,
+    /// Print every figure, and bounces and hazards by device, driver, call site, direction and length
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
+    wide: bool,
+    /// Group bounces by this
+    #[arg(long, value_name = "KEY", value_parser = By::ALL.map(|(_, name)| name), default_value = "device", conflicts_with_all = ["json", "csv", "wide"])]
+    by: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the table of policies as CSV, and a last row of what the kernel did
+    /// Print the table of policies as CSV; the last row is what the kernel did
     #[arg(long, conflicts_with_all = ["json", "advise"])]
     csv: bool,
 }
@@ -96,14 +116,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         minalign: args.minalign,
         pool: args.swiotlb,
         devices: overrides(args),
-        packed_sites: Arc::default(),
+        packed_sites,
     };
     let mut shown = 0;
     let mut wrong = None;
     let mut chosen = Vec::new();
-    let mut replayed = replay_capture(args.capture.as_ref(), |start| {
+    let mut replayed = replay_capture(args.capture.as_ref(), args.limit, |start| {
         let kernel = &start.kernel;
-        let all = combinations(kernel, &policies, &what_if, &args.sweep, &packed_sites).unwrap_or_else(|error| {
+        let all = combinations(kernel, &policies, &what_if, &args.sweep).unwrap_or_else(|error| {
             wrong = Some(error);
             Vec::new()
         });
@@ -118,25 +138,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 chosen.push(choice);
             }
         }
-        Wanted { settings, ..Wanted::default() }
+        Wanted { settings, verdict: !args.csv && !args.wide, ..Wanted::default() }
     })?;
     if let Some(error) = wrong {
-        return Err(error);
+        return Err(error.into());
     }
     check_devices(args, &policies, &replayed)?;
     explain_pools(&chosen, &replayed.start.kernel);
     let tried =
         advice::Tried { outcomes: replayed.outcomes.split_off(shown), settings: replayed.settings.split_off(shown) };
+    explain_caches(&replayed.settings, args.minalign, &replayed.start.kernel);
     let advice = args.advise.then(|| advice::advice(&replayed, &tried, args.headroom));
     if args.json {
-        print_json(&report::export::json(&replayed, advice.as_ref()))?;
+        print_json(&Replay::new(&replayed, advice.as_ref()).to_json())?;
     } else if args.csv {
         if let Some(missing) = report::losses::missing(&replayed) {
-            eprintln!("bouncescope: all figures are as far as recorded: {missing}");
+            say(&format!("bouncescope: all figures are as far as recorded: {missing}\n"));
         }
-        print(&report::export::csv(&replayed))?;
-    } else {
+        print(&report::csv::text(&replayed))?;
+    } else if args.wide {
         print(&report::replay::text(&replayed, advice.as_ref()))?;
+    } else {
+        let by = By::ALL.into_iter().find(|(_, name)| *name == args.by).map(|(by, _)| by).unwrap_or_default();
+        let answer = answer(&replayed, advice.as_ref(), by);
+        print_verdict(&answer.text, answer.verdict)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,15 +174,55 @@ fn parse_percent(text: &str) -> Result<u8, String> {
 
 /// Which rule a pool comes from that no number gave.
 fn explain_pools(choices: &[PoolChoice], kernel: &KernelFacts) {
-    let default = DefaultPool::of(kernel);
+    let rule = PoolRule::of(kernel);
+    let default = rule.default();
     if choices.contains(&PoolChoice::Default) {
-        eprintln!("bouncescope: the default pool is {} slots: {}", default.slots, default.rule);
+        let range = match default.at_most {
+            Some(most) => format!(
+                ", or up to {most}: this capture does not tell where memory ends (holes in it, and what firmware keeps, make it reach \
+                 further than its size says)"
+            ),
+            None => String::new(),
+        };
+        say(&format!("bouncescope: the default pool is {} slots{range}: {}\n", default.slots, default.rule));
+    }
+    for choice in choices {
+        if let PoolChoice::Slots(slots) = choice
+            && let Some(unlike) = rule.unlike_asked(*slots)
+        {
+            say(&format!("bouncescope: {unlike}\n"));
+        }
     }
     if choices.contains(&PoolChoice::Dynamic) && kernel.pool.slots == 0 {
-        eprintln!(
-            "bouncescope: the captured kernel has no pool that could grow; dynamic begins with the default one of {} slots: {}",
+        say(&format!(
+            "bouncescope: the captured kernel has no pool that could grow; dynamic begins with the default one of {} slots: {}\n",
             default.slots, default.rule
-        );
+        ));
+    }
+}
+
+/// What caches a line size comes with where there is no pool.
+fn explain_caches(all: &[Settings], minalign: Option<u32>, kernel: &KernelFacts) {
+    if let Some(one) = all.iter().find(|one| one.caches_may_be_smaller) {
+        let line = one.decider.cache_line_size;
+        say(&format!(
+            "bouncescope: without a pool kmalloc's caches are taken to begin at {line} bytes, as of a CPU whose CTR_EL0 says {line}. This capture does \
+             not have the CPU's own line size: where firmware tells {line}, the caches begin at less, and mappings may be refused \
+             (--minalign 64 shows them for a CPU that says 64)\n"
+        ));
+    }
+    let is_late = |one: &&Settings| {
+        one.slots == 0
+            && one.decider.bounce_unaligned != 0
+            && one.decider.cache_line_size > kernel.cache_line_size
+            && Some(one.decider.minalign) == kernel.cpu_line_size
+    };
+    if let Some(one) = all.iter().find(is_late).filter(|_| minalign.is_none()) {
+        let (line, minalign) = (one.decider.cache_line_size, one.decider.minalign);
+        say(&format!(
+            "bouncescope: without a pool kmalloc's caches begin at {minalign} bytes, as the CPU's CTR_EL0 says: firmware that tells {line} does so after \
+             they were built. What would have to bounce is refused (--minalign {line} is a CPU that says {line} itself)\n"
+        ));
     }
 }
 
@@ -173,23 +238,28 @@ fn check_devices(args: &Args, policies: &[Policy], replayed: &Replayed) -> Resul
     let devices = &replayed.observed_rows.by_device;
     let is_unknown = |name: &str| name != "*" && !devices.iter().any(|row| row.device == name);
     let known = || {
-        let known: Vec<String> =
-            devices.iter().map(|row| format!("{} ({})", row.device, report::driver(&row.driver))).collect();
-        known.join(", ")
+        some_of(devices.iter().map(|row| format!("{} ({})", row.device, report::driver(&row.driver))), devices.len())
     };
     let mut named = args.coherent.iter().chain(&args.non_coherent).chain(&args.untrusted);
     if let Some(unknown) = named.find(|name| is_unknown(name)) {
         bail!("no device {unknown} in this capture; there are: {}", known());
     }
+    let mut unknown = Vec::new();
     for policy in policies {
-        for device in policy.devices.iter().filter(|device| is_unknown(&device.name)) {
-            eprintln!(
-                "bouncescope: {}: no device {} in this capture, which takes no notice of it; there are: {}",
-                policy.name,
-                device.name,
-                known()
-            );
+        let of_policy: Vec<String> =
+            policy.devices.iter().map(|device| &device.name).filter(|name| is_unknown(name)).cloned().collect();
+        if !of_policy.is_empty() {
+            let count = of_policy.len();
+            unknown.push(format!("{}: {}", policy.name, some_of(of_policy.into_iter(), count)));
         }
+    }
+    if !unknown.is_empty() {
+        let count = unknown.len();
+        say(&format!(
+            "bouncescope: devices of policies that are not in this capture, and have no effect: {}; there are: {}\n",
+            some_of(unknown.into_iter(), count),
+            known()
+        ));
     }
     Ok(())
 }
@@ -197,29 +267,24 @@ fn check_devices(args: &Args, policies: &[Policy], replayed: &Replayed) -> Resul
 /// The call sites to be packed. Names are looked up in the capture, so it is read once before.
 fn packed_sites(args: &Args, policies: &[Policy]) -> Result<Arc<HashSet<u64>>> {
     let packs = policies.iter().any(|policy| policy.caches == Caches::Packed);
-    let list = args
-        .packed_sites
-        .as_ref()
-        .map(|path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())));
-    let list = list.transpose()?;
+    let list = args.packed_sites.as_ref().map(|path| read_text(path)).transpose()?;
     if !packs {
         if list.is_some() {
             bail!("--packed-sites is for policies with caches = \"packed\": add packed to --policy");
         }
         return Ok(Arc::default());
     }
-    let replayed = replay_capture(args.capture.as_ref(), |_| Wanted::default())?;
+    let replayed = replay_capture(args.capture.as_ref(), args.limit, |_| Wanted::default())?;
     let Some(list) = list else {
-        let sites = proposals::packed(&replayed, proposals::SMALLEST).sites;
-        return Ok(Arc::new(sites.into_iter().map(|site| site.address).collect()));
+        return Ok(proposals::packed_sites(&replayed));
     };
     let (sites, unknown) = proposals::named_sites(&replayed, &list);
     if !unknown.is_empty() {
-        eprintln!(
-            "bouncescope: {} of the call sites to be packed are not in this capture: {}",
-            unknown.len(),
-            unknown.join(", ")
-        );
+        let count = unknown.len();
+        say(&format!(
+            "bouncescope: {count} of the call sites to be packed are not in this capture: {}\n",
+            some_of(unknown.into_iter().map(Into::into), count)
+        ));
     }
     Ok(Arc::new(sites))
 }

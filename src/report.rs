@@ -1,13 +1,11 @@
 //! `bouncescope report`.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tracer::{
     model::policy::{Caches, Policy},
     replay::{Wanted, proposals, settings::WhatIf},
@@ -20,7 +18,9 @@ use tracer::{
 
 use crate::{
     input::{print, replay_capture},
-    replay::combinations::policies,
+    limit::Limit,
+    output,
+    policy_files::policies,
 };
 
 /// What a report compares where nothing else is asked for. Policies that look at long buffers too make every mapping a step of each
@@ -37,12 +37,14 @@ Examples:
 
 The page loads nothing from anywhere. docs/report.md says what stands in it.")]
 pub(crate) struct Args {
-    /// Capture to report on, the embedded one without; with a second one, what changed from the first to it
+    /// Capture to report on [default: the embedded sample]; with a second one, report what changed
     #[arg(value_name = "CAPTURE", num_args = 0..=2)]
     captures: Vec<PathBuf>,
-    /// File to write; standard output without
+    /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    limit: Limit,
     /// Write Markdown, without plots
     #[arg(long)]
     md: bool,
@@ -53,13 +55,18 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let policies = policies(&args.policy)?;
+    let subject = |path| subject(path, &policies, args.limit);
     let document = match &args.captures[..] {
-        [before, after] => page::comparison(&subject(Some(before), &policies)?, &subject(Some(after), &policies)?),
-        captures => page::document(&subject(captures.first(), &policies)?),
+        [before, after] => page::comparison(&subject(Some(before))?, &subject(Some(after))?),
+        captures => page::document(&subject(captures.first())?),
     };
     let text = written(&document, args.md);
     match &args.output {
-        Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?,
+        Some(path) => {
+            let captures = args.captures.iter().map(PathBuf::as_path);
+            let inputs: Vec<&Path> = captures.chain(args.policy.iter().map(Path::new)).collect();
+            output::write(path, &inputs, &text)?;
+        }
         None => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -70,10 +77,10 @@ fn written(document: &Document, md: bool) -> String {
 }
 
 /// A capture, replayed under everything that a report shows.
-pub(crate) fn subject(path: Option<&PathBuf>, policies: &[Policy]) -> Result<Subject> {
-    let what_if = what_if(path, policies)?;
+pub(crate) fn subject(path: Option<&PathBuf>, policies: &[Policy], limit: Limit) -> Result<Subject> {
+    let what_if = what_if(path, policies, limit)?;
     let mut plan = Plan::default();
-    let replayed = replay_capture(path, |start| {
+    let replayed = replay_capture(path, limit, |start| {
         plan = Plan::new(&start.kernel, policies, &what_if);
         plan.wanted()
     })?;
@@ -87,11 +94,10 @@ fn name(path: &Path) -> String {
 }
 
 /// What `packed` packs where it is asked for: found in a pass of its own.
-fn what_if(path: Option<&PathBuf>, policies: &[Policy]) -> Result<WhatIf> {
+fn what_if(path: Option<&PathBuf>, policies: &[Policy], limit: Limit) -> Result<WhatIf> {
     if policies.iter().all(|policy| policy.caches != Caches::Packed) {
         return Ok(WhatIf::default());
     }
-    let replayed = replay_capture(path, |_| Wanted::default())?;
-    let sites = proposals::packed(&replayed, proposals::SMALLEST).sites;
-    Ok(WhatIf { packed_sites: Arc::new(sites.into_iter().map(|site| site.address).collect()), ..WhatIf::default() })
+    let replayed = replay_capture(path, limit, |_| Wanted::default())?;
+    Ok(WhatIf { packed_sites: proposals::packed_sites(&replayed), ..WhatIf::default() })
 }

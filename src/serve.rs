@@ -14,12 +14,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+#[cfg(all(target_os = "linux", feature = "live"))]
+use crate::recording::parse_sample;
 use crate::{
-    replay::combinations::policies,
+    limit::Limit,
+    policy_files::policies,
     report::{POLICIES, subject},
 };
-use http::{Server, Shown};
-use shown::Rendered;
+use http::Server;
+use shown::{Rendered, Shown};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -40,12 +43,14 @@ pub(crate) struct Args {
     /// Address and port; 0 is a free port, which is printed
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
     listen: SocketAddr,
+    #[command(flatten)]
+    limit: Limit,
     /// Policies to compare: names (see `bouncescope policies`), all, or TOML files
     #[arg(long, value_delimiter = ',', default_value = POLICIES, value_name = "NAME,…")]
     policy: Vec<String>,
     /// With --live, stream one allocation in N (a power of two; 0 none), chosen by its address
     #[cfg(all(target_os = "linux", feature = "live"))]
-    #[arg(long, value_name = "N", default_value_t = 64, requires = "live")]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, requires = "live")]
     sample: u64,
 }
 
@@ -56,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.live {
         return live::run(listener, policies, args.sample);
     }
-    let subject = subject(args.capture.as_ref(), &policies)?;
+    let subject = subject(args.capture.as_ref(), &policies, args.limit)?;
     let shown = Shown::Still(Arc::new(Rendered::new(&subject, "capture")));
     Server::new(listener)?.run(shown)?;
     Ok(ExitCode::SUCCESS)

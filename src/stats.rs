@@ -3,23 +3,35 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use tracer::{replay::Wanted, report};
+use tracer::{
+    replay::Wanted,
+    report::{
+        self,
+        machine::{Document as _, Stats},
+    },
+};
 
-use crate::input::{print, print_json, replay_capture};
+use crate::{
+    input::{print, print_json, replay_capture},
+    limit::Limit,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Capture to show; the embedded one without
+    /// Capture to show [default: the embedded sample]
     capture: Option<PathBuf>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let replayed = replay_capture(args.capture.as_ref(), |_| Wanted { statistics: true, ..Wanted::default() })?;
+    let replayed =
+        replay_capture(args.capture.as_ref(), args.limit, |_| Wanted { statistics: true, ..Wanted::default() })?;
     if args.json {
-        print_json(&report::stats::json(&replayed))?;
+        print_json(&Stats::new(&replayed).to_json())?;
     } else {
         print(&report::stats::text(&replayed))?;
     }

@@ -3,18 +3,19 @@
 #[cfg(all(target_os = "linux", feature = "live"))]
 mod live;
 
-use std::fs;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tui::event_loop::{Items, show};
 use tui::feed::Feed;
 use tui::recording::{Bytes, Recording};
 use tui::state::Screen;
 use tui::theme::{Depth, Theme};
 use tui::{picture, view};
+
+use crate::{input::print, output};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         })?;
         let is_svg = file.extension().is_some_and(|ending| ending == "svg");
         let content = if is_svg { view::svg(&buffer) } else { view::text(&buffer) };
-        fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+        output::write(file, &[capture], &content)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(said) = runtime.block_on(show(source, feed, items, theme))? {
-        println!("{said}");
+        print(&format!("{said}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

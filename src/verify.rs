@@ -3,27 +3,43 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use tracer::{replay::Wanted, report};
+use tracer::{
+    replay::Wanted,
+    report::{
+        self,
+        machine::{Document as _, Verify},
+    },
+};
 
-use crate::input::{print, print_json, replay_capture};
+use crate::{
+    input::{print, print_json, replay_capture},
+    limit::Limit,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit code: 0 when nothing disagrees, 1 on any disagreement, 2 when the capture can't be read.")]
+Exit code: 0 when everything compared agrees, 1 on any disagreement, 2 when nothing was mapped or the capture can't be read.")]
 pub(crate) struct Args {
-    /// Capture to verify; the embedded one without
+    /// Capture to verify [default: the embedded sample]
     capture: Option<PathBuf>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let replayed = replay_capture(args.capture.as_ref(), |_| Wanted { verdict: true, ..Wanted::default() })?;
+    let replayed =
+        replay_capture(args.capture.as_ref(), args.limit, |_| Wanted { verdict: true, ..Wanted::default() })?;
     if args.json {
-        print_json(&report::verify::json(&replayed))?;
+        print_json(&Verify::new(&replayed).to_json())?;
     } else {
         print(&report::verify::text(&replayed))?;
     }
-    Ok(if replayed.verdict.agrees() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(match (replayed.verdict.agrees(), report::verify::nothing(&replayed)) {
+        (false, _) => ExitCode::from(1),
+        (true, Some(_)) => ExitCode::from(2),
+        (true, None) => ExitCode::SUCCESS,
+    })
 }

@@ -69,9 +69,38 @@ fn replay_without_arguments_predicts_from_the_embedded_capture() {
     let output = bouncescope(&["replay"]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for word in ["aarch64", "mainline", "legacy", "(kernel did)", "FROM_DEVICE", "xhci_hcd"] {
+    for word in ["aarch64", "\nOK  ", "mainline", "legacy", "(kernel did)", "xhci_hcd"] {
         assert!(said.contains(word), "no {word} in\n{said}");
     }
+    assert!(printed(&["replay", "--wide"]).contains("FROM_DEVICE"));
+}
+
+#[test]
+fn the_first_screen_fits_a_terminal_and_leads_with_the_verdict() {
+    for (_, capture) in captures() {
+        let screen = printed(&["replay", &capture]);
+        assert!(screen.lines().all(|line| line.chars().count() <= 80), "{capture}:\n{screen}");
+        let verdict = screen.lines().skip_while(|line| !line.is_empty()).nth(1).unwrap_or_default();
+        let refused = json(&["replay", &capture, "--json"])["observed"]["failed"].as_u64().unwrap() > 0;
+        let expected = if refused { "FAILS " } else { "OK " };
+        assert!(verdict.starts_with(expected) || verdict.starts_with("CANNOT TELL "), "{capture}: {verdict}");
+    }
+}
+
+#[test]
+fn what_if_verdicts_are_about_the_kernel_that_was_asked_about() {
+    let full = "captures/6.12-full-hold-300.bounce";
+    assert!(printed(&["replay", full]).contains("\nFAILS      44 of 300 mappings were refused.\n"));
+    let larger = printed(&["replay", full, "--swiotlb", "4M"]);
+    assert!(larger.contains("\nOK         No mapping would be refused under mainline;"), "{larger}");
+    let without = printed(&["replay", full, "--swiotlb", "none", "--minalign", "8"]);
+    assert!(without.contains("\nFAILS ") && without.contains("All 300 mappings would be refused"), "{without}");
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_asks() {
+    assert!(!printed(&["replay"]).contains('\x1b'));
+    assert!(printed(&["replay", "--color", "always"]).contains("\x1b[1m\x1b[32mOK\x1b[0m"));
 }
 
 #[test]
@@ -227,7 +256,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 #[test]
 fn a_peak_that_the_recording_cannot_tell_is_said_to_be_at_least_so_much() {
     let capture = captures().into_iter().find(|(_, name)| name.ends_with("6.12-full-hold-300.bounce")).unwrap().1;
-    let said = text(&bouncescope(&["replay", &capture, "--swiotlb", "4M"]).stdout);
+    let said = text(&bouncescope(&["replay", &capture, "--swiotlb", "4M", "--wide"]).stdout);
     assert!(said.contains(">= 257 of 2048"), "{said}");
     assert!(said.contains("mainline: 44 mappings that the kernel refused"), "{said}");
     assert!(!said.contains("legacy: 44"), "legacy holds no slots for them: {said}");
@@ -309,9 +338,49 @@ fn packed_call_sites_are_proposed_and_fed_back() {
     fs::write(&sites, &proposed).unwrap();
     let slabs = |extra: &[&str]| {
         let all = [&["replay", "--policy", "packed", "--csv"], extra].concat();
-        printed(&all).lines().nth(1).unwrap().split(',').nth(19).unwrap().parse::<u64>().unwrap()
+        let csv = printed(&all);
+        let mut rows = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let column = rows.next().unwrap().iter().position(|name| *name == "all_slabs_bytes").unwrap();
+        rows.next().unwrap()[column].parse::<u64>().unwrap()
     };
     assert_eq!(slabs(&["--packed-sites", sites.to_str().unwrap()]), slabs(&[]));
     fs::write(&sites, "# none\n").unwrap();
     assert!(slabs(&["--packed-sites", sites.to_str().unwrap()]) > slabs(&[]));
+}
+
+/// A whole recording in which nothing was mapped.
+fn without_mappings(dir: &Path, machine: &str) -> String {
+    use tracer::facts::{End, Hook, KernelFacts};
+    use tracer::names::Subject;
+    use tracer::stream::{Item, Start};
+    let hooks = [Subject::Map, Subject::MapSg].map(|subject| Hook { subject, attached: true, ..Hook::default() });
+    let kernel = KernelFacts { machine: machine.into(), ..KernelFacts::default() };
+    let start = Start { kernel, hooks: hooks.to_vec(), time_ns: 1, ..Start::default() };
+    let mut writer = tracer::capture::Writer::new(Vec::new()).unwrap();
+    for item in [Item::Start(start), Item::End(End { time_ns: 5_000_000_001, ..End::default() })] {
+        writer.write(&item).unwrap();
+    }
+    let path = dir.join(format!("{machine}.bounce"));
+    fs::write(&path, writer.into_inner().unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_recording_without_mappings_is_nothing_to_verify_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    for machine in ["aarch64", "x86_64"] {
+        let capture = without_mappings(dir.path(), machine);
+        let output = bouncescope(&["verify", &capture]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("nothing to verify: no mapping in 5.0 s: ") && said.contains("used the DMA API"),
+            "{said}"
+        );
+        assert_eq!(said.contains("never bounce small buffers"), machine == "x86_64", "{said}");
+        assert!(!said.contains("agreements"), "{said}");
+        assert!(!json(&["verify", "--json", &capture])["nothing_to_verify"].is_null());
+        assert!(text(&bouncescope(&["replay", &capture]).stdout).contains("CANNOT TELL Nothing to replay: no mapping"));
+    }
+    assert!(json(&["verify", "--json"])["nothing_to_verify"].is_null());
 }

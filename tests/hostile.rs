@@ -48,6 +48,176 @@ fn stats(capture: Vec<u8>) -> String {
     stats.out
 }
 
+/// A name that sets a window's title, forges a line, turns the direction, hides in C1 and has no end.
+const EVIL: &str = "evil\\u001b]0;owned\\u0007\\nFORGED row 0\\r\\u202etxt\\u009b31m";
+
+/// A capture in which everything that has a name has an evil one.
+fn evil_names() -> Vec<u8> {
+    let hooks = ["map", "unmap", "bounced", "slot_map", "slot_unmap", "kmalloc", "kfree"]
+        .map(|subject| format!(r#"{{"subject":"{subject}","place":"{EVIL}","attached":true,"programs":["{EVIL}"]}}"#));
+    let start = format!(
+        r#"{{"kernel":{{"release":"6.12{EVIL}","machine":"{EVIL}","version":"{EVIL}","cmdline":"{EVIL}","page_size":4096,
+        "possible_cpus":1,"cache_line_size":64,"cache_line_source":"{EVIL}","dma_minalign":128,"kmalloc_minalign":8,
+        "kmalloc_minalign_source":"{EVIL}","bounce_unaligned_kmalloc":true,"config":{{"{EVIL}":"{EVIL}"}},
+        "pool":{{"slots":512,"areas":1,"restricted":[{{"name":"{EVIL}","slots":128}}]}},
+        "linear_map":{{"virt_base":0,"phys_base":0}}}},"allocation_sample":1,"notes":["{EVIL}"],"recorder":"{EVIL}",
+        "hooks":[{},{{"subject":"{EVIL}","place":"{EVIL}","why_not":"{EVIL}","lost_without":"{EVIL}"}}]}}"#,
+        hooks.join(",")
+    );
+    let device = format!(r#"{{"id":0,"name":"{EVIL}","driver":"{EVIL}","bus":"{EVIL}"}}"#);
+    let counters =
+        format!(r#"{{"seen":{{"map":[9],"{EVIL}":[1]}},"lost":{{"{EVIL}":[3],"missed.{EVIL}":[3]}},"predicted":0}}"#);
+    let caches = format!(r#"{{"caches":[{{"name":"{EVIL}","size":64,"objects_per_slab":64,"pages_per_slab":1}}]}}"#);
+    let mut events = Events::default();
+    for n in 0..20_u64 {
+        events.event(1, n, 0, &[(26, 1), (28, n << 12), (30, 18), (31, 64), (32, 0)]);
+        events.event(8, n, 0, &[(4, 0), (5, 0), (7, 18), (8, n << 12), (22, n << 11), (24, 0), (25, 0)]);
+        events.event(3, n, 0, &map(n << 12, 18));
+    }
+    // One that differs from what the model says.
+    events.event(3, 30, 0, &map(99 << 12, 18));
+    Forged::empty()
+        .frame(1, start.as_bytes())
+        .frame(2, device.as_bytes())
+        .frame(3, &events.payload())
+        .frame(6, format!(r#"[{{"addr":1,"name":"{EVIL}","module":"{EVIL}"}}]"#).as_bytes())
+        .frame(5, br#"[{"call_site":1,"bytes_req":18,"bytes_alloc":64,"count":20}]"#)
+        .frame(7, counters.as_bytes())
+        .frame(9, caches.as_bytes())
+        .frame(8, format!(r#"{{"time_ns":50,"programs":[{{"name":"{EVIL}","run_cnt":1}}]}}"#).as_bytes())
+        .bytes()
+}
+
+/// Whether a text, printed, is nothing but its lines, none of which began inside a name.
+fn is_plain(text: &str) -> bool {
+    let controls = |c: char| c != '\n' && tracer::plain::controls(c);
+    !text.chars().any(controls) && !text.lines().any(|line| line.starts_with("FORGED"))
+}
+
+#[test]
+fn names_that_control_a_terminal_are_only_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "evil\\u001b]0;owned\\u0007\\nFORGED\\u202e";
+    let rules = format!(
+        "[[rule]]\nname = \"{toml}\"\ndevice = \"*\"\nfigure = \"bounces\"\nmax = 1\n\
+         [[rule]]\nname = \"{toml}\"\nfigure = \"peak-percent\"\nmax = \"1 %\"\nwhat-if = {{ policy = \"./p.toml\" }}\n"
+    );
+    let policy = format!(
+        "name = \"{toml}\"\nabout = \"{toml}\"\ncaches = \"smallest\"\nbounce = \"kmalloc\"\n[[device]]\nname = \"{toml}\"\ncoherent = true\n"
+    );
+    fs::write(dir.path().join("rules.toml"), rules).unwrap();
+    fs::write(dir.path().join("p.toml"), policy).unwrap();
+    fs::write(dir.path().join("x.bounce"), evil_names()).unwrap();
+    let commands: &[&[&str]] = &[
+        &["stats", "x.bounce"],
+        &["verify", "x.bounce"],
+        &["replay", "x.bounce", "--advise"],
+        &["replay", "x.bounce", "--policy", "p.toml,mainline"],
+        &["replay", "x.bounce", "--csv"],
+        &["replay", "x.bounce", "--json"],
+        &["replay", "x.bounce", "--coherent", "nothing"],
+        &["check", "rules.toml", "x.bounce", "--junit", "x.xml"],
+        &["check", "rules.toml", "x.bounce", "--json"],
+        &["packed", "x.bounce"],
+        &["doctor", "--capture", "x.bounce"],
+        &["doctor", "--capture", "x.bounce", "--json"],
+        &["export", "x.bounce", "--format", "csv", "-o", "tables"],
+        &["top", "x.bounce", "--picture", "x.txt"],
+        &[
+            "explain",
+            "usb\u{1b}]0;owned\u{7} 1-1: swiotlb buffer is full (sz: 4096 bytes), total 512 (slots), used 0\u{202e} (slots)",
+        ],
+        &["explain", "none\u{1b}[31m"],
+        &["stats", "gone\u{1b}]0;owned\u{7}\nFORGED"],
+        &["check", "gone\u{1b}]0;owned\u{7}", "x.bounce"],
+        &["replay", "--policy", "gone\u{1b}]0;owned\u{7}"],
+        &["import", "gone\u{1b}]0;owned\u{7}"],
+    ];
+    for (n, arguments) in commands.iter().enumerate() {
+        let said = bouncescope(dir.path(), arguments);
+        let is_refused = arguments.contains(&"nothing") || n > 14;
+        assert_eq!(said.code == Some(2), is_refused, "{arguments:?}: {}", said.err);
+        assert!(is_plain(&said.out) && is_plain(&said.err), "{arguments:?}: {:?} {:?}", said.out, said.err);
+    }
+    let mut written = vec!["x.txt".into(), "x.xml".into()];
+    written.extend(fs::read_dir(dir.path().join("tables")).unwrap().map(|entry| entry.unwrap().path()));
+    if cfg!(feature = "report") {
+        for file in ["x.html", "x.md"] {
+            let arguments: &[&str] = if file == "x.md" {
+                &["report", "x.bounce", "--md", "-o", file]
+            } else {
+                &["report", "x.bounce", "-o", file]
+            };
+            bouncescope(dir.path(), arguments);
+            written.push(file.into());
+        }
+    }
+    for file in written {
+        let text = fs::read_to_string(dir.path().join(&file)).unwrap();
+        assert!(is_plain(&text), "{}: {text:?}", file.display());
+    }
+}
+
+#[test]
+fn a_trace_whose_names_control_a_terminal_is_imported_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "    a-1 [000] 1.000001: dma_map_phys: e\u{1b}]0;owned\u{7}\u{202e} dir=FROM_DEVICE dma_addr=52000 size=18 phys_addr=52000 attrs=\n";
+    fs::write(dir.path().join("x.txt"), line).unwrap();
+    fs::write(dir.path().join("d.toml"), "[[device]]\nname = \"gone\"\n").unwrap();
+    for arguments in [&["import", "x.txt", "-o", "x.bounce"][..], &["import", "x.txt", "--devices", "d.toml"]] {
+        let said = bouncescope(dir.path(), arguments);
+        assert!(is_plain(&said.out) && is_plain(&said.err), "{arguments:?}: {:?} {:?}", said.out, said.err);
+    }
+}
+
+#[test]
+fn devices_of_policies_that_are_not_there_are_named_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.bounce"), many_devices()).unwrap();
+    let mut policy = "name = \"mine\"\ncaches = \"smallest\"\nbounce = \"kmalloc\"\n".to_owned();
+    for n in 0..20_000 {
+        writeln!(policy, "[[device]]\nname = \"gone{n}\"\ncoherent = true").unwrap();
+    }
+    fs::write(dir.path().join("p.toml"), policy).unwrap();
+    let said = bouncescope(dir.path(), &["replay", "x.bounce", "--policy", "p.toml"]);
+    assert_eq!(said.code, Some(0));
+    assert!(said.err.len() < 4096 && said.err.contains("and 19990 more"), "{} bytes", said.err.len());
+}
+
+#[test]
+fn files_that_are_no_texts_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::File::create(dir.path().join("long.toml")).unwrap().set_len(17 << 20).unwrap();
+    for (arguments, why) in [
+        (&["policies", "/dev/zero"][..], "/dev/zero is a device"),
+        (&["check", "/dev/zero", "x.bounce"], "/dev/zero is a device"),
+        (&["check", "long.toml", "x.bounce"], "long.toml is longer than the 16 MiB"),
+        (&["check", ".", "x.bounce"], ". is a directory"),
+        (&["replay", "--policy", "packed", "--packed-sites", "/dev/zero"], "/dev/zero is a device"),
+        (&["import", "/dev/zero"], "/dev/zero is a device"),
+    ] {
+        let said = bouncescope(dir.path(), arguments);
+        assert_eq!((said.code, said.err.lines().count()), (Some(2), 1), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(why), "{arguments:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn facts_of_devices_that_none_has_are_replaced_and_said() {
+    let device = r#"{"id":1,"name":"odd","min_align_mask":4294967295,"iommu_granule":3}"#;
+    let told = stats(Forged::kernel().frame(2, device.as_bytes()).bytes());
+    assert!(told.contains("note: iommu_granule of odd is 3, which no device has: taken to be 4096"), "{told}");
+    assert!(told.contains("note: min_align_mask of odd is 4294967295"), "{told}");
+}
+
+#[test]
+fn events_before_the_beginning_are_said() {
+    let mut events = Events::default();
+    events.event(3, 1, 0, &map(0, 18));
+    let told = stats(Forged::empty().frame(3, &events.payload()).frame(1, br#"{"kernel":{"release":"6.12"}}"#).bytes());
+    assert!(told.contains("note: 1 events stand before the beginning of the capture"), "{told}");
+}
+
 /// A single mapping that the kernel's rule bounces, of the device 0, as columns and values.
 fn map(phys: u64, size: u64) -> [(usize, u64); 6] {
     [(4, 0), (5, 2), (6, 0), (7, size), (8, phys), (9, 0)]
@@ -255,6 +425,69 @@ fn mappings_that_are_never_unmapped_are_followed_up_to_a_bound() {
 }
 
 #[test]
+fn events_without_end_are_taken_in_up_to_a_limit() {
+    // Each frame takes some 200 bytes.
+    let mut events = Events::default();
+    for n in 0..60_000 {
+        events.event(4, n, 0, &[(4, 0), (5, 2), (6, 0), (7, 64), (10, n << 12)]);
+    }
+    let events = events.payload();
+    let capture = (0..100).fold(Forged::kernel(), |capture, _| capture.frame(3, &events)).bytes();
+    let most = (1 << 22) + 16 * capture.len();
+    assert!(most < 100 * 60_000, "{} bytes", capture.len());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.bounce"), capture).unwrap();
+    let said = bouncescope(dir.path(), &["stats", "x.bounce"]).out;
+    assert!(said.contains(&format!("only the first {most} events are taken in, from ")), "{said}");
+    let fewer = bouncescope(dir.path(), &["replay", "x.bounce", "--max-events", "1000"]).out;
+    assert!(fewer.contains("only the first 1000 events are taken in"), "{fewer}");
+    let arguments = ["export", "x.bounce", "--max-events", "1000", "--format", "csv", "-o", "tables"];
+    let exported = bouncescope(dir.path(), &arguments).err;
+    assert!(exported.contains("only the first 1000 events are taken in"), "{exported}");
+}
+
+/// A list of many segments, all bounced, that is synced again and again.
+fn synced_list() -> Vec<u8> {
+    const SEGMENTS: u64 = 1 << 14;
+    let mut list = Events::default();
+    list.event(5, 1, 0, &[(4, 0), (5, 2), (6, 0), (11, 4096), (12, SEGMENTS), (13, SEGMENTS), (14, SEGMENTS)]);
+    for n in 0..SEGMENTS {
+        for (column, value) in (15..=20).zip([0, 0, 18, n << 12, 18, 0]) {
+            list.value(column, value);
+        }
+    }
+    let mut syncs = Events::default();
+    for n in 0..1 << 16 {
+        syncs.event(11, 2 + n, 0, &[(4, 0), (5, 2), (11, 4096), (12, SEGMENTS), (34, 0)]);
+    }
+    Forged::kernel().frame(3, &list.payload()).frame(3, &syncs.payload()).bytes()
+}
+
+/// Bounces of which no mapping is seen, and mappings that have to look through all of these for one of theirs.
+fn unclaimed_bounces() -> Vec<u8> {
+    let mut bounces = Events::default();
+    for n in 0..60_000 {
+        bounces.event(7, 1, 0, &[(4, 0), (7, 18), (21, n << 12)]);
+    }
+    let mut mappings = Events::default();
+    for n in 0..60_000 {
+        mappings.event(3, 1, 0, &map(n << 12, 20));
+    }
+    let mappings = mappings.payload();
+    Forged::kernel().frame(3, &bounces.payload()).frame(3, &mappings).frame(3, &mappings).bytes()
+}
+
+#[test]
+fn time_does_not_grow_with_the_product_of_what_is_there_and_what_is_done_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for capture in [synced_list(), unclaimed_bounces()] {
+        fs::write(dir.path().join("x.bounce"), capture).unwrap();
+        bouncescope(dir.path(), &["verify", "x.bounce"]);
+        bouncescope(dir.path(), &["replay", "x.bounce", "--policy", "all"]);
+    }
+}
+
+#[test]
 #[ignore = "takes a minute"]
 fn every_command_copes_with_the_heaviest_files() {
     for capture in [full_objects(), many_devices(), lasting_mappings(5)] {
@@ -295,7 +528,7 @@ fn a_text_of_one_line_without_end_is_no_trace() {
     fs::write(dir.path().join("x.txt"), vec![b'a'; 300 << 20]).unwrap();
     let said = bouncescope(dir.path(), &["import", "x.txt", "-o", "x.bounce"]);
     assert_eq!((said.code, said.err.lines().count()), (Some(2), 1), "{}", said.err);
-    assert!(said.err.contains("nothing in it is a mapping or an allocation"), "{}", said.err);
+    assert!(said.err.contains("nothing in it is a mapping, a bounce or an allocation"), "{}", said.err);
 }
 
 #[test]

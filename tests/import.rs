@@ -1,16 +1,144 @@
-//! `import` as a user runs it.
+//! `import` as a user runs it. Traces of every kind, and what has to be made of each, are in `tests/import/cases.toml`, the whole answers
+//! beside it. After a wanted change: `BOUNCESCOPE_BLESS=1 cargo test --test import`, and look at the difference.
 
 use std::{
-    fs,
-    path::Path,
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
+
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    #[serde(rename = "why")]
+    _why: String,
+    trace: String,
+    encoding: Option<String>,
+    #[serde(default)]
+    exit: i32,
+    #[serde(default)]
+    events: BTreeMap<String, u64>,
+    lost: Option<u64>,
+    #[serde(default)]
+    verify: BTreeMap<String, u64>,
+    #[serde(default)]
+    says: Vec<String>,
+    #[serde(default)]
+    says_not: Vec<String>,
+    /// Words of `stats`.
+    #[serde(default)]
+    stats: Vec<String>,
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")
+}
+
+/// A case with what the commands make of it.
+struct Told {
+    case: Case,
+    imported: Output,
+    /// What `import` says.
+    said: String,
+    /// `stats --json` and `verify --json`; null where there is no capture.
+    json: [Value; 2],
+    /// What `stats` and `verify` say.
+    text: [String; 2],
+}
+
+fn told() -> Vec<Told> {
+    let text = fs::read_to_string(directory().join("cases.toml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let told = |case: Case| {
+        let bytes = match case.encoding.as_deref() {
+            None => case.trace.as_bytes().to_vec(),
+            Some("utf-16") => {
+                [0xfeff].into_iter().chain(case.trace.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+            }
+            Some("zstd") => zstd::encode_all(case.trace.as_bytes(), 1).unwrap(),
+            Some(other) => panic!("{}: no encoding {other}", case.name),
+        };
+        fs::write(dir.path().join("trace"), bytes).unwrap();
+        let imported = bouncescope(&["import", "trace", "-o", "x.bounce"], dir.path());
+        let said = as_text(&imported.stderr);
+        let run = |arguments: [&str; 2], json: &[&str]| {
+            let output = bouncescope(&[&arguments[..], json].concat(), dir.path());
+            as_text(if output.stdout.is_empty() { &output.stderr } else { &output.stdout })
+        };
+        let (mut json, mut text) = <([Value; 2], [String; 2])>::default();
+        for (n, command) in ["stats", "verify"].into_iter().enumerate().filter(|_| imported.status.success()) {
+            json[n] = serde_json::from_str(&run([command, "x.bounce"], &["--json"])).unwrap_or_default();
+            text[n] = run([command, "x.bounce"], &[]);
+        }
+        Told { case, imported, said, json, text }
+    };
+    toml::from_str::<Cases>(&text).unwrap().case.into_iter().map(told).collect()
+}
+
+#[test]
+fn each_kind_of_trace_becomes_what_it_shows() {
+    for Told { case, imported, said, json: [stats, verify], text } in told() {
+        let name = &case.name;
+        assert_eq!(imported.status.code(), Some(case.exit), "{name}: {said}");
+        let has = |words: &String| words.split('|').any(|word| said.to_lowercase().contains(&word.to_lowercase()));
+        for words in &case.says {
+            assert!(has(words), "{name} lacks {words:?}:\n{said}");
+        }
+        for words in &case.says_not {
+            assert!(!has(words), "{name} must not say {words:?}:\n{said}");
+        }
+        if !case.events.is_empty() {
+            let events: BTreeMap<String, u64> = serde_json::from_value(stats["events"].clone()).unwrap();
+            let seen: BTreeMap<String, u64> = events.into_iter().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(seen, case.events, "{name}: {said}");
+        }
+        if let Some(lost) = case.lost {
+            let losses: BTreeMap<String, Vec<u64>> = serde_json::from_value(stats["losses"].clone()).unwrap();
+            assert_eq!(losses.values().flatten().sum::<u64>(), lost, "{name}: {stats}");
+        }
+        for (figure, expected) in &case.verify {
+            assert_eq!(verify[figure].as_u64(), Some(*expected), "{name}: {figure}: {}", text[1]);
+        }
+        for words in &case.stats {
+            assert!(text[0].contains(words), "{name}: stats lacks {words:?}:\n{}", text[0]);
+        }
+    }
+}
+
+#[test]
+fn the_answers_are_as_expected() {
+    let mut names = vec!["cases.toml".to_owned()];
+    for Told { case, said, text: [_, verify], .. } in told() {
+        let answer = format!("{said}\n{verify}");
+        let file = directory().join(format!("{}.txt", case.name));
+        if env::var_os("BOUNCESCOPE_BLESS").is_some() {
+            fs::write(&file, &answer).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(answer, expected, "{}: the answer is not the one in {}", case.name, file.display());
+        names.push(format!("{}.txt", case.name));
+    }
+    for file in fs::read_dir(directory()).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(names.contains(&name), "{name} belongs to no case");
+    }
+}
 
 fn bouncescope(arguments: &[&str], dir: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bouncescope")).args(arguments).current_dir(dir).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+fn as_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -30,17 +158,17 @@ fn a_trace_becomes_a_capture_that_verifies_and_replays() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("board.txt"), TRACE).unwrap();
     let output = bouncescope(&["import", "board.txt", "-o", "board.bounce", "--swiotlb", "4M"], dir.path());
-    let said = text(&output.stderr);
+    let said = as_text(&output.stderr);
     assert!(output.status.success(), "{said}");
     for part in ["1-1: taken as not coherent", "1 lines can't be read", "1 lines of other events", "4 events"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let verified = bouncescope(&["verify", "board.bounce"], dir.path());
-    let told = text(&verified.stdout);
+    let told = as_text(&verified.stdout);
     assert!(verified.status.success() && told.contains("predicted 1, kernel 1"), "{told}");
     assert!(told.contains("note: 1-1: taken as not coherent"), "{told}");
     let replayed = bouncescope(&["replay", "board.bounce", "--policy", "always-small"], dir.path());
-    assert!(text(&replayed.stdout).contains("pool 2048 slots"), "{}", text(&replayed.stdout));
+    assert!(as_text(&replayed.stdout).contains("pool 2048 slots"), "{}", as_text(&replayed.stdout));
 }
 
 #[test]
@@ -51,11 +179,15 @@ fn what_the_user_knows_of_devices_is_taken() {
     let import = |devices: &str| bouncescope(&["import", "board.txt", "--devices", devices], dir.path());
     assert!(import("devices.toml").status.success());
     let verified = bouncescope(&["verify", "bouncescope.bounce"], dir.path());
-    assert!(text(&verified.stdout).contains("predicted 0, kernel 1"), "{}", text(&verified.stdout));
+    assert!(as_text(&verified.stdout).contains("predicted 0, kernel 1"), "{}", as_text(&verified.stdout));
     fs::write(dir.path().join("wrong.toml"), "[[device]]\nname = \"1-2\"\n").unwrap();
     let wrong = import("wrong.toml");
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("no device 1-2 in this trace; there are: 1-1"), "{}", text(&wrong.stderr));
+    assert!(
+        as_text(&wrong.stderr).contains("no device 1-2 in this trace; there are: 1-1"),
+        "{}",
+        as_text(&wrong.stderr)
+    );
 }
 
 #[test]
@@ -64,7 +196,7 @@ fn what_is_no_trace_gets_one_line_and_leaves_no_file() {
     fs::write(dir.path().join("dmesg.txt"), "[    0.000000] Booting Linux\n").unwrap();
     for name in ["dmesg.txt", "gone.txt"] {
         let output = bouncescope(&["import", name], dir.path());
-        let said = text(&output.stderr);
+        let said = as_text(&output.stderr);
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
         assert!(said.contains(name), "{said}");
     }
@@ -77,9 +209,9 @@ fn a_real_trace_tells_the_bounces_that_the_kernel_counted() {
     let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/6.18-direct-hold-100.txt");
     let dir = tempfile::tempdir().unwrap();
     let output = bouncescope(&["import", trace.to_str().unwrap(), "--swiotlb", "1M"], dir.path());
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.status.success(), "{}", as_text(&output.stderr));
     let verified = bouncescope(&["verify", "bouncescope.bounce"], dir.path());
-    let told = text(&verified.stdout);
+    let told = as_text(&verified.stdout);
     assert!(verified.status.success(), "{told}");
     for part in ["mappings        100 ", "agreements      100\n", "predicted 100, kernel 100\n"] {
         assert!(told.contains(part), "{part}: {told}");
@@ -95,7 +227,7 @@ fn binary_traces_of_other_tools_are_named_with_the_command_that_prints_them() {
     ] {
         fs::write(dir.path().join(name), magic).unwrap();
         let output = bouncescope(&["import", name], dir.path());
-        let said = text(&output.stderr);
+        let said = as_text(&output.stderr);
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
         assert!(said.contains(command), "{said}");
     }
@@ -109,7 +241,7 @@ fn what_other_tools_print_of_a_real_kernel_is_read_to_the_last_line() {
         let trace = fs::read_to_string(traces.join(name)).unwrap();
         let events = trace.lines().filter(|line| !line.starts_with("cpus=")).count();
         let output = bouncescope(&["import", traces.join(name).to_str().unwrap()], dir.path());
-        let said = text(&output.stderr);
+        let said = as_text(&output.stderr);
         assert!(output.status.success() && said.contains(&format!("{events} events")), "{name}: {said}");
         assert!(!said.contains("can't be read"), "{name}: {said}");
     }
@@ -126,7 +258,7 @@ fn a_trace_of_perfetto_is_known_by_its_content_gzipped_and_from_standard_input()
     fs::write(dir.path().join("cut"), [PERFETTO, &PERFETTO[..9]].concat()).unwrap();
     for arguments in [&["import", "phone"][..], &["import", "phone.gz"], &["import", "cut"]] {
         let output = bouncescope(arguments, dir.path());
-        let said = text(&output.stderr);
+        let said = as_text(&output.stderr);
         assert!(output.status.success() && said.contains(": 1 events"), "{arguments:?}: {said}");
         assert_eq!(said.contains("cut off: its last 9 bytes"), arguments[1] == "cut", "{said}");
     }
@@ -136,7 +268,7 @@ fn a_trace_of_perfetto_is_known_by_its_content_gzipped_and_from_standard_input()
         .stdin(fs::File::open(dir.path().join("phone")).unwrap())
         .output()
         .unwrap();
-    assert!(piped.status.success() && text(&piped.stderr).contains(": 1 events"), "{}", text(&piped.stderr));
+    assert!(piped.status.success() && as_text(&piped.stderr).contains(": 1 events"), "{}", as_text(&piped.stderr));
 }
 
 fn gzipped(bytes: &[u8]) -> Vec<u8> {

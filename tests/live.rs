@@ -16,6 +16,7 @@ use tracer::{
     capture::Reader,
     event::{Event, What},
     facts::{Counters, End, SiteCount, SlabSample},
+    names::Loss,
     stream::{Gaps, Item, Source, Start},
 };
 
@@ -66,7 +67,7 @@ fn read(path: &Path) -> Contents {
     contents
 }
 
-/// Waits until the recording has begun: the capture is created once everything is attached.
+/// Waits until the recording has begun: the capture gets its name once everything is attached.
 fn wait_for(capture: &Path) {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !capture.exists() {
@@ -123,7 +124,7 @@ fn every_allocation_of_a_known_storm_is_recorded_and_counted() {
     assert!(contents.ended && contents.gaps.is_empty());
     // The kernel does not run a program inside itself: what an interrupt allocates or frees just then is missed, and
     // counted. What our own task allocates never is.
-    let lost: Vec<_> = contents.counters.lost.keys().filter(|name| !name.starts_with("missed.")).collect();
+    let lost: Vec<_> = contents.counters.lost.keys().filter(|loss| !matches!(loss, Loss::Missed(_))).collect();
     assert!(lost.is_empty(), "{:?}", contents.counters.lost);
     let ours = |event: &&Event| {
         event.task == task && matches!(event.what, What::Kmalloc { bytes_req: IOVEC_BYTES, bytes_alloc: 192, .. })
@@ -159,7 +160,7 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
     let mut lost_in_all = 0;
     for kind in ["kmalloc", "kfree"] {
         let seen: u64 = contents.counters.seen[kind].iter().sum();
-        let lost: u64 = contents.counters.lost.get(&format!("ring_full.{kind}")).into_iter().flatten().sum();
+        let lost: u64 = contents.counters.lost(&format!("ring_full.{kind}").as_str().into());
         assert_eq!(seen, recorded.get(kind).copied().unwrap_or(0) + lost, "{kind}");
         lost_in_all += lost;
     }
@@ -183,7 +184,7 @@ fn allocations_that_a_full_map_does_not_count_are_reported_lost() {
     storm_of_sizes();
     let output = recording.wait_with_output().unwrap();
     assert_ok(&output);
-    let lost: u64 = read(&path).counters.lost["sites_full"].iter().sum();
+    let lost: u64 = read(&path).counters.lost(&"sites_full".into());
     assert!(lost > 0);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains(&format!("LOST sites_full: {lost}")), "{told}");
@@ -226,7 +227,8 @@ fn sigkill_loses_at_most_the_last_second() {
     let contents = read(&path);
     assert!(!contents.ended && contents.gaps.no_end);
     let last = contents.events.last().expect("events before the kill").time_ns;
-    assert!(killed_ns - last < 1_000_000_000, "the last event is {} ms old", (killed_ns - last) / 1_000_000);
+    // A second, and what a busy machine adds.
+    assert!(killed_ns - last < 1_500_000_000, "the last event is {} ms old", (killed_ns - last) / 1_000_000);
 }
 
 #[test]
@@ -234,7 +236,8 @@ fn sigkill_loses_at_most_the_last_second() {
 fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
     let dir = tempfile::tempdir().unwrap();
     let mount = |arguments: &[&str]| Command::new("mount").args(arguments).arg(dir.path()).status().unwrap().success();
-    assert!(mount(&["-t", "tmpfs", "-o", "size=64k", "bouncescope-test"]));
+    // Room for what comes before the capture has its name, also while other tests allocate.
+    assert!(mount(&["-t", "tmpfs", "-o", "size=1m", "bouncescope-test"]));
     let path = dir.path().join("full.bounce");
     let recording = bouncescope()
         .args(["record", "--full", "-m", "64M", "-d", "20", "-q", "-o"])
@@ -243,7 +246,7 @@ fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
         .spawn()
         .unwrap();
     wait_for(&path);
-    storm(200_000);
+    storm(800_000);
     let output = recording.wait_with_output().unwrap();
     let contents = read(&path);
     assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
@@ -310,7 +313,7 @@ fn syncs_are_hooked_where_the_kernel_has_their_events() {
     assert_ok(&bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "true"]).output().unwrap());
     let start = read(&path).start;
     for (subject, event) in [("sync", "dma_sync_single_for_cpu"), ("sync_sg", "dma_sync_sg_for_cpu")] {
-        let hook = start.hooks.iter().find(|hook| hook.subject == subject).expect(subject);
+        let hook = start.hooks.iter().find(|hook| hook.subject.name() == subject).expect(subject);
         let there = Path::new("/sys/kernel/tracing/events/dma").join(event).exists();
         assert_eq!(hook.attached, there, "{hook:?}");
         assert!(!hook.lost_without.is_empty());
@@ -350,7 +353,8 @@ fn capability_sets(status: &str, name: &str) -> Vec<u64> {
 fn once_attached_no_thread_of_the_recorder_has_a_capability_and_its_command_has_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("least.bounce");
-    let script = "cat /proc/$PPID/task/*/status; echo command; cat /proc/self/status";
+    // The thread that writes gives up its own once the capture has its name, which is when the first counters are in.
+    let script = "sleep 1; cat /proc/$PPID/task/*/status; echo command; cat /proc/self/status";
     let output = bouncescope().args(["record", "-o"]).arg(&path).args(["--", "sh", "-c", script]).output().unwrap();
     assert_ok(&output);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -383,4 +387,196 @@ fn with_capabilities_alone_a_recording_succeeds_and_notes_what_it_could_not_read
         assert!(contents.start.notes.iter().any(|note| note.contains(missing)), "{:?}", contents.start.notes);
     }
     assert!(contents.sites.keys().all(|(call_site, ..)| *call_site < 0xff00_0000_0000_0000), "addresses are hidden");
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn recordings_that_fail_take_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.bounce");
+    assert_ok(&bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "true"]).output().unwrap());
+    let good = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        let output = bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "/no/such"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("cannot run /no/such"), "{said}");
+        assert!(fs::read(&path).unwrap() == good && fs::read_dir(dir.path()).unwrap().count() == 1);
+    }
+    // One that is killed is there, and the good one beside it; the next one keeps both.
+    for _ in 0..2 {
+        let mut recording = bouncescope().args(["record", "-q", "-o"]).arg(&path).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while read(&path).ended && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        recording.kill().unwrap();
+        recording.wait().unwrap();
+        assert!(!read(&path).ended);
+        assert!(fs::read(dir.path().join("good.bounce.old")).unwrap() == good);
+        fs::remove_file(dir.path().join("good.bounce.cut")).ok();
+        let again = bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "/no/such"]).output().unwrap();
+        assert_eq!(again.status.code(), Some(2));
+        fs::rename(&path, dir.path().join("cut")).unwrap();
+        fs::write(&path, &good).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn a_recording_killed_at_any_moment_leaves_the_old_capture_or_a_new_one_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, old) = (dir.path().join("x.bounce"), dir.path().join("x.bounce.old"));
+    let began = Instant::now();
+    assert_ok(&bouncescope().args(["record", "-q", "-o"]).arg(&path).args(["--", "true"]).output().unwrap());
+    let takes = began.elapsed();
+    let good = fs::read(&path).unwrap();
+    let moments = 30;
+    let mut replaced = 0;
+    for moment in 0..moments {
+        fs::write(&path, &good).unwrap();
+        fs::remove_file(&old).ok();
+        let mut recording = bouncescope().args(["record", "-q", "-o"]).arg(&path).spawn().unwrap();
+        thread::sleep(takes * moment / moments);
+        recording.kill().unwrap();
+        recording.wait().unwrap();
+        if fs::read(&path).unwrap() != good {
+            replaced += 1;
+            assert!(fs::read(&old).unwrap() == good, "at {moment} of {moments}");
+            assert_eq!(read(&path).gaps.damaged_frames, 0);
+        }
+    }
+    assert!(replaced < moments, "no moment was before the first events");
+}
+
+/// Whether a process still runs.
+fn runs(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn every_signal_that_asks_for_the_end_ends_a_recording_whole_and_its_command_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in ["HUP", "USR1", "TERM", "INT"] {
+        let (path, inner) = (dir.path().join(format!("{signal}.bounce")), dir.path().join(signal));
+        let script = format!("sh -c 'echo $$ > {}; sleep 300' & wait", inner.display());
+        // Whoever runs the tests under nohup has SIGHUP ignored, and so would the recorder.
+        let recording = Command::new("env")
+            .args(["--default-signal=HUP,USR1", env!("CARGO_BIN_EXE_bouncescope"), "record", "-o"])
+            .arg(&path)
+            .args(["--", "sh", "-c", &script])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&path);
+        wait_for(&inner);
+        thread::sleep(Duration::from_millis(300));
+        let pid = fs::read_to_string(&inner).unwrap().trim().to_owned();
+        assert!(runs(&pid));
+        let id = recording.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let output = recording.wait_with_output().unwrap();
+        assert_ok(&output);
+        assert!(read(&path).ended, "{signal}");
+        assert!(!runs(&pid), "{signal}: what the command started goes on");
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn a_recording_under_nohup_goes_on_after_a_hangup_and_a_full_disk_ends_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bounce");
+    let recording = Command::new("nohup")
+        .arg(env!("CARGO_BIN_EXE_bouncescope"))
+        .args(["record", "-d", "3", "-o"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&path);
+    assert!(Command::new("kill").args(["-HUP", &recording.id().to_string()]).status().unwrap().success());
+    assert_ok(&recording.wait_with_output().unwrap());
+    let contents = read(&path);
+    assert!(contents.ended && contents.end.time_ns - contents.start.time_ns > 2_000_000_000);
+
+    let began = Instant::now();
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" record --full -q -o full.bounce -- sleep 300";
+    let output =
+        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_bouncescope")]).current_dir(&dir).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(began.elapsed() < Duration::from_secs(200), "the command was left to end by itself");
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn root_writes_no_capture_through_a_link_or_into_a_fifo_of_another_user() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let (victim, link, fifo) = (dir.path().join("victim"), dir.path().join("link"), dir.path().join("fifo"));
+    fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, &link).unwrap();
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&fifo).status().unwrap().success());
+    std::os::unix::fs::chown(&fifo, Some(65534), None).unwrap();
+    let reader = Command::new("cat").arg(&fifo).uid(65534).stdout(Stdio::piped()).spawn().unwrap();
+    for (path, reason) in [(&link, "it is a link"), (&fifo, "of another user")] {
+        let output = bouncescope().args(["record", "-q", "-d", "1", "-o"]).arg(path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(reason), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(reader.wait_with_output().unwrap().stdout.is_empty());
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn what_the_environment_denies_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = |before: &str| {
+        let script = format!("{before}; exec \"$0\" record -q -d 1 -o x.bounce");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_bouncescope")]).current_dir(&dir);
+        command.output().unwrap()
+    };
+    for (before, reason) in [
+        ("ulimit -n 64", "no more than 64 are allowed"),
+        ("umount -l /proc", "/proc is not mounted"),
+        ("mount -t tmpfs none /sys", "/sys is not mounted"),
+    ] {
+        let output = record(before);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(reason) && said.lines().count() == 1, "{said}");
+    }
+    assert_ok(&record("ulimit -Sn 64"));
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn a_time_namespace_costs_no_events() {
+    let dir = tempfile::tempdir().unwrap();
+    if !Command::new("unshare").args(["-T", "--monotonic", "-1000", "true"]).status().unwrap().success() {
+        return;
+    }
+    for offset in ["-1000", "100000"] {
+        let path = dir.path().join("x.bounce");
+        let recording = Command::new("unshare")
+            .args(["-T", "--monotonic", offset, env!("CARGO_BIN_EXE_bouncescope")])
+            .args(["record", "--full", "-m", "64M", "-q", "-d", "3", "-o"])
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&path);
+        let task = storm(TIMES);
+        assert_ok(&recording.wait_with_output().unwrap());
+        let contents = read(&path);
+        let lost: u64 = contents.counters.lost(&"ring_full.kmalloc".into());
+        let ours = contents.events.iter().filter(|event| event.task == task).count();
+        assert!(lost == 0 && ours >= TIMES, "{offset}: {lost} lost, {ours} recorded");
+        let last = contents.events.last().unwrap().time_ns;
+        assert!(last.abs_diff(contents.end.time_ns) < 10_000_000_000, "{offset}: one clock");
+        fs::remove_file(&path).unwrap();
+    }
 }

@@ -42,8 +42,8 @@ fn the_numbers_of_what_if_are_those_of_replay() {
         let outcome = &json["policies"][0];
         assert_eq!(outcome["name"], policy);
         let cells = row(policy);
-        // Border, policy, bounces, copied and its unit, peak, refused, unsafe.
-        let expected = ["bounces", "peak_slots", "failed", "unsafe_certain"].map(|name| outcome[name].to_string());
+        // Border, policy, bounces, copied and its unit, peak, refused, hazards with a foreign object.
+        let expected = ["bounces", "peak_slots", "failed", "hazards_foreign"].map(|name| outcome[name].to_string());
         assert_eq!([&cells[2], &cells[5], &cells[6], &cells[7]], expected.each_ref(), "{policy}: {cells:?}");
     }
     assert_eq!(row("mainline")[2], "596");

@@ -8,6 +8,7 @@ use tracer::exchange::export::{follow::follow, perfetto::Perfetto};
 use tracer::model::policy::{Caches, Override, Policy, PoolChoice, builtins};
 use tracer::replay::settings::{Settings, WhatIf};
 use tracer::replay::{Wanted, proposals, replay};
+use tracer::report::machine::{Doctor, Document as _, Replay, Stats, Verify};
 use tracer::report::page::{self, Subject, plan::Plan};
 use tracer::report::{self, html, markdown};
 use tracer::stream::Item;
@@ -55,12 +56,12 @@ pub fn with(items: &[Item]) {
         report::packed::text(&proposals, &replayed);
         packed = Arc::new(proposals.sites.into_iter().map(|site| site.address).collect());
         report::replay::text(&replayed, None);
-        report::export::json(&replayed, None);
-        report::export::csv(&replayed);
+        Replay::new(&replayed, None).to_json();
+        report::csv::text(&replayed);
         report::stats::text(&replayed);
-        report::stats::json(&replayed);
+        Stats::new(&replayed).to_json();
         report::verify::text(&replayed);
-        report::verify::json(&replayed);
+        Verify::new(&replayed).to_json();
         report::junit::xml(&judge(&RULES, "fuzz.bounce", &replayed));
     }
     whole_page(items, packed);
@@ -72,7 +73,7 @@ pub fn with(items: &[Item]) {
     let Ok(examined) = Examined::of(&mut source());
     let page = Page::new(examined, None);
     report::doctor::text(&page);
-    report::doctor::json(&page);
+    Doctor::new(&page).to_json();
 }
 
 fn whole_page(items: &[Item], packed_sites: Arc<std::collections::HashSet<u64>>) {

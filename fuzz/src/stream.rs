@@ -135,10 +135,11 @@ impl Stream {
             } else {
                 Vec::new()
             },
+            start: flag(3).then(|| self.used_at_start.amount()),
         };
         let subjects = ["map", "unmap", "map_sg", "unmap_sg", "bounced", "slot_map", "slot_unmap", "kmalloc", "kfree"];
         let hook = |(n, subject): (usize, &str)| Hook {
-            subject: subject.to_owned(),
+            subject: subject.into(),
             attached: self.hooks & 1 << n != 0,
             ..Hook::default()
         };
@@ -192,6 +193,8 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
                 own_pool: flag(4),
                 dma_mask: mask.amount(),
                 min_align_mask: align.amount() as u32,
+                max_segment_size: flag(5).then(|| align.amount() as u32),
+                segment_boundary_mask: flag(6).then(|| mask.amount()),
                 iommu_granule: granule.map(Number::amount),
                 time_ns: *time_ns,
                 ..Device::default()
@@ -250,12 +253,8 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
         }),
         Part::Counters { seen, lost, predicted, linked } => Item::Counters(Counters {
             time_ns: *time_ns,
-            seen: [("map".to_owned(), vec![seen.amount(), 1])].into(),
-            lost: [
-                ("ring_full.map".to_owned(), vec![lost.amount(), 1]),
-                ("sites_full".to_owned(), vec![lost.amount()]),
-            ]
-            .into(),
+            seen: [("map".into(), vec![seen.amount(), 1])].into(),
+            lost: [("ring_full.map".into(), vec![lost.amount(), 1]), ("sites_full".into(), vec![lost.amount()])].into(),
             predicted: predicted.amount(),
             linked: linked.amount(),
             linked_bytes: linked.amount(),

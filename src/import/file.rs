@@ -1,63 +1,74 @@
-//! The file that an import is of: which format it has, told by its first bytes, and its text.
+//! The file that an import reads: which format it has, told by its first bytes, and its text.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Cursor, Read},
+    io::{self, BufRead, BufReader, Cursor, Read, Seek as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use flate2::read::MultiGzDecoder;
-use tracer::exchange::perfetto;
+use tracer::exchange::{packed::unpacked, perfetto};
 
-/// `tracecmd_open_head()`'s magic (`lib/trace-cmd/trace-input.c` of trace-cmd).
-const TRACE_DAT: &[u8] = b"\x17\x08\x44tracing";
-/// `PERF_MAGIC` (`tools/perf/util/header.c`), of both byte orders.
-const PERF_DATA: [&[u8]; 2] = [b"PERFILE2", b"2ELIFREP"];
-const GZIP: &[u8] = b"\x1f\x8b";
+use crate::{foreign::not_imported, input::special};
 
 /// A trace that can be read twice.
 pub(super) struct TraceFile {
     name: String,
-    text: Text,
+    source: Source,
     /// What has to be known of the file, a line each.
     pub(super) notes: Vec<String>,
 }
 
-enum Text {
-    /// Read as it is: such a trace may be larger than memory.
-    InFile(PathBuf),
-    InMemory(Vec<u8>),
+enum Source {
+    /// Read from the disk each time: such a trace may be larger than memory.
+    File(PathBuf),
+    /// Standard input or a pipe, kept in a file without a name.
+    Kept(File),
+    /// Lines of a trace of Perfetto.
+    Lines(Vec<u8>),
 }
 
 impl TraceFile {
     /// A file, or for `-` the standard input.
     pub(super) fn of(path: &Path) -> Result<Self> {
-        let (name, from): (_, Box<dyn Read>) = if path == Path::new("-") {
-            ("standard input".to_owned(), Box::new(io::stdin().lock()))
+        let (name, source) = if path == Path::new("-") {
+            let name = "standard input".to_owned();
+            let kept = keep(&mut io::stdin().lock()).with_context(|| format!("cannot read {name}"))?;
+            (name, Source::Kept(kept))
         } else {
             let name = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-            let plain = file.metadata().is_ok_and(|metadata| metadata.is_file());
-            let mut file = BufReader::new(file);
-            let first = file.fill_buf().with_context(|| format!("cannot read {name}"))?;
-            refuse(&name, first)?;
-            // A packet of Perfetto begins with a byte that in a text is an empty line.
-            if plain && !first.starts_with(GZIP) && !first.starts_with(b"\n") {
-                return Ok(Self { name, text: Text::InFile(path.to_owned()), notes: Vec::new() });
+            let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+            let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
+            if let Some(kind) = special(&metadata) {
+                bail!("{name} is {kind}, not a trace");
             }
-            (name, Box::new(file))
+            let source = if metadata.is_file() {
+                Source::File(path.to_owned())
+            } else {
+                Source::Kept(keep(&mut file).with_context(|| format!("cannot read {name}"))?)
+            };
+            (name, source)
         };
-        let mut bytes = read(&name, from)?;
-        if bytes.starts_with(GZIP) {
-            bytes = read(&name, MultiGzDecoder::new(&*bytes))?;
+        let mut trace = Self { name, source, notes: Vec::new() };
+        let mut text = trace.open()?;
+        let cannot_read = || format!("cannot read {}", trace.name);
+        let first = text.fill_buf().with_context(cannot_read)?;
+        if let Some(instead) = not_imported(first, &trace.name) {
+            bail!("{instead}");
         }
-        refuse(&name, &bytes)?;
-        if perfetto::is_trace(&bytes) {
-            let perfetto::Text { lines, notes } = perfetto::read(&bytes);
-            return Ok(Self { name, text: Text::InMemory(lines), notes });
+        // A packet of Perfetto begins with a byte that in a text is an empty line.
+        if first.starts_with(b"\n") {
+            let mut bytes = Vec::new();
+            text.read_to_end(&mut bytes).with_context(cannot_read)?;
+            if perfetto::is_trace(&bytes) {
+                drop(text);
+                let perfetto::Text { lines, notes } = perfetto::read(&bytes);
+                (trace.source, trace.notes) = (Source::Lines(lines), notes);
+                return Ok(trace);
+            }
         }
-        Ok(Self { name, text: Text::InMemory(bytes), notes: Vec::new() })
+        drop(text);
+        Ok(trace)
     }
 
     /// The file, for messages.
@@ -65,30 +76,25 @@ impl TraceFile {
         &self.name
     }
 
-    /// The lines from the first on.
+    /// The text from its first line on, whatever it is packed in.
     pub(super) fn open(&self) -> Result<Box<dyn BufRead + '_>> {
-        Ok(match &self.text {
-            Text::InFile(path) => {
-                Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?))
+        let text = match &self.source {
+            Source::File(path) => {
+                unpacked(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?))
             }
-            Text::InMemory(bytes) => Box::new(Cursor::new(bytes)),
-        })
+            Source::Kept(file) => {
+                let mut file = file;
+                file.rewind().and_then(|()| unpacked(BufReader::new(file)))
+            }
+            Source::Lines(lines) => return Ok(Box::new(Cursor::new(lines))),
+        };
+        text.with_context(|| format!("cannot read {}", self.name))
     }
 }
 
-fn read(name: &str, mut from: impl Read) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    Ok(bytes)
-}
-
-/// Formats whose own tools print them.
-fn refuse(name: &str, first: &[u8]) -> Result<()> {
-    if first.starts_with(TRACE_DAT) {
-        bail!("{name} is a trace.dat of trace-cmd; run: trace-cmd report {name} | bouncescope import -");
-    }
-    if PERF_DATA.iter().any(|magic| first.starts_with(magic)) {
-        bail!("{name} is a perf.data; run: perf script -i {name} | bouncescope import -");
-    }
-    Ok(())
+/// Copies a stream, which cannot be read twice, to a file that is gone when the program ends.
+fn keep(stream: &mut impl Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(stream, &mut file)?;
+    Ok(file)
 }

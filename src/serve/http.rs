@@ -2,10 +2,11 @@
 //! side decides.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -18,47 +19,30 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
-#[cfg(all(target_os = "linux", feature = "live"))]
-use super::live::Replaying;
-use super::shown::Rendered;
+use super::shown::Shown;
+use crate::input::say;
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Connections at one time. For a new one the oldest that has asked for nothing gives way; where all have asked, the oldest that has not read its
+/// answer for [`READ_WITHIN`].
 const CONNECTIONS: usize = 32;
 /// A request's line and headers must have come by then.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// All of a connection must be over by then.
 const ALL_WITHIN: Duration = Duration::from_secs(20);
+/// An answer that nobody waits for a place behind may take longer.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked for a connection that gives way.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Bytes of a request's line and headers at the most; the least that hyper takes.
 const REQUEST: usize = 8192;
 /// Headers at the most.
 const HEADERS: usize = 64;
-
-/// What is shown.
-#[derive(Clone)]
-pub(super) enum Shown {
-    /// Always the same.
-    Still(Arc<Rendered>),
-    /// As it is when asked for.
-    #[cfg(all(target_os = "linux", feature = "live"))]
-    Live(Replaying),
-}
-
-impl Shown {
-    /// As it is now; `None` where the replay has ended.
-    async fn now(&self) -> Option<Arc<Rendered>> {
-        match self {
-            Self::Still(rendered) => Some(Arc::clone(rendered)),
-            #[cfg(all(target_os = "linux", feature = "live"))]
-            Self::Live(replaying) => {
-                let replaying = replaying.clone();
-                // Waiting for the replaying thread must not keep others waiting.
-                tokio::task::spawn_blocking(move || replaying.rendered()).await.ok().flatten()
-            }
-        }
-    }
-}
 
 /// Something that listens.
 pub(super) struct Server {
@@ -70,9 +54,9 @@ impl Server {
     /// Says on standard error where it can be reached, and by whom.
     pub(super) fn new(listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-        eprintln!("bouncescope: serving http://{address}/ and http://{address}/metrics, until ^C");
+        say(&format!("bouncescope: serving http://{address}/ and http://{address}/metrics, until ^C\n"));
         if !address.ip().is_loopback() {
-            eprintln!("bouncescope: {address} can be reached from other machines: they can read all of it");
+            say(&format!("bouncescope: {address} can be reached from other machines: they can read all of it\n"));
         }
         Ok(Self { listener, address })
     }
@@ -88,26 +72,94 @@ impl Server {
         self.listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let open = Arc::new(Open::default());
         let only_local = self.address.ip().is_loopback();
         loop {
-            let permit = Arc::clone(&connections).acquire_owned().await?;
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors, mostly: those that are open will be closed.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let shown = shown.clone();
+            let permit = loop {
+                if connections.available_permits() == 0 {
+                    open.cut_oldest(Instant::now());
+                }
+                if let Ok(permit) = timeout(LOOK_AGAIN, Arc::clone(&connections).acquire_owned()).await {
+                    break permit?;
+                }
+            };
+            let (shown, this) = (shown.clone(), open.begin());
             tokio::spawn(async move {
                 let _permit = permit;
                 // A client that is too slow, or speaks no HTTP, is only cut off.
-                let _ = timeout(ALL_WITHIN, connection(stream, shown, only_local)).await;
+                tokio::select! {
+                    _ = timeout(ALL_WITHIN, connection(stream, shown, &this, only_local)) => {}
+                    () = this.cut.notified() => {}
+                }
             });
         }
     }
 }
 
-async fn connection(stream: TcpStream, shown: Shown, only_local: bool) -> hyper::Result<()> {
+/// Connections, the oldest first. Some give way where there are too many.
+#[derive(Default)]
+struct Open(Mutex<Queues>);
+
+#[derive(Default)]
+struct Queues {
+    /// Those that have not asked for anything yet.
+    idle: VecDeque<Arc<Notify>>,
+    /// Those that are being answered, and since when.
+    asked: VecDeque<(Instant, Arc<Notify>)>,
+}
+
+/// One of them.
+struct Connection {
+    open: Arc<Open>,
+    cut: Arc<Notify>,
+}
+
+impl Open {
+    fn begin(self: &Arc<Self>) -> Connection {
+        let cut = Arc::new(Notify::new());
+        self.queues().idle.push_back(Arc::clone(&cut));
+        Connection { open: Arc::clone(self), cut }
+    }
+
+    fn cut_oldest(&self, now: Instant) {
+        let Queues { idle, asked } = &mut *self.queues();
+        let unread = |(since, _): &(Instant, _)| now.duration_since(*since) >= READ_WITHIN;
+        let oldest = idle.pop_front().or_else(|| Some(asked.pop_front_if(|one| unread(one))?.1));
+        if let Some(oldest) = oldest {
+            oldest.notify_one();
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Its request is there: it is answered.
+    fn has_asked(&self) {
+        let mut queues = self.open.queues();
+        queues.idle.retain(|cut| !Arc::ptr_eq(cut, &self.cut));
+        queues.asked.push_back((Instant::now(), Arc::clone(&self.cut)));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut queues = self.open.queues();
+        queues.idle.retain(|cut| !Arc::ptr_eq(cut, &self.cut));
+        queues.asked.retain(|(_, cut)| !Arc::ptr_eq(cut, &self.cut));
+    }
+}
+
+async fn connection(stream: TcpStream, shown: Shown, this: &Connection, only_local: bool) -> hyper::Result<()> {
     let answer = service_fn(move |request| {
+        this.has_asked();
         let shown = shown.clone();
         async move { Ok::<_, Infallible>(answer(&request, &shown, only_local).await) }
     });
@@ -125,8 +177,13 @@ async fn answer(request: &Request<Incoming>, shown: &Shown, only_local: bool) ->
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return said(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if only_local && !host.is_none_or(is_local) {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return said(StatusCode::BAD_REQUEST, "more than one Host\n");
+    }
+    // One that is not ASCII names no machine that is known here.
+    if only_local && !host.is_none_or(|host| host.to_str().is_ok_and(is_local)) {
         return said(StatusCode::MISDIRECTED_REQUEST, "this address is for this machine alone\n");
     }
     let Some(rendered) = shown.now().await else {
@@ -175,6 +232,27 @@ fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Ful
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idle_connections_give_way_first_and_then_those_whose_answer_nobody_reads() {
+        let open = Arc::new(Open::default());
+        let [unread, second, idle] = [(); 3].map(|()| open.begin());
+        unread.has_asked();
+        second.has_asked();
+        let later = Instant::now() + READ_WITHIN;
+        let left = |open: &Open| {
+            let queues = open.queues();
+            (queues.idle.len(), queues.asked.len())
+        };
+        open.cut_oldest(later);
+        assert_eq!(left(&open), (0, 2), "the idle one is older than no other, and gives way");
+        open.cut_oldest(Instant::now());
+        assert_eq!(left(&open), (0, 2), "answers are given time");
+        open.cut_oldest(later);
+        assert!(left(&open) == (0, 1) && Arc::ptr_eq(&open.queues().asked[0].1, &second.cut));
+        drop((unread, second, idle));
+        assert_eq!(left(&open), (0, 0));
+    }
 
     #[test]
     fn only_names_of_this_machine_are_local() {

@@ -48,6 +48,10 @@ pub struct DeviceLayout {
     pub dma_parms: u32,
     /// `device_dma_parameters.min_align_mask`.
     pub min_align_mask: u32,
+    /// `device_dma_parameters.max_segment_size`.
+    pub max_segment_size: u32,
+    /// `device_dma_parameters.segment_boundary_mask`.
+    pub segment_boundary_mask: u32,
     /// `device.iommu_group`.
     pub iommu_group: u32,
     /// `iommu_group.domain`.
@@ -170,6 +174,8 @@ impl Config {
             bus_dma_limit: NONE,
             dma_parms: NONE,
             min_align_mask: NONE,
+            max_segment_size: NONE,
+            segment_boundary_mask: NONE,
             iommu_group: NONE,
             group_domain: NONE,
             pgsize_bitmap: NONE,

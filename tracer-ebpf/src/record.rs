@@ -129,6 +129,10 @@ record! {
         min_align_mask: u32,
         /// Bits of [`device_flag`].
         flags: u32,
+        /// `dev->dma_parms->segment_boundary_mask`; 0 where the driver set none.
+        segment_boundary_mask: u64,
+        /// `dev->dma_parms->max_segment_size`, bytes; 0 where the driver set none.
+        max_segment_size: u64,
         /// Tells this description from others of the same device: a hash whose lowest [`device_flag::BITS`] bits are those of
         /// `flags` that decide about mappings.
         fingerprint: u64,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::replay::devices::Devices;
-use crate::replay::pass::{self, Pass};
-use crate::replay::run::Run;
-use crate::replay::step::Step;
-use crate::replay::{ReplayError, Replayed, Wanted};
-use crate::stream::{Source, Start};
+use bouncescope_capture::stream::{Source, Start};
+use bouncescope_replay::devices::Devices;
+use bouncescope_replay::pass::{self, Pass};
+use bouncescope_replay::run::Run;
+use bouncescope_replay::step::Step;
+use bouncescope_replay::{ReplayError, Replayed, Wanted};
 
 /// Batches of steps that may wait for a thread.
 const QUEUE: usize = 4;

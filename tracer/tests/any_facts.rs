@@ -161,7 +161,7 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
     let site = SiteCount { call_site: 1, bytes_req: a as u32, bytes_alloc: b as u32, count: c };
     let other = SiteCount { bytes_req: !(a as u32), ..site };
     let counts = |n: u64| [("map", vec![n, n]), ("kmalloc", vec![n])].map(|(kind, n)| (kind.to_owned(), n));
-    let lost = [("ring_full.map".to_owned(), vec![a, b])].into();
+    let lost = [("ring_full.map".into(), vec![a, b])].into();
     vec![
         Item::Slab(SlabSample {
             time_ns: a,

@@ -10,7 +10,7 @@ use tracer::{
     model::policy::{Override, PoolChoice, builtins},
     replay::{
         Replayed, Wanted,
-        outcome::Outcome,
+        outcome::{Outcome, Tally},
         replay,
         settings::{Settings, WhatIf},
     },
@@ -127,10 +127,11 @@ proptest! {
     fn exact_bounces_no_more_than_any_policy_that_leaves_nothing_certain(all in prop::collection::vec(mapped(), 1..60)) {
         let replayed = replayed(&all);
         let exact = named(&replayed, "exact");
-        prop_assert_eq!(exact.unsafe_certain, 0);
+        let known = |tally: &Tally| tally.hazards_foreign + tally.hazards_own;
+        prop_assert_eq!(known(&exact.total), 0);
         for outcome in replayed.outcomes.iter().filter(|outcome| outcome.minalign == exact.minalign) {
-            if outcome.unsafe_certain == 0 {
-                prop_assert!(exact.bounces <= outcome.bounces, "{} has {}", outcome.name, outcome.bounces);
+            if known(&outcome.total) == 0 {
+                prop_assert!(exact.total.bounces <= outcome.total.bounces, "{} has {}", outcome.name, outcome.total.bounces);
             }
         }
     }
@@ -140,7 +141,7 @@ proptest! {
         let replayed = replayed(&all);
         for name in ["legacy", "dynamic", "packed"] {
             let outcome = named(&replayed, name);
-            prop_assert_eq!((outcome.bounces, outcome.bytes_copied, outcome.peak_slots), (0, 0, 0));
+            prop_assert_eq!((outcome.total.bounces, outcome.total.bytes_copied, outcome.peak_slots), (0, 0, 0));
         }
     }
 
@@ -148,26 +149,26 @@ proptest! {
     fn mainline_bounces_what_the_kernels_rule_says(all in prop::collection::vec(mapped(), 1..40)) {
         let decider = Decider { bounce_unaligned: 1, cache_line_size: 64, minalign: 8, dma_minalign: ARM64_DMA_MINALIGN };
         let by_rule = all.iter().filter(|one| decider.needs_bounce(false, one.direction as u8, one.size)).count() as u64;
-        prop_assert_eq!(named(&replayed(&all), "mainline").bounces, by_rule);
+        prop_assert_eq!(named(&replayed(&all), "mainline").total.bounces, by_rule);
     }
 
     #[test]
     fn a_rule_that_looks_at_more_bounces_more(all in prop::collection::vec(mapped(), 1..40)) {
         let replayed = replayed(&all);
-        let bounces = |name: &str| named(&replayed, name).bounces;
+        let bounces = |name: &str| named(&replayed, name).total.bounces;
         prop_assert!(bounces("mainline") <= bounces("always-small"));
         prop_assert!(bounces("start-aligned") <= bounces("start-and-length"));
         prop_assert!(bounces("length-multiple") <= bounces("length-multiple-minalign"));
         prop_assert!(bounces("length-multiple") <= bounces("start-and-length"));
-        prop_assert_eq!(named(&replayed, "start-and-length").unsafe_certain, 0, "it leaves whole lines only");
+        prop_assert_eq!(named(&replayed, "start-and-length").total.hazards_foreign, 0, "it leaves whole lines only");
     }
 
     #[test]
     fn every_buffer_that_is_written_is_bounced_or_judged(all in prop::collection::vec(mapped(), 1..40)) {
         let written = all.iter().filter(|one| one.direction != Direction::ToDevice).count() as u64;
         for outcome in &replayed(&all).outcomes {
-            prop_assert!(outcome.bounces + outcome.unsafe_certain + outcome.unsafe_possible <= written, "{}", outcome.name);
-            prop_assert!(outcome.bounces_not_needed <= outcome.bounces);
+            prop_assert!(outcome.total.bounces + outcome.total.hazards() <= written, "{}", outcome.name);
+            prop_assert!(outcome.total.bounces_not_needed <= outcome.total.bounces);
         }
     }
 
@@ -185,7 +186,7 @@ const SMALL: Mapped =
 fn copies_are_counted_where_a_policy_bounced_and_only_there() {
     let replayed = replayed(&[SMALL]);
     // In, handed over in part, and back.
-    assert_eq!(named(&replayed, "mainline").bytes_copied, 18 + 4 + 18);
+    assert_eq!(named(&replayed, "mainline").total.bytes_copied, 18 + 4 + 18);
     // Map, the sync, and an unmapping, which without an IOMMU is a sync too; 100 ns each.
     assert_eq!(named(&replayed, "mainline").pool_cpu_ns, Some(400));
     assert_eq!(named(&replayed, "legacy").pool_cpu_ns, Some(0));
@@ -195,11 +196,11 @@ fn copies_are_counted_where_a_policy_bounced_and_only_there() {
 fn two_small_objects_in_a_line_are_a_hazard_where_neither_bounces() {
     let replayed = replayed(&[SMALL, SMALL]);
     let rows = |name: &str| named(&replayed, name).clone();
-    assert_eq!(rows("mainline").bounces, 2);
-    assert_eq!(rows("legacy").unsafe_certain + rows("legacy").unsafe_possible, 0, "each has 128 bytes of its own");
+    assert_eq!(rows("mainline").total.bounces, 2);
+    assert_eq!(rows("legacy").total.hazards(), 0, "each has 128 bytes of its own");
     // The second is not there yet when the first is mapped.
-    assert_eq!(rows("exact").bounces, 1);
-    assert_eq!((rows("exact").unsafe_certain, rows("exact").unsafe_possible), (0, 1));
+    assert_eq!(rows("exact").total.bounces, 1);
+    assert_eq!((rows("exact").total.hazards_foreign, rows("exact").total.hazards_unknown), (0, 1));
 }
 
 #[test]
@@ -208,7 +209,7 @@ fn the_rest_of_ones_own_object_is_a_hazard_under_every_policy_without_bounces() 
     let replayed = replayed(&[part]);
     for name in ["legacy", "dynamic", "packed"] {
         let outcome = named(&replayed, name);
-        assert_eq!((outcome.unsafe_certain, outcome.unsafe_by_neighbour.get("own_object")), (1, Some(&1)), "{name}");
+        assert_eq!((outcome.total.hazards_own, outcome.total.hazards()), (1, 1), "{name}");
     }
 }
 
@@ -239,7 +240,7 @@ fn a_restricted_pool_bounces_all_and_is_the_devices_own() {
     .unwrap()
     .outcomes
     .remove(0);
-    assert_eq!((outcome.bounces, outcome.failed, outcome.peak_slots), (128, 2, 128));
+    assert_eq!((outcome.total.bounces, outcome.total.failed, outcome.peak_slots), (128, 2, 128));
     assert_eq!(outcome.bounces_by_reason["force"], 128);
 }
 
@@ -253,7 +254,7 @@ fn a_device_taken_to_be_coherent_is_neither_bounced_nor_unsafe() {
     })
     .unwrap();
     for outcome in &replayed.outcomes {
-        assert_eq!((outcome.bounces, outcome.unsafe_certain, outcome.unsafe_possible), (0, 0, 0), "{}", outcome.name);
+        assert_eq!((outcome.total.bounces, outcome.total.hazards()), (0, 0), "{}", outcome.name);
     }
 }
 
@@ -268,6 +269,6 @@ fn a_device_is_coherent_only_where_a_policy_says_so() {
         Wanted { settings, ..Wanted::default() }
     })
     .unwrap();
-    let certain: Vec<u64> = replayed.outcomes.iter().map(|outcome| outcome.unsafe_certain).collect();
-    assert_eq!(certain, [0, 1]);
+    let hazards: Vec<u64> = replayed.outcomes.iter().map(|outcome| outcome.total.hazards()).collect();
+    assert_eq!(hazards, [0, 1]);
 }

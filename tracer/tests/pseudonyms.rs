@@ -16,7 +16,7 @@ use tracer::{
         Wanted, replay,
         settings::{Settings, WhatIf},
     },
-    report,
+    report::machine::{Document as _, Replay, Stats, Verify},
     stream::{Item, Source},
 };
 
@@ -82,9 +82,9 @@ fn told(items: &[Item]) -> Value {
     replayed.start.kernel.vmemmap = None;
     replayed.start.other.remove(MARK);
     serde_json::json!({
-        "replay": report::export::json(&replayed, None),
-        "verify": report::verify::json(&replayed),
-        "stats": report::stats::json(&replayed),
+        "replay": Replay::new(&replayed, None).to_json(),
+        "verify": Verify::new(&replayed).to_json(),
+        "stats": Stats::new(&replayed).to_json(),
         "mapped_sites": replayed.mapped_sites.len(),
     })
 }

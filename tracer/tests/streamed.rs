@@ -105,7 +105,14 @@ fn of_bounces(outcome: &Outcome) -> impl PartialEq + std::fmt::Debug {
     let rows = outcome.rows.by_device.iter().map(|row| (row.device.clone(), row.tally.bounces, row.tally.failed));
     let mut rows: Vec<_> = rows.into_iter().filter(|(_, bounces, failed)| bounces + failed > 0).collect();
     rows.sort();
-    (outcome.bounces, outcome.bytes_copied, outcome.peak_slots, outcome.peak_time_ns, outcome.failed, rows)
+    (
+        outcome.total.bounces,
+        outcome.total.bytes_copied,
+        outcome.peak_slots,
+        outcome.peak_time_ns,
+        outcome.total.failed,
+        rows,
+    )
 }
 
 fn captures() -> impl Iterator<Item = PathBuf> {
@@ -140,7 +147,7 @@ fn policies_that_a_choice_is_enough_for_tell_the_same_of_bounces_peaks_and_refus
             dropped_in_all += dropped;
             for (whole, part) in whole.outcomes.iter().zip(&part.outcomes) {
                 if part.looks_at_unstreamed {
-                    assert!(part.bounces <= whole.bounces, "{}: {}", path.display(), part.name);
+                    assert!(part.total.bounces <= whole.total.bounces, "{}: {}", path.display(), part.name);
                 } else {
                     let (part, name) = (of_bounces(part), &part.name);
                     assert_eq!(of_bounces(whole), part, "{}: {name} of {}", path.display(), streamed.name());
@@ -159,6 +166,14 @@ fn written_is_enough_for_every_policy_and_small_for_those_of_the_kernel() {
         outcomes.into_iter().filter(|one| one.looks_at_unstreamed).map(|one| one.name).collect::<Vec<_>>()
     };
     assert_eq!(missing(Streamed::Written), Vec::<String>::new());
-    let all_lengths = ["length-multiple", "length-multiple-minalign", "start-aligned", "start-and-length", "exact"];
+    let all_lengths = [
+        "length-multiple",
+        "length-multiple-minalign",
+        "start-aligned",
+        "start-and-length",
+        "short-or-start",
+        "short-or-start-minalign",
+        "exact",
+    ];
     assert_eq!(missing(Streamed::Small), all_lengths);
 }

@@ -110,7 +110,7 @@ impl Stream {
         for event in &self.batch.events {
             counters.seen.entry(event.what.kind().name().into()).or_insert_with(|| vec![0])[0] += 1;
         }
-        counters.lost = self.lost.iter().map(|&name| (name.to_owned(), vec![1])).collect();
+        counters.lost = self.lost.iter().map(|&name| (name.into(), vec![1])).collect();
         let sample = PoolSample { slots: 512, hiwater_slots: Some(self.hiwater), ..PoolSample::default() };
         let mut writer = Writer::new(Vec::new()).unwrap();
         writer.write(&Item::Start(self.start.clone())).unwrap();
@@ -231,7 +231,7 @@ fn a_loss_counted_after_a_mapping_is_a_loss_for_it_too() {
 fn the_other_witness_is_enough_when_only_one_lost_something() {
     let mut stream = Stream::new();
     stream.device.iommu_granule = Some(4096);
-    let counters = Counters { lost: [("missed.slot_map_return".to_owned(), vec![1])].into(), ..Counters::default() };
+    let counters = Counters { lost: [("missed.slot_map_return".into(), vec![1])].into(), ..Counters::default() };
     stream.before = vec![Item::Counters(counters)];
     stream.lost = vec!["missed.slot_map_return"];
     // No `swiotlb_bounced` was lost, and there was none.
@@ -249,7 +249,7 @@ fn force_goes_with_the_pool() {
     stream.bounce(PHYS, 4096, SLOT);
     let none = WhatIf { pool: Some(PoolChoice::None), ..WhatIf::default() };
     let outcome = stream.under("mainline", &none);
-    assert_eq!((outcome.bounces, outcome.failed), (0, 0), "{:?}", outcome.failed_by_reason);
+    assert_eq!((outcome.total.bounces, outcome.total.failed), (0, 0), "{:?}", outcome.failed_by_reason);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn what_the_unmapping_says_decides_whether_bytes_are_copied_back() {
     const SKIP_CPU_SYNC: u64 = 1 << 5;
     let mut stream = Stream::new();
     stream.bounce(PHYS, 8, SLOT).slot_unmap(SLOT, 8).unmap(SLOT, 8, SKIP_CPU_SYNC);
-    assert_eq!(stream.under("mainline", &WhatIf::default()).bytes_copied, 8);
+    assert_eq!(stream.under("mainline", &WhatIf::default()).total.bytes_copied, 8);
 }
 
 #[test]

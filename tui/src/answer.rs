@@ -45,8 +45,7 @@ impl Answer {
         let mut source = || open().map_err(ReplayError::Source);
         let packed = if question.knobs.packs() {
             let before = sweep(&mut source()?, |_| Wanted::default())?;
-            let sites = proposals::packed(&before, proposals::SMALLEST).sites;
-            Arc::new(sites.into_iter().map(|site| site.address).collect())
+            proposals::packed_sites(&before)
         } else {
             Arc::<HashSet<u64>>::default()
         };

@@ -19,12 +19,13 @@ use crate::answer::Answer;
 use crate::engine::{Answered, Engine};
 use crate::feed::Feed;
 use crate::history::History;
+use crate::hit::Hit;
 use crate::recorder::{Recorder, write_window};
 use crate::state::State;
 use crate::state::time::TimeLine;
 use crate::theme::Theme;
 use crate::update::{self, Known, Request};
-use crate::view::{self, Hit, Seen};
+use crate::view::{self, Seen};
 use asking::Asking;
 
 /// What threads tell.

@@ -165,7 +165,7 @@ mod tests {
             ..Wanted::default()
         })
         .unwrap();
-        assert!(expected.outcomes[0].bounces > 0);
+        assert!(expected.outcomes[0].total.bounces > 0);
         assert_eq!(answer.replayed.outcomes, expected.outcomes);
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let engine = Engine::start(move |answered| sender.send(answered).unwrap()).unwrap();
         let mut question = whole(&recording);
         for _ in 0..3 {
-            question.knobs.turn(crate::what_if::Knob::Line, true);
+            question.knobs.turn(crate::what_if::Knob::Line, true, &tracer::facts::KernelFacts::default());
             engine.ask(question.clone(), Material::Recording(Arc::clone(&recording)));
         }
         let last = loop {

@@ -9,9 +9,10 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 
 use tracer::doctor::Examined;
-use tracer::event::{Event, MAPPING_ERROR, What};
-use tracer::facts::{Counters, Device, PoolSample, Symbol};
+use tracer::event::{Event, Kind, MAPPING_ERROR, What};
+use tracer::facts::{Counters, Device, PoolSample, Symbol, is_attached};
 use tracer::model::pool::SLOT;
+use tracer::names::{Loss, Program, Subject};
 use tracer::stream::{Gaps, Item, Start};
 
 pub use bucket::Bucket;
@@ -136,9 +137,8 @@ impl History {
     }
 
     fn begin(&mut self, start: &Start) {
-        let attached = |subject: &str| start.hooks.iter().any(|hook| hook.subject == subject && hook.attached);
-        self.slots_are_seen = attached("slot_map");
-        self.releases_are_seen = attached("slot_unmap");
+        self.slots_are_seen = is_attached(&start.hooks, &Subject::SlotMap);
+        self.releases_are_seen = is_attached(&start.hooks, &Subject::SlotUnmap);
         (self.first_ns, self.now_ns, self.counted_ns) = (start.time_ns, start.time_ns, start.time_ns);
         self.held_slots = start.kernel.pool.used_at_start;
         self.start = start.clone();
@@ -180,9 +180,10 @@ impl History {
 
     /// Where releases were missed, what is held is too much from then on: the pool's own counter tells by how much.
     fn correct(&mut self, sample: &PoolSample) {
-        let missed =
-            |(name, values): (&String, &Vec<u64>)| name.contains("slot_unmap") && values.iter().sum::<u64>() > 0;
-        if self.counters().lost.iter().any(missed) {
+        let counters = self.counters();
+        let releases =
+            [Loss::RingFull(Kind::SlotUnmap), Loss::Missed(Program::SlotUnmap), Loss::Missed(Program::SlotUnmapEnter)];
+        if releases.iter().any(|loss| counters.lost(loss) > 0) {
             self.stale_slots = self.held_slots.saturating_sub(sample.used_slots);
         }
     }

@@ -7,6 +7,18 @@
 //! in a capture without reading what lies before it, [`recent`] in the last of a live stream; [`clip`] cuts it out. [`what_if`] has
 //! the settings that can be turned. [`dashboard`] holds all of it together, and [`event_loop`] runs it in a [`terminal`].
 //! [`picture`] draws one screen of a capture without one.
+//!
+//! ```
+//! use tui::{picture, recording::Bytes, theme::Theme};
+//!
+//! let capture = Bytes::File("../captures/7.3-direct-hold-300.bounce".into());
+//! let screen = picture::draw("hold-300".into(), capture, (80, 24), Theme::default(), |_| ())?;
+//! assert_eq!((screen.area.width, screen.area.height), (80, 24));
+//! # Ok::<(), picture::PictureError>(())
+//! ```
+
+// They panic where a terminal or a disk is gone.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod answer;
 pub mod clip;
@@ -15,6 +27,8 @@ pub mod engine;
 pub mod event_loop;
 pub mod feed;
 pub mod history;
+pub mod hit;
+pub mod keys;
 pub mod live_line;
 pub mod picture;
 pub mod progress_line;

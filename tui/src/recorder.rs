@@ -17,6 +17,9 @@ use crate::recording::Window;
 /// Items that may wait for a slow disk.
 const QUEUE: usize = 256;
 
+/// Added to the name of a file that was made meanwhile under the name chosen for a recording.
+const OLD: &str = ".old";
+
 /// Why a recording came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -49,7 +52,9 @@ struct Before {
 impl Recorder {
     /// Makes the file, and begins it with what is known.
     pub fn start(path: PathBuf, history: &History) -> Result<Self, RecordError> {
-        let file = capture::create(&path)?;
+        let mut file = capture::create(&path)?;
+        // It can be read while it grows.
+        file.publish_keeping(OLD)?;
         let (queue, items) = sync_channel(QUEUE);
         let writer = thread::Builder::new().name("capture".into());
         let writer = writer.spawn(move || write_all(file, &items)).map_err(RecordError::Thread)?;
@@ -119,8 +124,7 @@ fn write_all(mut file: FileWriter, items: &Receiver<Arc<Item>>) -> Result<u64, W
             file.flush()?;
         }
     }
-    file.flush()?;
-    Ok(file.bytes_written())
+    file.finish()
 }
 
 /// Writes a window of a capture as a capture of its own; how many bytes it has.
@@ -137,8 +141,7 @@ pub fn write_window(path: &Path, mut window: Window) -> Result<u64, RecordError>
         }
         file.write(&item)?;
     }
-    file.flush()?;
-    Ok(file.bytes_written())
+    Ok(file.finish()?)
 }
 
 #[cfg(test)]

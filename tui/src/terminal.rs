@@ -1,6 +1,7 @@
 //! The terminal while a dashboard has it, and as it was afterwards: on leaving, on errors and on panics.
 
 use std::io::{self, Stdout, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,9 @@ const UNKNOWN: (u16, u16) = (80, 24);
 
 /// The terminal. It is given back when this is dropped.
 pub struct Terminal {
-    cells: ratatui::Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: that prints on standard error when the cursor cannot be shown, and panics when standard error is gone as well.
+    /// [`give_back()`] shows the cursor.
+    cells: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Stdout>>>,
 }
 
 impl Terminal {
@@ -44,7 +47,7 @@ impl Terminal {
         let options = TerminalOptions { viewport: viewport() };
         let cells = ratatui::Terminal::with_options(CrosstermBackend::new(stdout()), options);
         let cells = cells.inspect_err(|_| give_back())?;
-        Ok(Self { cells })
+        Ok(Self { cells: ManuallyDrop::new(cells) })
     }
 
     /// What is drawn on.

@@ -7,12 +7,10 @@ mod tests;
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 
-pub use keys::{KeyHelp, keys_of};
-
 use crate::answer::Answer;
 use crate::history::History;
+use crate::hit::{Hit, Target};
 use crate::state::{Screen, State, call_sites, devices};
-use crate::view::{Hit, Target};
 use crate::what_if::Knob;
 
 /// What the state cannot do by itself.
@@ -90,7 +88,7 @@ fn click(state: &mut State, hit: &Hit, column: u16, known: &Known) {
         Target::Device(row) if state.devices.selected == row => open_device(state, known),
         Target::Device(row) => state.devices.selected = row,
         Target::CallSite(row) => state.call_sites.selected = row,
-        Target::Knob(knob) if state.knob == knob => state.knobs.turn(knob, true),
+        Target::Knob(knob) if state.knob == knob => state.knobs.turn(knob, true, &known.history.start.kernel),
         Target::Knob(knob) => state.knob = knob,
         Target::Nothing => state.help = false,
     }

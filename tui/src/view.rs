@@ -26,9 +26,9 @@ pub use saved::{svg, text};
 
 use crate::answer::Answer;
 use crate::history::History;
+use crate::hit::Hit;
 use crate::state::{Screen, State};
 use crate::theme::Theme;
-use crate::what_if::Knob;
 use canvas::Canvas;
 
 /// Everything that a screen is drawn from.
@@ -42,32 +42,6 @@ pub struct Seen<'a> {
     pub answer: Option<&'a Answer>,
     /// How it looks.
     pub theme: Theme,
-}
-
-/// What can be clicked on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A screen's name.
-    Screen(Screen),
-    /// The time line.
-    Time,
-    /// A row of the devices.
-    Device(usize),
-    /// A row of the call sites.
-    CallSite(usize),
-    /// A knob.
-    Knob(Knob),
-    /// Something that goes away when it is clicked on.
-    Nothing,
-}
-
-/// Where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// Cells.
-    pub area: Rect,
-    /// What.
-    pub target: Target,
 }
 
 /// The least that can be drawn on, cells.

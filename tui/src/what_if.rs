@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tracer::facts::KernelFacts;
 use tracer::model::policy::{Caches, Lists, Policy, PoolChoice, WhenFull, builtin, builtins};
+use tracer::replay::default_pool::PoolRule;
 use tracer::replay::settings::{Settings, WhatIf};
 
 /// Sizes that a line and a smallest cache can be chosen to have, bytes.
 const ALIGNMENTS: [u32; 6] = [8, 16, 32, 64, 128, 256];
-/// Pools that can be chosen, slots: 512 KiB to 64 MiB.
-const POOLS: [u64; 8] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
+/// The largest pool that can be chosen, slots: 64 MiB.
+const LARGEST: u64 = 32768;
 /// Policies that stand beside the chosen one, most telling first.
 const BESIDE: [&str; 6] = ["mainline", "legacy", "always-small", "length-multiple", "start-and-length", "exact"];
 
@@ -81,7 +82,7 @@ impl Default for Knobs {
 
 impl Knobs {
     /// Turns a knob to its next position, or to the one before; around at the ends.
-    pub fn turn(&mut self, knob: Knob, forward: bool) {
+    pub fn turn(&mut self, knob: Knob, forward: bool, kernel: &KernelFacts) {
         match knob {
             Knob::Policy => {
                 let names: Vec<String> = builtins().map(|policy| policy.name).collect();
@@ -89,13 +90,9 @@ impl Knobs {
             }
             Knob::Line => self.line = turned(&or_none(ALIGNMENTS), &self.line, forward),
             Knob::Minalign => self.minalign = turned(&or_none(ALIGNMENTS), &self.minalign, forward),
-            Knob::Lists => {
-                self.lists = turned(&[Lists::WholeList, Lists::WholeListBounce, Lists::Flagged], &self.lists, forward);
-            }
-            Knob::Pool => self.pool = turned(&pools(), &self.pool, forward),
-            Knob::WhenFull => {
-                self.when_full = turned(&[WhenFull::Fail, WhenFull::Fallback], &self.when_full, forward);
-            }
+            Knob::Lists => self.lists = turned(Lists::ALL, &self.lists, forward),
+            Knob::Pool => self.pool = turned(&pools(kernel), &self.pool, forward),
+            Knob::WhenFull => self.when_full = turned(WhenFull::ALL, &self.when_full, forward),
         }
     }
 
@@ -106,22 +103,20 @@ impl Knobs {
             Knob::Policy => self.policy.clone(),
             Knob::Line => bytes(self.line, format!("{} (captured)", kernel.cache_line_size)),
             Knob::Minalign => bytes(self.minalign, "the policy's".into()),
-            Knob::Lists => match self.lists {
-                Lists::WholeList => "whole-list",
-                Lists::WholeListBounce => "whole-list-bounce",
-                Lists::Flagged => "flagged",
-            }
-            .into(),
+            Knob::Lists => self.lists.to_string(),
             Knob::Pool => self.pool.map_or_else(
                 || format!("{} (captured)", PoolChoice::Slots(kernel.pool.slots)),
                 |pool| pool.to_string(),
             ),
-            Knob::WhenFull => match self.when_full {
-                WhenFull::Fail => "fail",
-                WhenFull::Fallback => "fallback",
-            }
-            .into(),
+            Knob::WhenFull => self.when_full.to_string(),
         }
+    }
+
+    /// What the kernel makes of the number that the pool's knob shows, where it is another one.
+    pub fn pool_made(&self, kernel: &KernelFacts) -> Option<String> {
+        let Some(PoolChoice::Slots(number)) = self.pool else { return None };
+        let made = PoolRule::of(kernel).sized(number).slots;
+        (made != number).then(|| PoolChoice::Slots(made).to_string())
     }
 
     /// Stands as it was when nothing had been turned.
@@ -170,9 +165,12 @@ fn or_none<T: Copy, const N: usize>(values: [T; N]) -> Vec<Option<T>> {
     std::iter::once(None).chain(values.into_iter().map(Some)).collect()
 }
 
-fn pools() -> Vec<Option<PoolChoice>> {
+/// Words, and a number for each size that the kernel could make.
+fn pools(kernel: &KernelFacts) -> Vec<Option<PoolChoice>> {
     let words = [None, Some(PoolChoice::None), Some(PoolChoice::Default), Some(PoolChoice::Dynamic)];
-    words.into_iter().chain(POOLS.map(|slots| Some(PoolChoice::Slots(slots)))).collect()
+    let rule = PoolRule::of(kernel);
+    let numbers = rule.sizes(LARGEST).filter_map(|slots| rule.parameter_for(slots)).map(PoolChoice::Slots);
+    words.into_iter().chain(numbers.map(Some)).collect()
 }
 
 /// The neighbour of `now` among `all`; the first where it is not among them.
@@ -188,12 +186,13 @@ mod tests {
 
     #[test]
     fn every_knob_comes_back_to_where_it_stood_in_either_direction() {
+        let kernel = KernelFacts { possible_cpus: 8, ..KernelFacts::default() };
         for knob in Knob::ALL {
             for forward in [true, false] {
                 let mut knobs = Knobs::default();
                 let mut turns = 0;
                 loop {
-                    knobs.turn(knob, forward);
+                    knobs.turn(knob, forward, &kernel);
                     turns += 1;
                     if knobs.is_untouched() {
                         break;
@@ -203,6 +202,22 @@ mod tests {
                 assert!(turns > 1, "{knob:?} does not turn");
             }
         }
+    }
+
+    #[test]
+    fn every_pool_that_can_be_chosen_is_one_that_the_kernel_makes() {
+        let kernel = KernelFacts { possible_cpus: 8, machine: "aarch64".into(), ..KernelFacts::default() };
+        let numbers: Vec<u64> = pools(&kernel)
+            .into_iter()
+            .filter_map(|pool| match pool {
+                Some(PoolChoice::Slots(number)) => Some(number),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(numbers, [1024, 2048, 4096, 8192, 16384, 32640], "2 MiB is the smallest with 8 CPUs");
+        let largest = Knobs { pool: Some(PoolChoice::Slots(32640)), ..Knobs::default() };
+        assert_eq!(largest.pool_made(&kernel).as_deref(), Some("64M"));
+        assert_eq!(Knobs { pool: Some(PoolChoice::Slots(1024)), ..Knobs::default() }.pool_made(&kernel), None);
     }
 
     #[test]

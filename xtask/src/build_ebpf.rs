@@ -10,12 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::workspace_root;
-
 /// Architectures whose registers the kprobe programs know: the object of each is of its own.
 const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
 /// Where the library takes the objects from.
-const OBJECTS: &str = "tracer/src/live/objects";
+const OBJECTS: &str = "tracer/live/src/objects";
 const SOURCES_HASH: &str = "sources.sha256";
 /// What of an object runs. The rest, names among it, depends on the directory that it was built in.
 const CODE: [&str; 6] = [".text", "raw_tp", "kprobe", "kretprobe", ".rodata", "maps"];
@@ -35,7 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let root = workspace_root();
+    let root = workspace::root();
     if args.check {
         return check(root);
     }
@@ -240,7 +238,7 @@ impl Compiler {
 
 /// Where `.ci/install` keeps the linker that it built.
 fn cached_linkers() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(crate::cache_dir()) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(workspace::cache_dir()) else { return Vec::new() };
     entries.flatten().map(|entry| entry.path().join("bin/bpf-linker")).collect()
 }
 
@@ -260,6 +258,6 @@ mod tests {
 
     #[test]
     fn the_committed_objects_are_built_from_the_present_sources() {
-        check(workspace_root()).unwrap();
+        check(workspace::root()).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{jobs, workspace_root};
+use workspace::jobs;
 
 /// What cargo-fuzz has the compiler add: counters of the ways through the code, and what is compared with what.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let fuzz = workspace_root().join("fuzz");
+    let fuzz = workspace::root().join("fuzz");
     let targets = chosen(all(&fuzz)?, &args.targets)?;
     let built = build(&fuzz, &targets)?;
     let results = jobs::all(&targets, usize::from(args.jobs), |target| {

@@ -1,62 +1,71 @@
-//! bouncescope's own chores, `cargo xtask …`. One folder or file per chore.
+//! bouncescope's developer tasks, `cargo xtask …`. One folder or file per task; the lab and the benchmarks are programs of their
+//! own, which are only started here.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
 
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-mod allocations;
 mod android;
-mod bench;
+mod api;
 mod build_ebpf;
 mod dist;
 mod fuzz;
-mod jobs;
-mod lab;
-#[cfg(target_os = "linux")]
-mod soak;
-mod static_build;
-mod written;
+mod golden;
+mod package;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "bouncescope's own chores")]
+#[command(name = "cargo xtask", about = "bouncescope's developer tasks")]
 struct Cli {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
+enum Task {
     /// Record on a phone: push the binary over adb, run `doctor` and `record`, pull the capture.
     Android(android::Args),
-    /// Time the built binary on a long capture, and hold it against the project's limits.
-    Bench(bench::Args),
+    /// List the public items of every library, or check that none came or went unseen.
+    Api(api::Args),
+    /// Measure what the product costs, on a long capture and on this machine's kernel, against the project's limits.
+    Bench(Passed),
     /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
     BuildEbpf(build_ebpf::Args),
     /// Pack static binaries for other machines, with completions, man pages and checksums.
     Dist(dist::Args),
     /// Search for inputs that panic, or take too much memory or time: every reader of bytes, and what comes after it.
     Fuzz(fuzz::Args),
+    /// Write every golden file anew: what the commands print, README and docs blocks, screens, pages.
+    Golden(golden::Args),
     /// Boot real arm64 kernels in QEMU, record there, and verify the captures here.
-    Lab(lab::Args),
+    Lab(Passed),
+    /// Pack every crate that is meant for others, as for a registry, and check that the packages are enough to build with.
+    Package(package::Args),
     /// Record this machine's kernel at full rate while recorders are killed, stopped and run out of disk. Needs root.
-    #[cfg(target_os = "linux")]
-    Soak(soak::Args),
+    Soak(Passed),
+}
+
+/// Arguments of a program that is started, `--help` among them.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+struct Passed {
+    /// Passed on; `--help` shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().chore {
-        Chore::Android(args) => android::run(&args),
-        Chore::Bench(args) => bench::run(&args),
-        Chore::BuildEbpf(args) => build_ebpf::run(&args),
-        Chore::Dist(args) => dist::run(&args),
-        Chore::Fuzz(args) => fuzz::run(&args),
-        Chore::Lab(args) => lab::run(&args),
-        #[cfg(target_os = "linux")]
-        Chore::Soak(args) => soak::run(&args),
+    let result = match Cli::parse().task {
+        Task::Android(args) => android::run(&args),
+        Task::Api(args) => api::run(&args),
+        Task::Bench(Passed { arguments }) => become_program("bench", &arguments),
+        Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Dist(args) => dist::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Golden(args) => golden::run(&args),
+        Task::Lab(Passed { arguments }) => become_program("lab", &arguments),
+        Task::Package(args) => package::run(&args),
+        Task::Soak(Passed { arguments }) => become_program("bench", &[vec!["soak".into()], arguments].concat()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,19 +76,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the workspace, wherever the chore was started.
-fn workspace_root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-/// Where downloads and tools are kept between runs: `$BOUNCESCOPE_CACHE`, else below the user's cache directory.
-fn cache_dir() -> PathBuf {
-    if let Some(dir) = env::var_os("BOUNCESCOPE_CACHE") {
-        return dir.into();
-    }
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .unwrap_or_else(env::temp_dir);
-    base.join("bouncescope")
+/// Builds and runs a program of the workspace in place of this one, so that signals and exit code are its own.
+fn become_program(package: &str, arguments: &[OsString]) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["run", "--quiet", "--manifest-path"]).arg(workspace::root().join("Cargo.toml"));
+    let error = cargo.args(["--package", package, "--"]).args(arguments).exec();
+    Err(error).context("cannot run cargo")
 }

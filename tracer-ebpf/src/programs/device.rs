@@ -73,6 +73,8 @@ struct Traits {
     iommu_pgsize_bitmap: u64,
     pool: u64,
     driver: u64,
+    segment_boundary_mask: u64,
+    max_segment_size: u32,
     min_align_mask: u32,
     flags: u32,
 }
@@ -101,6 +103,8 @@ fn traits(dev: u64) -> Traits {
         iommu_pgsize_bitmap,
         pool,
         driver: field_or_zero(dev, config!(device.driver)),
+        segment_boundary_mask: field_or_zero(parms, config!(device.segment_boundary_mask)),
+        max_segment_size: field_or_zero(parms, config!(device.max_segment_size)),
         min_align_mask: field_or_zero(parms, config!(device.min_align_mask)),
         flags,
     }
@@ -131,6 +135,8 @@ fn fingerprint(traits: &Traits, dev: u64) -> u64 {
         traits.iommu_pgsize_bitmap,
         traits.pool,
         traits.driver,
+        traits.segment_boundary_mask,
+        u64::from(traits.max_segment_size),
         u64::from(traits.min_align_mask) << 32 | u64::from(traits.flags),
         name,
     ] {
@@ -161,6 +167,8 @@ fn announce<C: EbpfContext>(ctx: &C, dev: u64, mut traits: Traits, fingerprint: 
         record.pool = traits.pool;
         record.min_align_mask = traits.min_align_mask;
         record.flags = traits.flags;
+        record.segment_boundary_mask = traits.segment_boundary_mask;
+        record.max_segment_size = u64::from(traits.max_segment_size);
         record.fingerprint = fingerprint;
         text(name, &mut record.name);
         text(field_or_zero(traits.driver, config!(device.driver_name)), &mut record.driver);

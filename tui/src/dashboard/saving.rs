@@ -1,10 +1,9 @@
 //! Files made from a screen.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ratatui::buffer::Buffer;
+use tracer::output::{Access, Output};
 
 use super::Dashboard;
 use crate::recorder::RecordError;
@@ -21,10 +20,9 @@ pub(super) fn save(dashboard: &Dashboard, format: Format) -> String {
     };
     let screen = dashboard.state.screen.title().to_lowercase().replace(' ', "-");
     let path = free_name(&screen, ending);
-    let file = OpenOptions::new().write(true).create_new(true).open(&path);
-    match file.and_then(|mut file| file.write_all(content.as_bytes())) {
+    match Output::write(&path, Access::Shared, &[], content.as_bytes()) {
         Ok(()) => format!("saved as {}", path.display()),
-        Err(error) => format!("cannot write {}: {error}", path.display()),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -32,7 +30,7 @@ pub(super) fn save(dashboard: &Dashboard, format: Format) -> String {
 pub(super) fn free_name(what: &str, ending: &str) -> PathBuf {
     let numbered = (2..10_000).map(|n| format!("bouncescope-{what}-{n}.{ending}"));
     let mut names = std::iter::once(format!("bouncescope-{what}.{ending}")).chain(numbered).map(PathBuf::from);
-    names.find(|path| !path.exists()).unwrap_or_else(|| format!("bouncescope-{what}.{ending}").into())
+    names.find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| format!("bouncescope-{what}.{ending}").into())
 }
 
 /// What is said of a capture that was written.

@@ -129,7 +129,7 @@ fn where_releases_were_missed_the_pools_own_counter_corrects_what_is_held() {
         let mut history = begun(Keep::Whole);
         pass(&mut history, 11 * SECOND, take(SLOT));
         pass(&mut history, 12 * SECOND, take(2 * SLOT));
-        let lost = [("missed.slot_unmap".to_owned(), vec![missed])].into();
+        let lost = [("missed.slot_unmap".into(), vec![missed])].into();
         history.observe(&Item::Counters(Counters { lost, ..Counters::default() }));
         history.observe(&Item::Pool(sample(13 * SECOND, 0)));
         pass(&mut history, 14 * SECOND, take(3 * SLOT));

@@ -59,8 +59,6 @@ pub struct Row {
     pub refused: u64,
     /// Buffers that would bounce.
     pub predicted: u64,
-    /// Mappings that would be refused.
-    pub predicted_refused: u64,
     /// Buffers by length, in powers of two: index n for lengths from 2^n on, below twice that.
     pub lengths: [u64; LENGTHS],
 }
@@ -80,7 +78,6 @@ pub fn rows(answer: &Answer, table: &Table<Order>) -> Vec<Row> {
             bounces: observed.tally.bounces,
             refused: observed.tally.failed,
             predicted: would.bounces,
-            predicted_refused: would.failed,
             lengths: lengths(statistics.iter().filter(|one| one.device == observed.device)),
         }
     };

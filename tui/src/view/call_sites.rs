@@ -2,10 +2,11 @@
 
 use ratatui::layout::Rect;
 
+use super::Seen;
 use super::canvas::{Canvas, Piece, dim, plain, title};
 use super::numbers::{bytes, rate, signed_bytes};
 use super::table::{self, Column};
-use super::{Seen, Target};
+use crate::hit::Target;
 use crate::state::call_sites::{Row, rows};
 use crate::theme::Tone;
 

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Widget as _};
 
-use super::{Hit, Target};
+use crate::hit::{Hit, Target};
 use crate::theme::{Theme, Tone};
 
 /// A piece of text.

@@ -145,7 +145,7 @@ fn lists(lines: &mut Vec<Vec<Piece>>, observed: &Rows, predicted: Option<&Rows>)
     let after: u64 = would.iter().map(|row| row.segments_after).sum();
     lines.push(vec![plain(format!("{} mapped", count(lists)))]);
     if losing > 0 {
-        let said = format!("{} would lose concatenation: {before} segments become {after}", count(losing));
+        let said = format!("{} would be split: {before} DMA segments become {after}", count(losing));
         lines.push(vec![(Tone::Predicted, said)]);
     }
 }

@@ -2,12 +2,13 @@
 
 use ratatui::layout::Rect;
 
+use super::Seen;
 use super::bars::sparkline;
 use super::canvas::{Canvas, Piece, dim, plain, title};
 use super::numbers::{bytes, count, rate};
 use super::table::{self, Column};
-use super::{Seen, Target};
 use crate::answer::Answer;
+use crate::hit::Target;
 use crate::state::Screen;
 use crate::state::devices::{LENGTHS, Row, rows};
 use crate::theme::Tone;

@@ -3,7 +3,8 @@
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::canvas::{Canvas, Piece, dim, plain};
-use super::{Seen, Target, table, time_line};
+use super::{Seen, table, time_line};
+use crate::hit::Target;
 use crate::state::Screen;
 use crate::theme::Tone;
 

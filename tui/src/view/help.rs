@@ -2,10 +2,11 @@
 
 use ratatui::layout::Rect;
 
+use super::Seen;
 use super::canvas::{Canvas, dim, plain, title};
-use super::{Seen, Target};
+use crate::hit::Target;
+use crate::keys::keys_of;
 use crate::theme::Tone;
-use crate::update::keys_of;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let keys: Vec<_> = keys_of(seen.state).collect();

@@ -49,7 +49,7 @@ fn said(seen: &Seen) -> Vec<Piece> {
         lines.push((Tone::Bad, "the capture was cut: it has no end".into()));
     }
     let absent = history.start.hooks.iter().filter(|hook| !hook.attached);
-    let absent: Vec<&str> = absent.map(|hook| hook.subject.as_str()).collect();
+    let absent: Vec<&str> = absent.map(|hook| hook.subject.name()).collect();
     if !absent.is_empty() {
         lines.push((Tone::Text, format!("not attached: {}", absent.join(", "))));
     }

@@ -53,7 +53,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
             plain("refused   "),
             (refused(sum.refused), format!("{:>7} ", count(sum.refused))),
             dim("predicted "),
-            (refused(outcome.failed), count(outcome.failed)),
+            (refused(outcome.total.failed), count(outcome.total.failed)),
         ],
     );
 }

@@ -2,8 +2,8 @@
 
 use ratatui::layout::Rect;
 
-use super::Target;
 use super::canvas::{Canvas, Piece};
+use crate::hit::Target;
 use crate::state::table::{Sorted, Table};
 use crate::theme::{Signs, Tone};
 

@@ -2,10 +2,11 @@
 
 use ratatui::layout::Rect;
 
+use super::Seen;
 use super::bars::sparkline;
 use super::canvas::{Canvas, Piece, dim};
 use super::numbers::clock;
-use super::{Seen, Target};
+use crate::hit::Target;
 use crate::theme::Tone;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {

@@ -1,13 +1,14 @@
 //! What-if: the knobs, what comes of them, and other policies beside.
 
 use ratatui::layout::{Constraint, Layout, Rect};
-use tracer::replay::outcome::{Estimate, Outcome};
+use tracer::replay::outcome::{Outcome, Tally};
 
+use super::Seen;
 use super::canvas::{Canvas, Piece, dim, plain, title};
 use super::numbers::{bytes, count, signed_bytes};
 use super::table::{self, Column};
-use super::{Seen, Target};
 use crate::answer::Answer;
+use crate::hit::Target;
 use crate::theme::Tone;
 use crate::what_if::Knob;
 
@@ -22,7 +23,8 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     knobs(seen, left, canvas);
     chosen(seen, right, canvas);
     beside(seen, below, canvas);
-    canvas.text(command, 0, &[dim("the same on the command line, of the whole capture:")]);
+    let of = if seen.state.is_live() { "of a capture (w records one)" } else { "of the whole capture" };
+    canvas.text(command, 0, &[dim(format!("the same on the command line, {of}:"))]);
     canvas.text(command, 1, &[plain(self::command(seen))]);
 }
 
@@ -31,7 +33,9 @@ fn knobs(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     for (row, knob) in Knob::ALL.into_iter().enumerate() {
         let position = seen.state.knobs.position(knob, &seen.history.start.kernel);
         let line = Rect { y: inner.y + row as u16, height: 1, ..inner };
-        canvas.text(line, 0, &[dim(format!("{:<18}", knob.option())), plain(position)]);
+        let made = seen.state.knobs.pool_made(&seen.history.start.kernel).filter(|_| knob == Knob::Pool);
+        let made = made.map_or_else(String::new, |made| format!(", makes {made}"));
+        canvas.text(line, 0, &[dim(format!("{:<18}", knob.option())), plain(position), dim(made)]);
         if knob == seen.state.knob {
             canvas.select(line);
         }
@@ -50,16 +54,26 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         let tone = if is_bad { Tone::Bad } else { Tone::Predicted };
         vec![dim(format!("{name:<9}")), (tone, format!("{predicted:>9}")), dim(format!("  {rest}"))]
     };
-    let peak = answer.replayed.observed.used_peak.map_or("not seen".into(), |slots| format!("{} real", count(slots)));
-    let neighbours = format!("sure, {} possible", count(outcome.unsafe_possible));
+    let at_most = match outcome.peak_slots_at_most() {
+        most if most > outcome.peak_slots => format!(", at most {}", count(most)),
+        _ => String::new(),
+    };
+    // The kernel's own high-water mark where it keeps one: samples miss what came between them.
+    let verdict = &answer.replayed.verdict;
+    let peak = verdict.peak_slots_kernel.map_or("not seen".into(), |slots| {
+        let at_least = if verdict.peak_is_exact { "" } else { ">= " };
+        format!("{at_least}{} real", count(slots))
+    });
+    let Tally { hazards_foreign, hazards_unknown, .. } = outcome.total;
+    let classes = format!("foreign, {} unknown", count(hazards_unknown));
     let lines = [
-        line("bounces", count(outcome.bounces), false, format!("{} real", count(real.bounces))),
-        line("copied", bytes(outcome.bytes_copied), false, String::new()),
-        line("peak", count(outcome.peak_slots), false, format!("slots, {peak}")),
-        line("refused", count(outcome.failed), outcome.failed > 0, format!("{} real", count(real.failed))),
-        line("unsafe", count(outcome.unsafe_certain), outcome.unsafe_certain > 0, neighbours),
+        line("bounces", count(outcome.total.bounces), false, format!("{} real", count(real.bounces))),
+        line("copied", bytes(outcome.total.bytes_copied), false, String::new()),
+        line("peak", count(outcome.peak_slots), false, format!("slots{at_most}, {peak}")),
+        line("refused", count(outcome.total.failed), outcome.total.failed > 0, format!("{} real", count(real.failed))),
+        line("hazards", count(hazards_foreign), hazards_foreign > 0, classes),
         won(answer, outcome).map_or_else(
-            || line("won", "?".into(), false, "no objects were followed".into()),
+            || line("won", "?".into(), false, "no count of the caches".into()),
             |won| line("won", signed_bytes(won), won < 0, "against legacy".into()),
         ),
     ];
@@ -70,7 +84,7 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
 
 /// Bytes of slabs that the kernel would take less than with caches as they were before 6.5.
 fn won(answer: &Answer, outcome: &Outcome) -> Option<i64> {
-    let slabs = |outcome: &Outcome| outcome.slab_bytes.map(|Estimate { value, .. }| value as i64);
+    let slabs = |outcome: &Outcome| Some(outcome.all_slabs?.bytes? as i64);
     let legacy = answer.replayed.outcomes.iter().find(|outcome| outcome.name == "legacy")?;
     Some(slabs(legacy)? - slabs(outcome)?)
 }
@@ -85,12 +99,13 @@ fn beside(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Column::number("copied", 9),
         Column::number("peak", 7),
         Column::number("refused", 8),
-        Column::number("unsafe", 8),
+        Column::number("foreign", 8),
         Column::number("won", 9),
     ];
     if wide {
         columns.extend([
-            Column::number("possibly unsafe", 16),
+            Column::number("unknown", 8),
+            Column::number("own object", 11),
             Column::number("not needed", 11),
             Column::number("lists broken", 13),
         ]);
@@ -100,17 +115,18 @@ fn beside(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         let tone = if number == 0 { Tone::Predicted } else { Tone::Text };
         let mut cells = vec![
             (tone, outcome.name.clone()),
-            (tone, count(outcome.bounces)),
-            (tone, bytes(outcome.bytes_copied)),
+            (tone, count(outcome.total.bounces)),
+            (tone, bytes(outcome.total.bytes_copied)),
             (tone, count(outcome.peak_slots)),
-            bad(outcome.failed),
-            bad(outcome.unsafe_certain),
+            bad(outcome.total.failed),
+            bad(outcome.total.hazards_foreign),
             won(answer, outcome).map_or_else(|| dim("?"), |won| (tone, signed_bytes(won))),
         ];
         if wide {
             cells.extend([
-                plain(count(outcome.unsafe_possible)),
-                plain(count(outcome.bounces_not_needed)),
+                plain(count(outcome.total.hazards_unknown)),
+                plain(count(outcome.total.hazards_own)),
+                plain(count(outcome.total.bounces_not_needed)),
                 plain(count(outcome.lists_losing_concatenation)),
             ]);
         }
@@ -128,8 +144,7 @@ fn command(seen: &Seen) -> String {
         let position = knobs.position(knob, &seen.history.start.kernel);
         command += &format!(" {} {position}", knob.option());
     }
-    if !seen.state.is_live() {
-        command += &format!(" {}", seen.state.source);
-    }
-    command
+    // Without a file it would be about the embedded capture.
+    let file = if seen.state.is_live() { "FILE" } else { seen.state.source.as_str() };
+    format!("{command} {file}")
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{ALONG, SHELLS, compiled, runs_anywhere};
-use crate::static_build::Target;
+use workspace::static_build::Target;
 
 /// Pages that must be there, of some that come and go with the commands.
 const PAGES: [&str; 2] = ["man/bouncescope.1", "man/bouncescope-record.1"];

@@ -1,0 +1,238 @@
+//! The sink of `record`: a capture that a thread of its own writes, and what is said of it at the end.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use tracer::{
+    capture::{FileWriter, WriteError},
+    facts::{Counters, End, PoolSample},
+    live::{Session, Sink, renounce},
+    pseudonym::Pseudonyms,
+    stream::Item,
+};
+use tui::live_line::LiveLine;
+
+use super::Args;
+use crate::{input::say, output::suffix_of_old};
+
+/// Batches that may wait for a slow disk, before the ring has to.
+const QUEUE: usize = 64;
+
+/// Where items go: a thread that compresses and writes, so that the ring is emptied meanwhile.
+pub(super) struct Capture {
+    queue: SyncSender<Work>,
+    /// Taken when it is joined.
+    writer: Option<JoinHandle<Result<u64>>>,
+    pseudonyms: Option<Pseudonyms>,
+    /// Whether a line on the terminal says how it goes.
+    live: bool,
+    line: LiveLine,
+    now_ns: u64,
+    last_counters: Option<Counters>,
+    last_pool: Option<PoolSample>,
+    hiwater_reset: bool,
+    end: Option<End>,
+}
+
+enum Work {
+    Write(Item),
+    Flush,
+    Finish,
+}
+
+impl Capture {
+    /// Items go to this file, without the kernel's addresses where that is asked for.
+    pub(super) fn new(file: FileWriter, args: &Args, live: bool) -> Result<Self> {
+        let (queue, work) = sync_channel(QUEUE);
+        let (path, runs_command) = (args.output.clone(), !args.command.is_empty());
+        let write = move || write_all(file, &path, runs_command, &work);
+        let writer = thread::Builder::new().name("capture".into()).spawn(write)?;
+        Ok(Self {
+            queue,
+            writer: Some(writer),
+            pseudonyms: args.no_addresses.then(Pseudonyms::default),
+            live,
+            line: LiveLine::default(),
+            now_ns: 0,
+            last_counters: None,
+            last_pool: None,
+            hiwater_reset: false,
+            end: None,
+        })
+    }
+
+    pub(super) fn write_all(&mut self, items: Vec<Item>) -> Result<()> {
+        items.into_iter().try_for_each(|item| self.write(item))
+    }
+
+    pub(super) fn write(&mut self, mut item: Item) -> Result<()> {
+        if let Some(pseudonyms) = &mut self.pseudonyms {
+            pseudonyms.hide(&mut item);
+        }
+        self.line.observe(&item);
+        match &item {
+            Item::Start(start) => self.hiwater_reset = start.kernel.pool.hiwater_reset,
+            Item::Pool(sample) => self.last_pool = Some(*sample),
+            Item::Counters(counters) => {
+                self.now_ns = counters.time_ns;
+                self.last_counters = Some(counters.clone());
+            }
+            Item::End(end) => self.end = Some(end.clone()),
+            _ => {}
+        }
+        self.send(Work::Write(item))
+    }
+
+    /// The writer only goes away when it failed.
+    fn send(&mut self, work: Work) -> Result<()> {
+        if self.queue.send(work).is_err() {
+            self.join()?;
+        }
+        Ok(())
+    }
+
+    /// What the writer came to, once its queue is closed or it has failed: the length of the file, bytes.
+    fn join(&mut self) -> Result<u64> {
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            _ => bail!("the thread that writes the capture panicked"),
+        }
+    }
+
+    pub(super) fn close(mut self) -> Result<Summary> {
+        self.send(Work::Finish)?;
+        let bytes = self.join()?;
+        if self.live {
+            say("\r\x1b[K\n");
+        }
+        Ok(Summary {
+            bytes,
+            line: std::mem::take(&mut self.line),
+            counters: self.last_counters.take().unwrap_or_default(),
+            pool: self.last_pool,
+            hiwater_reset: self.hiwater_reset,
+            end: self.end.take().unwrap_or_default(),
+        })
+    }
+}
+
+impl Drop for Capture {
+    /// Where the recording failed, what is written until now is brought to the file, or a file without a name is removed.
+    fn drop(&mut self) {
+        self.queue = sync_channel(0).0;
+        if let Some(writer) = self.writer.take() {
+            writer.join().ok();
+        }
+    }
+}
+
+impl Sink for Capture {
+    type Error = anyhow::Error;
+
+    async fn take(&mut self, items: Vec<Item>) -> Result<()> {
+        self.write_all(items)
+    }
+
+    /// The file is made to hold everything so far.
+    async fn counted(&mut self, _: &Session) -> Result<()> {
+        self.send(Work::Flush)?;
+        if self.live {
+            say(&format!("\r\x1b[K{}", self.line.render(self.now_ns)));
+        }
+        Ok(())
+    }
+}
+
+/// Writes what comes; its length, bytes. The file takes the place of what was there when the first counters are in: hooks are attached
+/// and the command runs, and from then on the thread needs no privilege any more.
+fn write_all(mut file: FileWriter, path: &Path, runs_command: bool, work: &Receiver<Work>) -> Result<u64> {
+    let mut has_name = false;
+    for work in work {
+        match work {
+            Work::Write(item) if has_name => file.write(&item)?,
+            Work::Write(item) => file.write(&item).map_err(|error| nothing_left(path, error))?,
+            Work::Flush if has_name => file.flush()?,
+            Work::Flush => {
+                file.publish_keeping(suffix_of_old(path)).map_err(|error| nothing_left(path, error))?;
+                renounce(runs_command).context("cannot give up capabilities")?;
+                has_name = true;
+            }
+            Work::Finish => return Ok(file.finish_keeping(suffix_of_old(path))?),
+        }
+    }
+    file.flush()?;
+    Ok(file.bytes_written())
+}
+
+/// Until the first counters are in, the file has no name, and goes away with the recorder.
+fn nothing_left(path: &Path, error: WriteError) -> anyhow::Error {
+    let path = path.display();
+    match error {
+        WriteError::Io(error) => {
+            anyhow!("cannot write {path}: {error}; nothing is left of this recording, which had just begun")
+        }
+        other => other.into(),
+    }
+}
+
+/// What is said at the end.
+pub(super) struct Summary {
+    bytes: u64,
+    line: LiveLine,
+    counters: Counters,
+    pool: Option<PoolSample>,
+    hiwater_reset: bool,
+    end: End,
+}
+
+impl Summary {
+    pub(super) fn text(&self, path: &Path) -> Result<String> {
+        let mut text = Vec::new();
+        let totals = self.line.totals();
+        writeln!(text, "{}: {} events, {} bytes", path.display(), totals.events, self.bytes)?;
+        writeln!(
+            text,
+            "mappings {}, refused {}, bounces {}, predicted in the kernel for kmalloc alignment {}",
+            totals.mappings, totals.refused, totals.bounces, self.counters.predicted
+        )?;
+        if let Some(pool) = self.pool {
+            write!(text, "pool {} slots, {} in use", pool.slots, pool.used_slots)?;
+            if let Some(hiwater) = pool.hiwater_slots.filter(|_| self.hiwater_reset) {
+                write!(text, ", at most {hiwater}")?;
+            }
+            writeln!(text)?;
+        }
+        if self.counters.lost.is_empty() {
+            writeln!(text, "nothing lost")?;
+        }
+        for (name, values) in &self.counters.lost {
+            writeln!(text, "LOST {name}: {} (per CPU {values:?})", values.iter().sum::<u64>())?;
+        }
+        writeln!(text, "own cost: recorder {:.3} s of CPU time", self.end.recorder_cpu_ns as f64 / 1e9)?;
+        if self.end.counted_ns > 0 {
+            writeln!(text, "own cost: programs, counted for {:.3} s", self.end.counted_ns as f64 / 1e9)?;
+        }
+        for program in self.end.programs.iter().filter(|program| program.run_cnt > 0) {
+            let each = program.run_time_ns as f64 / program.run_cnt as f64;
+            writeln!(text, "  {:16} {:>10} runs, {each:.0} ns each", program.name, program.run_cnt)?;
+        }
+        Ok(String::from_utf8(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_before_the_recording_has_begun_leaves_nothing_and_that_is_said() {
+        let full = WriteError::Io(std::io::ErrorKind::StorageFull.into());
+        let said = nothing_left(Path::new("x.bounce"), full).to_string();
+        assert!(said.starts_with("cannot write x.bounce: ") && said.contains("nothing is left"), "{said}");
+    }
+}

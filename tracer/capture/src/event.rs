@@ -1,0 +1,275 @@
+//! One thing that happened in the kernel, and batches of them. Pure data; the stream's other items are in
+//! [`crate::facts`].
+//!
+//! Sizes are bytes, times nanoseconds of `CLOCK_MONOTONIC`, addresses as the kernel has them.
+
+use serde::{Deserialize, Serialize};
+use tracer_ebpf::decide;
+
+pub use tracer_ebpf::record::{Kind, MAPPING_ERROR, UNKNOWN_PHYS};
+
+/// `enum dma_data_direction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[repr(u8)]
+pub enum Direction {
+    /// `DMA_BIDIRECTIONAL`.
+    #[default]
+    Bidirectional = decide::BIDIRECTIONAL,
+    /// `DMA_TO_DEVICE`.
+    ToDevice = decide::TO_DEVICE,
+    /// `DMA_FROM_DEVICE`.
+    FromDevice = decide::FROM_DEVICE,
+}
+
+impl Direction {
+    /// From the kernel's value; `None` for `DMA_NONE` and anything else.
+    pub const fn from_raw(raw: u8) -> Option<Self> {
+        match raw {
+            decide::BIDIRECTIONAL => Some(Self::Bidirectional),
+            decide::TO_DEVICE => Some(Self::ToDevice),
+            decide::FROM_DEVICE => Some(Self::FromDevice),
+            _ => None,
+        }
+    }
+
+    /// The kernel's name without its `DMA_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bidirectional => "BIDIRECTIONAL",
+            Self::ToDevice => "TO_DEVICE",
+            Self::FromDevice => "FROM_DEVICE",
+        }
+    }
+}
+
+/// A device as described at some moment: index into the stream's devices in order of appearance, from 0. A device whose
+/// description changed (another driver, another mask) gets a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct DeviceId(pub u32);
+
+/// An event: when, where, who, what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// `CLOCK_MONOTONIC`, ns. Within a stream events come in the order of the ring, which is nearly but not strictly
+    /// that of time.
+    pub time_ns: u64,
+    /// Thread id of the task that was current.
+    pub task: u32,
+    /// CPU number.
+    pub cpu: u16,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// An allocation.
+    Kmalloc {
+        /// Return address of the caller.
+        call_site: u64,
+        /// The object.
+        ptr: u64,
+        /// Bytes asked for.
+        bytes_req: u64,
+        /// Bytes given: `s->size` of the cache, or whole pages.
+        bytes_alloc: u64,
+        /// `gfp_t`.
+        gfp: u64,
+    },
+    /// An object freed, of any slab cache.
+    Kfree {
+        /// Return address of the caller.
+        call_site: u64,
+        /// The object.
+        ptr: u64,
+    },
+    /// A single buffer mapped, or refused ([`MAPPING_ERROR`]).
+    Map {
+        /// Which device.
+        device: DeviceId,
+        /// Physical address of the buffer; with [`UNKNOWN_PHYS`] in it, only its offset into some page.
+        phys: u64,
+        /// DMA address that the driver got.
+        dma_addr: u64,
+        /// Length.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+    },
+    /// A single buffer unmapped.
+    Unmap {
+        /// Which device.
+        device: DeviceId,
+        /// DMA address.
+        dma_addr: u64,
+        /// Length.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+    },
+    /// A scatterlist mapped, or refused (`ents == 0`). Its segments: [`Batch::segments`].
+    MapSg {
+        /// Which device.
+        device: DeviceId,
+        /// Address of the first entry; its identity until it is unmapped.
+        list: u64,
+        /// Segments asked for.
+        nents: u32,
+        /// DMA segments that came out; 0 when refused.
+        ents: u32,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+        /// Index of its first segment in the batch.
+        first_segment: u32,
+        /// Segments recorded; fewer than `nents` when truncated.
+        segments: u32,
+    },
+    /// A scatterlist unmapped.
+    UnmapSg {
+        /// Which device.
+        device: DeviceId,
+        /// Address of the first entry.
+        list: u64,
+        /// Segments that were mapped.
+        nents: u32,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+    },
+    /// `swiotlb:swiotlb_bounced`: an attempt to bounce, before the search for a slot.
+    Bounced {
+        /// Which device.
+        device: DeviceId,
+        /// DMA address the buffer itself would have had (direct), or its physical address (IOMMU).
+        dev_addr: u64,
+        /// Length.
+        size: u64,
+    },
+    /// `swiotlb_tbl_map_single()` returned.
+    SlotMap {
+        /// Which device.
+        device: DeviceId,
+        /// Physical address of the buffer.
+        phys: u64,
+        /// Physical address in the pool, [`MAPPING_ERROR`] when no slots were found.
+        slot: u64,
+        /// Length.
+        size: u64,
+        /// Granule - 1 behind an IOMMU, else 0.
+        align_mask: u64,
+        /// Direction.
+        direction: Direction,
+        /// Time between the function's entry and its return, ns.
+        duration_ns: u64,
+    },
+    /// `swiotlb_tbl_unmap_single()` was entered.
+    SlotUnmap {
+        /// Which device.
+        device: DeviceId,
+        /// Physical address in the pool.
+        slot: u64,
+        /// Length.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+    },
+    /// A single mapping, or part of one, handed over between CPU and device while it stays mapped.
+    Sync {
+        /// Which device.
+        device: DeviceId,
+        /// DMA address of the part.
+        dma_addr: u64,
+        /// Length of the part.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// To the device (`dma_sync_single_for_device()`), else to the CPU.
+        for_device: bool,
+    },
+    /// The same for a scatterlist.
+    SyncSg {
+        /// Which device.
+        device: DeviceId,
+        /// Address of the first entry.
+        list: u64,
+        /// Segments of the list, as passed by the driver.
+        nents: u32,
+        /// Direction.
+        direction: Direction,
+        /// To the device (`dma_sync_sg_for_device()`), else to the CPU.
+        for_device: bool,
+    },
+}
+
+impl What {
+    /// The kind of record it was.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Kmalloc { .. } => Kind::Kmalloc,
+            Self::Kfree { .. } => Kind::Kfree,
+            Self::Map { .. } => Kind::Map,
+            Self::Unmap { .. } => Kind::Unmap,
+            Self::MapSg { .. } => Kind::MapSg,
+            Self::UnmapSg { .. } => Kind::UnmapSg,
+            Self::Bounced { .. } => Kind::Bounced,
+            Self::SlotMap { .. } => Kind::SlotMap,
+            Self::SlotUnmap { .. } => Kind::SlotUnmap,
+            Self::Sync { .. } => Kind::Sync,
+            Self::SyncSg { .. } => Kind::SyncSg,
+        }
+    }
+}
+
+/// One entry of a mapped scatterlist. `dma_addr` and `dma_len` are those of the n-th DMA segment that came out (valid
+/// for the first `ents`), not of the n-th buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// `struct page *` of the buffer.
+    pub page: u64,
+    /// DMA address of the n-th DMA segment.
+    pub dma_addr: u64,
+    /// Offset of the buffer into the page.
+    pub offset: u32,
+    /// Length of the buffer.
+    pub length: u32,
+    /// Length of the n-th DMA segment.
+    pub dma_len: u32,
+    /// `dma_flags`, 0 where the kernel has none.
+    pub dma_flags: u32,
+}
+
+/// Consecutive events, with the segments that their scatterlists name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The events, in the order of the ring.
+    pub events: Vec<Event>,
+    /// Segments of all [`What::MapSg`] in `events`.
+    pub segments: Vec<Segment>,
+}
+
+impl Batch {
+    /// The recorded segments of `event`; empty for what is not a [`What::MapSg`] of this batch.
+    pub fn segments(&self, event: &Event) -> &[Segment] {
+        let What::MapSg { first_segment, segments, .. } = event.what else { return &[] };
+        let first = first_segment as usize;
+        self.segments.get(first..first + segments as usize).unwrap_or(&[])
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.segments.clear();
+    }
+}

@@ -1,0 +1,118 @@
+//! The one stream: everything that comes after a source sees only this, be it a live kernel, a capture file or an
+//! import.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+pub use tracer_ebpf::streamed::Streamed;
+
+use crate::event::Batch;
+use crate::facts::{
+    Counters, Device, End, Hook, KernelFacts, LengthCount, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol,
+};
+
+/// One item of a stream. `Start` comes first; a device before the first event that names it; the rest whenever it is
+/// known. Counters and site counts are totals since the beginning: the last of each counts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// The recording begins.
+    Start(Start),
+    /// A device described.
+    Device(Device),
+    /// Events.
+    Events(Batch),
+    /// The pool's counters at a moment.
+    Pool(PoolSample),
+    /// Allocations by call site and size, totals since the beginning of those that changed since the last time.
+    Sites(Vec<SiteCount>),
+    /// Mappings by device and length, totals since the beginning of those that changed since the last time.
+    Lengths(Vec<LengthCount>),
+    /// The kmalloc caches at a moment.
+    Slab(SlabSample),
+    /// How long the pool's functions took, totals since the beginning.
+    PoolTimes(PoolTimes),
+    /// Names of call sites.
+    Symbols(Vec<Symbol>),
+    /// The programs' counters.
+    Counters(Counters),
+    /// The recording ended in order. A stream without it was cut.
+    End(End),
+}
+
+/// The beginning of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Start {
+    /// When recording began, ns of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// The same moment, seconds since 1970.
+    pub wall_clock_s: u64,
+    /// The kernel.
+    pub kernel: KernelFacts,
+    /// The hooks and their verdicts.
+    pub hooks: Vec<Hook>,
+    /// One allocation in how many is streamed as an event: 1 all, 0 none.
+    pub allocation_sample: u64,
+    /// Which mappings are streamed as events, in captures `all`, `written` or `small`; which there are is counted in any case.
+    #[serde(serialize_with = "name_of", deserialize_with = "named")]
+    pub streamed: Streamed,
+    /// What could not be read or resolved about the kernel, one line each.
+    pub notes: Vec<String>,
+    /// The program and arguments that recorded.
+    pub recorder: String,
+    /// Anything else that a later version says.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn name_of<S: Serializer>(streamed: &Streamed, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(streamed.name())
+}
+
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Streamed, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Streamed::ALL.into_iter().find(|streamed| streamed.name() == name).ok_or_else(|| D::Error::custom("no such choice"))
+}
+
+/// What a source could not give: a capture that was cut or damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Gaps {
+    /// Frames whose checksum or content was wrong, skipped.
+    pub damaged_frames: u64,
+    /// Bytes passed over in search of the next good frame, with those of the damaged frames.
+    pub skipped_bytes: u64,
+    /// Bytes of an incomplete frame at the end.
+    pub cut_bytes: u64,
+    /// Frames of a type that this version does not know, skipped.
+    pub unknown_frames: u64,
+    /// The stream has no `End`: the recorder was killed or the file cut.
+    pub no_end: bool,
+}
+
+impl Gaps {
+    /// Nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A source of items.
+pub trait Source {
+    /// Why a source failed altogether.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The next item; `None` at the end.
+    fn next_item(&mut self) -> Result<Option<Item>, Self::Error>;
+
+    /// What is missing from what came so far.
+    fn gaps(&self) -> Gaps {
+        Gaps::default()
+    }
+
+    /// Bytes that were read for what came so far, and a little more; 0 where the source is no file.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,171 @@
+//! Items into frames.
+
+use std::{collections::BTreeMap, io::Write};
+
+use serde::Serialize;
+use zstd::bulk::Compressor;
+
+use super::{
+    WriteError,
+    events::{Encoder, MAX_SEGMENTS},
+    frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
+};
+use crate::event::{Batch, Event};
+use crate::output::Output;
+use crate::stream::Item;
+
+/// zstd's default: a capture of full rate must not cost more CPU than the tracing.
+const LEVEL: i32 = 3;
+
+/// Entries of a list of call sites, symbols or lengths in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
+const LIST: usize = 1 << 14;
+
+/// Events in one frame. Decoded, they are 1 MiB: little enough to be in the CPU's cache still when they are replayed, and for
+/// damage to take little; enough for compression.
+const EVENTS: usize = 1 << 14;
+
+/// Writes a stream as a capture. Every item is a frame of its own, readable without those before; events and lists that
+/// are too long for one are spread over several, and read as several items.
+pub struct Writer<W> {
+    out: W,
+    sequence: u32,
+    encoder: Encoder,
+    compressor: Compressor<'static>,
+    /// The frame being made; kept for its memory.
+    frame: Vec<u8>,
+    events: BTreeMap<&'static str, u64>,
+    bytes: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a capture: writes the file's header.
+    pub fn new(mut out: W) -> Result<Self, WriteError> {
+        let header = frame::file_header();
+        out.write_all(&header)?;
+        Ok(Self {
+            out,
+            sequence: 0,
+            encoder: Encoder::default(),
+            compressor: Compressor::new(LEVEL)?,
+            frame: Vec::new(),
+            events: BTreeMap::new(),
+            bytes: header.len() as u64,
+        })
+    }
+
+    /// Writes one item.
+    pub fn write(&mut self, item: &Item) -> Result<(), WriteError> {
+        match item {
+            Item::Start(start) => self.json(Type::Start, start),
+            Item::Device(device) => self.json(Type::Device, device),
+            Item::Events(batch) => self.events(batch),
+            Item::Pool(sample) => self.json(Type::Pool, sample),
+            Item::Sites(sites) => self.list(Type::Sites, sites),
+            Item::Symbols(symbols) => self.list(Type::Symbols, symbols),
+            Item::Lengths(lengths) => self.list(Type::Lengths, lengths),
+            Item::Slab(sample) => self.json(Type::Slab, sample),
+            Item::PoolTimes(times) => self.json(Type::PoolTimes, times),
+            Item::Counters(counters) => self.json(Type::Counters, counters),
+            Item::End(end) => self.json(Type::End, end),
+        }
+    }
+
+    /// Hands everything so far to the operating system: a recorder killed afterwards does not lose it.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        Ok(self.out.flush()?)
+    }
+
+    /// Flushes, and returns what was written to. A writer that is only dropped may fail to write its last part, and
+    /// nobody is told.
+    pub fn into_inner(mut self) -> Result<W, WriteError> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
+    /// Events written so far, by kind.
+    pub fn events_written(&self) -> &BTreeMap<&'static str, u64> {
+        &self.events
+    }
+
+    /// Length of the file so far, bytes.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes
+    }
+
+    fn events(&mut self, batch: &Batch) -> Result<(), WriteError> {
+        let mut rest = &batch.events[..];
+        while !rest.is_empty() {
+            let fit = frame_of_events(batch, rest);
+            if fit == 0 {
+                return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
+            }
+            let (events, later) = rest.split_at(fit);
+            let payload = self.encoder.encode(events, batch);
+            self.frame(Type::Events, &payload)?;
+            for event in events {
+                *self.events.entry(event.what.kind().name()).or_default() += 1;
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn list<T: Serialize>(&mut self, kind: Type, list: &[T]) -> Result<(), WriteError> {
+        list.chunks(LIST).try_for_each(|part| self.json(kind, &part))
+    }
+
+    fn json(&mut self, kind: Type, value: &impl Serialize) -> Result<(), WriteError> {
+        let payload = serde_json::to_vec(value).map_err(|source| WriteError::Encode { what: kind.name(), source })?;
+        self.frame(kind, &payload)
+    }
+
+    fn frame(&mut self, kind: Type, payload: &[u8]) -> Result<(), WriteError> {
+        let bytes = payload.len();
+        if bytes > kind.longest() {
+            return Err(WriteError::TooLarge { what: kind.name(), bytes });
+        }
+        frame::encode(&mut self.compressor, kind, self.sequence, payload, &mut self.frame)?;
+        // What cannot be compressed grows a little.
+        if self.frame.len() > FRAME_HEADER + MAX_PAYLOAD {
+            return Err(WriteError::TooLarge { what: kind.name(), bytes });
+        }
+        self.out.write_all(&self.frame)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.bytes += self.frame.len() as u64;
+        Ok(())
+    }
+}
+
+impl Writer<Output> {
+    /// Puts the capture into its place as it is by now, where it can be read while it grows; a file that was there is renamed to its own
+    /// name and this suffix.
+    pub fn publish_keeping(&mut self, suffix: &str) -> Result<(), WriteError> {
+        self.flush()?;
+        Ok(self.out.publish_keeping(suffix)?)
+    }
+
+    /// Brings the capture to the disk and into its place; returns its length, bytes.
+    pub fn finish(self) -> Result<u64, WriteError> {
+        let bytes = self.bytes;
+        self.into_inner()?.finish()?;
+        Ok(bytes)
+    }
+
+    /// The same; a file that was there is renamed to its own name and this suffix.
+    pub fn finish_keeping(mut self, suffix: &str) -> Result<u64, WriteError> {
+        self.flush()?;
+        self.out.complete()?;
+        self.out.publish_keeping(suffix)?;
+        Ok(self.bytes)
+    }
+}
+
+/// How many of `events` go into one frame that a reader accepts; 0 when already the first has too many segments.
+fn frame_of_events(batch: &Batch, events: &[Event]) -> usize {
+    let mut segments = 0;
+    let fits = |event: &&Event| {
+        segments += batch.segments(event).len();
+        segments <= MAX_SEGMENTS
+    };
+    events.iter().take(EVENTS).take_while(fits).count()
+}

@@ -1,0 +1,328 @@
+//! One line of a text trace: who, where, when, and which event.
+
+/// The beginning of a line with an event, and the rest as the event prints itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    /// The trace instance in whose buffer it was, as `trace-cmd report` prefixes it; empty for the main one.
+    pub(super) instance: &'a str,
+    /// Thread id.
+    pub(super) task: u32,
+    /// CPU number; `None` where the line has none.
+    pub(super) cpu: Option<u16>,
+    /// Of the trace's clock.
+    pub(super) time: Time,
+    /// The event's name, without its subsystem.
+    pub(super) event: &'a str,
+    /// What `print fmt` or one of the raw formats makes of it.
+    pub(super) text: &'a str,
+}
+
+/// A time stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// Nanoseconds.
+    Ns(u64),
+    /// A count of something else: the trace clocks `counter`, `uptime` and `x86-tsc`.
+    Count(u64),
+}
+
+impl Time {
+    /// Nanoseconds; a count is taken as such, which keeps the order.
+    pub(super) const fn ns(self) -> u64 {
+        match self {
+            Self::Ns(time) | Self::Count(time) => time,
+        }
+    }
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parsed<'a> {
+    /// An event.
+    Event(Line<'a>),
+    /// So many events were lost here.
+    Lost(u64),
+    /// `# entries-in-buffer/entries-written: IN/WRITTEN`: so many were overwritten before anybody read them.
+    Overwritten(u64),
+    /// `# arch : MACHINE` of `perf script --header`.
+    Machine(&'a str),
+    /// `# os release : RELEASE` of the same.
+    Release(&'a str),
+    /// A comment, or nothing.
+    Nothing,
+    /// No line of a trace.
+    Nonsense,
+}
+
+/// Reads a line of `trace`, `trace_pipe`, `trace-cmd report`, `perf script`, or of a trace that the kernel dumped to its console.
+///
+/// All have a task, its thread id, mostly the CPU, and the time with a colon. `kernel/trace/trace_output.c` prints flags in between (in the
+/// latency format behind the CPU's number), `perf script` the subsystem in front of the event.
+pub(super) fn parse(line: &str) -> Parsed<'_> {
+    let line = without_console(line.trim_end());
+    let (instance, line) = instance(line);
+    let line = line.trim_start();
+    if let Some(comment) = line.strip_prefix('#') {
+        return comment_of(comment.trim());
+    }
+    let is_frame =
+        line.starts_with("cpus=") || line.starts_with("version =") || line.starts_with("Dumping ftrace buffer");
+    if line.is_empty() || is_frame || line.bytes().all(|byte| byte == b'-') {
+        return Parsed::Nothing;
+    }
+    if let Some(count) = lost(line) {
+        return Parsed::Lost(count);
+    }
+    event(line, instance)
+}
+
+fn comment_of(comment: &str) -> Parsed<'_> {
+    if let Some(difference) = overwritten(comment) {
+        return Parsed::Overwritten(difference);
+    }
+    // Header lines of perf: `# os release : 6.12.57`, `# arch : aarch64`.
+    match comment.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+        Some(("arch", machine)) => Parsed::Machine(machine),
+        Some(("os release", release)) => Parsed::Release(release),
+        _ => Parsed::Nothing,
+    }
+}
+
+fn overwritten(comment: &str) -> Option<u64> {
+    let counts = comment.strip_prefix("entries-in-buffer/entries-written:")?;
+    let (in_buffer, written) = counts.split_whitespace().next()?.split_once('/')?;
+    let difference = written.parse::<u64>().ok()?.checked_sub(in_buffer.parse().ok()?)?;
+    (difference > 0).then_some(difference)
+}
+
+/// `CPU:1 [LOST 12 EVENTS]` of tracefs, `CPU:1 [12 EVENTS DROPPED]` of trace-cmd. Some give no number.
+fn lost(line: &str) -> Option<u64> {
+    let inside = line.strip_prefix("CPU")?.split_once('[')?.1.strip_suffix(']')?;
+    if !inside.contains("EVENTS") {
+        return None;
+    }
+    // At least one, where it does not say how many.
+    Some(inside.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(1))
+}
+
+/// A line without what the kernel's log puts in front: `<4>`, `[   12.345678]`, `[    T77]`.
+fn without_console(line: &str) -> &str {
+    let mut rest = line;
+    if let Some((level, behind)) = rest.strip_prefix('<').and_then(|behind| behind.split_once('>'))
+        && level.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        rest = behind;
+    }
+    let Some((stamp, behind)) = rest.strip_prefix('[').and_then(|behind| behind.split_once(']')) else { return line };
+    if !matches!(time(stamp.trim()), Some(Time::Ns(_))) {
+        return line;
+    }
+    let behind = behind.trim_start();
+    match behind.strip_prefix('[').and_then(|caller| caller.split_once(']')) {
+        Some((caller, behind)) if caller.trim().starts_with(['T', 'C']) => behind,
+        _ => behind,
+    }
+}
+
+/// The instance's name and the rest. Only `trace-cmd report` of several buffers prints `NAME:` at the very beginning: tasks are indented.
+fn instance(line: &str) -> (&str, &str) {
+    match line.split_once(':') {
+        Some((name, rest)) if rest.starts_with(' ') && !name.is_empty() && !name.contains([' ', '[', '#']) => {
+            (name, rest)
+        }
+        _ => ("", line),
+    }
+}
+
+fn event<'a>(line: &'a str, instance: &'a str) -> Parsed<'a> {
+    // A task's name may hold anything, colons and brackets too: the first colon behind a task, a CPU and a time counts.
+    for (at, _) in line.match_indices(':') {
+        let (head, rest) = (&line[..at], &line[at + 1..]);
+        if !rest.is_empty() && !rest.starts_with([' ', '(']) {
+            continue;
+        }
+        let Some((who, time)) = stamped(head.trim_end()) else { continue };
+        let Some((task, cpu)) = task_and_cpu(who) else { continue };
+        let rest = without_difference(rest.trim_start());
+        // `PERF_RECORD_LOST lost 89` of `perf script --show-lost-events`.
+        if let Some(record) = rest.strip_prefix("PERF_RECORD_LOST") {
+            let count = record.split_whitespace().next_back().and_then(|count| count.parse().ok());
+            return Parsed::Lost(count.unwrap_or(1));
+        }
+        if let Some((event, text)) = named(rest) {
+            return Parsed::Event(Line { instance, task, cpu, time, event, text });
+        }
+    }
+    Parsed::Nonsense
+}
+
+/// `kfree: …`, or perf's `kmem:kfree: …`, before which it may count (`1 kmem:kfree: …`).
+fn named(text: &str) -> Option<(&str, &str)> {
+    let text = match text.split_once(' ') {
+        Some((count, rest)) if count.bytes().all(|byte| byte.is_ascii_digit()) => rest.trim_start(),
+        _ => text,
+    };
+    let (event, text) = text.split_once(':')?;
+    let (event, text) = match text.split_once(':') {
+        Some((name, text)) if !name.is_empty() && !name.contains([' ', '=']) => (name, text),
+        _ => (event, text),
+    };
+    let is_name = !event.is_empty() && event.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then_some((event, text.trim()))
+}
+
+/// What `trace-cmd report --ts-diff` adds to a time: `(+12)`.
+fn without_difference(text: &str) -> &str {
+    match text.strip_prefix("(+").and_then(|text| text.split_once(')')) {
+        Some((difference, rest)) if difference.bytes().all(|byte| byte.is_ascii_digit()) => rest.trim_start(),
+        _ => text,
+    }
+}
+
+/// What comes before the time, and the time: `… 12.345678`, `… 12.345678 (+12)`, in the latency format `… 345us`, `… 345us+`.
+fn stamped(head: &str) -> Option<(&str, Time)> {
+    let head = match head.rsplit_once("(+") {
+        Some((before, difference)) if difference.ends_with(')') => before.trim_end(),
+        _ => head,
+    };
+    let at = head.rfind(' ')? + 1;
+    Some((head[..at].trim_end(), time(&head[at..])?))
+}
+
+/// `12.345678`; `345us`, with a mark for a long delay (`trace_delay` in `kernel/trace/trace_output.c`); or a count.
+fn time(stamp: &str) -> Option<Time> {
+    let unmarked = stamp.trim_end_matches(['+', '!', '#', '*', '@', '$']);
+    if let Some(microseconds) = unmarked.strip_suffix("us") {
+        return microseconds.parse::<u64>().ok()?.checked_mul(1000).map(Time::Ns);
+    }
+    let Some((seconds, fraction)) = stamp.split_once('.') else { return stamp.parse().ok().map(Time::Count) };
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| (1..=9).contains(digits))?;
+    let fraction: u64 = fraction.parse().ok()?;
+    let time_ns = seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?;
+    time_ns.checked_add(fraction * 10_u64.pow(9 - digits)).map(Time::Ns)
+}
+
+/// The thread id and the CPU of what comes before the time.
+fn task_and_cpu(who: &str) -> Option<(u32, Option<u16>)> {
+    // `comm-12 [001] d.h1.`, and `[001]-0x0` of the raw format: the last number in brackets counts.
+    for (open, _) in who.rmatch_indices('[') {
+        let Some((inside, flags)) = who[open + 1..].split_once(']') else { continue };
+        if let (Ok(cpu), false, Some(task)) = (inside.trim().parse(), flags.contains(']'), task(&who[..open])) {
+            return Some((task, Some(cpu)));
+        }
+    }
+    // `comm-12 1d.h1.` of the latency format.
+    if let Some((before, last)) = who.rsplit_once(' ') {
+        let flags = last.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_flags =
+            flags.len() >= 4 && flags.bytes().all(|byte| byte == b'.' || byte == b'#' || byte.is_ascii_alphanumeric());
+        if let (true, Ok(cpu), Some(task)) = (is_flags, last[..last.len() - flags.len()].parse(), task(before)) {
+            return Some((task, Some(cpu)));
+        }
+    }
+    // `comm 12` of perf, whose file does not have CPUs.
+    Some((task(who)?, None))
+}
+
+/// `comm-12`, `comm-12 (12)` with the thread group, or perf's `comm 12` and `comm 12/12`.
+fn task(before: &str) -> Option<u32> {
+    let before = before.trim_end();
+    let before = match before.strip_suffix(')').and_then(|inside| inside.rsplit_once('(')) {
+        Some((before, group)) if group.trim().bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
+            before.trim_end()
+        }
+        _ => before,
+    };
+    let (name, id) = before.rsplit_once(['-', '/', ' '])?;
+    (!name.is_empty()).then(|| id.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Line<'_> {
+        let Parsed::Event(line) = parse(text) else { panic!("{text}: {:?}", parse(text)) };
+        line
+    }
+
+    #[test]
+    fn lines_of_every_tool_hold_the_same() {
+        let expected = Line {
+            instance: "",
+            task: 12,
+            cpu: Some(1),
+            time: Time::Ns(34_567_890_000),
+            event: "kfree",
+            text: "call_site=a+0x1/0x2 ptr=00ab",
+        };
+        for line in [
+            "   kworker/1:0-12      [001] d.h1.    34.567890: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "   kworker/1:0-12      (     12) [001] .....    34.567890: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "   kworker/1:0-12      (-------) [001] .....    34.567890: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "     kworker/1:0-12    [001]    34.567890: kfree:                call_site=a+0x1/0x2 ptr=00ab",
+            "     kworker/1:0-12    [001]-0x0    34.567890: kfree:                call_site=a+0x1/0x2 ptr=00ab",
+            "     kworker/1:0-12    [001] d..1.  34.567890: (+12) kfree:          call_site=a+0x1/0x2 ptr=00ab",
+            "     kworker/1:0-12    [001] d..1.  34.567890 (+12): kfree:          call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/1:0    12 [001]    34.567890: kmem:kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/1:0    7/12 [001]    34.567890:       kmem:kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/1:0    12 [001]    34.567890:          1 kmem:kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/-12     1d.h1.    34.567890: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/-12       1d.h1. 34567890us : kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "kworker/-12       1d.h1. 34567890us+: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "<4>[   99.000001] kworker/-12       1d.h1. 34567890us!: kfree: call_site=a+0x1/0x2 ptr=00ab",
+            "[   99.000001][   T77] kworker/-12       1d.h1. 34567890us : kfree: call_site=a+0x1/0x2 ptr=00ab",
+        ] {
+            assert_eq!(event(line), expected, "{line}");
+        }
+        assert_eq!(event("a [0] b-3 [001] 1.000000001: x: y").time, Time::Ns(1_000_000_001), "perf script --ns");
+    }
+
+    #[test]
+    fn a_task_may_have_any_name() {
+        let line = event("          a [9] b: c-d-77      [000] d..1.     1.000001: dma_map_sg: x dir=y");
+        assert_eq!((line.task, line.cpu, line.event, line.text), (77, Some(0), "dma_map_sg", "x dir=y"));
+        assert_eq!(event("          <idle>-0       [001] d.h1.  1.5: kfree: x").time, Time::Ns(1_500_000_000));
+        for comm in ["(sd-pam)", "(udev-worker)", "pool-3[1]", "a) (b", "[kthread]", "x (1)"] {
+            let text = format!("   {comm}-323 [002] ..... 1.5: kfree: x");
+            let line = event(&text);
+            assert_eq!((line.task, line.cpu, line.instance), (323, Some(2), ""), "{comm}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_lack_its_cpu_and_have_a_count_for_a_time() {
+        let line = event("            find  4472  2218.866411: kmem:kmalloc: call_site=a");
+        assert_eq!((line.task, line.cpu, line.time), (4472, None, Time::Ns(2_218_866_411_000)));
+        assert_eq!(event("    bash-320     [000] ..... 36638: kmalloc: a").time, Time::Count(36638));
+    }
+
+    #[test]
+    fn another_instance_is_named() {
+        let line = event("dmab:          usb-470   [000] .....    75.606310: swiotlb_bounced:      dev_name: a");
+        assert_eq!((line.instance, line.task, line.event), ("dmab", 470, "swiotlb_bounced"));
+    }
+
+    #[test]
+    fn losses_and_headers_are_read() {
+        assert_eq!(parse("CPU:1 [LOST 123 EVENTS]"), Parsed::Lost(123));
+        assert_eq!(parse("CPU:0 [EVENTS DROPPED]"), Parsed::Lost(1));
+        assert_eq!(parse("CPU:0 [7 EVENTS DROPPED]"), Parsed::Lost(7));
+        assert_eq!(parse("  find  4472 [001]  2218.866412: PERF_RECORD_LOST lost 89"), Parsed::Lost(89));
+        assert_eq!(parse("  find  4472 [001]  2218.866412: PERF_RECORD_LOST_SAMPLES lost 7"), Parsed::Lost(7));
+        assert_eq!(parse("# entries-in-buffer/entries-written: 205/400   #P:2"), Parsed::Overwritten(195));
+        assert_eq!(parse("# entries-in-buffer/entries-written: 400/400   #P:2"), Parsed::Nothing);
+        assert_eq!(parse("# arch : riscv64"), Parsed::Machine("riscv64"));
+        assert_eq!(parse("# os release : 6.12.57"), Parsed::Release("6.12.57"));
+        assert_eq!(["# tracer: nop", "", "cpus=2", "[    5.1] ------------"].map(parse), [Parsed::Nothing; 4]);
+    }
+
+    #[test]
+    fn other_texts_are_nonsense() {
+        for line in
+            ["hello", "a-1 [x] now: kfree: x", "[    0.000000] Booting Linux", "[001", "-1 [000] 1.0: kfree: x", ": :"]
+        {
+            assert_eq!(parse(line), Parsed::Nonsense, "{line}");
+        }
+    }
+}

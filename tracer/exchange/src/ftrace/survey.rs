@@ -1,0 +1,323 @@
+//! What a trace holds, and what it shows of its devices: nothing in it says whether they are coherent.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, BufRead};
+
+use tracer_ebpf::{decide::Decider, streamed::SMALL_BELOW};
+
+use super::convert;
+use super::fields::{self, CallSite, Pointer};
+use super::hook;
+use super::line::{Line, Parsed, Time, parse};
+use super::lines::next_line;
+use bouncescope_capture::event::{Direction, Kind, MAPPING_ERROR};
+use bouncescope_capture::facts::Hook;
+use bouncescope_capture::names::Subject;
+
+/// A device that maps at so many different distances between its buffers and their DMA addresses is taken to be behind an IOMMU.
+const OFFSETS: usize = 4;
+
+/// Trace instances that are told apart; lines of more can't be read.
+const INSTANCES: usize = 64;
+
+/// Names of other events that are kept, for messages.
+const OTHERS: usize = 64;
+
+/// What a trace shows of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Mappings, single or lists.
+    pub mappings: u64,
+    /// `swiotlb_bounced` of it.
+    pub bounced: u64,
+    /// Of it those below twice `ARCH_DMA_MINALIGN`.
+    pub bounced_small: u64,
+    /// `dma_mask` of its bounces; 0 where it has none.
+    pub dma_mask: u64,
+    /// Its pool bounces everything, as its bounces say.
+    pub forced: bool,
+    /// DMA address less physical address of its single mappings that are too long to bounce, or only read, at most a few.
+    pub offsets: BTreeSet<u64>,
+    /// Its DMA addresses show bounces: they differ from the physical ones inside the page.
+    pub displaced: bool,
+    /// Lengths of buffers that it wrote, as far as short.
+    written: BTreeSet<u64>,
+    /// Those of them whose DMA address is the physical one.
+    written_in_place: BTreeSet<u64>,
+}
+
+impl Seen {
+    /// The device maps through an IOMMU, as it seems: there is no one distance between buffers and DMA addresses.
+    pub fn seems_translated(&self) -> bool {
+        self.offsets.len() >= OFFSETS
+    }
+
+    /// Whether it is coherent, as far as the kernel's rule shows it: it bounced a short buffer, or left alone one that it would have
+    /// bounced. `None` where neither was seen. Without bounces in the trace (`has_bounces`), only a DMA address that is the physical one
+    /// shows that a buffer was left alone.
+    pub fn coherent(&self, decider: &Decider, has_bounces: bool) -> Option<bool> {
+        if self.bounced_small > 0 || self.displaced && !self.forced {
+            return Some(false);
+        }
+        let would = |len: &u64| decider.needs_bounce(false, Direction::FromDevice as u8, *len);
+        let left_alone = if has_bounces { &self.written } else { &self.written_in_place };
+        (!self.forced && left_alone.iter().any(would)).then_some(true)
+    }
+}
+
+/// A trace looked through.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// By name.
+    pub devices: BTreeMap<String, Seen>,
+    /// Lines by event, of those that are converted.
+    pub events: BTreeMap<String, u64>,
+    /// Lines of other events.
+    pub other_events: u64,
+    /// The first names of those.
+    pub other_names: BTreeSet<String>,
+    /// Events that are lost: those that the trace says it lost, and lines of wanted events that can't be read.
+    pub lost: u64,
+    /// Lines that are none of a trace, or of an event that cannot be read.
+    pub nonsense: u64,
+    /// The first of them.
+    pub first_nonsense: String,
+    /// Trace instances whose buffers were mixed with this one's, with the number of events that are left out because of it.
+    pub other_instances: BTreeMap<String, u64>,
+    /// The instance that is read; empty for the main one.
+    pub(super) instance: String,
+    /// Lines are out of the order of their times.
+    pub unordered: bool,
+    /// Events without a CPU.
+    pub without_cpu: u64,
+    /// Events whose time is a count of something, not of nanoseconds.
+    pub counts_for_times: u64,
+    /// Events of objects whose address the kernel did not print yet, early at boot.
+    pub without_pointer: u64,
+    /// The release that the trace's header names; empty without.
+    pub release: String,
+    /// The machine that it names; empty without.
+    machine: String,
+    /// Remainders that the offsets of call sites in their functions leave when divided by 4.
+    remainders: [u64; 4],
+    last_ns: u64,
+    /// Scatterlists whose buffers' lengths cannot be told: the event has the lengths of DMA segments, of which fewer came out.
+    pub merged_lists: u64,
+    /// The highest CPU number.
+    pub last_cpu: u16,
+    /// Time of the first event, ns.
+    pub first_ns: u64,
+}
+
+impl Survey {
+    /// Looks through a whole trace.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn of(mut lines: impl BufRead) -> io::Result<Self> {
+        let mut common = Self::default();
+        let mut instances: Vec<Self> = vec![Self::new("")];
+        let mut bytes = Vec::new();
+        let mut kinds = vec![HashMap::new()];
+        while next_line(&mut lines, &mut bytes)? > 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            match parse(&text) {
+                Parsed::Event(line) => {
+                    let known = instances.iter().position(|one| one.instance == line.instance);
+                    let Some(at) = known.or((instances.len() < INSTANCES).then_some(instances.len())) else {
+                        common.nonsense(&text);
+                        continue;
+                    };
+                    if at == instances.len() {
+                        instances.push(Self::new(line.instance));
+                        kinds.push(HashMap::new());
+                    }
+                    instances[at].event(&line, &mut kinds[at]);
+                }
+                Parsed::Lost(count) | Parsed::Overwritten(count) => common.lost = common.lost.saturating_add(count),
+                Parsed::Machine(machine) => machine.clone_into(&mut common.machine),
+                Parsed::Release(release) => release.clone_into(&mut common.release),
+                Parsed::Nothing => {}
+                Parsed::Nonsense => common.nonsense(&text),
+            }
+        }
+        for (instance, kinds) in instances.iter_mut().zip(kinds) {
+            instance.events.extend(kinds);
+        }
+        // The same events are in each instance where they are enabled: one is read, the one that has most of them.
+        let of = |one: &Self| one.events.values().sum::<u64>();
+        let most = (0..instances.len()).rev().max_by_key(|at| of(&instances[*at])).unwrap_or(0);
+        let mut survey = instances.swap_remove(most);
+        let named = |one: &Self| if one.instance.is_empty() { "the main one".to_owned() } else { one.instance.clone() };
+        survey.other_instances = instances.iter().filter(|one| of(one) > 0).map(|one| (named(one), of(one))).collect();
+        survey.lost = survey.lost.saturating_add(common.lost);
+        if survey.nonsense == 0 || common.nonsense > 0 && survey.first_nonsense.is_empty() {
+            survey.first_nonsense = common.first_nonsense;
+        }
+        survey.nonsense += common.nonsense;
+        (survey.machine, survey.release) = (common.machine, common.release);
+        if survey.first_ns == u64::MAX {
+            survey.first_ns = 0;
+        }
+        Ok(survey)
+    }
+
+    fn new(instance: &str) -> Self {
+        Self { instance: instance.to_owned(), first_ns: u64::MAX, ..Self::default() }
+    }
+
+    /// Events of a kind were found.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.events.keys().any(|name| convert::kind(name) == Some(kind))
+    }
+
+    /// The machine, as `uname -m` has it: from the trace's header, else from where functions call. `None` where neither tells.
+    ///
+    /// arm64's instructions are 4 bytes long, those of riscv64 2 or 4, those of x86 of any length; a return address is where one begins.
+    pub fn machine(&self) -> Option<&str> {
+        if !self.machine.is_empty() {
+            return Some(&self.machine);
+        }
+        match self.remainders {
+            [0, 0, 0, 0] => None,
+            [_, 0, 0, 0] => Some("aarch64"),
+            [_, 0, _, 0] => Some("riscv64"),
+            _ => Some("x86_64"),
+        }
+    }
+
+    pub(super) fn hooks(&self) -> Vec<Hook> {
+        let maps = self.has(Kind::Map) || self.has(Kind::MapSg);
+        let one = |subject, event: &str, kind| hook(subject, event, self.has(kind));
+        vec![
+            // Where the trace has no bounce, its event may have been off: a mapping's own addresses are all that shows what became of it.
+            one(Subject::Bounced, "swiotlb:swiotlb_bounced", Kind::Bounced),
+            hook(Subject::Map, "dma:dma_map_phys", maps),
+            hook(Subject::Unmap, "dma:dma_unmap_phys", self.has(Kind::Unmap)),
+            hook(Subject::MapSg, "dma:dma_map_sg", maps),
+            hook(Subject::MapSgRefused, "dma:dma_map_sg_err", self.events.contains_key("dma_map_sg_err")),
+            one(Subject::UnmapSg, "dma:dma_unmap_sg", Kind::UnmapSg),
+            one(Subject::Sync, "dma:dma_sync_single_for_cpu", Kind::Sync),
+            one(Subject::Kmalloc, "kmem:kmalloc", Kind::Kmalloc),
+            one(Subject::Kfree, "kmem:kfree", Kind::Kfree),
+        ]
+    }
+
+    fn event(&mut self, line: &Line<'_>, kinds: &mut HashMap<String, u64>) {
+        let Some(kind) = convert::kind(line.event) else {
+            self.other_events += 1;
+            if self.other_names.len() < OTHERS && !self.other_names.contains(line.event) {
+                self.other_names.insert(line.event.to_owned());
+            }
+            return;
+        };
+        if !convert::is_whole(line) {
+            self.nonsense(&format!("{}: {}", line.event, line.text));
+            self.lost += 1;
+            return;
+        }
+        let time_ns = line.time.ns();
+        self.first_ns = self.first_ns.min(time_ns);
+        self.unordered |= time_ns < self.last_ns;
+        self.last_ns = time_ns;
+        self.last_cpu = self.last_cpu.max(line.cpu.unwrap_or(0));
+        self.without_cpu += u64::from(line.cpu.is_none());
+        self.counts_for_times += u64::from(matches!(line.time, Time::Count(_)));
+        if let Some(count) = kinds.get_mut(line.event) {
+            *count += 1;
+        } else {
+            kinds.insert(line.event.to_owned(), 1);
+        }
+        if matches!(kind, Kind::Kmalloc | Kind::Kfree) {
+            self.without_pointer += u64::from(fields::pointer(line.text) == Some(Pointer::NotYet));
+            if let CallSite::Named { name, .. } = fields::call_site(line.text)
+                && let Some(offset) = offset_in_function(name)
+            {
+                self.remainders[offset as usize % 4] += 1;
+            }
+        }
+        if let Some(name) = convert::device(line) {
+            if !self.devices.contains_key(name) {
+                self.devices.insert(name.to_owned(), Seen::default());
+            }
+            if let Some(seen) = self.devices.get_mut(name) {
+                self.merged_lists += u64::from(seen.take(line));
+            }
+        }
+    }
+
+    fn nonsense(&mut self, text: &str) {
+        if self.nonsense == 0 {
+            self.first_nonsense = text.trim().chars().take(120).collect();
+        }
+        self.nonsense += 1;
+    }
+}
+
+/// The offset of `function+0x10/0x40`, bytes.
+fn offset_in_function(name: &str) -> Option<u64> {
+    let (_, offset) = name.split_once("+0x")?;
+    u64::from_str_radix(offset.split('/').next()?, 16).ok()
+}
+
+impl Seen {
+    /// Takes in an event of the device; whether it is a list whose buffers cannot be told.
+    fn take(&mut self, line: &Line<'_>) -> bool {
+        let text = line.text;
+        match convert::kind(line.event) {
+            Some(Kind::Bounced) => {
+                let size = fields::number(text, "size").unwrap_or(0);
+                self.bounced += 1;
+                let forced = fields::is_forced(text);
+                self.forced |= forced;
+                self.bounced_small += u64::from(size < SMALL_BELOW && !forced);
+                self.dma_mask = fields::hex(text, "dma_mask").unwrap_or(0);
+            }
+            Some(Kind::Map) => {
+                self.mappings += 1;
+                let (dma_addr, phys) = (fields::hex(text, "dma_addr"), fields::hex(text, "phys_addr"));
+                // What may have bounced says nothing of the bus.
+                let is_short = fields::number(text, "size").is_some_and(|size| size < SMALL_BELOW);
+                if let (Some(dma_addr), Some(phys)) = (dma_addr, phys)
+                    && !(is_short && fields::direction(text) != Some(Direction::ToDevice))
+                    && dma_addr != MAPPING_ERROR
+                    && self.offsets.len() < OFFSETS
+                {
+                    self.offsets.insert(dma_addr.wrapping_sub(phys));
+                }
+                let pair = dma_addr.zip(phys);
+                self.displaced |= pair.is_some_and(|(dma_addr, phys)| convert::is_displaced(phys, dma_addr));
+                let in_place = pair.is_some_and(|(dma_addr, phys)| dma_addr == phys);
+                self.writes(text, fields::number(text, "size").into_iter().map(|size| (size, in_place)));
+            }
+            Some(Kind::MapSg) => {
+                self.mappings += 1;
+                let lengths = convert::list_lengths(text);
+                let untold = lengths.is_none() && line.event == "dma_map_sg";
+                let addresses = |name: &str| fields::array(text, name, 8).unwrap_or_default();
+                let (buffers, dma_addrs) = (addresses("phys_addrs"), addresses("dma_addrs"));
+                let in_place = |n: usize| dma_addrs.get(n).is_some_and(|dma_addr| buffers.get(n) == Some(dma_addr));
+                let lengths = lengths.unwrap_or_default();
+                let displaced = |(phys, dma_addr): (&u64, &u64)| convert::is_displaced(*phys, *dma_addr);
+                self.displaced |= !lengths.is_empty() && buffers.iter().zip(&dma_addrs).any(displaced);
+                self.writes(text, lengths.into_iter().enumerate().map(|(n, length)| (length, in_place(n))));
+                return untold;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Buffers by length, and whether the device got their own address.
+    fn writes(&mut self, text: &str, buffers: impl Iterator<Item = (u64, bool)>) {
+        if fields::direction(text) != Some(Direction::ToDevice) {
+            for (length, in_place) in buffers.filter(|(length, _)| *length < SMALL_BELOW) {
+                self.written.insert(length);
+                if in_place {
+                    self.written_in_place.insert(length);
+                }
+            }
+        }
+    }
+}

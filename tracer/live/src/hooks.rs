@@ -1,0 +1,205 @@
+//! Attaching the programs, each by itself, with a verdict for each of the [`subjects`].
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
+        kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
+    },
+};
+
+mod subjects;
+
+pub use self::subjects::Places;
+use self::subjects::{
+    FUNCTION, LINKER, Place,
+    Place::{Event, Function, Traced},
+    Recorded, SUBJECTS, sees_both_syncs,
+};
+use crate::kernel::symbols::Symbols;
+use bouncescope_capture::facts::Hook;
+use bouncescope_capture::names::Subject;
+
+/// Keeps a program attached until dropped.
+pub(super) enum Link {
+    /// To a raw tracepoint.
+    Event { _link: RawTracePointLink },
+    /// To a function.
+    Function { _link: KProbeLink },
+    /// To a function's beginning, through BTF.
+    Enter { _link: FEntryLink },
+    /// To a function's end, through BTF.
+    Exit { _link: FExitLink },
+}
+
+/// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. The
+/// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
+/// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
+/// so that it is not asked about those of other kernels.
+pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>, objects: bool) {
+    let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
+    let names: Vec<_> = places().map(Place::symbol).collect();
+    let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
+    let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
+    let mut lists_by_function = false;
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
+        let mut candidates = subject.candidates(preferred);
+        let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
+        if matches!(subject.subject, Subject::MapSgRefused | Subject::MapSgtableRefused) && lists_by_function {
+            continue;
+        }
+        lists_by_function |=
+            subject.subject == Subject::MapSg && places.iter().all(|place| matches!(place, Function(..)));
+        for place in *places {
+            let _ = match ebpf.program_mut(place.program()) {
+                Some(Program::RawTracePoint(program)) => loaded(program.load()),
+                Some(Program::KProbe(program)) => loaded(program.load()),
+                // Those of BTF are loaded for the function that they are attached to.
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
+/// subject. What only tells how long objects live is left alone unless `objects` are to be sent.
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    preferred: Places,
+    symbols: Option<&Symbols>,
+    objects: bool,
+) -> (Vec<Link>, Vec<Hook>) {
+    let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
+        let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
+        hooks.push(hook);
+    }
+    (links, hooks)
+}
+
+/// Whether there is anything to be seen, and it is asked for.
+fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, objects: bool) -> bool {
+    match subject.subject {
+        // A kernel without the function has nothing to lose.
+        Subject::IovaLink => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
+        Subject::Kfree | Subject::KfreeBulk => objects,
+        _ => true,
+    }
+}
+
+/// Whether a hook sees every mapping, by the functions that make them.
+pub(super) fn sees_mappings_by_function(hook: &Hook) -> bool {
+    [Subject::Map, Subject::MapSg].contains(&hook.subject) && hook.attached && hook.place.starts_with(FUNCTION)
+}
+
+/// Refused lists need no hook of their own where every list is recorded when its function returns, nor copies to the pool where
+/// one function does those from it too.
+fn seen_by_another(subject: &Recorded, hooks: &[Hook]) -> Option<Hook> {
+    let sees = |hook: &&Hook| match subject.subject {
+        Subject::MapSgRefused | Subject::MapSgtableRefused => {
+            hook.subject == Subject::MapSg && sees_mappings_by_function(hook)
+        }
+        Subject::PoolSyncForDevice => sees_both_syncs(hook),
+        _ => false,
+    };
+    hooks.iter().find(sees).map(|seen| Hook {
+        subject: subject.subject.clone(),
+        place: seen.place.clone(),
+        programs: seen.programs.clone(),
+        attached: true,
+        lost_without: subject.lost_without.to_owned(),
+        ..Hook::default()
+    })
+}
+
+fn attach(ebpf: &mut Ebpf, subject: &Recorded, preferred: Places, links: &mut Vec<Link>) -> Hook {
+    let mut why_not = Vec::new();
+    let mut hook =
+        Hook { subject: subject.subject.clone(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
+    for places in subject.candidates(preferred) {
+        match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
+            Ok(attached) => {
+                links.extend(attached);
+                hook.attached = true;
+                hook.place = places.last().map(Place::describe).unwrap_or_default();
+                hook.programs = places.iter().map(|place| place.program().to_owned()).collect();
+                return hook;
+            }
+            Err(reason) => why_not.push(reason),
+        }
+    }
+    hook.place = subject.candidates[0].last().map(Place::describe).unwrap_or_default();
+    hook.why_not = why_not.join("; ");
+    hook
+}
+
+impl Place {
+    fn attach(self, ebpf: &mut Ebpf) -> Result<Link, String> {
+        match self {
+            Event(program, event) => attach_event(ebpf, program, event),
+            Function(program, function) => attach_function(ebpf, program, function),
+            Traced(program, function) => attach_traced(ebpf, program, function),
+        }
+        .map_err(|error| format!("{}: {}", self.describe(), explain(&error)))
+    }
+}
+
+fn attach_event(ebpf: &mut Ebpf, program: &str, event: &str) -> Result<Link, ProgramError> {
+    let program: &mut RawTracePoint = find(ebpf, program)?.try_into()?;
+    loaded(program.load())?;
+    let id = program.attach(event)?;
+    Ok(Link::Event { _link: program.take_link(id)? })
+}
+
+fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
+    let program: &mut KProbe = find(ebpf, program)?.try_into()?;
+    loaded(program.load())?;
+    let id = program.attach(function, 0)?;
+    Ok(Link::Function { _link: program.take_link(id)? })
+}
+
+fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
+    let btf = Btf::from_sys_fs()?;
+    match find(ebpf, program)? {
+        Program::FEntry(program) => {
+            loaded(FEntry::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Enter { _link: program.take_link(id)? })
+        }
+        Program::FExit(program) => {
+            loaded(FExit::load(program, function, &btf))?;
+            let id = program.attach()?;
+            Ok(Link::Exit { _link: program.take_link(id)? })
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Program, ProgramError> {
+    ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)
+}
+
+/// A program may have been loaded for an earlier candidate that could not be attached.
+fn loaded(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+/// The error in one line: the innermost cause is the kernel's own answer.
+fn explain(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let last = log.lines().rev().find(|line| !line.starts_with("processed ") && !line.is_empty());
+        return format!("the verifier refused the program: {io_error}: {}", last.unwrap_or("no log"));
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if innermost.to_string().contains("os error 2") {
+        return "this kernel does not have it".to_owned();
+    }
+    innermost.to_string()
+}

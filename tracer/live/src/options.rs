@@ -1,0 +1,60 @@
+//! What a session is asked for.
+
+use std::path::PathBuf;
+
+use tracer_ebpf::streamed::Streamed;
+
+use super::{MapEntries, Places};
+
+/// How to trace.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Stream one allocation in how many, a power of two: 1 all, 0 none. Counts by call site are exact in any case.
+    pub allocation_sample: u64,
+    /// Which mappings to stream. Counts by length are exact in any case.
+    pub streamed: Streamed,
+    /// Size of the ring of all that is no object, bytes, rounded up to a power of two of at least a page. Those of objects, one
+    /// for each of up to 8 CPUs, share as much again where all allocations are streamed, and an eighth of it where a sample is.
+    pub ring_bytes: u32,
+    /// Sizes of the programs' maps.
+    pub map_entries: MapEntries,
+    /// Shrink the kmalloc caches before they are sampled at the beginning and at the end, so that the kernel's count of their
+    /// objects is exact.
+    pub shrink_caches: bool,
+    /// Let the tracing file system count `swiotlb_bounced` too, as a second witness.
+    pub count_tracefs: bool,
+    /// Which of the places where the same can be seen.
+    pub places: Places,
+    /// Print the programs' debug messages.
+    pub programs_log: bool,
+    /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
+    pub btf: Option<PathBuf>,
+    /// What to write into the capture as its recorder.
+    pub recorder: String,
+    /// Let the kernel count throughout what the programs cost, not only at the beginning.
+    pub count_costs: bool,
+    /// Let the kernel's own high-water mark of the pool begin anew, so that it is that of the recording.
+    pub reset_hiwater: bool,
+}
+
+impl Default for Options {
+    /// What `record` does when nothing else is asked for; the recorder is this process's command line.
+    fn default() -> Self {
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        Self {
+            allocation_sample: 64,
+            streamed: Streamed::Small,
+            ring_bytes: 8 << 20,
+            map_entries: MapEntries::default(),
+            shrink_caches: false,
+            count_tracefs: false,
+            places: Places::Best,
+            programs_log: false,
+            btf: None,
+            recorder: arguments.collect::<Vec<_>>().join(" "),
+            count_costs: false,
+            reset_hiwater: true,
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! One tracing session: from loading the programs to the last record after they are detached.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use aya::{Ebpf, util::nr_cpus};
+use tracer_ebpf::record::Kind;
+
+use super::{
+    LiveError, Options,
+    clock::{now_ns, process_cpu_ns},
+    decode::Decoder,
+    hooks::{self, Link},
+    load::{load, no_hook, raise_descriptor_limit},
+    programs_log::ProgramsLog,
+    rings::{self, Rings, STALL_NS},
+    run_times::RunTimes,
+    tallies::{self, Tallies},
+};
+use crate::kernel::{
+    btf::Btf,
+    event_count::EventCount,
+    events::Tracefs,
+    facts, layout,
+    pool::{PoolCounters, keeps_hiwater},
+    privilege::{Privilege, not_mounted},
+    root::Root,
+    slab_fill::SlabFill,
+    symbols::Symbols,
+};
+use bouncescope_capture::event::Batch;
+use bouncescope_capture::facts::{End, PoolTimes, SiteCount, Symbol};
+use bouncescope_capture::stream::{Item, Start};
+
+/// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
+const BATCH: usize = 64 << 10;
+/// How often the kmalloc caches are sampled: the kernel walks lists of slabs for it.
+const SLAB_EVERY: Duration = Duration::from_secs(10);
+/// How often what the programs sum up is read: the times of the pool's functions, call sites, lengths. While a map is read, the
+/// kernel skips programs of kprobes on that CPU (`bpf_disable_instrumentation()`, `include/linux/bpf.h`).
+const SUMS_EVERY: Duration = Duration::from_secs(2);
+
+/// What a kernel without BTF leaves open.
+const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
+                           --btf FILE can name this kernel's BTF";
+/// `trace_call_bpf()` (`kernel/trace/bpf_trace.c`) counts what it skips from 6.7 on (`bpf_prog_inc_misses_counters()`).
+const BY_KPROBES: &str = "mappings are seen through kprobes: one that is made by an interrupt while another program runs on its \
+                          CPU is skipped, which a kernel before 6.7 does not count";
+/// The function that names its buffer by a page.
+const MAP_PAGE: &str = " dma_map_page_attrs";
+/// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
+const WITHOUT_VMEMMAP: &str = "the physical addresses of single mappings can't be told from their pages: /proc/kcore and \
+                               BTF must show where those are described (CONFIG_PROC_KCORE, CONFIG_SPARSEMEM_VMEMMAP)";
+
+/// The running kernel, being traced.
+pub struct Session {
+    // Dropped first: the programs must be detached before their maps go.
+    links: Vec<Link>,
+    ebpf: Ebpf,
+    rings: Rings,
+    decoder: Decoder,
+    tallies: Tallies,
+    symbols: Option<Symbols>,
+    named: HashSet<u64>,
+    pool: PoolCounters,
+    /// The sample of the caches that was taken when everything had been attached, until it is handed out.
+    first_slab: Option<Item>,
+    last_slab: Instant,
+    slabs: SlabFill,
+    last_sums: Instant,
+    tracefs: Option<EventCount>,
+    log: Option<ProgramsLog>,
+    /// `None` where the kernel may not be made to count.
+    run_times: Option<RunTimes>,
+}
+
+impl Session {
+    /// Loads and attaches everything that this kernel lets attach. Must run inside a tokio runtime.
+    pub fn start(options: &Options) -> Result<(Self, Start), LiveError> {
+        let root = Root::default();
+        if let Some(advice) = not_mounted(&root).or_else(|| Privilege::read(&root).advice()) {
+            return Err(LiveError::NotPermitted(advice));
+        }
+        raise_descriptor_limit()?;
+        let btf = match &options.btf {
+            Some(file) => Ok(Btf::from_file(file)?),
+            None => Btf::of_running_kernel(),
+        };
+        let (mut kernel, mut notes) = facts::read(&root, btf.as_ref().ok());
+        let symbols = read_symbols(&root, &mut notes);
+        let address_of = |name: &str| symbols.as_ref().and_then(|symbols| symbols.address_of(name));
+        let mut config = match &btf {
+            Ok(btf) => {
+                let (config, unresolved) = layout::resolve(btf, &kernel.machine, address_of);
+                notes.extend(unresolved.iter().map(ToString::to_string));
+                config
+            }
+            Err(error) => {
+                notes.push(format!("{error}: {WITHOUT_BTF}"));
+                layout::without_btf()
+            }
+        };
+        config.decider = kernel.decider();
+        config.pages = layout::pages(&kernel);
+        config.sample_mask = match options.allocation_sample {
+            0 => u64::MAX,
+            n => n.next_power_of_two() - 1,
+        };
+        config.streamed = options.streamed as u32;
+        config.log = u32::from(options.programs_log);
+
+        let objects = options.allocation_sample > 0;
+        let cpus = nr_cpus().unwrap_or(1);
+        let sizes = rings::Sizes::new(options.ring_bytes, kernel.page_size, cpus, options.allocation_sample);
+        (config.wake_at, config.wake_at_objects) = sizes.wake_at();
+        let mut ebpf = load(&config, sizes, options.map_entries)?;
+        let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
+        let rings = Rings::take_from(&mut ebpf)?;
+        let tallies = Tallies::take_from(&mut ebpf)?;
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), objects);
+
+        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
+        let pool = PoolCounters::new(&root, keeps_hiwater);
+        pool.begin(&mut kernel.pool);
+        let slabs = SlabFill::open(&root, options.shrink_caches).or_else(|error| {
+            notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
+            SlabFill::open(&root, false)
+        })?;
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), objects);
+        if links.is_empty() {
+            return Err(no_hook(&hooks));
+        }
+        if hooks.iter().any(hooks::sees_mappings_by_function) {
+            notes.push(BY_KPROBES.to_owned());
+        }
+        if config.pages.vmemmap == 0 && hooks.iter().any(|hook| hook.attached && hook.place.ends_with(MAP_PAGE)) {
+            notes.push(WITHOUT_VMEMMAP.to_owned());
+        }
+        let run_times = RunTimes::begin(options.count_costs)
+            .map_err(|_| {
+                notes.push("what the programs cost can't be told: only CAP_SYS_ADMIN lets the kernel count it".into());
+            })
+            .ok();
+        let shrunk = slabs.shrink();
+        let first_slab = slabs
+            .sample(now_ns(), shrunk)
+            .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
+            .map(Item::Slab)
+            .ok();
+        // The kernel's own counts begin when everything is attached, and end before anything is detached.
+        if options.reset_hiwater {
+            kernel.pool.hiwater_reset = pool.reset_hiwater().unwrap_or_else(|error| {
+                notes.push(format!("the pool's high-water mark is from before the recording: {error}"));
+                false
+            });
+        }
+        let tracefs = if options.count_tracefs { Some(count_bounces(&root)?) } else { None };
+        let start = Start {
+            time_ns: now_ns(),
+            wall_clock_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            kernel,
+            hooks,
+            allocation_sample: options.allocation_sample,
+            streamed: options.streamed,
+            recorder: options.recorder.clone(),
+            notes,
+            other: BTreeMap::new(),
+        };
+        let decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
+        let now = Instant::now();
+        let session = Self {
+            links,
+            ebpf,
+            rings,
+            decoder,
+            tallies,
+            symbols,
+            named: HashSet::new(),
+            pool,
+            first_slab,
+            last_slab: now,
+            slabs,
+            last_sums: now,
+            tracefs,
+            log,
+            run_times,
+        };
+        Ok((session, start))
+    }
+
+    /// Waits until the programs find that a ring needs emptying.
+    pub async fn ring_fills(&self) -> Result<(), LiveError> {
+        Ok(self.rings.one_fills().await?)
+    }
+
+    /// Takes what is in the rings, but for what happened just now: new devices, then events; at most one batch.
+    pub fn drain(&mut self) -> Vec<Item> {
+        self.drain_before(now_ns().saturating_sub(STALL_NS)).0
+    }
+
+    /// The same of what happened before that moment, and whether there may be more.
+    fn drain_before(&mut self, before_ns: u64) -> (Vec<Item>, bool) {
+        let decoder = &mut self.decoder;
+        let read = self.rings.read(before_ns, |record| {
+            decoder.record(record);
+            if decoder.batch.events.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if let Some(log) = &mut self.log {
+            log.print();
+        }
+        if let Some(run_times) = &mut self.run_times {
+            run_times.end_in_time();
+        }
+        let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
+        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
+        let batch = std::mem::take(&mut self.decoder.batch);
+        if !batch.events.is_empty() {
+            self.name_call_sites(&batch, &mut items);
+            items.push(Item::Events(batch));
+        }
+        (items, read.is_break())
+    }
+
+    /// What is not an event: the pool, counters, and now and then the caches, allocations by call site, mappings by length and the
+    /// times of the pool's functions. To be called about every second.
+    pub fn tallies(&mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
+        if self.last_slab.elapsed() >= SLAB_EVERY {
+            self.last_slab = Instant::now();
+            items.extend(self.slab_sample(false));
+        }
+        if self.last_sums.elapsed() >= SUMS_EVERY {
+            self.last_sums = Instant::now();
+            items.extend(self.sums()?);
+        }
+        items.push(self.counters()?);
+        Ok(items)
+    }
+
+    /// `None` where the caches cannot be read, which the start's notes say.
+    fn slab_sample(&self, shrunk: bool) -> Option<Item> {
+        self.slabs.sample(now_ns(), shrunk).ok().map(Item::Slab)
+    }
+
+    /// `None` when nothing changed since the last time.
+    fn pool_times(&mut self) -> Result<Option<Item>, LiveError> {
+        let time_ns = now_ns();
+        Ok(self.tallies.changed_times()?.map(|times| Item::PoolTimes(PoolTimes { time_ns, times })))
+    }
+
+    /// `None` for a kernel without a pool: it has no counters of it.
+    fn pool_sample(&self) -> Option<Item> {
+        self.pool.sample(now_ns()).ok().flatten().map(Item::Pool)
+    }
+
+    fn sums(&mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.pool_times()?.into_iter().collect();
+        let lengths = self.tallies.changed_lengths(|key| self.decoder.described(key.dev, key.fingerprint));
+        if !lengths.is_empty() {
+            items.push(Item::Lengths(lengths));
+        }
+        let sites = self.tallies.changed_sites()?;
+        if !sites.is_empty() {
+            self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
+            items.push(Item::Sites(sites));
+        }
+        Ok(items)
+    }
+
+    fn counters(&self) -> Result<Item, LiveError> {
+        Ok(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?))
+    }
+
+    /// What recording has cost so far, in the shape of an end.
+    pub fn cost(&self) -> End {
+        End {
+            time_ns: now_ns(),
+            events: Kind::ALL.map(|kind| (kind.name().to_owned(), self.decoder.decoded[kind as usize])).into(),
+            programs: tallies::costs(&self.ebpf),
+            counted_ns: self.run_times.as_ref().map_or(0, RunTimes::counted_ns),
+            recorder_cpu_ns: process_cpu_ns(),
+            detach_began_ns: 0,
+        }
+    }
+
+    /// Detaches, and returns everything that is left, ending with [`Item::End`].
+    pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
+        let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
+        let shrunk = self.slabs.shrink();
+        items.extend(self.slab_sample(shrunk));
+        items.extend(self.pool_sample());
+        // What happens from here on, the tracing file system may no longer count.
+        let detach_began_ns = now_ns();
+        let tracefs_bounced = self.tracefs.take().and_then(|count| count.stop().ok());
+        // In the reverse order of attaching, so that no mapping is seen without its slot.
+        while let Some(link) = self.links.pop() {
+            drop(link);
+        }
+        // A program that runs on another CPU at this moment finishes within microseconds.
+        thread::sleep(Duration::from_millis(20));
+        loop {
+            let (drained, more) = self.drain_before(u64::MAX);
+            items.extend(drained);
+            if !more {
+                break;
+            }
+        }
+        for key in self.tallies.length_keys() {
+            self.decoder.undescribed(key.dev, key.fingerprint, detach_began_ns);
+        }
+        items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
+        items.extend(self.sums()?);
+        items.push(self.counters()?);
+        if let Some(Item::Counters(counters)) = items.last_mut() {
+            counters.tracefs_bounced = tracefs_bounced;
+        }
+        items.push(Item::End(End { detach_began_ns, ..self.cost() }));
+        Ok(items)
+    }
+
+    fn name_call_sites(&mut self, batch: &Batch, items: &mut Vec<Item>) {
+        use bouncescope_capture::event::What;
+        let mut last = None;
+        let call_sites = batch.events.iter().filter_map(|event| match event.what {
+            // One that allocates again and again is looked up once.
+            What::Kmalloc { call_site, .. } if last.replace(call_site) != Some(call_site) => Some(call_site),
+            _ => None,
+        });
+        self.name(call_sites, items);
+    }
+
+    /// Adds the names of those addresses that have none yet.
+    fn name(&mut self, addresses: impl Iterator<Item = u64>, items: &mut Vec<Item>) {
+        let Some(symbols) = &self.symbols else { return };
+        let named = &mut self.named;
+        let new: Vec<Symbol> =
+            addresses.filter(|addr| named.insert(*addr)).filter_map(|addr| symbols.resolve(addr)).collect();
+        if !new.is_empty() {
+            items.push(Item::Symbols(new));
+        }
+    }
+}
+
+/// The kernel's symbols, without addresses where it hides them.
+fn read_symbols(root: &Root, notes: &mut Vec<String>) -> Option<Symbols> {
+    let symbols = Symbols::read(root);
+    let hidden = symbols.as_ref().map_or_else(
+        |error| Some(error.to_string()),
+        |symbols| symbols.check_addresses().err().map(|error| error.to_string()),
+    );
+    notes.extend(hidden.map(|why| format!("call sites have no names: {why}")));
+    symbols.ok()
+}
+
+/// Lets the tracing file system count bounces.
+fn count_bounces(root: &Root) -> Result<EventCount, LiveError> {
+    let tracefs = Tracefs::find(root).ok_or_else(|| {
+        LiveError::NoTracefs("it is not mounted: mount -t tracefs nodev /sys/kernel/tracing".to_owned())
+    })?;
+    EventCount::start(&tracefs, "swiotlb", "swiotlb_bounced").map_err(|error| LiveError::NoTracefs(error.to_string()))
+}

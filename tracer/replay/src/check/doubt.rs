@@ -1,0 +1,128 @@
+//! What a recording leaves in doubt, sorted by what it is a doubt about. Which figure rests on what is said in
+//! [`super::measure`].
+
+use bouncescope_capture::facts::is_attached;
+use bouncescope_capture::names::Subject;
+use tracer_ebpf::streamed::Streamed;
+
+use crate::Replayed;
+pub(super) use crate::losses::Concern;
+use crate::losses::concerns;
+use crate::mapping::Unknown;
+
+/// All doubts about a recording, in words.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Vec<(Concern, String)>);
+
+impl Doubts {
+    /// Of a replay that has a verdict on the model.
+    pub(super) fn new(replayed: &Replayed) -> Self {
+        let mut doubts = Self::of_recording(replayed);
+        doubts.verdict(replayed);
+        doubts
+    }
+
+    /// The recording's own, whatever the model makes of it.
+    pub(super) fn of_recording(replayed: &Replayed) -> Self {
+        let mut doubts = Self::default();
+        doubts.gaps(replayed);
+        doubts.losses(replayed);
+        doubts.hooks(replayed);
+        if replayed.start.streamed != Streamed::All {
+            doubts.add(&[Concern::Unstreamed], streamed_only(replayed.start.streamed));
+        }
+        if replayed.start.kernel.pool.dynamic {
+            doubts.add(&[Concern::Pool], "this kernel can add pools, and it is not known how many");
+        }
+        doubts
+    }
+
+    /// Those about any of these.
+    pub(super) fn about(&self, concerns: &[Concern]) -> Vec<String> {
+        let mut about: Vec<String> = Vec::new();
+        for (concern, why) in &self.0 {
+            if concerns.contains(concern) && !about.contains(why) {
+                about.push(why.clone());
+            }
+        }
+        about
+    }
+
+    fn add(&mut self, concerns: &[Concern], why: &str) {
+        self.0.extend(concerns.iter().map(|concern| (*concern, why.to_owned())));
+    }
+
+    fn gaps(&mut self, replayed: &Replayed) {
+        let gaps = &replayed.gaps;
+        if gaps.no_end || replayed.end.is_none() {
+            self.add(&[Concern::Whole], "the recording has no end");
+        }
+        if gaps.damaged_frames > 0 {
+            self.add(&[Concern::Whole], &format!("{} frames of the capture are damaged", gaps.damaged_frames));
+        }
+        if gaps.unknown_frames > 0 {
+            self.add(&[Concern::Whole], &format!("{} frames are of a later version", gaps.unknown_frames));
+        }
+    }
+
+    fn losses(&mut self, replayed: &Replayed) {
+        for (name, values) in &replayed.counters.lost {
+            self.add(concerns(name), &format!("lost {name}: {}", values.iter().sum::<u64>()));
+        }
+        let sample = replayed.start.allocation_sample;
+        if sample != 1 {
+            self.add(&[Concern::Allocations], &format!("one allocation in {sample} was recorded"));
+        }
+    }
+
+    fn hooks(&mut self, replayed: &Replayed) {
+        let needed: [(Subject, &[Concern]); 9] = [
+            (Subject::Map, &[Concern::Mappings]),
+            (Subject::MapSg, &[Concern::Mappings]),
+            (Subject::MapSgRefused, &[Concern::Refusals]),
+            (Subject::MapSgtableRefused, &[Concern::Refusals]),
+            (Subject::Unmap, &[Concern::Pool, Concern::Copies]),
+            (Subject::UnmapSg, &[Concern::Pool, Concern::Copies]),
+            (Subject::Sync, &[Concern::Copies]),
+            (Subject::SyncSg, &[Concern::Copies]),
+            (Subject::Kfree, &[Concern::Frees]),
+        ];
+        for (subject, concerns) in needed {
+            if !is_attached(&replayed.start.hooks, &subject) {
+                self.add(concerns, &format!("{subject} was not recorded"));
+            }
+        }
+    }
+
+    fn verdict(&mut self, replayed: &Replayed) {
+        let verdict = &replayed.verdict;
+        if !verdict.agrees() {
+            self.add(&[Concern::Model], "the model disagrees with this kernel, as verify says in detail");
+        }
+        if !verdict.problems.is_empty() {
+            self.add(
+                &[Concern::Mappings, Concern::Fates],
+                "the recording's totals do not agree, as verify says in detail",
+            );
+        }
+        let of = |why| verdict.unknown_by_reason.get(&why).copied().unwrap_or(0);
+        if of(Unknown::Truncated) > 0 {
+            self.add(&[Concern::Mappings], Unknown::Truncated.text());
+        }
+        if of(Unknown::EventsLost) > 0 {
+            let why = format!("what became of {} mappings is not proved", of(Unknown::EventsLost));
+            self.add(&[Concern::Fates], &why);
+        }
+    }
+}
+
+/// What of the mappings a recording holds.
+pub const fn streamed_only(streamed: Streamed) -> &'static str {
+    match streamed {
+        Streamed::All => "all mappings were recorded",
+        Streamed::Written => "only what non-coherent devices write was recorded (record --mappings all)",
+        Streamed::Small => {
+            "only what non-coherent devices write, of less than 256 B, was recorded (record --mappings written, or all)"
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! The captured kernel's own settings, held against what it did: mapping by mapping, and in its own totals.
+
+mod totals;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use super::devices::Devices;
+use super::lengths::Total;
+use super::losses::{self, Doubts};
+use super::mapping::{Mapping, Proof, Truth, Unknown};
+use super::outcome::Outcome;
+use super::run::{Predicted, Prediction};
+use super::statistics::{Observed, Statistics};
+use super::step::Step;
+use bouncescope_capture::event::Kind;
+use bouncescope_capture::facts::{Counters, Device, End};
+use bouncescope_capture::names::{Loss, Program};
+use bouncescope_capture::stream::{Gaps, Start};
+
+/// Disagreements kept with everything about them; beyond, they are only counted.
+const KEPT: usize = 1000;
+/// Slots without a mapping event whose time is kept, in case that detaching had begun.
+const LATEST: usize = 4096;
+
+/// A mapping about which model and kernel disagree.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Difference {
+    /// When, ns of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// CPU number.
+    pub cpu: u16,
+    /// The device, as it was described.
+    pub device: Device,
+    /// Direction.
+    pub direction: &'static str,
+    /// `DMA_ATTR_*` bits.
+    pub attrs: u64,
+    /// A scatterlist.
+    pub list: bool,
+    /// Which of its buffers, from 0.
+    pub buffer: usize,
+    /// Physical address; right only below the page size where `phys_exact` is false.
+    pub phys: u64,
+    /// The whole of `phys` is known.
+    pub phys_exact: bool,
+    /// Length, bytes.
+    pub size: u64,
+    /// What the model says.
+    pub predicted: String,
+    /// What the kernel did.
+    pub kernel: String,
+}
+
+/// Counts while the stream flows.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    mappings: u64,
+    agreements: Counted,
+    disagreements: Counted,
+    unknown_by_reason: BTreeMap<Unknown, u64>,
+    buffers: u64,
+    differences: Vec<(RestsOn, Difference)>,
+    start_ns: u64,
+    latest_unseen: VecDeque<u64>,
+}
+
+/// What the comparison of a mapping rests on, besides records that were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct RestsOn {
+    /// No attempt to bounce was seen.
+    no_attempt: bool,
+    /// The simulated pool was as full as the kernel's.
+    pool: bool,
+}
+
+impl RestsOn {
+    fn is_doubtful(self, doubts: Doubts) -> bool {
+        self.no_attempt && doubts.no_attempt || self.pool && doubts.pool
+    }
+}
+
+/// Mappings by what their comparison rests on.
+#[derive(Clone, Debug, Default)]
+struct Counted(BTreeMap<RestsOn, u64>);
+
+impl Counted {
+    fn one(&mut self, rests_on: RestsOn) {
+        *self.0.entry(rests_on).or_default() += 1;
+    }
+
+    /// Those to be relied on, and those not.
+    fn split(&self, doubts: Doubts) -> (u64, u64) {
+        let sum = |doubtful: bool| {
+            let counts = self.0.iter().filter(|(rests_on, _)| rests_on.is_doubtful(doubts) == doubtful);
+            counts.map(|(_, count)| count).sum()
+        };
+        (sum(false), sum(true))
+    }
+}
+
+/// What `verify` says.
+#[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Verdict {
+    /// Mappings compared, with slots that no mapping claimed.
+    pub mappings: u64,
+    /// Mappings of which every buffer's fate was predicted as it was.
+    pub agreements: u64,
+    /// Mappings of which some buffer's was not.
+    pub disagreements: u64,
+    /// Mappings about which the capture does not tell.
+    pub unknown: u64,
+    /// Why it does not.
+    pub unknown_by_reason: BTreeMap<Unknown, u64>,
+    /// Buffers compared.
+    pub buffers: u64,
+    /// Buffers that bounce, in the model.
+    pub bounces_predicted: u64,
+    /// Buffers that bounced.
+    pub bounces_kernel: u64,
+    /// Mappings refused, in the model.
+    pub failed_predicted: u64,
+    /// Mappings that the kernel refused.
+    pub failed_kernel: u64,
+    /// Most slots in use at once, in the model.
+    pub peak_slots_predicted: u64,
+    /// The least and the greatest peak of any order that the records leave open.
+    pub peak_slots_range: [u64; 2],
+    /// The same in the kernel; `None` where it tells nothing.
+    pub peak_slots_kernel: Option<u64>,
+    /// `peak_slots_kernel` is the kernel's own high-water mark over the recording, not just its samples' highest.
+    pub peak_is_exact: bool,
+    /// Records of `swiotlb_bounced`.
+    pub bounced_recorded: u64,
+    /// What the tracing file system counted of it.
+    pub tracefs_bounced: Option<u64>,
+    /// Records that the programs tried to send.
+    pub events_seen: u64,
+    /// Records in the stream.
+    pub events_recorded: u64,
+    /// Records that the programs reported as lost.
+    pub events_lost: u64,
+    /// Mappings that the kernel counted by length, streamed or not; `None` where the recorder did not have it count.
+    pub counted: Option<Total>,
+    /// Every kind of loss, summed over CPUs.
+    pub losses: BTreeMap<Loss, u64>,
+    /// Totals that were not compared, and why.
+    pub not_compared: Vec<String>,
+    /// What does not agree apart from single mappings, in words.
+    pub problems: Vec<String>,
+    /// The first disagreements.
+    pub differences: Vec<Difference>,
+}
+
+impl Verdict {
+    /// Nothing disagrees.
+    pub fn agrees(&self) -> bool {
+        self.disagreements == 0 && self.problems.is_empty()
+    }
+}
+
+impl Comparison {
+    /// For a stream with this beginning.
+    pub fn new(start: &Start) -> Self {
+        Self { start_ns: start.time_ns, ..Self::default() }
+    }
+
+    /// Takes in a step, and what was predicted for the buffers of the mapping that it completes.
+    pub fn step(&mut self, step: &Step, predicted: &[Prediction], devices: &Devices) {
+        match step {
+            Step::Mapped { mapping, .. } => {
+                let of = |n: usize| predicted.get(n).copied().unwrap_or(Predicted::NotReached.into());
+                self.mapping(mapping, of, devices);
+            }
+            Step::Unseen(unseen) => self.unseen(unseen.time_ns),
+            Step::Buffer { .. }
+            | Step::SlotReleased(_)
+            | Step::Synced(_)
+            | Step::Unmapped(_)
+            | Step::Forgotten { .. }
+            | Step::RefusedEnds { .. } => {}
+        }
+    }
+
+    /// Slots without a mapping event. Before all hooks were attached, and after the first was detached, that is no wonder.
+    fn unseen(&mut self, time_ns: u64) {
+        if time_ns < self.start_ns {
+            return;
+        }
+        if self.latest_unseen.len() == LATEST {
+            self.latest_unseen.pop_front();
+        }
+        self.latest_unseen.push_back(time_ns);
+        self.mappings += 1;
+        self.dont_know(Unknown::NoMappingEvent, 1);
+    }
+
+    fn forget_unseen_since(&mut self, detach_began_ns: u64) {
+        let late = self.latest_unseen.iter().filter(|time_ns| **time_ns >= detach_began_ns).count() as u64;
+        self.mappings -= late;
+        if let Some(count) = self.unknown_by_reason.get_mut(&Unknown::NoMappingEvent) {
+            *count -= late;
+            if *count == 0 {
+                self.unknown_by_reason.remove(&Unknown::NoMappingEvent);
+            }
+        }
+    }
+
+    /// Takes in a mapping, and what was predicted for each of its buffers.
+    pub fn mapping(&mut self, mapping: &Mapping, predicted: impl Fn(usize) -> Prediction, devices: &Devices) {
+        self.mappings += 1;
+        self.buffers += mapping.buffers.len() as u64;
+        let mut rests = RestsOn::default();
+        // What the surest of the disagreements rests on.
+        let mut differs: Option<RestsOn> = None;
+        let mut unknown = (mapping.truncated > 0).then_some(Unknown::Truncated);
+        for (n, buffer) in mapping.buffers.iter().enumerate() {
+            let Prediction { what: predicted, raced } = predicted(n);
+            let rests_on = rests_on(predicted, buffer.truth);
+            match (buffer.truth, predicted) {
+                // The list failed, at a segment that is not known; it was to fail at this one.
+                (Truth::Unknown(Unknown::ListFailed), Predicted::Refused(..)) => {
+                    unknown = None;
+                    break;
+                }
+                (Truth::Unknown(why), _) => unknown = Some(why),
+                // Either may be; what is behind it in a list hangs on it.
+                (Truth::Bounced { .. } | Truth::Refused, _) if raced => {
+                    unknown = Some(Unknown::Raced);
+                    break;
+                }
+                // Nothing is known about a segment behind the one that was refused.
+                (Truth::NotReached, _) => {}
+                (Truth::Direct { .. }, Predicted::Direct)
+                | (Truth::Bounced { .. }, Predicted::Bounced(_))
+                | (Truth::Refused, Predicted::Refused(..)) => {
+                    rests.no_attempt |= rests_on.no_attempt;
+                }
+                _ => {
+                    differs = Some(differs.map_or(rests_on, |other| other.min(rests_on)));
+                    self.keep(mapping, n, predicted, rests_on, devices);
+                }
+            }
+        }
+        match (differs, unknown) {
+            (Some(rests_on), _) => self.disagreements.one(rests_on),
+            (None, Some(why)) => self.dont_know(why, 1),
+            (None, None) => self.agreements.one(rests),
+        }
+    }
+
+    fn dont_know(&mut self, why: Unknown, count: u64) {
+        *self.unknown_by_reason.entry(why).or_default() += count;
+    }
+
+    fn keep(&mut self, mapping: &Mapping, n: usize, predicted: Predicted, rests_on: RestsOn, devices: &Devices) {
+        if self.differences.len() == KEPT {
+            return;
+        }
+        let buffer = mapping.buffers[n];
+        let difference = Difference {
+            time_ns: buffer.time_ns,
+            cpu: buffer.cpu,
+            device: devices.get(mapping.device),
+            direction: mapping.direction.name(),
+            attrs: mapping.attrs,
+            list: mapping.is_list(),
+            buffer: n,
+            phys: buffer.phys,
+            phys_exact: buffer.exact,
+            size: buffer.size,
+            predicted: format!("{predicted:?}"),
+            kernel: buffer.truth.name().to_owned(),
+        };
+        self.differences.push((rests_on, difference));
+    }
+
+    /// The end: totals against the kernel's own.
+    #[expect(clippy::too_many_arguments, reason = "everything that a stream has to say")]
+    pub fn finish(
+        mut self,
+        own: &Outcome,
+        observed: &Observed,
+        counters: &Counters,
+        statistics: &Statistics,
+        start: &Start,
+        end: Option<&End>,
+        gaps: &Gaps,
+        goes_on: bool,
+        doubts: Doubts,
+    ) -> Verdict {
+        if let Some(began_ns) = end.map(|end| end.detach_began_ns).filter(|began_ns| *began_ns > 0) {
+            self.forget_unseen_since(began_ns);
+        }
+        let (agreements, agreements_doubtful) = self.agreements.split(doubts);
+        let (disagreements, disagreements_doubtful) = self.disagreements.split(doubts);
+        let doubtful = agreements_doubtful + disagreements_doubtful;
+        if doubtful > 0 {
+            self.dont_know(Unknown::EventsLost, doubtful);
+        }
+        self.differences.retain(|(rests_on, _)| !rests_on.is_doubtful(doubts));
+        let sum = |values: &Vec<u64>| values.iter().sum::<u64>();
+        // Device descriptions are no events of the stream.
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Device);
+        let seen = |kind: Kind| counters.seen.get(kind.name()).map_or(0, sum);
+        let lost = |kind: Kind| counters.lost(&Loss::RingFull(kind));
+        let is_of_recording = start.kernel.pool.hiwater_reset || observed.has_new_hiwater();
+        let exact_peak = observed.hiwater.filter(|_| is_of_recording);
+        let mut verdict = Verdict {
+            mappings: self.mappings,
+            agreements,
+            disagreements,
+            unknown: self.unknown_by_reason.values().sum(),
+            unknown_by_reason: self.unknown_by_reason,
+            buffers: self.buffers,
+            bounces_predicted: own.total.bounces,
+            bounces_kernel: observed.total().bounces,
+            failed_predicted: own.total.failed,
+            failed_kernel: observed.total().failed,
+            peak_slots_predicted: own.peak_slots,
+            peak_slots_range: own.peak_slots_range,
+            // Samples hold what was in use before the recording, and may never have been again.
+            peak_slots_kernel: exact_peak.or(observed.used_peak),
+            peak_is_exact: exact_peak.is_some(),
+            bounced_recorded: statistics.events(Kind::Bounced),
+            tracefs_bounced: counters.tracefs_bounced,
+            events_seen: kinds.clone().map(seen).sum(),
+            events_recorded: kinds.clone().map(|kind| statistics.events(kind)).sum(),
+            events_lost: kinds.clone().map(lost).sum(),
+            counted: None,
+            losses: counters.lost.iter().map(|(loss, values)| (loss.clone(), sum(values))).collect(),
+            not_compared: Vec::new(),
+            problems: Vec::new(),
+            differences: self.differences.into_iter().map(|(_, difference)| difference).collect(),
+        };
+        if !gaps.is_empty() {
+            verdict.not_compared.push("totals: the capture is not whole".to_owned());
+            return verdict;
+        }
+        if goes_on {
+            verdict.not_compared.push("totals: the recording goes on".to_owned());
+            return verdict;
+        }
+        // Of a part of a stream, as the dashboard records it, nothing was counted.
+        if counters.seen.is_empty() {
+            verdict.not_compared.push("records: how many the programs saw is not in the capture".to_owned());
+        }
+        for kind in kinds.filter(|_| !counters.seen.is_empty()) {
+            let (seen, recorded, lost) = (seen(kind), statistics.events(kind), lost(kind));
+            if seen != recorded + lost {
+                verdict.problems.push(format!(
+                    "{}: the programs saw {seen}, but {recorded} are recorded and {lost} reported as lost",
+                    kind.name()
+                ));
+            }
+        }
+        if !start.kernel.pool.restricted.is_empty() {
+            let what =
+                "peak and refusals: coherent memory of devices with restricted pools comes from these too, unrecorded";
+            verdict.not_compared.push(what.to_owned());
+        } else if doubts.pool {
+            verdict.not_compared.push(format!("peak and refusals: lost {}", losses::listed(losses::of_pool(counters))));
+        }
+        let slots_searched = statistics.events(Kind::SlotMap);
+        if !doubts.both_witnesses && slots_searched < verdict.bounced_recorded {
+            verdict.problems.push(format!(
+                "{} attempts to bounce, but only {slots_searched} searches for slots: a hook on the pool misses calls",
+                verdict.bounced_recorded
+            ));
+        }
+        let missed = counters.lost(&Loss::Missed(Program::SwiotlbBounced));
+        verdict.compare_totals(doubts, lost(Kind::Bounced) + missed, start.kernel.pool.used_at_start);
+        // The tracing file system counts from before the beginning until after the hooks begin to be taken off: at least
+        // what was recorded in between, which is all of it where nothing bounced at the edges.
+        let counting_until_ns = end.map_or(0, |end| end.detach_began_ns);
+        let within = statistics.bounced_before(if counting_until_ns > 0 { counting_until_ns } else { u64::MAX });
+        if let Some(counted) = verdict.tracefs_bounced
+            && counted < within
+        {
+            verdict.problems.push(format!("swiotlb_bounced: {within} recorded while tracefs counted {counted}"));
+        }
+        verdict
+    }
+}
+
+/// What the comparison of a buffer rests on.
+fn rests_on(predicted: Predicted, truth: Truth) -> RestsOn {
+    RestsOn {
+        no_attempt: matches!(truth, Truth::Direct { proof: Proof::NoAttempt }),
+        pool: matches!(
+            (predicted, truth),
+            (Predicted::Refused(..) | Predicted::NotReached, Truth::Bounced { .. })
+                | (Predicted::Bounced(_), Truth::Refused)
+        ),
+    }
+}

@@ -1,0 +1,197 @@
+//! A mapping with all that a stream tells of it, and what the recorded kernel did with each of its buffers.
+
+use std::ops::Deref;
+
+use super::site::SiteId;
+use bouncescope_capture::event::{DeviceId, Direction};
+use bouncescope_model::sharing::{Around, Sharing};
+
+/// One mapping: a single buffer, or a scatterlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its number in the stream, in the order of the mapping events.
+    pub id: u64,
+    /// Time of the mapping event, ns.
+    pub time_ns: u64,
+    /// The device.
+    pub device: DeviceId,
+    /// Direction.
+    pub direction: Direction,
+    /// `DMA_ATTR_*` bits.
+    pub attrs: u64,
+    /// What its unmapping will name.
+    pub handle: Handle,
+    /// The driver got an error.
+    pub failed: bool,
+    /// Bytes of all its buffers.
+    pub bytes: u64,
+    /// Its buffers: one, or the recorded segments of the list.
+    pub buffers: Buffers,
+    /// Segments of the list that were not recorded.
+    pub truncated: u32,
+    /// What else lies in the lines of each buffer, from each of the [`super::views`]; empty where the
+    /// device writes nothing.
+    pub sharing: Box<[Sharing]>,
+}
+
+impl Mapping {
+    /// Whether it is a scatterlist.
+    pub const fn is_list(&self) -> bool {
+        matches!(self.handle, Handle::List(_))
+    }
+}
+
+/// The buffers of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Of a single mapping.
+    One([Buffer; 1]),
+    /// Of a list.
+    List(Vec<Buffer>),
+}
+
+impl Deref for Buffers {
+    type Target = [Buffer];
+
+    fn deref(&self) -> &[Buffer] {
+        match self {
+            Self::One(one) => one,
+            Self::List(list) => list,
+        }
+    }
+}
+
+/// What an unmapping names its mapping by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handle {
+    /// The DMA address.
+    Single(u64),
+    /// The address of the first entry of the list.
+    List(u64),
+}
+
+/// One buffer of a mapping: what is bounced, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// When the kernel took its slots, or when the mapping event was sent, ns.
+    pub time_ns: u64,
+    /// The CPU of that moment, from which the kernel chooses the pool's area.
+    pub cpu: u16,
+    /// Physical address; where `exact` is false, right only below the page size.
+    pub phys: u64,
+    /// The whole of `phys` is known.
+    pub exact: bool,
+    /// Length, bytes.
+    pub size: u64,
+    /// The DMA address that the buffer itself has, where the stream tells it.
+    pub direct_dma_addr: Option<u64>,
+    /// Where its object was allocated.
+    pub site: SiteId,
+    /// What is known of the memory around it.
+    pub around: Around,
+    /// What the kernel did.
+    pub truth: Truth,
+}
+
+/// What the recorded kernel did with a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// The device was given the buffer itself.
+    Direct {
+        /// How that is known.
+        proof: Proof,
+    },
+    /// The device was given slots of the pool.
+    Bounced {
+        /// Their physical address, where it was recorded.
+        slot: Option<u64>,
+    },
+    /// The driver got an error at this buffer.
+    Refused,
+    /// Belongs to a list that was refused for an earlier segment.
+    NotReached,
+    /// The stream does not tell.
+    Unknown(Unknown),
+}
+
+impl Truth {
+    /// Its name, without what else is known.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct { .. } => "Direct",
+            Self::Bounced { .. } => "Bounced",
+            Self::Refused => "Refused",
+            Self::NotReached => "NotReached",
+            Self::Unknown(_) => "Unknown",
+        }
+    }
+
+    /// The slots that were taken, where that was recorded.
+    pub const fn slot(self) -> Option<u64> {
+        match self {
+            Self::Bounced { slot } => slot,
+            _ => None,
+        }
+    }
+
+    /// The buffer bounced.
+    pub const fn is_bounced(self) -> bool {
+        matches!(self, Self::Bounced { .. })
+    }
+}
+
+/// How it is known that a buffer did not bounce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Its DMA address is its own.
+    Address,
+    /// No slot was looked for; worth nothing when such events were lost.
+    NoAttempt,
+}
+
+/// Why the truth is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Events that would tell were lost.
+    EventsLost,
+    /// No hook that would tell was attached.
+    NoHook,
+    /// A list failed, and not at this segment as far as is known.
+    ListFailed,
+    /// The list is longer than what was recorded of it, and the IOMMU path looks at all of it.
+    Truncated,
+    /// The device's description was lost: nothing can be predicted.
+    DeviceUnknown,
+    /// A slot was taken, but no mapping event came.
+    NoMappingEvent,
+    /// Refused although the pool had slots, or without asking it: the IOMMU had no address, for example.
+    RefusedElsewhere,
+    /// No attempt to bounce was seen, and yet the DMA address is not the buffer's own.
+    Contradicted,
+    /// An attempt to bounce such a buffer had been given up when the mapping came.
+    Late,
+    /// Whether the pool was full depends on the order of searches and releases that overlap in time.
+    Raced,
+}
+
+impl Unknown {
+    /// In words.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::EventsLost => "records that would prove it may have been lost",
+            Self::NoHook => "no hook attached that would tell",
+            Self::ListFailed => "segments of a list that failed for no reason that was seen",
+            Self::Truncated => "segments of a long scatterlist that were not recorded",
+            Self::DeviceUnknown => "the description of the device was lost",
+            Self::RefusedElsewhere => "refused for another reason than the pool",
+            Self::Contradicted => "no bounce was seen, but the DMA address is not the buffer's own",
+            Self::Late => "mappings that took so long that their attempt to bounce had been given up",
+            Self::Raced => "raced: whether the pool was full depends on the order of what overlaps in time",
+            Self::NoMappingEvent => {
+                "slots taken without a mapping event (a path that has none, or cut off by begin or end)"
+            }
+        }
+    }
+}

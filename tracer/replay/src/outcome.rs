@@ -1,0 +1,267 @@
+//! What a replay under some settings comes to. Counts are of mappings (one call of `dma_map_*`) and of buffers (a single
+//! buffer, or one segment of a list); bounces are of buffers.
+
+use std::collections::BTreeMap;
+
+use super::estimate::Estimate;
+use super::memory::CacheUse;
+use super::occupancy::Occupancy;
+use super::slabs::Slabs;
+use bouncescope_capture::event::Direction;
+use bouncescope_model::sharing::Sharing;
+
+/// Counts of some of the mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Mappings.
+    pub mappings: u64,
+    /// Buffers.
+    pub buffers: u64,
+    /// Bytes of the buffers.
+    pub bytes: u64,
+    /// Buffers that bounce.
+    pub bounces: u64,
+    /// Bytes copied into and out of the pool.
+    pub bytes_copied: u64,
+    /// Mappings refused.
+    pub failed: u64,
+    /// Buffers that a non-coherent device writes, not bounced, with another live object in their cache lines.
+    pub hazards_foreign: u64,
+    /// The same where it is not known what else lies in the lines.
+    pub hazards_unknown: u64,
+    /// The same where only the rest of the buffer's own object does.
+    pub hazards_own: u64,
+    /// Buffers that bounce for alignment although nothing else can lie in their cache lines.
+    pub bounces_not_needed: u64,
+    /// Buffers that a device only reads, of a length that a policy wants drivers not to map: no multiple of what it says. Of all devices.
+    pub unaligned_read: u64,
+    /// The same of those that a device may write.
+    pub unaligned_written: u64,
+}
+
+impl Tally {
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        // All by name, so that the compiler asks for a new one.
+        let Self {
+            mappings,
+            buffers,
+            bytes,
+            bounces,
+            bytes_copied,
+            failed,
+            hazards_foreign,
+            hazards_unknown,
+            hazards_own,
+            bounces_not_needed,
+            unaligned_read,
+            unaligned_written,
+        } = other;
+        self.mappings += mappings;
+        self.buffers += buffers;
+        self.bytes += bytes;
+        self.bounces += bounces;
+        self.bytes_copied += bytes_copied;
+        self.failed += failed;
+        self.hazards_foreign += hazards_foreign;
+        self.hazards_unknown += hazards_unknown;
+        self.hazards_own += hazards_own;
+        self.bounces_not_needed += bounces_not_needed;
+        self.unaligned_read += unaligned_read;
+        self.unaligned_written += unaligned_written;
+    }
+
+    /// Counts a buffer that a non-coherent device writes and that is not bounced, by what else lies in its lines.
+    pub(super) fn count_hazard(&mut self, sharing: Sharing) {
+        match sharing {
+            Sharing::None => {}
+            Sharing::Foreign => self.hazards_foreign += 1,
+            Sharing::Unknown => self.hazards_unknown += 1,
+            Sharing::Own => self.hazards_own += 1,
+        }
+    }
+
+    /// Hazards of every class.
+    pub fn hazards(&self) -> u64 {
+        self.hazards_foreign + self.hazards_unknown + self.hazards_own
+    }
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// `dev_name()`.
+    pub device: String,
+    /// Its driver when last described.
+    pub driver: String,
+    /// `dev_is_dma_coherent()` when last described.
+    pub coherent: bool,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectionRow {
+    /// Direction.
+    pub direction: Direction,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassRow {
+    /// Longest buffer of the class, bytes: an object size of kmalloc with caches from 8 bytes.
+    pub up_to: u64,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverRow {
+    /// Driver; empty for devices without.
+    pub driver: String,
+    /// Scatterlists.
+    pub lists: u64,
+    /// Of them those behind an IOMMU that come to more DMA segments because a segment bounces.
+    pub lists_losing_concatenation: u64,
+    /// DMA segments that those would be if nothing bounced.
+    pub segments_before: u64,
+    /// DMA segments that they are.
+    pub segments_after: u64,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallSiteRow {
+    /// Where the buffer's object was allocated, `function+0xoffset`; empty for buffers of which that is not known.
+    pub call_site: String,
+    /// Module.
+    pub module: String,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// The rows of a breakdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// By device, most bounces first, then most mappings.
+    pub by_device: Vec<DeviceRow>,
+    /// By driver, in the same order.
+    pub by_driver: Vec<DriverRow>,
+    /// By the call site of kmalloc that the buffers come from, in the same order.
+    pub by_call_site: Vec<CallSiteRow>,
+    /// By direction.
+    pub by_direction: Vec<DirectionRow>,
+    /// By length of the buffer, ascending.
+    pub by_size_class: Vec<ClassRow>,
+}
+
+/// What came out of a replay under some settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The settings' name.
+    pub name: String,
+    /// `cache_line_size()`, bytes.
+    pub cache_line_size: u32,
+    /// Minimum alignment of the kmalloc caches, bytes.
+    pub minalign: u32,
+    /// Slots of the pool.
+    pub total_slots: u64,
+    /// Counts of all mappings.
+    pub total: Tally,
+    /// Why buffers bounce.
+    pub bounces_by_reason: BTreeMap<String, u64>,
+    /// Most slots in use at once.
+    pub peak_slots: u64,
+    /// The least and the greatest peak of any order that the records leave open.
+    pub peak_slots_range: [u64; 2],
+    /// When they first were.
+    pub peak_time_ns: u64,
+    /// Slots in use over time, where that was asked for.
+    pub occupancy: Option<Occupancy>,
+    /// Mappings of which the order of searches and releases that overlap in time decides whether they are refused; counted here as
+    /// the order of the records has it.
+    pub raced: u64,
+    /// Why mappings are refused.
+    pub failed_by_reason: BTreeMap<String, u64>,
+    /// Scatterlists.
+    pub lists: u64,
+    /// Scatterlists behind an IOMMU that come to more DMA segments because a segment bounces.
+    pub lists_losing_concatenation: u64,
+    /// The policy's rule in one line.
+    pub about: String,
+    /// Time that the stream covers, ns.
+    pub span_ns: u64,
+    /// Buffers that found no slots and were copied through memory allocated for them alone.
+    pub fallbacks: u64,
+    /// The most of that memory at once, bytes: objects of kmalloc that fill whole lines.
+    pub fallback_bytes: u64,
+    /// CPU time of the pool's functions, ns, at the speed that was measured in the capture; `None` where it was not.
+    pub pool_cpu_ns: Option<u64>,
+    /// Slabs of all kmalloc caches at the end; `None` where the capture has no count of them.
+    pub all_slabs: Option<Slabs>,
+    /// Bytes of the kmalloc caches' slabs at the end that the live objects seen would take, and its standard error; `None`
+    /// without allocations in the capture.
+    pub slab_bytes: Option<Estimate>,
+    /// The same by cache.
+    pub caches: Vec<CacheUse>,
+    /// As in [`crate::settings::Settings::caches_may_be_smaller`]: then mappings are refused that are taken to need no bounce.
+    pub caches_may_be_smaller: bool,
+    /// Pools that a kernel that adds them would have added.
+    pub pools_added: u64,
+    /// Pools that it would have made for one mapping alone.
+    pub transient_pools: u64,
+    /// Searches for slots that were not made, because those before them had been in vain for too long; taken to have found none.
+    pub searches_given_up: u64,
+    /// Slots taken for what has no mapping event, as the kernel was seen to: in the peak, and in nothing else.
+    pub slots_without_mapping: u64,
+    /// Mappings of devices whose description was lost: taken as mapped directly.
+    pub not_simulated: u64,
+    /// This run may bounce mappings that were not streamed: its counts are of those that were.
+    pub looks_at_unstreamed: bool,
+    /// Of the bounces those that the kernel counted by device and length and that were not recorded: when, for how long and with how
+    /// many slots at once is not known, and they are in no breakdown.
+    pub bounces_only_counted: u64,
+    /// Mappings that this run bounces and the kernel refused, of which therefore no unmapping is known.
+    pub mapped_but_refused_by_kernel: u64,
+    /// What this run comes to at the most, where these mappings last as long as others like them and pools are added late; where
+    /// neither matters the figures are what they are.
+    pub at_most: Option<AtMost>,
+    /// Breakdowns.
+    pub rows: Rows,
+}
+
+/// Figures of a run in which every mapping that the recorded kernel refused lasts as long as the longest mapping of the same
+/// device, call site and length, or to the end of the recording where there is none; and in which a kernel that adds pools has each
+/// [`bouncescope_model::pool::WORKER_NS`] after the search that asked for it, not at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtMost {
+    /// Most slots in use at once.
+    pub peak_slots: u64,
+    /// Mappings refused.
+    pub failed: u64,
+    /// Pools made for one mapping alone.
+    pub transient_pools: u64,
+}
+
+impl Outcome {
+    /// Most slots that can have been in use at once, as far as is known.
+    pub fn peak_slots_at_most(&self) -> u64 {
+        self.at_most.map_or(0, |most| most.peak_slots).max(self.peak_slots)
+    }
+
+    /// Most mappings that can have been refused, as far as is known.
+    pub fn failed_at_most(&self) -> u64 {
+        self.at_most.map_or(0, |most| most.failed).max(self.total.failed)
+    }
+
+    /// Most pools that can have been made for one mapping alone, as far as is known.
+    pub fn transient_pools_at_most(&self) -> u64 {
+        self.at_most.map_or(0, |most| most.transient_pools).max(self.transient_pools)
+    }
+}

@@ -1,0 +1,257 @@
+//! Which searches for slots and which releases overlap in time, and what that leaves open: how many slots were in use when a
+//! search looked.
+//!
+//! A search looks at some moment between the entry of `swiotlb_tbl_map_single()` and its return, a release is done at some moment
+//! after the entry of `swiotlb_tbl_unmap_single()` (`kernel/dma/swiotlb.c`). Steps are in the order of the returns of searches and
+//! of the entries of releases. Here is how far another order that these intervals allow is off that.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::attempts::Context;
+use super::lifetimes::MOST;
+use crate::step::Overlap;
+
+/// Searches and releases that are remembered: more than happen while a step is waited for, but for stalled tasks.
+const REMEMBERED: usize = 1 << 13;
+/// Searches and releases that are looked at on each side of a search.
+const LOOKED_AT: usize = 1 << 10;
+/// Those of them that overlap it.
+const OVERLAPPING: usize = 64;
+/// Releases without an end.
+const UNENDED: usize = 2 * OVERLAPPING;
+/// A release that nothing shows the end of is over by then: it takes microseconds, or the milliseconds for which its task has to wait.
+const PATIENCE_NS: u64 = 20_000_000;
+/// So far from a search all are looked at: most take less, and records of several CPUs come less out of order. Longer ones are
+/// listed by themselves.
+const REACH_NS: u64 = 1_000_000;
+/// No end has been seen.
+const OPEN: u64 = u64::MAX;
+
+/// A search for slots, or a release.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Its place in the queue.
+    place: u64,
+    /// It happened no earlier, ns.
+    from_ns: u64,
+    /// It happened no later, ns.
+    until_ns: u64,
+    slot: u64,
+    /// 0 where none were found.
+    slots: u32,
+    is_release: bool,
+}
+
+/// The latest searches and releases, in the order of their places.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moments {
+    latest: VecDeque<Moment>,
+    /// What is held, by address of the first slot: how many slots; and the place of the latest release once they are not.
+    held: HashMap<u64, Held>,
+    prune_at: usize,
+    /// Places of releases of which no end has been seen. With too many of them the oldest is taken to have ended.
+    open: HashMap<Context, u64>,
+    /// Places of those that took longer than [`REACH_NS`].
+    long: VecDeque<u64>,
+    overlapping: Vec<Moment>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    slots: u32,
+    released: Option<u64>,
+}
+
+impl Moments {
+    /// A search between these two moments that found so many slots at `slot`, or 0.
+    pub(super) fn searched(&mut self, place: u64, from_ns: u64, until_ns: u64, slot: u64, slots: u32) {
+        let mut search = Moment { place, from_ns, until_ns, slot, slots, is_release: false };
+        if slots > 0 {
+            self.make_room();
+            // The slot was free: whoever had it before has given it back by then, and not later.
+            let before = self.held.insert(slot, Held { slots, released: None });
+            if let Some(released) = before.and_then(|before| before.released)
+                && let Some(release) = self.at(released).map(|index| &mut self.latest[index])
+            {
+                release.until_ns = release.until_ns.min(until_ns);
+                search.from_ns = search.from_ns.max(release.from_ns).min(until_ns);
+            }
+            if until_ns.saturating_sub(from_ns) > REACH_NS {
+                self.note_long(place);
+            }
+        }
+        self.push(search);
+    }
+
+    /// A release began. `slots` are taken to be given back where it is not known what was taken.
+    pub(super) fn released(&mut self, context: Context, place: u64, from_ns: u64, slot: u64, slots: u32) {
+        let known = self.held.get_mut(&slot).filter(|held| held.released.is_none());
+        let slots = known.map_or(slots, |held| {
+            held.released = Some(place);
+            held.slots
+        });
+        self.push(Moment { place, from_ns, until_ns: OPEN, slot, slots, is_release: true });
+        if self.open.len() == UNENDED
+            && let Some((&oldest, _)) = self.open.iter().min_by_key(|(_, place)| **place)
+        {
+            self.goes_on(oldest, from_ns);
+        }
+        self.open.insert(context, place);
+    }
+
+    /// This thread of execution does something else: what it was giving back is given back.
+    #[inline]
+    pub(super) fn goes_on(&mut self, context: Context, time_ns: u64) {
+        if self.open.is_empty() {
+            return;
+        }
+        if let Some(place) = self.open.remove(&context)
+            && let Some(index) = self.at(place)
+        {
+            let release = &mut self.latest[index];
+            release.until_ns = release.until_ns.min(time_ns.max(release.from_ns));
+            if release.until_ns - release.from_ns > REACH_NS {
+                self.note_long(place);
+            }
+        }
+    }
+
+    /// What the order of others leaves open for the search of this place; to be asked when all searches that began before it
+    /// returned have returned.
+    pub(super) fn overlap(&mut self, place: u64) -> Overlap {
+        let is_forgotten = self.latest.front().is_some_and(|oldest| place < oldest.place);
+        let Some(at) = self.at(place) else { return Overlap { is_cut: is_forgotten, ..Overlap::default() } };
+        let search = self.latest[at];
+        if !self.look_around(at, &search) {
+            return Overlap { is_cut: true, ..Overlap::default() };
+        }
+        self.extremes(&search)
+    }
+
+    fn note_long(&mut self, place: u64) {
+        let oldest = self.latest.front().map_or(0, |oldest| oldest.place);
+        while self.long.front().is_some_and(|front| *front < oldest) || self.long.len() == OVERLAPPING {
+            self.long.pop_front();
+        }
+        self.long.push_back(place);
+    }
+
+    fn make_room(&mut self) {
+        if self.held.len() >= self.prune_at.max(REMEMBERED) {
+            self.held.retain(|_, held| held.released.is_none());
+            if self.held.len() > MOST {
+                self.held.clear();
+            }
+            self.prune_at = 2 * self.held.len();
+        }
+    }
+
+    fn push(&mut self, moment: Moment) {
+        if self.latest.len() == REMEMBERED {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(moment);
+    }
+
+    fn at(&self, place: u64) -> Option<usize> {
+        self.latest.binary_search_by_key(&place, |moment| moment.place).ok()
+    }
+
+    /// Collects what overlaps the search. Whether that is all.
+    fn look_around(&mut self, at: usize, search: &Moment) -> bool {
+        self.overlapping.clear();
+        for index in (0..at).rev() {
+            let one = self.latest[index];
+            if one.came_ns().saturating_add(REACH_NS) < search.from_ns {
+                break;
+            }
+            if at - index > LOOKED_AT || !self.note(one, search) {
+                return false;
+            }
+        }
+        for index in at + 1..self.latest.len() {
+            let one = self.latest[index];
+            if one.came_ns() > search.until_ns.saturating_add(REACH_NS) {
+                break;
+            }
+            if index - at > LOOKED_AT || !self.note(one, search) {
+                return false;
+            }
+        }
+        let further = self.long.iter().chain(self.open.values()).filter_map(|place| self.at(*place));
+        let further: Vec<Moment> = further.map(|index| self.latest[index]).collect();
+        further.into_iter().all(|one| {
+            let known = one.place == search.place || self.overlapping.iter().any(|other| other.place == one.place);
+            known
+                || one.until_ns == OPEN && one.from_ns.saturating_add(PATIENCE_NS) < search.from_ns
+                || self.note(one, search)
+        })
+    }
+
+    /// Notes one that overlaps the search. Whether there is room for it.
+    fn note(&mut self, one: Moment, search: &Moment) -> bool {
+        let is_before = one.place < search.place;
+        let overlaps = if is_before { one.until_ns > search.from_ns } else { one.from_ns < search.until_ns };
+        if one.slots > 0 && overlaps {
+            self.overlapping.push(one);
+        }
+        self.overlapping.len() <= OVERLAPPING
+    }
+
+    /// The least and the most slots that may have been in use at one moment of the search, as differences to those at its place.
+    fn extremes(&self, search: &Moment) -> Overlap {
+        let (mut fewer, mut more) = (0, 0);
+        let within = twice(search.from_ns)..=twice(search.until_ns);
+        if self.overlapping.is_empty() {
+            return Overlap::default();
+        }
+        let ends = self.overlapping.iter().flat_map(|other| [other.from_ns, other.until_ns]);
+        let around = ends.flat_map(|ns| [twice(ns).saturating_sub(1), twice(ns), twice(ns) + 1]);
+        for at in around.filter(|at| within.contains(at)).chain([*within.start(), *within.end()]) {
+            let (mut surely, mut maybe) = (0_i64, 0_i64);
+            for other in &self.overlapping {
+                let slots = i64::from(other.slots);
+                // After the step of a search its slots are held, after that of a release they are not.
+                let placed = slots * i64::from(other.is_release != (other.place < search.place));
+                surely += slots * i64::from(other.surely_holds(at)) - placed;
+                maybe += slots * i64::from(self.may_hold(other, at)) - placed;
+            }
+            fewer = fewer.max(-surely);
+            more = more.max(maybe);
+        }
+        let count = |slots: i64| u32::try_from(slots).unwrap_or(u32::MAX);
+        Overlap { fewer: count(fewer), more: count(more), is_cut: false }
+    }
+
+    /// Whether the slots may be held at this moment by whom this is about.
+    fn may_hold(&self, moment: &Moment, at: u128) -> bool {
+        // Who has got the same slots since is counted instead.
+        let is_next = |next: &Moment| {
+            !next.is_release && next.slot == moment.slot && next.place > moment.place && twice(next.from_ns) <= at
+        };
+        if moment.is_release {
+            twice(moment.until_ns) > at && !self.overlapping.iter().any(is_next)
+        } else {
+            twice(moment.from_ns) <= at
+        }
+    }
+}
+
+impl Moment {
+    /// Whether the slots are held at this moment in every order.
+    fn surely_holds(&self, at: u128) -> bool {
+        if self.is_release { twice(self.from_ns) >= at } else { twice(self.until_ns) <= at }
+    }
+
+    /// When its record came.
+    fn came_ns(&self) -> u64 {
+        if self.is_release { self.from_ns } else { self.until_ns }
+    }
+}
+
+/// Twice the time, so that there is a moment between any two.
+fn twice(ns: u64) -> u128 {
+    u128::from(ns) * 2
+}

@@ -1,0 +1,328 @@
+//! One pass over a stream: everything that is done once, whatever is to be simulated; and the steps that each simulated kernel
+//! takes for itself.
+
+use std::sync::Arc;
+
+use super::bounds;
+use super::compare::Comparison;
+use super::devices::Devices;
+use super::lengths::Lengths;
+use super::lives::Lives;
+use super::losses::Doubts;
+use super::memory;
+use super::outcome::Outcome;
+use super::pairing::{Pairing, Witnesses};
+use super::run::{Last, Run};
+use super::settings::Settings;
+use super::site::SiteId;
+use super::slabs;
+use super::statistics::Statistics;
+use super::step::Step;
+use super::watch::Watcher;
+use super::{ReplayError, Replayed, Wanted};
+use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
+use bouncescope_capture::stream::{Gaps, Item, Source, Start};
+
+/// So many events stay in the CPU's cache while they are looked at twice.
+const CACHED: usize = 256;
+
+/// A pass in progress.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    start: Start,
+    wanted: Wanted,
+    devices: Arc<Devices>,
+    pairing: Pairing,
+    watcher: Watcher,
+    /// The captured kernel as it was.
+    own: Option<Run>,
+    steps: Vec<Step>,
+    lives: Lives,
+    counters: Counters,
+    witnesses: Witnesses,
+    slabs: Option<(SlabSample, SlabSample)>,
+    pool_times: Option<PoolTimes>,
+    lengths: Lengths,
+    end: Option<End>,
+    /// More is to come: the kernel's totals are of another moment than the records.
+    goes_on: bool,
+}
+
+/// The beginning of a stream.
+pub fn start<S: Source>(source: &mut S) -> Result<Start, ReplayError<S::Error>> {
+    let mut before = 0;
+    loop {
+        match source.next_item().map_err(ReplayError::Source)? {
+            Some(Item::Start(mut start)) => {
+                bounds::start(&mut start);
+                if before > 0 {
+                    let note = format!("{before} events stand before the beginning of the capture, and are left out");
+                    start.notes.insert(0, note);
+                }
+                return Ok(start);
+            }
+            // Only damage can put something in front.
+            Some(Item::Events(batch)) => before += batch.events.len(),
+            Some(_) => {}
+            None => return Err(ReplayError::NoStart),
+        }
+    }
+}
+
+impl Pass {
+    /// Over a stream that begins so.
+    pub fn new(start: Start, wanted: Wanted) -> Self {
+        let witnesses = Witnesses::new(&start.hooks);
+        let comparison = wanted.verdict.then(|| Comparison::new(&start));
+        let statistics = Statistics::new(&start, wanted.statistics);
+        let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        let own = wanted.verdict.then(|| {
+            let settings = Settings::captured(&start.kernel);
+            let view = watcher.follow_for(&settings);
+            Run::new(settings, view, &start, witnesses)
+        });
+        Self {
+            devices: Arc::default(),
+            pairing: Pairing::new(&start),
+            watcher,
+            own,
+            steps: Vec::new(),
+            lives: Lives::default(),
+            counters: Counters::default(),
+            witnesses,
+            slabs: None,
+            pool_times: None,
+            lengths: Lengths::new(wanted.verdict),
+            end: None,
+            goes_on: false,
+            start,
+            wanted,
+        }
+    }
+
+    /// The simulated kernels, one for each of the settings wanted. They may be driven by other threads than the pass.
+    pub fn runs(&mut self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for settings in &self.wanted.settings {
+            let view = self.watcher.follow_for(settings);
+            let mut run = Run::new(settings.clone(), view, &self.start, self.witnesses);
+            if self.wanted.occupancy {
+                run.keep_occupancy(self.start.time_ns);
+            }
+            runs.push(run);
+        }
+        runs
+    }
+
+    /// Takes in the rest of a stream on this thread, which drives the simulated kernels too.
+    pub fn alone<S: Source>(mut self, source: &mut S, mut runs: Vec<Run>) -> Result<Replayed, ReplayError<S::Error>> {
+        self.drive(source, &mut |steps, devices| {
+            for run in &mut runs {
+                run.steps(&steps, devices);
+            }
+        })?;
+        Ok(self.finish(runs, source.gaps()))
+    }
+
+    /// Takes in the rest of a stream, and gives the steps that the simulated kernels have to take for it.
+    pub fn drive<S: Source>(
+        &mut self,
+        source: &mut S,
+        take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
+    ) -> Result<(), ReplayError<S::Error>> {
+        while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
+            self.item(item, take);
+        }
+        self.end(take);
+        Ok(())
+    }
+
+    /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
+    pub(super) fn item(&mut self, mut item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+        bounds::item(&mut item);
+        match item {
+            Item::Start(_) => {}
+            Item::Device(mut device) => {
+                bounds::device(&mut device, &mut self.start.notes);
+                Arc::make_mut(&mut self.devices).add(device);
+            }
+            Item::Events(mut batch) => {
+                // Other threads may still read the devices as they were.
+                let devices = Arc::make_mut(&mut self.devices);
+                for first in (0..batch.events.len()).step_by(CACHED) {
+                    let chunk = first..batch.events.len().min(first + CACHED);
+                    batch.events[chunk.clone()].iter_mut().for_each(bounds::event);
+                    let events = &batch.events[chunk];
+                    self.watcher.statistics.events_of(events);
+                    self.lengths.streamed(events, &batch);
+                    for event in events {
+                        self.watcher.objects.event(event.time_ns, &event.what);
+                        self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
+                        while let Some(step) = self.pairing.next_step() {
+                            look(&step, &mut self.watcher, self.own.as_mut(), devices);
+                            self.lives.before(&step, &mut self.steps);
+                            self.steps.push(step);
+                        }
+                    }
+                }
+                self.give(take);
+            }
+            Item::Pool(sample) => self.watcher.observed.pool(&sample),
+            Item::Sites(sites) => self.watcher.statistics.sites(sites),
+            Item::Lengths(lengths) => self.lengths.counted(lengths),
+            Item::Symbols(symbols) => self.watcher.statistics.symbols(symbols),
+            Item::Slab(sample) => {
+                self.watcher.objects.counted(sample.time_ns);
+                let first = self.slabs.take().map_or_else(|| sample.clone(), |(first, _)| first);
+                self.slabs = Some((first, sample));
+            }
+            Item::PoolTimes(times) => self.pool_times = Some(times),
+            Item::Counters(counters) => self.counters = counters,
+            Item::End(end) => self.end = Some(end),
+        }
+    }
+
+    /// No more items come: gives the last steps.
+    pub(super) fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+        self.pairing.finish();
+        while let Some(step) = self.pairing.next_step() {
+            look(&step, &mut self.watcher, self.own.as_mut(), &self.devices);
+            self.lives.before(&step, &mut self.steps);
+            self.steps.push(step);
+        }
+        self.give(take);
+    }
+
+    fn give(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+        if !self.steps.is_empty() {
+            let capacity = self.steps.len();
+            take(std::mem::replace(&mut self.steps, Vec::with_capacity(capacity)), &self.devices);
+        }
+    }
+
+    /// A line for everything of which there was more than is kept.
+    fn left_out(&self) -> Vec<String> {
+        let counts = [
+            (self.devices.left_out, "descriptions of devices"),
+            (self.pairing.left_out(), "mappings"),
+            (self.watcher.objects.left_out, "allocations"),
+            (self.watcher.statistics.left_out, "counts and names of call sites"),
+            (self.lengths.left_out, "counts of mappings"),
+        ];
+        let more = |(count, what): (u64, &str)| {
+            (count > 0).then(|| {
+                format!("{count} {what} are left out of all figures: there are more at one time than a machine has")
+            })
+        };
+        let merged = self.watcher.common.merged;
+        let merged = (merged > 0).then(|| {
+            format!("{merged} buffers are counted by device and direction alone: sizes and call sites are more than are told apart")
+        });
+        counts.into_iter().filter_map(more).chain(merged).collect()
+    }
+
+    /// What has come of it so far, while the recording goes on.
+    pub(super) fn finish_so_far(mut self, runs: Vec<Run>) -> Replayed {
+        self.goes_on = true;
+        self.finish(runs, Gaps::default())
+    }
+
+    /// What came of it, with the simulated kernels as they are after the last step.
+    pub fn finish(self, runs: Vec<Run>, gaps: Gaps) -> Replayed {
+        let left_out = self.left_out();
+        let Self { mut start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
+        start.notes.extend(left_out);
+        let span_ns = watcher.statistics.span_ns.map_or(0, |(first, last)| {
+            let until = end.as_ref().map_or(last, |end| end.time_ns.max(last));
+            until.saturating_sub(start.time_ns.min(first))
+        });
+        watcher.observed.complete(&watcher.common);
+        let last = Last {
+            devices: &devices,
+            objects: &watcher.objects,
+            symbols: &watcher.statistics.symbols,
+            pool_times: pool_times.as_ref(),
+            span_ns,
+            not_simulated: watcher.not_simulated,
+        };
+        let live_objects = watcher.objects.live();
+        let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
+        let outcome = |mut run: Run| {
+            let view = run.view();
+            // The curve goes on to the end.
+            run.end_occupancy(start.time_ns.saturating_add(span_ns));
+            let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
+            let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
+            let all_slabs =
+                slabs.as_ref().and_then(|(_, last)| slabs::under(last, &live_objects, run.settings(), cpus, sample));
+            let misses = !start.streamed.includes(run.settings().looks_at());
+            let counted = if misses { lengths.bounces(&devices, run.settings()) } else { 0 };
+            let unaligned = run.settings().wanted_multiple().and_then(|of| watcher.unaligned(of));
+            if let Some(unaligned) = unaligned {
+                run.add(unaligned);
+            }
+            let mut outcome = Outcome {
+                all_slabs,
+                slab_bytes,
+                caches,
+                looks_at_unstreamed: misses,
+                ..run.finish(&watcher.common, &watcher.unfollowed[view], &last)
+            };
+            outcome.bounces_only_counted = counted.saturating_sub(outcome.total.bounces);
+            outcome.total.bounces += outcome.bounces_only_counted;
+            outcome
+        };
+        let own = own.map(outcome);
+        let outcomes = runs.into_iter().map(outcome).collect();
+        let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
+        let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
+        let mut verdict = comparison.finish(
+            &own.unwrap_or_default(),
+            &watcher.observed,
+            &counters,
+            &watcher.statistics,
+            &start,
+            end.as_ref(),
+            &gaps,
+            self.goes_on,
+            doubts,
+        );
+        if wanted.verdict && gaps.is_empty() && !self.goes_on {
+            let comparison = lengths.compare(&devices, start.streamed, &counters);
+            verdict.counted = comparison.counted;
+            verdict.problems.extend(comparison.problems);
+            verdict.not_compared.extend(comparison.not_compared);
+        }
+        let mapped_sites = watcher.common.sites().filter(|site| *site != SiteId::UNKNOWN);
+        let lengths = lengths.finish(&devices, &start.kernel);
+        Replayed {
+            mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
+            observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
+            span_ns,
+            live_objects,
+            older_frees: watcher.objects.older_frees(),
+            since_count: watcher.objects.since_count().clone(),
+            origins_known: watcher.objects.can_tell(),
+            start,
+            outcomes,
+            settings: wanted.settings,
+            observed: watcher.observed,
+            statistics: watcher.statistics,
+            verdict,
+            counters,
+            slabs,
+            lengths,
+            pool_times,
+            end,
+            gaps,
+        }
+    }
+}
+
+/// What the recorded kernel did, and the captured settings' own run beside it.
+fn look(step: &Step, watcher: &mut Watcher, own: Option<&mut Run>, devices: &Devices) {
+    watcher.observed.step(step, devices);
+    if let (Some(own), Some(comparison)) = (own, &mut watcher.comparison) {
+        comparison.step(step, own.step(step, devices), devices);
+    }
+}

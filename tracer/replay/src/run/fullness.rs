@@ -1,0 +1,37 @@
+//! How full the pools are, over time where that was asked for.
+
+use super::{Growing, Run};
+use crate::occupancy::Occupancy;
+
+impl Run {
+    /// Keeps how full the pools are from this moment on.
+    pub(crate) fn keep_occupancy(&mut self, start_ns: u64) {
+        self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
+    }
+
+    /// Lets time pass until this moment.
+    pub(crate) fn end_occupancy(&mut self, end_ns: u64) {
+        if let Some(occupancy) = &mut self.outcome.occupancy {
+            occupancy.reach(end_ns);
+        }
+    }
+
+    /// After a step: how full the pools are now.
+    pub(super) fn note_occupancy(&mut self, time_ns: u64) {
+        let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
+        if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
+            occupancy.set(time_ns, used);
+        }
+    }
+
+    /// Slots in use, of all pools.
+    pub fn used_slots(&self) -> u64 {
+        let used = self.pools.iter().map(Growing::used_slots).sum();
+        if self.owed.is_empty() { used } else { self.capacity().min(used + self.owed_slots(|_| true)) }
+    }
+
+    /// Slots that all pools can hold; no bound where one grows.
+    pub(super) fn capacity(&self) -> u64 {
+        if self.pools.iter().any(Growing::grows) { u64::MAX } else { self.pools.iter().map(Growing::total_slots).sum() }
+    }
+}

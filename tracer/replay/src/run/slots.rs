@@ -1,0 +1,86 @@
+//! Which pool's slots are taken, and how many are given back.
+
+use super::follow::Taker;
+use super::held::{Search, Slots};
+use super::{Devices, Growing, Identity, Overlap, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen};
+
+/// Slots held without a mapping that are followed.
+const MOST_UNSEEN: usize = 1 << 16;
+
+impl Run {
+    /// The pool of a device.
+    pub(super) fn pool_of(&mut self, identity: Identity, taken: Taken) -> usize {
+        let Some(own) = taken.own_pool else { return 0 };
+        let (pools, default) = (&mut self.pools, self.kernel.settings.pool());
+        let next = pools.len();
+        let whose = (!own.shared).then_some(identity);
+        let index = *self.own_pools.entry(whose).or_insert(next);
+        if index == next {
+            // rmem_swiotlb_device_init(): one area, and it never grows.
+            let slots = own.slots;
+            let mut pool = Growing::new(PoolConfig { slots, areas: 1, ..default }, false);
+            pool.first().occupy_foreign(own.used_at_start);
+            pools.push(pool);
+            self.outcome.total_slots += slots;
+        }
+        index
+    }
+
+    /// How many slots a mapping from before the recording took: `swiotlb_release_slots()` in `kernel/dma/swiotlb.c`,
+    /// without the padding in front, which only the pool knows.
+    pub(super) fn slots_of(&mut self, release: &SlotRelease, devices: &Devices) -> u64 {
+        let traits = self.kernel.device(release.device, devices).unwrap_or_default().traits;
+        let offset = release.slot & traits.min_align_mask & (SLOT - 1);
+        let granule = traits.iommu_granule.filter(|granule| *granule > 0).unwrap_or(1);
+        release.size.saturating_add(offset).checked_next_multiple_of(granule).unwrap_or(u64::MAX).div_ceil(SLOT)
+    }
+
+    pub(super) fn take_unseen(&mut self, unseen: &Unseen, devices: &Devices) {
+        if !self.kernel.settings.takes_unseen || unseen.slot.is_none() || self.unseen.len() >= MOST_UNSEEN {
+            return;
+        }
+        let taken = self.kernel.device(unseen.device, devices).unwrap_or_default();
+        let request = Request {
+            cpu: u32::from(unseen.cpu),
+            phys: unseen.phys,
+            size: unseen.size,
+            align_mask: unseen.align_mask,
+            min_align_mask: taken.traits.min_align_mask,
+        };
+        let search = Search { pool: self.pool_of(devices.identity(unseen.device), taken), request };
+        match self.search(&search) {
+            Ok(slots) => {
+                self.outcome.slots_without_mapping += slots.held.slots();
+                self.note_peak(&search, unseen.time_ns, Overlap::default());
+                self.unseen.insert(unseen.id, slots);
+            }
+            Err(_) if self.follows => self.owe(Taker::Unseen(unseen.id), search),
+            Err(_) => {}
+        }
+    }
+
+    /// Looks for slots, and takes them.
+    pub(super) fn search(&mut self, search: &Search) -> Result<Slots, Refused> {
+        let pool = &mut self.pools[search.pool];
+        if self.owed.iter().any(|owed| owed.search.pool == search.pool) {
+            return Err(Refused::Full);
+        }
+        Ok(Slots { pool: search.pool, held: pool.map(&search.request)? })
+    }
+
+    /// After slots have been taken: notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
+    pub(super) fn note_peak(&mut self, search: &Search, time_ns: u64, overlap: Overlap) {
+        let used = self.used_slots();
+        if let Some(occupancy) = &mut self.outcome.occupancy {
+            // What a step takes and gives back would not show after it.
+            occupancy.set(time_ns, used);
+        }
+        if used > self.outcome.peak_slots {
+            (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
+        }
+        let [least, most] = &mut self.peak_range;
+        *least = (*least).max(used.saturating_sub(overlap.fewer.into()));
+        *most = (*most).max(if overlap.is_cut { u64::MAX } else { used.saturating_add(overlap.more.into()) });
+        self.order.took(&self.pools[search.pool], &search.request, overlap);
+    }
+}

@@ -1,0 +1,410 @@
+//! What happened, without any what-if.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use serde::Serialize;
+
+use super::breakdown::{Breakdown, Symbols};
+use super::devices::{Devices, Identity};
+use super::list_syncs::{AllListSyncs, ListSyncs};
+use super::mapping::{Buffer, Mapping, Truth};
+use super::objects::Objects;
+use super::outcome::{Rows, Tally};
+use super::step::Step;
+use bouncescope_capture::event::{DeviceId, Event, Kind};
+use bouncescope_capture::facts::{PoolSample, SiteCount, Symbol};
+use bouncescope_capture::stream::Start;
+
+/// What the kernel did, in the same figures as a replay's outcome.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Bounces, copies and refusals.
+    breakdown: Breakdown,
+    total: Tally,
+    list_syncs: AllListSyncs,
+    /// Buffers of which it is not known whether they bounced.
+    pub unknown: u64,
+    /// Slots taken for which no mapping was seen.
+    pub orphans: u64,
+    /// The most slots in use in any sample, and the high-water mark of the last one.
+    pub used_peak: Option<u64>,
+    /// `io_tlb_used_hiwater` of the last sample.
+    pub hiwater: Option<u64>,
+    /// The same of the first sample.
+    first_hiwater: Option<u64>,
+    /// The kernel's own count of slots, in order; of a long recording the fuller of each two or more samples.
+    pub samples: Vec<PoolSample>,
+}
+
+impl Observed {
+    /// Takes in a mapping.
+    pub fn mapped(&mut self, mapping: &Mapping, device: Identity) {
+        for (n, buffer) in mapping.buffers.iter().enumerate() {
+            match buffer.truth {
+                Truth::Bounced { .. } => {
+                    let cell = self.breakdown.cell(mapping, n, device);
+                    cell.bounces += 1;
+                    cell.bytes_copied += buffer.size;
+                }
+                Truth::Unknown(_) => self.unknown += 1,
+                Truth::Direct { .. } | Truth::Refused | Truth::NotReached => {}
+            }
+        }
+        if mapping.failed {
+            self.breakdown.cell(mapping, 0, device).failed += 1;
+        }
+    }
+
+    /// Takes in what becomes of a mapping later.
+    pub fn step(&mut self, step: &Step, devices: &Devices) {
+        match step {
+            Step::Unmapped(unmapping) => {
+                let mapping = &unmapping.mapping;
+                if let Some(list) = self.list_syncs.take(mapping.id) {
+                    self.list_synced(&list);
+                }
+                if unmapping.copies_back() {
+                    self.copied(mapping, |buffer| buffer.size, devices.identity(mapping.device));
+                }
+            }
+            Step::Synced(synced) if synced.copies() => {
+                let device = devices.identity(synced.mapping.device);
+                if !synced.mapping.is_list() {
+                    self.copied(&synced.mapping, |buffer| synced.bytes_of(buffer), device);
+                } else if self.list_syncs.count(synced, device) {
+                    self.all_lists_synced();
+                }
+            }
+            Step::Unseen(_) => self.orphans += 1,
+            _ => {}
+        }
+    }
+
+    fn all_lists_synced(&mut self) {
+        for list in self.list_syncs.take_all() {
+            self.list_synced(&list);
+        }
+    }
+
+    fn list_synced(&mut self, list: &ListSyncs) {
+        self.copied(&list.mapping, |buffer| buffer.size * list.copies(), list.device);
+    }
+
+    fn copied(&mut self, mapping: &Mapping, bytes: impl Fn(&Buffer) -> u64, device: Identity) {
+        for (n, buffer) in mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.truth.is_bounced()) {
+            self.breakdown.cell(mapping, n, device).bytes_copied += bytes(buffer);
+        }
+    }
+
+    /// Adds what is the same whatever a kernel does: mappings, buffers, bytes. To be done once, at the end.
+    pub fn complete(&mut self, common: &Breakdown) {
+        self.all_lists_synced();
+        self.breakdown.add(common);
+        self.total = self.breakdown.total();
+    }
+
+    /// Totals at the end; `failed` are mappings that the kernel refused.
+    pub fn total(&self) -> Tally {
+        self.total
+    }
+
+    /// Takes in a sample of the pool's counters.
+    pub fn pool(&mut self, sample: &PoolSample) {
+        self.used_peak = self.used_peak.max(Some(sample.used_slots));
+        if self.samples.is_empty() {
+            self.first_hiwater = sample.hiwater_slots;
+        }
+        self.hiwater = sample.hiwater_slots;
+        if self.samples.len() == SAMPLES {
+            let fuller = |two: &[PoolSample]| two.iter().copied().max_by_key(|sample| sample.used_slots);
+            self.samples = self.samples.chunks(2).filter_map(fuller).collect();
+        }
+        self.samples.push(*sample);
+    }
+
+    /// Whether the high-water mark rose during the recording, and is the recording's own then.
+    pub fn has_new_hiwater(&self) -> bool {
+        self.first_hiwater.is_some() && self.hiwater > self.first_hiwater
+    }
+
+    /// Breakdowns.
+    pub fn rows(&self, devices: &Devices, objects: &Objects, symbols: &Symbols) -> Rows {
+        self.breakdown.rows(devices, objects, symbols)
+    }
+}
+
+/// How many samples of the pool are kept.
+const SAMPLES: usize = 1024;
+/// Call sites and sizes of which totals are kept; the kernel's own map of them is smaller.
+const MOST_SITES: usize = 1 << 18;
+/// Names of call sites that are kept.
+const MOST_SYMBOLS: usize = 1 << 16;
+/// Bytes of a name: `KSYM_NAME_LEN` (`include/linux/kallsyms.h`) and an offset.
+const LONGEST_SYMBOL: usize = 512 + 32;
+/// Lengths of which one device's buffers are told apart in one direction.
+const MOST_LENGTHS: usize = 1 << 14;
+/// How many times of bounces are kept; detaching takes milliseconds.
+const LATEST: usize = 4096;
+
+/// Powers of two, from 1 up to a page and "more", by which something is aligned.
+pub const ALIGNMENTS: usize = 14;
+
+/// Counts by alignment: index n for what is a multiple of 2^n bytes and of no more; the last for all that is more.
+pub type ByAlignment = [u64; ALIGNMENTS];
+
+/// Mappings of one device in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DeviceStatistics {
+    /// `dev_name()`.
+    pub device: String,
+    /// Driver.
+    pub driver: String,
+    /// `dev_is_dma_coherent()`.
+    pub coherent: bool,
+    /// Direction.
+    pub direction: String,
+    /// Mappings.
+    pub mappings: u64,
+    /// Of them scatterlists.
+    pub lists: u64,
+    /// Buffers.
+    pub buffers: u64,
+    /// Bytes of the buffers.
+    pub bytes: u64,
+    /// Buffers that bounced.
+    pub bounces: u64,
+    /// Mappings that the kernel refused.
+    pub refused: u64,
+    /// Buffers that do not begin at a multiple of the line size.
+    pub starts_inside_a_line: u64,
+    /// Buffers whose length is no multiple of the line size.
+    pub ends_inside_a_line: u64,
+    /// Buffers by alignment of their start.
+    pub start_alignment: ByAlignment,
+    /// Of them those that bounced, by the same.
+    pub bounced_start_alignment: ByAlignment,
+    /// Buffers by alignment of their length.
+    pub length_alignment: ByAlignment,
+    /// Buffers by length.
+    pub lengths: BTreeMap<u64, u64>,
+}
+
+/// Allocations of one call site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SiteStatistics {
+    /// `function+0xoffset`, or the address.
+    pub call_site: String,
+    /// Module.
+    pub module: String,
+    /// Allocations.
+    pub count: u64,
+    /// Bytes asked for.
+    pub bytes_req: u64,
+    /// Bytes given.
+    pub bytes_alloc: u64,
+}
+
+/// Allocations of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SizeStatistics {
+    /// Bytes given to each.
+    pub bytes_alloc: u32,
+    /// Allocations.
+    pub count: u64,
+    /// Bytes asked for, by all of them.
+    pub bytes_req: u64,
+}
+
+/// Everything counted in one pass.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    line: u64,
+    page: u64,
+    detailed: bool,
+    by_device: hashbrown::HashMap<(Identity, u8), (DeviceId, DeviceStatistics)>,
+    /// Latest totals by call site and size.
+    sites: HashMap<(u64, u32, u32), u64>,
+    /// Names of call sites.
+    pub symbols: Symbols,
+    /// Totals and names of call sites for which there was no room.
+    pub(super) left_out: u64,
+    events: [u64; Kind::ALL.len()],
+    start_ns: u64,
+    bounced_since_start: u64,
+    /// The times of the last of them, in case that they came when counting had ended.
+    latest_bounced: VecDeque<u64>,
+    /// Time of the first and of the last event, ns.
+    pub span_ns: Option<(u64, u64)>,
+}
+
+impl Statistics {
+    /// For a stream with this beginning; `detailed` with lengths and alignments by device.
+    pub fn new(start: &Start, detailed: bool) -> Self {
+        Self {
+            line: u64::from(start.kernel.cache_line_size.max(1)),
+            page: u64::from(start.kernel.page_size.max(1)),
+            start_ns: start.time_ns,
+            detailed,
+            ..Self::default()
+        }
+    }
+
+    /// Lengths and alignments are counted.
+    pub(crate) fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
+    /// Takes in events.
+    pub(crate) fn events_of(&mut self, events: &[Event]) {
+        for event in events {
+            let kind = event.what.kind();
+            self.events[kind as usize] += 1;
+            if kind == Kind::Bounced {
+                self.bounced(event.time_ns);
+            }
+        }
+        if let (Some(first), Some(last)) = (events.first(), events.last()) {
+            let first = self.span_ns.map_or(first.time_ns, |(first, _)| first);
+            self.span_ns = Some((first, last.time_ns));
+        }
+    }
+
+    fn bounced(&mut self, time_ns: u64) {
+        if time_ns >= self.start_ns {
+            self.bounced_since_start += 1;
+            if self.latest_bounced.len() == LATEST {
+                self.latest_bounced.pop_front();
+            }
+            self.latest_bounced.push_back(time_ns);
+        }
+    }
+
+    /// Takes in totals by call site.
+    pub fn sites(&mut self, sites: Vec<SiteCount>) {
+        for site in sites {
+            let key = (site.call_site, site.bytes_req, site.bytes_alloc);
+            if self.sites.len() < MOST_SITES || self.sites.contains_key(&key) {
+                self.sites.insert(key, site.count);
+            } else {
+                self.left_out += 1;
+            }
+        }
+    }
+
+    /// Takes in names of call sites.
+    pub fn symbols(&mut self, symbols: Vec<Symbol>) {
+        for symbol in symbols {
+            let fits = symbol.name.len().max(symbol.module.len()) <= LONGEST_SYMBOL;
+            if fits && (self.symbols.len() < MOST_SYMBOLS || self.symbols.contains_key(&symbol.addr)) {
+                self.symbols.insert(symbol.addr, symbol);
+            } else {
+                self.left_out += 1;
+            }
+        }
+    }
+
+    /// Takes in a mapping.
+    pub fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
+        if !self.detailed {
+            return;
+        }
+        let key = (devices.identity(mapping.device), mapping.direction as u8);
+        let (described, statistics) = self.by_device.entry(key).or_default();
+        if statistics.mappings == 0 || *described != mapping.device {
+            *described = mapping.device;
+            let device = devices.get(mapping.device);
+            statistics.device = device.name;
+            statistics.driver = device.driver;
+            statistics.coherent = device.coherent;
+            mapping.direction.name().clone_into(&mut statistics.direction);
+        }
+        statistics.add(mapping, self.line, self.page);
+    }
+
+    /// Records of `swiotlb_bounced` after everything was attached and before `end_ns`.
+    pub(crate) fn bounced_before(&self, end_ns: u64) -> u64 {
+        self.bounced_since_start - self.latest_bounced.iter().filter(|time_ns| **time_ns >= end_ns).count() as u64
+    }
+
+    /// Events in the stream, of a kind.
+    pub fn events(&self, kind: Kind) -> u64 {
+        self.events[kind as usize]
+    }
+
+    /// Allocations: address of the call site, bytes asked for, how many.
+    pub fn allocations(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.sites.iter().map(|((call_site, bytes_req, _), count)| (*call_site, u64::from(*bytes_req), *count))
+    }
+
+    /// Mappings by device and direction.
+    pub fn devices(&self) -> Vec<DeviceStatistics> {
+        let mut devices: Vec<_> = self.by_device.iter().map(|(key, (_, statistics))| (key, statistics)).collect();
+        devices.sort_by_key(|(key, device)| (std::cmp::Reverse((device.bounces, device.mappings)), **key));
+        devices.into_iter().map(|(_, statistics)| statistics.clone()).collect()
+    }
+
+    /// Allocations by call site, most bytes given first.
+    pub fn call_sites(&self) -> Vec<SiteStatistics> {
+        let mut sites: HashMap<u64, SiteStatistics> = HashMap::new();
+        for ((call_site, bytes_req, bytes_alloc), count) in &self.sites {
+            let site = sites.entry(*call_site).or_default();
+            site.count += count;
+            site.bytes_req = site.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
+            site.bytes_alloc = site.bytes_alloc.saturating_add(u64::from(*bytes_alloc).saturating_mul(*count));
+        }
+        let mut named: Vec<_> = sites
+            .into_iter()
+            .map(|(addr, site)| {
+                let symbol = self.symbols.get(&addr);
+                let call_site = symbol.map_or_else(|| format!("{addr:#x}"), |symbol| symbol.name.clone());
+                let module = symbol.map(|symbol| symbol.module.clone()).unwrap_or_default();
+                SiteStatistics { call_site, module, ..site }
+            })
+            .collect();
+        named.sort_by(|a, b| (b.bytes_alloc, &a.call_site).cmp(&(a.bytes_alloc, &b.call_site)));
+        named
+    }
+
+    /// Allocations by size given, ascending.
+    pub fn sizes(&self) -> Vec<SizeStatistics> {
+        let mut sizes: BTreeMap<u32, SizeStatistics> = BTreeMap::new();
+        for ((_, bytes_req, bytes_alloc), count) in &self.sites {
+            let size = sizes.entry(*bytes_alloc).or_default();
+            size.bytes_alloc = *bytes_alloc;
+            size.count += count;
+            size.bytes_req = size.bytes_req.saturating_add(u64::from(*bytes_req).saturating_mul(*count));
+        }
+        sizes.into_values().collect()
+    }
+}
+
+impl DeviceStatistics {
+    fn add(&mut self, mapping: &Mapping, line: u64, page: u64) {
+        self.mappings += 1;
+        self.lists += u64::from(mapping.is_list());
+        self.refused += u64::from(mapping.failed);
+        for buffer in mapping.buffers.iter() {
+            self.buffers += 1;
+            self.bytes += buffer.size;
+            self.bounces += u64::from(buffer.truth.is_bounced());
+            self.starts_inside_a_line += u64::from(buffer.phys % line != 0);
+            self.ends_inside_a_line += u64::from(buffer.size % line != 0);
+            // Beyond the page only the address itself tells.
+            let start = if buffer.exact { buffer.phys } else { buffer.phys | page };
+            self.start_alignment[alignment(start)] += 1;
+            self.bounced_start_alignment[alignment(start)] += u64::from(buffer.truth.is_bounced());
+            self.length_alignment[alignment(buffer.size)] += 1;
+            if self.lengths.len() < MOST_LENGTHS || self.lengths.contains_key(&buffer.size) {
+                *self.lengths.entry(buffer.size).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// Index into [`ByAlignment`].
+fn alignment(value: u64) -> usize {
+    (value.trailing_zeros() as usize).min(ALIGNMENTS - 1)
+}

@@ -1,0 +1,264 @@
+//! What is the same whatever a simulated kernel does, counted once for all of them; and which mappings have to be followed
+//! because something becomes of them in one of these kernels.
+
+use super::breakdown::Breakdown;
+use super::compare::Comparison;
+use super::devices::{Devices, Identity};
+use super::kernel::Kernel;
+use super::mapping::{Buffers, Mapping};
+use super::objects::Objects;
+use super::pairing::{Plain, Watch};
+use super::run::Predicted;
+use super::settings::Settings;
+use super::site::SiteId;
+use super::statistics::{Observed, Statistics};
+use super::views::Views;
+use bouncescope_capture::event::{DeviceId, Direction, Segment, What};
+use bouncescope_capture::facts::KernelFacts;
+use bouncescope_model::sharing::Sharing;
+
+/// `DMA_ATTR_MMIO` and `DMA_ATTR_REQUIRE_COHERENT`: what is so mapped may be refused.
+const SPECIAL: u64 = MMIO | 1 << 12;
+/// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines.
+const MMIO: u64 = 1 << 10;
+
+/// Looks at every mapping.
+#[derive(Clone, Debug)]
+pub(super) struct Watcher {
+    /// Live objects and call sites.
+    pub(super) objects: Objects,
+    /// Counts that are the same for all.
+    pub(super) common: Breakdown,
+    /// What the recorded kernel did.
+    pub(super) observed: Observed,
+    /// In detail, where asked for.
+    pub(super) statistics: Statistics,
+    /// The captured kernel's own settings against what it did, where asked for.
+    pub(super) comparison: Option<Comparison>,
+    /// What the mappings that are not followed leave unsafe, by view.
+    pub(super) unfollowed: Vec<Breakdown>,
+    /// Buffers of lengths that a policy wants drivers not to map, by what they are to be a multiple of, bytes.
+    unaligned: Vec<(u64, Breakdown)>,
+    /// Mappings of devices whose description was lost.
+    pub(super) not_simulated: u64,
+    kernels: Vec<Kernel>,
+    views: Views,
+    quick: Vec<Option<Quick>>,
+    scratch: Vec<Sharing>,
+}
+
+/// What decides about most mappings of a device.
+#[derive(Clone, Copy, Debug)]
+struct Quick {
+    /// No kernel bounces these lengths for alignment.
+    never_from: u64,
+    /// Some kernel bounces for something else than alignment or reach, or nothing is known of the device.
+    always: bool,
+    /// The last DMA address that the device reaches without an IOMMU.
+    reach: u64,
+    /// Not coherent in some kernel: what else lies in its lines matters.
+    writes_memory: bool,
+    known: bool,
+}
+
+impl Watcher {
+    /// For a kernel's stream.
+    pub(super) fn new(kernel: &KernelFacts, statistics: Statistics, comparison: Option<Comparison>) -> Self {
+        Self {
+            objects: Objects::new(kernel),
+            common: Breakdown::default(),
+            observed: Observed::default(),
+            statistics,
+            comparison,
+            unfollowed: Vec::new(),
+            unaligned: Vec::new(),
+            not_simulated: 0,
+            kernels: Vec::new(),
+            views: Views::default(),
+            quick: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Mappings of which something becomes under these settings are to be followed. The view from which it looks at memory.
+    pub(super) fn follow_for(&mut self, settings: &Settings) -> usize {
+        let view = self.views.of(settings);
+        self.unfollowed.resize(self.views.len(), Breakdown::default());
+        self.kernels.push(Kernel::new(settings.clone(), view));
+        if let Some(of) = settings.wanted_multiple()
+            && self.unaligned(of).is_none()
+        {
+            self.unaligned.push((of, Breakdown::default()));
+        }
+        view
+    }
+
+    /// Buffers whose length is no multiple of so many bytes, where that was asked for.
+    pub(super) fn unaligned(&self, multiple_of: u64) -> Option<&Breakdown> {
+        self.unaligned.iter().find(|(of, _)| *of == multiple_of).map(|(_, breakdown)| breakdown)
+    }
+
+    /// Counts a buffer for the policies that want drivers to map aligned lengths.
+    #[inline]
+    fn count_unaligned(&mut self, device: Identity, direction: Direction, size: u64, site: SiteId) {
+        for (of, breakdown) in &mut self.unaligned {
+            if !size.is_multiple_of(*of) {
+                breakdown.unaligned(device, direction, size, site);
+            }
+        }
+    }
+
+    fn quick(&mut self, id: DeviceId, devices: &Devices) -> Quick {
+        let index = id.0 as usize;
+        if let Some(Some(quick)) = self.quick.get(index) {
+            return *quick;
+        }
+        let Some(device) = devices.described(id) else {
+            return Quick { never_from: 0, always: false, reach: u64::MAX, writes_memory: false, known: false };
+        };
+        let limits = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0);
+        let reach = if device.iommu_granule.is_some() { u64::MAX } else { limits.min().unwrap_or(u64::MAX) };
+        let mut quick = Quick { never_from: 0, always: false, reach, writes_memory: false, known: true };
+        for kernel in &mut self.kernels {
+            quick.never_from = quick.never_from.max(kernel.bounces_below(id, devices));
+            quick.always |= kernel.bounces_otherwise(id, devices);
+            quick.writes_memory |= kernel.device(id, devices).is_some_and(|taken| !taken.traits.coherent);
+        }
+        if self.quick.len() <= index {
+            self.quick.resize(index + 1, None);
+        }
+        self.quick[index] = Some(quick);
+        quick
+    }
+
+    /// Tells for every buffer and view what else lies in its lines. Whether anything can.
+    fn look_around(&mut self, mapping: &mut Mapping, segments: &[Segment]) -> bool {
+        let buffers: &mut [_] = match &mut mapping.buffers {
+            Buffers::One(one) => one,
+            Buffers::List(list) => list,
+        };
+        self.scratch.clear();
+        let mut any = false;
+        for (n, buffer) in buffers.iter_mut().enumerate() {
+            if self.objects.were_seen() {
+                self.objects.locate(buffer, segments.get(n).map(|segment| segment.page));
+            }
+            for sharing in self.views.sharing(buffer, &self.objects) {
+                any |= sharing != Sharing::None;
+                self.scratch.push(sharing);
+            }
+        }
+        any
+    }
+
+    /// Whether some kernel may do something with a mapping, as far as that is quickly told.
+    fn may_matter(mapping: &Mapping, quick: &Quick) -> bool {
+        if quick.always || mapping.attrs & SPECIAL != 0 {
+            return true;
+        }
+        let written = mapping.direction != Direction::ToDevice;
+        let may_bounce = |size: u64| written && size < quick.never_from;
+        let reaches = |dma_addr: Option<u64>, size: u64| {
+            dma_addr.is_none_or(|addr| addr.saturating_add(size.saturating_sub(1)) <= quick.reach)
+        };
+        let nothing = mapping
+            .buffers
+            .iter()
+            .all(|buffer| !may_bounce(buffer.size) && reaches(buffer.direct_dma_addr, buffer.size));
+        !nothing
+    }
+
+    fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
+        let views = self.views.len().max(1);
+        let device = devices.identity(mapping.device);
+        let from_each = self.scratch.chunks(views).enumerate().flat_map(|(n, of_buffer)| {
+            let shares = |(_, sharing): &(usize, &Sharing)| **sharing != Sharing::None;
+            of_buffer.iter().enumerate().filter(shares).map(move |(view, sharing)| (n, view, *sharing))
+        });
+        for (n, view, sharing) in from_each {
+            // All kernels of a view take the device for the same.
+            let kernel = self.kernels.iter_mut().find(|kernel| kernel.view == view);
+            if kernel.is_none_or(|kernel| kernel.device(mapping.device, devices).is_none_or(|one| one.traits.coherent))
+            {
+                continue;
+            }
+            self.unfollowed[view].cell(mapping, n, device).count_hazard(sharing);
+        }
+    }
+}
+
+impl Watch for Watcher {
+    fn passes(
+        &mut self,
+        what: &What,
+        buffers: impl ExactSizeIterator<Item = Plain> + Clone,
+        devices: &Devices,
+    ) -> bool {
+        let (What::Map { device, direction, attrs, .. } | What::MapSg { device, direction, attrs, .. }) = *what else {
+            return false;
+        };
+        let quick = self.quick(device, devices);
+        let looked_at = self.objects.were_seen() || self.comparison.is_some() || self.statistics.is_detailed();
+        if !quick.known || quick.always || attrs & SPECIAL != 0 || looked_at {
+            return false;
+        }
+        let written = direction != Direction::ToDevice;
+        let in_line = self.views.longest_line().saturating_sub(1);
+        let nothing = |one: Plain| {
+            let may_share = quick.writes_memory && (one.phys | one.size) & in_line != 0;
+            let reaches =
+                one.dma_addr.is_none_or(|addr| addr.saturating_add(one.size.saturating_sub(1)) <= quick.reach);
+            reaches && !(written && (may_share || one.size < quick.never_from))
+        };
+        if !buffers.clone().all(nothing) {
+            return false;
+        }
+        let identity = devices.identity(device);
+        if let What::MapSg { .. } = what {
+            self.common.list(identity);
+        }
+        for (n, buffer) in buffers.enumerate() {
+            self.common.buffer(identity, direction, buffer.size, n == 0);
+            self.count_unaligned(identity, direction, buffer.size, SiteId::UNKNOWN);
+        }
+        true
+    }
+
+    fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool {
+        let quick = self.quick(mapping.device, devices);
+        self.not_simulated += u64::from(!quick.known);
+        let written = mapping.direction != Direction::ToDevice && mapping.attrs & MMIO == 0;
+        self.scratch.clear();
+        let mut shares = false;
+        if written && quick.writes_memory || self.objects.were_seen() {
+            shares = self.look_around(mapping, segments) && written && quick.writes_memory;
+        }
+        let identity = devices.identity(mapping.device);
+        self.common.mapping(mapping, identity);
+        if mapping.attrs & MMIO == 0 {
+            for buffer in mapping.buffers.iter() {
+                self.count_unaligned(identity, mapping.direction, buffer.size, buffer.site);
+            }
+        }
+        self.observed.mapped(mapping, identity);
+        self.statistics.mapped(mapping, devices);
+        let bounced = mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
+        let mut followed = bounced;
+        if quick.known && (bounced || Self::may_matter(mapping, &quick)) {
+            if written && quick.writes_memory {
+                // Rules may want to know, and those who count what is left unsafe.
+                mapping.sharing = self.scratch.as_slice().into();
+            }
+            followed |= self.kernels.iter_mut().any(|kernel| !kernel.leaves_alone(mapping, devices));
+        }
+        if !followed {
+            if shares && !mapping.failed {
+                self.count_unfollowed(mapping, devices);
+            }
+            if let Some(comparison) = &mut self.comparison {
+                comparison.mapping(mapping, |_| Predicted::Direct.into(), devices);
+            }
+        }
+        followed
+    }
+}

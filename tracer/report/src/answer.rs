@@ -1,0 +1,340 @@
+//! The first screen of `bouncescope replay`: a verdict, the figures that it rests on, who bounces, and what to do next, in
+//! 80 columns.
+
+use super::advice::{self, Advice};
+use super::breakdown::{self, Kind};
+use super::figures;
+use super::lengths;
+use super::losses;
+use super::replay::{because_of_tags, pool, unknowns};
+use super::table::{Table, bytes, percent};
+use super::wrap::wrapped_to;
+use bouncescope_model::pool::SLOT;
+use bouncescope_replay::Replayed;
+use bouncescope_replay::check::Gauge;
+use bouncescope_replay::figures::Figure;
+use bouncescope_replay::outcome::Outcome;
+
+/// Columns of a terminal that nobody has made wider.
+const COLUMNS: usize = 80;
+/// Rows of who bounces.
+const ROWS: usize = 5;
+/// A pool of which no more than this is used, percent, has room for what a few lost records hide.
+const ROOMY_PERCENT: u64 = 75;
+/// What is compared of policies.
+const COMPARED: [Figure; 6] = [
+    Figure::Bounces,
+    Figure::PeakSlots,
+    Figure::Failed,
+    Figure::HazardsForeign,
+    Figure::HazardsUnknown,
+    Figure::AllSlabs,
+];
+
+/// What the recording, or the first kernel that is asked about, comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No mapping is refused.
+    Ok,
+    /// Mappings are refused.
+    Fails,
+    /// The recording does not tell whether mappings are refused.
+    CannotTell,
+}
+
+impl Verdict {
+    /// As it is printed, at the beginning of a line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Fails => "FAILS",
+            Self::CannotTell => "CANNOT TELL",
+        }
+    }
+}
+
+/// What bounces are grouped by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// `dev_name()`.
+    #[default]
+    Device,
+    /// The device's driver.
+    Driver,
+    /// Where kmalloc was called for the buffer's object.
+    Site,
+    /// `enum dma_data_direction`.
+    Direction,
+    /// The buffer's length, by the sizes of kmalloc's caches.
+    Length,
+}
+
+impl By {
+    /// All, with their names.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Device, "device"),
+        (Self::Driver, "driver"),
+        (Self::Site, "site"),
+        (Self::Direction, "direction"),
+        (Self::Length, "length"),
+    ];
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Device => Kind::Device,
+            Self::Driver => Kind::Driver,
+            Self::Site => Kind::Site,
+            Self::Direction => Kind::Direction,
+            Self::Length => Kind::Length,
+        }
+    }
+}
+
+/// A verdict, and the text that begins with what was recorded and says it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The screen; one line of it begins with the verdict's word.
+    pub text: String,
+}
+
+/// The answer to a replay, with advice where it was asked for.
+pub fn answer(replayed: &Replayed, advice: Option<&Advice>, by: By) -> Answer {
+    let subject = advice::subject(&replayed.settings);
+    let gauge = Gauge::new(replayed);
+    let outcome = replayed.outcomes.get(subject);
+    let (verdict, why) = verdict(replayed, subject, &gauge);
+    let mut text = recorded(replayed);
+    text += &line(verdict.word(), &why);
+    if let Some(outcome) = outcome.filter(|_| replayed.observed.total().mappings > 0) {
+        text += &facts(replayed, outcome, &gauge);
+        text += &who(replayed, outcome, by);
+    }
+    if let Some(advice) = advice {
+        text.push('\n');
+        text += folded(&advice::text(advice, replayed)).trim_end();
+        text.push('\n');
+    }
+    text += &compared(replayed);
+    text += &quality(replayed);
+    text += &next(verdict, advice.is_some());
+    Answer { verdict, text }
+}
+
+/// The kernel, and how much was recorded of it.
+fn recorded(replayed: &Replayed) -> String {
+    let kernel = &replayed.start.kernel;
+    let total = replayed.observed.total();
+    let cpus = kernel.possible_cpus;
+    format!(
+        "{} {}, {cpus} CPU{}: {} mappings in {:.1} s\nline size {}, kmalloc from {}{}, pool {}\n",
+        kernel.machine,
+        kernel.release,
+        if cpus == 1 { "" } else { "s" },
+        total.mappings,
+        replayed.seconds(),
+        kernel.cache_line_size,
+        kernel.kmalloc_minalign,
+        because_of_tags(kernel),
+        pool(kernel.pool.slots, kernel.pool.force),
+    ) + &folded(&lengths::besides(replayed))
+        + "\n"
+}
+
+fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, String) {
+    let total = replayed.observed.total();
+    let (Some(settings), Some(outcome)) = (replayed.settings.get(subject), replayed.outcomes.get(subject)) else {
+        return (Verdict::CannotTell, "There is no policy to replay.".to_owned());
+    };
+    let is_captured = settings.is_captured(&replayed.start.kernel);
+    // Mappings that fail are recorded one by one in any mode.
+    let counted = replayed.lengths.total.mappings;
+    if let Some(why) = losses::nothing_mapped(replayed).filter(|_| counted == 0 || !is_captured) {
+        return (Verdict::CannotTell, format!("Nothing to replay: {why}."));
+    }
+    let failed = gauge.total(outcome, Figure::Failed);
+    let refused = failed.as_ref().map_or(0, |failed| failed.low as u64);
+    let of = format!("of {} mappings", total.mappings.max(counted));
+    if is_captured {
+        return match total.failed {
+            0 if outcome.total.bounces == 0 => (Verdict::Ok, "No mapping was refused, and nothing bounced.".to_owned()),
+            0 => (Verdict::Ok, "No mapping was refused.".to_owned()),
+            refused => (Verdict::Fails, format!("{refused} {of} were refused.")),
+        };
+    }
+    let name = &outcome.name;
+    if refused > 0 {
+        let how_many = match failed {
+            _ if refused >= total.mappings => format!("All {} mappings", total.mappings),
+            Some(failed) if failed.high > failed.low => format!("At least {refused} {of}"),
+            _ => format!("{refused} {of}"),
+        };
+        return (Verdict::Fails, format!("{how_many} would be refused under {name}."));
+    }
+    let peak = outcome.peak_slots_at_most();
+    let is_roomy = peak.saturating_mul(100) <= outcome.total_slots.saturating_mul(ROOMY_PERCENT);
+    let is_sure = failed.is_some_and(|failed| failed.high <= 0.0);
+    if !is_sure && (outcome.failed_at_most() > 0 || !is_roomy || outcome.looks_at_unstreamed) {
+        return (Verdict::CannotTell, format!("Mappings may be refused under {name}."));
+    }
+    let words = match total.failed {
+        0 => format!("No mapping would be refused under {name}."),
+        refused => format!("No mapping would be refused under {name}; the recorded kernel refused {refused}."),
+    };
+    (Verdict::Ok, words)
+}
+
+/// A label, and what stands beside it, broken where it is too long.
+fn line(label: &str, words: &str) -> String {
+    let label = format!("{label:<10} ");
+    wrapped_to(COLUMNS, words, &label, &" ".repeat(label.len()))
+}
+
+fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
+    let seconds = replayed.seconds().max(1e-9);
+    let mark = |figure| gauge.total(outcome, figure).map_or("", |measured| measured.mark());
+    let pool = match outcome.total_slots {
+        0 => "none".to_owned(),
+        slots => {
+            let peak = outcome.peak_slots;
+            // A pool is never more than full.
+            let mark = if peak < slots { mark(Figure::PeakSlots) } else { "" };
+            format!("{mark}{peak} of {slots} slots at its fullest moment ({:.1} %)", peak as f64 * 100.0 / slots as f64)
+        }
+    };
+    let cost = if outcome.total.bounces == 0 {
+        if outcome.total.failed > 0 { "nothing can bounce" } else { "nothing bounces" }.to_owned()
+    } else {
+        let cpu =
+            outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {:.2} % of a CPU", ns as f64 / 1e7 / seconds));
+        format!(
+            "{}{} bounces, {:.1} a second; {}/s copied{cpu}",
+            mark(Figure::Bounces),
+            outcome.total.bounces,
+            outcome.total.bounces as f64 / seconds,
+            bytes((outcome.total.bytes_copied as f64 / seconds) as u64),
+        )
+    };
+    let mut text = line("  pool", &pool) + &line("  cost", &cost);
+    if let Some(slabs) = &outcome.all_slabs {
+        let pool = match outcome.total_slots {
+            0 => "no pool".to_owned(),
+            slots => format!("pool {}", bytes(slots * SLOT)),
+        };
+        text += &line("  memory", &format!("kmalloc's slabs {}, {pool}", advice::slabs_of(slabs)));
+    }
+    text += &line("  hazards", &hazards(outcome, mark));
+    text + &line("  model", &agreement(replayed))
+}
+
+/// Buffers left in a line with something else.
+fn hazards(outcome: &Outcome, mark: impl Fn(Figure) -> &'static str) -> String {
+    let total = &outcome.total;
+    let classes = [
+        (Figure::HazardsForeign, total.hazards_foreign, "beside another object"),
+        (Figure::HazardsUnknown, total.hazards_unknown, "beside something unknown"),
+        (Figure::HazardsOwn, total.hazards_own, "beside the rest of their own object (safe by the kernel's rule)"),
+    ];
+    let shown = classes.into_iter().map(|(figure, count, beside)| (mark(figure), count, beside));
+    let shown = shown.filter(|(mark, count, _)| *count > 0 || !mark.is_empty());
+    let words: Vec<String> = shown.map(|(mark, count, beside)| format!("{mark}{count} {beside}")).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+/// Whether the model did as the kernel.
+fn agreement(replayed: &Replayed) -> String {
+    let verdict = &replayed.verdict;
+    let all = verdict.mappings;
+    if !verdict.agrees() {
+        return format!(
+            "DISAGREES with the kernel about {} of {all} mappings: `bouncescope verify` has them",
+            verdict.disagreements
+        );
+    }
+    match verdict.unknown {
+        0 => format!("all {all} mappings predicted as the kernel did them"),
+        unknown => {
+            format!("{} of {all} mappings predicted as the kernel did them, {unknown} not known", verdict.agreements)
+        }
+    }
+}
+
+/// Who bounces, most first.
+fn who(replayed: &Replayed, outcome: &Outcome, by: By) -> String {
+    let seconds = replayed.seconds().max(1e-9);
+    let rows = breakdown::of_kind(&outcome.rows, by.kind());
+    let matter: Vec<_> = rows.into_iter().filter(|(_, tally)| tally.bounces + tally.failed > 0).collect();
+    if matter.is_empty() {
+        return String::new();
+    }
+    let any_refused = matter.iter().any(|(_, tally)| tally.failed > 0);
+    let mut headings = vec!["who bounces", "bounces", "per s", "copied/s", "of buffers"];
+    headings.extend(any_refused.then_some("refused"));
+    let mut table = Table::new(&headings);
+    for (label, tally) in matter.iter().take(ROWS) {
+        let mut row = vec![
+            format!("  {label}"),
+            tally.bounces.to_string(),
+            format!("{:.1}", tally.bounces as f64 / seconds),
+            bytes((tally.bytes_copied as f64 / seconds) as u64),
+            format!("{} %", percent(tally.bounces, tally.buffers)),
+        ];
+        row.extend(any_refused.then(|| tally.failed.to_string()));
+        table.row(row);
+    }
+    let more = match matter.len().saturating_sub(ROWS) {
+        0 => String::new(),
+        more => format!("  … and {more} more: --wide\n"),
+    };
+    format!("\n{}{more}", table.text(0))
+}
+
+/// The policies beside each other.
+fn compared(replayed: &Replayed) -> String {
+    let (headings, rows, _) = figures::some(replayed, &COMPARED);
+    let mut table = Table::new(&headings);
+    for row in rows {
+        table.row(row.into_iter().map(|(text, _)| text));
+    }
+    format!("\n{}", table.blocks(0, 1, COLUMNS))
+}
+
+/// What the recording leaves in doubt.
+fn quality(replayed: &Replayed) -> String {
+    let (.., doubts) = figures::some(replayed, &COMPARED);
+    let mut text = String::new();
+    if !doubts.is_empty() {
+        text += &format!("in doubt (<=, >=, ~): {}\n", doubts.join("; "));
+    }
+    text += &unknowns(replayed);
+    text += &losses::reservations(&replayed.start);
+    text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+    "\n".to_owned() + &folded(&text)
+}
+
+/// Long lines broken, what follows indented.
+fn folded(text: &str) -> String {
+    let fold = |line: &str| {
+        let indent = " ".repeat(line.len() - line.trim_start().len());
+        wrapped_to(COLUMNS, line, &indent, &format!("{indent}  "))
+    };
+    text.lines().map(fold).collect()
+}
+
+/// Options that tell more.
+fn next(verdict: Verdict, advised: bool) -> String {
+    let advise = match verdict {
+        Verdict::Fails => "the smallest pool with which no mapping is refused",
+        Verdict::Ok | Verdict::CannotTell => "the smallest pool that is enough, and what it saves",
+    };
+    let options = [
+        (!advised, "--advise", advise),
+        (true, "--by KEY", "bounces by driver, site, direction or length"),
+        (true, "--wide", "every figure and breakdown"),
+    ];
+    let shown = options.iter().filter(|(is_shown, ..)| *is_shown);
+    shown
+        .map(|(_, option, about)| format!("  {option:<8}  {about}\n"))
+        .fold("more\n".to_owned(), |text, line| text + &line)
+}

@@ -1,0 +1,232 @@
+//! Of a replay: who bounces and who has hazards, by device, driver, call site, direction and length, under each policy.
+
+use std::collections::{HashMap, HashSet};
+
+use super::label::{self, OBSERVED, driver};
+use super::table::{Table, WIDTH};
+use bouncescope_replay::Replayed;
+use bouncescope_replay::outcome::{Rows, Tally};
+use tracer_ebpf::streamed::Streamed;
+
+/// More policies than these are left to programs.
+const SIDE_BY_SIDE: usize = 12;
+/// Call sites shown to people; programs get all.
+const SITES: usize = 20;
+/// Beyond twice `ARCH_DMA_MINALIGN` no length bounces for alignment, whatever the line size.
+const SHORT: u64 = 256;
+
+/// Bounces, then hazards, of which `in_doubt` says that their totals have marks.
+pub(super) fn text(replayed: &Replayed, in_doubt: bool) -> String {
+    let policies = replayed.outcomes.len();
+    if policies > SIDE_BY_SIDE {
+        return format!(
+            "\nno breakdown by device and driver of {policies} policies here, more than {SIDE_BY_SIDE}: --json has it\n"
+        );
+    }
+    let hazards = counted(replayed, |tally| tally.hazards() > 0, label::hazards);
+    let doubt = if in_doubt { ", in doubt as marked above" } else { "" };
+    let unaligned = counted(
+        replayed,
+        |tally| tally.unaligned_read + tally.unaligned_written > 0,
+        |tally| format!("{} + {}", tally.unaligned_read, tally.unaligned_written),
+    );
+    let recorded = match replayed.start.streamed {
+        Streamed::All => "",
+        _ => ", as far as recorded: --mappings all records what a device only reads",
+    };
+    bounces(replayed)
+        + &headed(&format!("hazards with a foreign object + unknown + own object{doubt}"), &hazards)
+        + &headed(
+            &format!("lengths that a policy wants drivers not to map, only read + written by the device{recorded}"),
+            &unaligned,
+        )
+}
+
+/// A table under its heading, where there is one.
+fn headed(heading: &str, table: &str) -> String {
+    if table.is_empty() { String::new() } else { format!("\n{heading}\n{table}") }
+}
+
+/// One row for each device, direction and size class: how much there was, and who bounced how much of it. Rows without bounces
+/// and hazards are only counted.
+fn bounces(replayed: &Replayed) -> String {
+    let mut headings = vec!["", "mappings", "buffers"];
+    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
+    headings.push(OBSERVED);
+    let mut table = Table::new(&headings);
+    let mut left_out = 0;
+    let mut shown = Shown::default();
+    for Row { label, kind, observed, tallies } in rows(replayed) {
+        if !matters(&observed) && !tallies.iter().any(matters) {
+            left_out += 1;
+            continue;
+        }
+        if !shown.takes(kind) {
+            continue;
+        }
+        let mut cells = vec![label, observed.mappings.to_string(), observed.buffers.to_string()];
+        cells.extend(tallies.iter().map(|tally| tally.bounces.to_string()));
+        cells.push(observed.bounces.to_string());
+        table.row(cells);
+    }
+    let mut text = "\nbounces by device, driver, call site, direction and length, predicted and real\n".to_owned();
+    if !table.is_empty() {
+        text += &table.blocks(2, 1, WIDTH);
+    }
+    text += &shown.more();
+    if left_out > 0 {
+        text += &format!("  … and {left_out} without bounces or hazards: --json has all\n");
+    }
+    text
+}
+
+fn matters(tally: &Tally) -> bool {
+    tally.bounces + tally.hazards() + tally.failed > 0
+}
+
+/// What a row is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Device,
+    Driver,
+    Site,
+    Direction,
+    Length,
+}
+
+/// Rows so far of the kinds that may have many.
+#[derive(Default)]
+struct Shown {
+    devices: usize,
+    drivers: usize,
+    sites: usize,
+}
+
+impl Shown {
+    /// Whether one more of this kind is shown.
+    fn takes(&mut self, kind: Kind) -> bool {
+        let (count, most) = match kind {
+            Kind::Device => (&mut self.devices, label::SHOWN),
+            Kind::Driver => (&mut self.drivers, label::SHOWN),
+            Kind::Site => (&mut self.sites, SITES),
+            Kind::Direction | Kind::Length => return true,
+        };
+        *count += 1;
+        *count <= most
+    }
+
+    /// What was not.
+    fn more(&self) -> String {
+        let sites = match self.sites.checked_sub(SITES) {
+            Some(more) if more > 0 => format!("  … and {more} more call sites: --json has all\n"),
+            _ => String::new(),
+        };
+        label::more(self.devices, "devices") + &label::more(self.drivers, "drivers") + &sites
+    }
+}
+
+/// Counts of each policy, put as words by `cell`; rows that `counts` makes nothing of are left out.
+fn counted(replayed: &Replayed, counts: impl Fn(&Tally) -> bool, cell: impl Fn(&Tally) -> String) -> String {
+    let mut headings = vec![""];
+    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
+    let mut table = Table::new(&headings);
+    let mut shown = Shown::default();
+    for Row { label, kind, tallies, .. } in rows(replayed) {
+        if tallies.iter().any(&counts) {
+            if !shown.takes(kind) {
+                continue;
+            }
+            table.row(std::iter::once(label).chain(tallies.iter().map(&cell)));
+        }
+    }
+    if table.is_empty() { String::new() } else { table.blocks(2, 1, WIDTH) + &shown.more() }
+}
+
+/// One row: what the kernel did, and each policy.
+struct Row {
+    label: String,
+    kind: Kind,
+    observed: Tally,
+    tallies: Vec<Tally>,
+}
+
+/// All rows, in the order of what the kernel did; what only a policy has, at the end.
+fn rows(replayed: &Replayed) -> Vec<Row> {
+    let mut observed = labelled(&replayed.observed_rows);
+    let runs: Vec<Vec<Labelled>> = replayed.outcomes.iter().map(|outcome| labelled(&outcome.rows)).collect();
+    let seen: HashSet<String> = observed.iter().map(|one| one.label.clone()).collect();
+    let only_theirs = runs.iter().flatten().filter(|one| !seen.contains(&one.label));
+    observed.extend(only_theirs.map(|one| Labelled { tally: Tally::default(), ..one.clone() }).collect::<Vec<_>>());
+    let by_label: Vec<HashMap<&str, Tally>> =
+        runs.iter().map(|rows| rows.iter().map(|one| (one.label.as_str(), one.tally)).collect()).collect();
+    let mut taken = HashSet::new();
+    observed.retain(|one| taken.insert(one.label.clone()));
+    let row = |one: Labelled| Row {
+        tallies: by_label.iter().map(|run| run.get(one.label.as_str()).copied().unwrap_or_default()).collect(),
+        label: one.label,
+        kind: one.kind,
+        observed: one.tally,
+    };
+    observed.into_iter().map(row).collect()
+}
+
+/// Lists that lose their concatenation, by driver.
+pub(super) fn lists(replayed: &Replayed) -> String {
+    let mut table = Table::new(&["", "policy", "lists", "split", "DMA segments before", "after"]);
+    for outcome in &replayed.outcomes {
+        for row in outcome.rows.by_driver.iter().filter(|row| row.lists_losing_concatenation > 0) {
+            table.row([
+                driver(&row.driver).to_owned(),
+                outcome.name.clone(),
+                row.lists.to_string(),
+                row.lists_losing_concatenation.to_string(),
+                row.segments_before.to_string(),
+                row.segments_after.to_string(),
+            ]);
+        }
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("\nscatterlists behind an IOMMU that bounces split into more DMA segments, by driver\n{}", table.text(2))
+}
+
+/// A row of one breakdown.
+#[derive(Clone)]
+struct Labelled {
+    label: String,
+    kind: Kind,
+    tally: Tally,
+}
+
+/// The rows of one kind, in their order.
+pub(super) fn of_kind(rows: &Rows, kind: Kind) -> Vec<(String, Tally)> {
+    labelled(rows).into_iter().filter(|one| one.kind == kind).map(|one| (one.label, one.tally)).collect()
+}
+
+fn labelled(rows: &Rows) -> Vec<Labelled> {
+    let mut labelled = Vec::new();
+    let mut add = |label: String, kind: Kind, tally: Tally| labelled.push(Labelled { label, kind, tally });
+    for row in &rows.by_device {
+        add(label::device(&row.device, &row.driver, row.coherent), Kind::Device, row.tally);
+    }
+    for row in &rows.by_driver {
+        add(format!("driver {}", label::name(driver(&row.driver))), Kind::Driver, row.tally);
+    }
+    for row in rows.by_call_site.iter().filter(|row| !row.call_site.is_empty()) {
+        add(label::call_site(&row.call_site, &row.module), Kind::Site, row.tally);
+    }
+    for row in &rows.by_direction {
+        add(row.direction.name().to_owned(), Kind::Direction, row.tally);
+    }
+    let (short, long): (Vec<_>, Vec<_>) = rows.by_size_class.iter().partition(|row| row.up_to <= SHORT);
+    for row in short {
+        add(format!("up to {} B", row.up_to), Kind::Length, row.tally);
+    }
+    let mut longer = Tally::default();
+    for row in long {
+        longer.add(&row.tally);
+    }
+    add(format!("longer than {SHORT} B"), Kind::Length, longer);
+    labelled
+}

@@ -1,0 +1,68 @@
+//! Coherent memory: the atomic pools, CMA and what devices reach of it. None of it is bounced, and no `swiotlb=` changes it.
+//!
+//! Mirrors `kernel/dma/pool.c`, `kernel/dma/coherent.c`, `kernel/dma/contiguous.c`, and `swiotlb_alloc_coherent()` of 4.x (`lib/swiotlb.c`).
+
+use super::words::{LARGEST, amount};
+use super::{Kind, Said};
+
+/// "DMA pool exhausted for %s": `dma_alloc_from_pool()`.
+pub(super) fn atomic_exhausted() -> Said {
+    Said::new(Kind::AtomicPool)
+        .means(
+            "The pool for coherent memory that is allocated in atomic context is exhausted. It is another pool than that of the bounce buffers: a driver \
+             asked for coherent memory where it may not sleep.",
+        )
+        .helps("A larger one: coherent_pool=1M (or more) on the command line. It grows in the background; a burst at once still finds it empty.")
+        .helps("Or the driver: allocate when it is set up (GFP_KERNEL), or from a dma_pool.")
+}
+
+/// "Failed to get suitable pool for %s".
+pub(super) fn atomic_unsuitable() -> Said {
+    Said::new(Kind::AtomicPool)
+        .means(
+            "Coherent memory was wanted in atomic context, and no atomic pool lies where this device reaches it: the pool for its zone could not be made at boot, \
+             or the kernel has no such zone.",
+        )
+        .helps("Look for \"failed to allocate … pool for atomic allocation\" at boot, at the device's coherent mask, and at CONFIG_ZONE_DMA; its size (coherent_pool=) alone does not help.")
+}
+
+/// "failed to allocate %zu KiB … pool for atomic allocation".
+pub(super) fn atomic_not_made() -> Said {
+    Said::new(Kind::AtomicPool)
+        .means("A pool for coherent memory in atomic context could not be made in its zone. Drivers that allocate coherent memory where they may not sleep will fail.")
+        .helps("Free memory in that zone (crashkernel=, cma=, reserved-memory), or ask for less: coherent_pool=.")
+}
+
+/// "swiotlb: coherent allocation failed for device %s size=%zu", 4.x.
+pub(super) fn failed(size: Option<u64>) -> Said {
+    let said = Said::new(Kind::CoherentMemory);
+    let said = match size {
+        Some(size) => said.of_size(size).means(format!(
+            "{} of coherent memory could not be had for this device.{}",
+            amount(size),
+            if size > LARGEST {
+                " The bounce buffers give no more than 256 KiB in one piece, however large they are."
+            } else {
+                ""
+            }
+        )),
+        None => said.means("Coherent memory could not be had for this device."),
+    };
+    said.means("The kernel looked in the pool last, after pages and CMA that the device's coherent mask reaches; the pool is not what is missing.")
+        .helps("CMA that is large enough (cma= or a reserved-memory node), or a coherent mask that reaches more memory (dma_set_mask_and_coherent()).")
+        .helps("Or smaller pieces: the driver may not need it in one.")
+}
+
+/// `hwdev DMA mask = …, dev_addr = …` (4.x), "reserved memory is beyond device's set DMA address range".
+pub(super) fn out_of_reach() -> Said {
+    Said::new(Kind::CoherentMemory)
+        .means("Coherent memory that was found for this device lies beyond its coherent mask or its bus limit. Coherent memory is never bounced.")
+        .helps("The device's mask (dma_set_mask_and_coherent()), or where the memory lies: its node in reserved-memory, or CMA below the mask (cma=SIZE@START-END).")
+}
+
+/// `cma_alloc: …: alloc failed, req-size: …`.
+pub(super) fn cma() -> Said {
+    Said::new(Kind::CoherentMemory)
+        .means("CMA could not give a contiguous piece of memory. It is no message of the bounce buffers: no swiotlb= changes it.")
+        .helps("A larger area (cma=), smaller or earlier allocations; pages that cannot be moved (pinned, GUP) fragment it.")
+}

@@ -1,0 +1,339 @@
+//! "swiotlb buffer is full": which of the things that this can mean it was.
+//!
+//! Mirrors `swiotlb_tbl_map_single()` and `swiotlb_search_pool_area()` in `kernel/dma/swiotlb.c`, 5.10 to 7.3; the regressions of the
+//! slot search are those of its history, with the commit that mended each.
+
+use super::machine::{Architecture, Machine};
+use super::words::{LARGEST, in_slots, slots_amount};
+use super::{Context, Kind, Said, boot};
+use bouncescope_capture::reach::Span;
+use bouncescope_model::pool::{Boot, ByDefault, DEFAULT_SLOTS, SEGMENT_SLOTS, SLOT};
+
+/// Pools are not made larger than this by what is proposed here, slots: 1 GiB, of the 4 GiB that devices with 32 bits reach.
+const MOST_PROPOSED: u64 = 1 << 19;
+
+const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, then `bouncescope replay --advise`. Mappings that are held for \
+     long, or a device that needs no bouncing with the right DMA mask, are cheaper to mend than the pool.";
+
+/// A message with its three figures.
+pub(super) fn full(context: Context<'_>, size: u64, total: u64) -> Said {
+    let slots = size.div_ceil(SLOT).max(1);
+    let used = context.group.most_used;
+    let said = if total == 0 {
+        return boot::no_pool_at_all(context).of_size(size);
+    } else if size > LARGEST {
+        never_fits(size, Some((total, used)))
+    } else if used.saturating_add(slots) > total {
+        really_full(context, slots, total, used)
+    } else {
+        not_in_one_piece(context, size, slots, total, used)
+    };
+    let said = about_the_pool(said, context, total);
+    let said = if is_restricted(context, total) { said } else { about_what_was_asked(said, context.machine, total) };
+    let said = about_force_and_alignment(said, context.machine, size);
+    about_size(said, size, context.machine).of_size(size)
+}
+
+/// What `sz` is: `alloc_size` up to 6.8, and from 6.10 on the length with all that was added to it.
+fn about_size(said: Said, size: u64, machine: &Machine) -> Said {
+    match machine.is_at_least(6, 10) {
+        Some(true) => said.means(format!(
+            "On this kernel (6.10 or later) \"sz\" includes padding: the driver mapped {size} bytes or fewer."
+        )),
+        Some(false) => said.means(
+            "On this kernel (before 6.10) \"sz\" is the length as the caller rounded it, without padding; a device with min_align_mask \
+             (NVMe) may have needed one slot more.",
+        ),
+        None => said,
+    }
+}
+
+/// Two pools are two: the one of the message, and the one of the boot lines.
+fn about_the_pool(said: Said, context: Context<'_>, total: u64) -> Said {
+    let Some(pool) = context.machine.present_pool() else { return said };
+    if pool.slots() == total || is_restricted(context, total) {
+        return said;
+    }
+    said.means(format!(
+        "It is not the pool as the boot lines have it, with {} slots: the pool has grown since, or it is another one.",
+        pool.slots()
+    ))
+}
+
+/// Why it may have bounced at all: everything does, or so short a buffer does on arm64 and riscv.
+fn about_force_and_alignment(said: Said, machine: &Machine, size: u64) -> Said {
+    /// Longest buffer that bounces for kmalloc's alignment with lines of up to 128 bytes.
+    const LONGEST_SMALL: u64 = 192;
+    if machine.asks_for("swiotlb", "force") {
+        let mut said = said.means("swiotlb=force on the command line makes everything bounce.");
+        said.helps.insert(0, "Boot without swiotlb=force, which is for tests.".to_owned());
+        return said;
+    }
+    if size > LONGEST_SMALL
+        || machine.is_at_least(6, 5) == Some(false)
+        || machine.architecture == Some(Architecture::X86)
+    {
+        return said;
+    }
+    said.means(
+        "So short a buffer may bounce for its length alone: since 6.5 on arm64, when a non-coherent device writes to it and it may be a small kmalloc object. \
+         `bouncescope record` shows whether it is that.",
+    )
+}
+
+/// What the command line asks for, where the pool of the message has fewer slots.
+fn about_what_was_asked(said: Said, machine: &Machine, total: u64) -> Said {
+    let Some(asked) = machine.asked_slots().filter(|asked| *asked > total) else { return said };
+    said.means(if is_default_size(asked) {
+        format!(
+            "The command line has swiotlb={asked}, which is just the default of 64 MiB: the kernel cannot tell it from nothing, and sized the pool by its own rule. One \
+             slot more is a size of its own."
+        )
+    } else {
+        format!("The command line asks for {asked} slots, and this pool has fewer: contiguous memory was short at boot (\"adjusted … -> … slabs\"), or it is another pool.")
+    })
+}
+
+fn never_fits(size: u64, fill: Option<(u64, u64)>) -> Said {
+    let segments = size.div_ceil(LARGEST);
+    let not_full = fill.map_or_else(String::new, |(total, used)| {
+        format!(" The pool was not full: {used} of {total} slots were in use.")
+    });
+    Said::new(Kind::NeverFits)
+        .means(format!(
+            "{size} bytes can never bounce: a mapping must lie in one segment of {SEGMENT_SLOTS} slots (IO_TLB_SEGSIZE), {LARGEST} bytes, \
+             and this one needs {} slots, as many as {segments} segments have.{not_full}",
+            size.div_ceil(SLOT),
+        ))
+        .means(
+            "It is not small kmalloc buffers: so large a buffer bounces only because the device cannot reach it (DMA mask, bus \
+             limit), or because everything bounces (swiotlb=force, restricted-dma-pool, memory encryption, an untrusted device).",
+        )
+        .helps(NO_POOL_SIZE_HELPS)
+}
+
+const NO_POOL_SIZE_HELPS: &str = "No swiotlb= helps. The driver must map less at once (dma_max_mapping_size(), dma_opt_mapping_size()), or \
+     the buffer must not need to bounce: a wider DMA mask, an IOMMU, memory from a zone that the device reaches, or, for an \
+     imported dma-buf, no mapping for a device that does not do the DMA.";
+
+fn really_full(context: Context<'_>, slots: u64, total: u64, used: u64) -> Said {
+    let free = total.saturating_sub(used);
+    let said = Said::new(Kind::Full).means(format!(
+        "The pool was full: {used} of {total} slots of 2 KiB in use, {free} free, and this mapping needs {}.",
+        in_slots(slots)
+    ));
+    if is_restricted(context, total) {
+        return restricted(said, context, total).helps(WHO_HOLDS);
+    }
+    if let Some(said) = rising(said.clone(), context, total) {
+        return said;
+    }
+    let needed = used.saturating_add(slots);
+    larger(said, context.machine, total, needed, &format!(" (this moment needed {needed} slots)")).helps(WHO_HOLDS)
+}
+
+/// The message's pool is a restricted one: its size says so, and the default pool has another. A pool that has fewer slots than
+/// the default one had at boot is none that grew.
+fn is_restricted(context: Context<'_>, total: u64) -> bool {
+    match context.machine.present_pool().map(Span::slots) {
+        Some(slots) if slots == total => false,
+        Some(slots) => total < slots || context.machine.restricted_of(total).is_some(),
+        None => context.machine.restricted_of(total).is_some(),
+    }
+}
+
+fn restricted(said: Said, context: Context<'_>, total: u64) -> Said {
+    let which = match context.machine.restricted_of(total) {
+        Some(pool) => format!("the restricted pool at {:#x}", pool.start),
+        None => "a restricted pool of this device, since the default one is larger".to_owned(),
+    };
+    said.means(format!(
+        "{total} slots is {which} ({}): everything that its devices map bounces through it, and it never grows.",
+        slots_amount(total)
+    ))
+    .helps(
+        "Only its node in reserved-memory (restricted-dma-pool) changes its size; in a virtual machine the hypervisor makes that \
+         node, and has an option for it. The command line does not matter.",
+    )
+}
+
+/// A pool that fills from message to message.
+fn rising(said: Said, context: Context<'_>, total: u64) -> Option<Said> {
+    let fill = context.reading.fills.get(&(context.group.boot, total)).filter(|fill| fill.is_rising(total))?;
+    let over = match (fill.first_time, fill.last_time) {
+        (Some(first), Some(last)) if last > first => format!(" in {:.0} s", last - first),
+        _ => String::new(),
+    };
+    Some(
+        said.means(format!(
+            "What is in use rises from message to message: from {} to {} slots over {} messages{over}. Mappings are not given back (a leak: \
+             a driver that does not unmap), or all are held at once.",
+            fill.first, fill.last, fill.samples
+        ))
+        .helps(
+            "Look for the driver that does not unmap: `bouncescope record` lists what is mapped and never unmapped, by device; \
+             CONFIG_DMA_API_DEBUG names what a driver still holds when it is unbound. A larger pool only puts the failure off.",
+        )
+        .helps("A newer kernel or driver, if its history has a fix for a leak of mappings.")
+        .unknown("If the figure settles below the pool's size after a reboot under the same load, it is no leak, and more slots help."),
+    )
+}
+
+/// A remedy by size, where there is one: more than what is there, within what low memory can give, and no size that the kernel
+/// reads as not given.
+fn larger(said: Said, machine: &Machine, total: u64, needed: u64, why: &str) -> Said {
+    let said = match proposal(machine, total, needed) {
+        Some(slots) => said.helps(format!("A larger pool: swiotlb={slots} ({}) on the command line{why}.", slots_amount(slots))),
+        None => said.helps(format!(
+            "It is {} already: a larger one has to fit into memory below 4 GiB in one piece. Make devices bounce less instead (DMA \
+             mask, dma-ranges, an IOMMU).",
+            slots_amount(total)
+        )),
+    };
+    growing(said, machine)
+}
+
+fn growing(said: Said, machine: &Machine) -> Said {
+    match machine.is_at_least(6, 6) {
+        Some(false) => said.helps("From 6.6 on a kernel with CONFIG_SWIOTLB_DYNAMIC=y lets the pool grow while it runs; this one is older."),
+        _ => said.helps(
+            "Or a pool that grows while the kernel runs: from 6.6 on with CONFIG_SWIOTLB_DYNAMIC=y (not for Xen, and not for restricted \
+             pools).",
+        ),
+    }
+}
+
+/// Whether a kernel without a default size of its own configuration takes this number for its default. Neither its CPUs nor its memory
+/// matter to that.
+fn is_default_size(slots: u64) -> bool {
+    let default = ByDefault::Reduced(1 << 30);
+    Boot { possible_cpus: 1, has_areas: true, default_slots: DEFAULT_SLOTS, default }.sized(slots).is_default
+}
+
+/// Slots to ask for; `None` when no reasonable pool is larger.
+pub(super) fn proposal(machine: &Machine, total: u64, needed: u64) -> Option<u64> {
+    let wanted = needed.max(total.saturating_mul(2)).max(total.saturating_add(1));
+    if wanted > MOST_PROPOSED {
+        // Less than twice, where that is still more.
+        return (total < MOST_PROPOSED && needed <= MOST_PROPOSED).then_some(MOST_PROPOSED);
+    }
+    let slots = wanted.next_power_of_two();
+    // swiotlb_adjust_size() of arm64 and riscv from 6.7 on, and of memory encryption, cuts or raises the default alone.
+    let may_be_adjusted = machine.is_at_least(6, 7) != Some(false) && machine.architecture != Some(Architecture::X86);
+    Some(if is_default_size(slots) && may_be_adjusted { slots * 2 } else { slots })
+}
+
+fn not_in_one_piece(context: Context<'_>, size: u64, slots: u64, total: u64, used: u64) -> Said {
+    let free = total - used;
+    let fewest = fewest_that_block(size, slots, total);
+    let kind = if slots > 1 && used < fewest { Kind::NoFit } else { Kind::NotInOnePiece };
+    let said = Said::new(kind).means(format!(
+        "{free} of {total} slots were free when the message was made, and {} were needed, side by side in one segment of \
+         {SEGMENT_SLOTS}.",
+        in_slots(slots)
+    ));
+    if kind == Kind::NoFit {
+        return no_fit(said, context, used, fewest);
+    }
+    let said = if slots == 1 {
+        said.means(
+            "One slot fits wherever one is free. So the pool was full at the moment of the search and slots came back before the \
+             message, or the slot had to be aligned: min_align_mask of the device, or the IOMMU's granule.",
+        )
+    } else {
+        said.means("The free slots lie apart: the pool is fragmented.")
+    };
+    if is_restricted(context, total) {
+        return restricted(said, context, total);
+    }
+    if let Some(said) = rising(said.clone(), context, total) {
+        return said;
+    }
+    larger(said, context.machine, total, used.saturating_add(slots), "; it makes this rare, not impossible")
+        .helps("Shorter mappings (dma_opt_mapping_size()) fit sooner.")
+}
+
+/// Fragmentation cannot explain it: what is left are alignment, boundaries and defects of the search.
+fn no_fit(said: Said, context: Context<'_>, used: u64, fewest: u64) -> Said {
+    let said = said.means(format!(
+        "Size is not the matter: to be in the way everywhere takes at least {fewest} slots in use, and {used} were. The slots had to be \
+         aligned or to keep within a boundary that the pool cannot give (min_align_mask, the IOMMU's granule, the device's segment \
+         boundary), the search itself was at fault, or the pool was fuller a moment before."
+    ));
+    regression(said, context.machine)
+        .helps("If the newest release of this series does the same: look at the driver's dma_set_min_align_mask() and dma_set_seg_boundary().")
+        .unknown("The device's min_align_mask and segment boundary are not in the log; `bouncescope doctor` shows the former.")
+}
+
+/// Defects of the slot search: 0eee5ae10256 (2023-03-22, in candidates of 6.3 and of the stable 6.1 and 6.2) until
+/// bbb73a103fbb; and 04867a7a3332 (6.9, and 6.6.24, 6.7.12, 6.8.3), which took away "alignment requirements exceeding
+/// `swiotlb_max_mapping_size()`" that kernels from 6.3 on made of large mappings.
+fn regression(said: Said, machine: &Machine) -> Said {
+    let lacks_later_fix = match machine.release {
+        Some((6, 3..=5, _)) => true,
+        Some((6, 6, patch)) => patch < 24,
+        Some((6, 7, patch)) => patch < 12,
+        Some((6, 8, patch)) => patch < 3,
+        _ => false,
+    };
+    let release = machine.release_name().unwrap_or_default();
+    if lacks_later_fix {
+        return said
+            .means(format!(
+                "{release} has a known defect there: it makes alignment of large mappings that no pool gives. Commit 04867a7a3332 fixed it in 6.9, \
+                 6.8.3, 6.7.12 and 6.6.24."
+            ))
+            .helps("Update the kernel to one of those releases.");
+    }
+    match machine.is_at_least(6, 3) {
+        Some(true) => said.means(format!("No regression of the search is known here that {release} still has.")).helps(
+            "Update the kernel to the newest of its series, since distributions carry changes of their own.",
+        ),
+        _ => said
+            .means(
+                "A known regression does just this: commit 0eee5ae10256 (\"swiotlb: fix slot alignment checks\") without its fix \
+                 bbb73a103fbb (both in 6.3). Candidates of 6.1.23 had the first alone and failed so with hv_storvsc; trees of distributions took it too. \
+                 From 6.3 to 6.8 a second one is fixed by 04867a7a3332 (6.9, 6.8.3, 6.7.12, 6.6.24).",
+            )
+            .helps("Update the kernel, or see whether its tree has the first of these commits without the second."),
+    }
+}
+
+/// The fewest slots in use that keep `slots` out of every segment: one in each place where they could lie without
+/// overlapping. From a page on they begin at pages (4 KiB) where nothing else is asked for.
+fn fewest_that_block(size: u64, slots: u64, total: u64) -> u64 {
+    let apart = if size >= 4096 { slots.next_multiple_of(2) } else { slots };
+    (total / u64::from(SEGMENT_SLOTS)).saturating_mul(u64::from(SEGMENT_SLOTS) / apart.max(1))
+}
+
+/// A kernel that does not say how full: before 4.20, and "Out of SW-IOMMU space".
+pub(super) fn without_fill(context: Context<'_>, size: u64) -> Said {
+    if size > LARGEST {
+        return never_fits(size, None).of_size(size);
+    }
+    let said = Said::new(Kind::FullUnknown).of_size(size).means(format!(
+        "A buffer of {size} bytes had to bounce ({}), and no free slots were found for it: the pool was full or fragmented. It is the older \
+         wording of \"swiotlb buffer is full … total, used\", and does not say how full.",
+        in_slots(size.div_ceil(SLOT).max(1))
+    ));
+    let said = match context.machine.present_pool() {
+        Some(pool) => larger(said, context.machine, pool.slots(), 0, ""),
+        None => said.helps("If it was full: a larger pool, swiotlb= with twice the slots of the boot line \"software IO TLB … mapped\" (the default is 32768)."),
+    };
+    said.helps(WHO_HOLDS)
+        .unknown("How full it was: newer kernels print total and used, and /sys/kernel/debug/swiotlb shows io_tlb_nslabs and io_tlb_used.")
+}
+
+/// The phrase without figures, as people quote it.
+pub(super) fn without_figures(_: Context<'_>) -> Said {
+    Said::new(Kind::FullUnknown)
+        .means(
+            "A buffer had to bounce and no slots were found for it. That means one of four things: the pool was full; it had free slots, but not side by \
+             side or not aligned; the mapping is longer than 256 KiB, which no pool gives; or there is no pool (\"total 0\").",
+        )
+        .means("The figures decide which, and the remedies differ: only the first is a matter of the pool's size.")
+        .unknown(
+            "Paste the whole line with \"(sz: … bytes), total … (slots), used … (slots)\", all its repetitions, and the kernel's first lines: \
+             Linux version, Kernel command line, software IO TLB. Best is all of dmesg.",
+        )
+}

@@ -1,0 +1,50 @@
+//! Results as text, JSON, pages with plots and metrics. What they mean was decided elsewhere; here is only how they look.
+//!
+//! [`explain`] needs no capture: it takes a kernel's log.
+//!
+//! ```
+//! use bouncescope_report::explain::{Kind, explain, text};
+//!
+//! let explained = explain("nic 0000:01:00.0: swiotlb buffer is full (sz: 4096 bytes), total 16384 (slots), used 16384 (slots)");
+//! assert_eq!(explained.explanations[0].kind, Kind::Full);
+//! assert_eq!(explained.explanations[0].device.as_deref(), Some("0000:01:00.0"));
+//! println!("{}", text(&explained));
+//! ```
+
+// They panic where a terminal or a disk is gone.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod advice;
+pub mod answer;
+mod breakdown;
+pub mod check;
+pub mod csv;
+pub mod doctor;
+#[cfg(feature = "plots")]
+pub mod document;
+pub mod explain;
+mod figures;
+#[cfg(feature = "plots")]
+pub mod html;
+pub mod junit;
+mod label;
+mod lengths;
+pub mod losses;
+pub mod machine;
+#[cfg(feature = "plots")]
+pub mod markdown;
+#[cfg(feature = "plots")]
+pub mod metrics;
+pub mod packed;
+#[cfg(feature = "plots")]
+pub mod page;
+#[cfg(feature = "plots")]
+mod plot;
+pub mod policies;
+pub mod replay;
+pub mod stats;
+mod table;
+pub mod verify;
+mod wrap;
+
+pub use label::driver;

@@ -1,0 +1,153 @@
+//! `bouncescope report`: what stands in a report. [`plan`] says what has to be simulated for it, in the one pass over a capture;
+//! the sections are made of what came out, by the code that the commands print with.
+
+mod breakdown;
+mod changes;
+mod facts;
+mod figures;
+pub mod plan;
+mod plots;
+
+use super::document::{Block, Document, Section};
+use super::table::bytes;
+use super::{advice, lengths, losses, verify};
+use bouncescope_replay::Replayed;
+use plan::Results;
+
+/// A capture and what came out of it.
+#[derive(Debug)]
+pub struct Subject {
+    /// What to call it: the file's name.
+    pub name: String,
+    /// What came out.
+    pub results: Results,
+}
+
+/// A report of a capture.
+pub fn document(subject: &Subject) -> Document {
+    Document { title: title(subject), sections: sections(subject, "") }
+}
+
+/// A report of what changed from one capture to another, and of both.
+pub fn comparison(before: &Subject, after: &Subject) -> Document {
+    let mut all = vec![Section::new("changes", "What changed", changes::blocks(before, after))];
+    for (subject, suffix) in [(after, ""), (before, "-2")] {
+        let name = if suffix.is_empty() { "after" } else { "before" };
+        let title = format!("{name}: {}", title(subject));
+        all.push(Section { is_part: true, ..Section::new(&format!("capture{suffix}"), title, Vec::new()) });
+        all.extend(sections(subject, suffix));
+    }
+    Document { title: format!("{} against {}", after.name, before.name), sections: all }
+}
+
+fn title(subject: &Subject) -> String {
+    let kernel = &subject.results.replayed.start.kernel;
+    format!("{}: {} {}", subject.name, kernel.machine, kernel.release)
+}
+
+/// Kernel, capture and losses in a line: below every plot's title.
+fn about(subject: &Subject) -> String {
+    let replayed = &subject.results.replayed;
+    let kernel = &replayed.start.kernel;
+    let lost = replayed.counters.total_lost();
+    let mut missing: Vec<String> = losses::missing(replayed).into_iter().collect();
+    if lost > 0 {
+        missing.push(format!("{lost} records lost"));
+    }
+    let missing = if missing.is_empty() { "nothing lost".to_owned() } else { missing.join("; ") };
+    format!(
+        "{} {}, {}, {:.3} s, {missing}",
+        kernel.machine,
+        kernel.release,
+        subject.name,
+        replayed.span_ns as f64 / 1e9
+    )
+}
+
+fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
+    let Results { replayed, .. } = &subject.results;
+    let section = |id: &str, title: &str, blocks| Section::new(&format!("{id}{suffix}"), title, blocks);
+    let mut all = vec![
+        section("verdict", "Verdict", verdict(subject)),
+        section("policies", "Policies", figures::policies(replayed)),
+        section("plots", "Plots", plots::blocks(subject)),
+        section("devices", "Devices", breakdown::devices(replayed)),
+        section("drivers", "Drivers", breakdown::drivers(replayed)),
+        section("call-sites", "Call sites", breakdown::call_sites(replayed)),
+        section("lists", "Scatterlists", breakdown::lists(replayed)),
+        section("hazards", "Hazards", breakdown::hazards(replayed)),
+        section("allocations", "Allocations", figures::allocations(replayed)),
+        section("verify", "Prediction held against the kernel", vec![Block::Printed(verify::text(replayed))]),
+        section("kernel", "The kernel", facts::kernel(replayed)),
+        section("losses", "Losses and limits", limits(replayed)),
+    ];
+    all.retain(|section| !section.blocks.is_empty());
+    all
+}
+
+/// The answer in words, first.
+fn verdict(subject: &Subject) -> Vec<Block> {
+    let Results { replayed, advice, .. } = &subject.results;
+    let total = replayed.observed.total();
+    let verdict = &replayed.verdict;
+    let mut blocks = vec![Block::Words(format!(
+        "{} mappings of {} buffers ({}) in {:.3} s; the kernel bounced {} buffers and refused {} mappings. Line size {}, kmalloc \
+         from {}, pool {}.",
+        total.mappings,
+        total.buffers,
+        bytes(total.bytes),
+        replayed.span_ns as f64 / 1e9,
+        total.bounces,
+        total.failed,
+        replayed.start.kernel.cache_line_size,
+        replayed.start.kernel.kmalloc_minalign,
+        super::replay::pool(replayed.start.kernel.pool.slots, replayed.start.kernel.pool.force),
+    ))];
+    let besides = lengths::besides(replayed);
+    if !besides.is_empty() {
+        blocks.push(Block::Words(format!("Of all mappings {}.", besides.trim_end())));
+    }
+    let advised = advice::text(advice, replayed);
+    blocks.push(Block::List(
+        advised.lines().skip(1).map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect(),
+    ));
+    let held = if let Some(why) = verify::nothing(replayed) {
+        format!("Nothing to compare with the kernel: {why}.")
+    } else if verdict.agrees() {
+        format!(
+            "Held against the kernel: of {} mappings {} agree with the prediction, none disagrees, {} are unknown.",
+            verdict.mappings, verdict.agreements, verdict.unknown
+        )
+    } else {
+        format!(
+            "The prediction DISAGREES with the kernel in {} of {} mappings, and in {} of its totals: see below before relying on \
+             any figure.",
+            verdict.disagreements,
+            verdict.mappings,
+            verdict.problems.len()
+        )
+    };
+    blocks.push(Block::Words(held));
+    if let Some(missing) = losses::missing(replayed) {
+        blocks.push(Block::Words(format!("All figures are as far as recorded: {missing}.")));
+    }
+    if replayed.counters.total_lost() > 0 {
+        let names: Vec<String> = replayed
+            .counters
+            .lost
+            .iter()
+            .map(|(name, values)| format!("{name} {}", values.iter().sum::<u64>()))
+            .collect();
+        blocks.push(Block::Words(format!("Records were lost: {}.", names.join(", "))));
+    }
+    blocks
+}
+
+fn limits(replayed: &Replayed) -> Vec<Block> {
+    let mut printed = losses::reservations(&replayed.start);
+    printed += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+    printed += &super::replay::unknowns(replayed);
+    let mut blocks = vec![Block::Printed(printed)];
+    blocks.extend(facts::cost(replayed));
+    blocks
+}

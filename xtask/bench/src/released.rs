@@ -1,0 +1,23 @@
+//! The product and this program as they are released, which is what is measured, and where benchmarks keep their files.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Builds the product, and this program with its generator; the directory that they are in.
+pub(crate) fn build() -> Result<PathBuf> {
+    let status = workspace::cargo()
+        .current_dir(workspace::root())
+        .args(["build", "--quiet", "--locked", "--release", "--package", "bouncescope", "--package", "bench"])
+        .args(["--target-dir", "target"])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "bouncescope did not compile");
+    Ok(workspace::root().join("target/release"))
+}
+
+/// Where captures are kept between runs.
+pub(crate) fn dir() -> PathBuf {
+    let root = workspace::root();
+    root.canonicalize().unwrap_or_else(|_| root.to_owned()).join("target/bench")
+}

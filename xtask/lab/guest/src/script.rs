@@ -1,0 +1,105 @@
+//! What init is told to do: the script that the lab puts into the initramfs, one recording a line. Parsing only.
+
+/// What to do for a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The product records while the workload runs.
+    Record,
+    /// The same, by probing functions even where the kernel has events.
+    RecordByKprobes,
+    /// The same, through fentry and fexit where it can.
+    RecordByFentry,
+    /// The same, with a ring and maps too small for it.
+    RecordTooSmall,
+    /// The same by default, through probes, with a map of lists that is too small for what the workload `losses` does.
+    RecordLosing,
+    /// The product records at a priority above the workload's.
+    RecordUndisturbed,
+    /// The product records by default, which streams only what may bounce.
+    RecordByDefault,
+    /// The same by the kernel's events, with the product's `serve --live` beside it.
+    RecordBesideServe,
+    /// The workload runs by itself, and only the kernel's own counts are taken.
+    Bare,
+    /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
+    /// first word of the workload.
+    Objects,
+    /// No workload: the lab's module makes a table, and what follows are its parameters.
+    Truth,
+    /// No workload: the lab's module takes all PCI devices to be untrusted from here on; what follows are its parameters.
+    Untrust,
+    /// No workload: the product's `doctor` looks at the guest, and what follows are its arguments.
+    Doctor,
+}
+
+impl Mode {
+    /// A workload maps, and what it maps is counted.
+    pub(crate) fn maps(self) -> bool {
+        !matches!(self, Self::Objects | Self::Truth | Self::Untrust | Self::Doctor)
+    }
+}
+
+/// One recording: `NAME MODE WORKLOAD [ARGUMENT…]`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Recording {
+    /// Names the files it leaves on the share.
+    pub(crate) name: String,
+    /// What to do.
+    pub(crate) mode: Mode,
+    /// Workload and its arguments, or the module's parameters, or `doctor`'s arguments.
+    pub(crate) workload: Vec<String>,
+}
+
+/// The recordings of a script. Empty lines and lines that start with `#` say nothing.
+pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
+    text.lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            let mode = |word: &str| match word {
+                "record" => Some(Mode::Record),
+                "record-by-kprobes" => Some(Mode::RecordByKprobes),
+                "record-by-fentry" => Some(Mode::RecordByFentry),
+                "record-too-small" => Some(Mode::RecordTooSmall),
+                "record-losing" => Some(Mode::RecordLosing),
+                "record-undisturbed" => Some(Mode::RecordUndisturbed),
+                "record-by-default" => Some(Mode::RecordByDefault),
+                "record-beside-serve" => Some(Mode::RecordBesideServe),
+                "bare" => Some(Mode::Bare),
+                "objects" => Some(Mode::Objects),
+                "truth" => Some(Mode::Truth),
+                "untrust" => Some(Mode::Untrust),
+                "doctor" => Some(Mode::Doctor),
+                _ => None,
+            };
+            match (words.next(), words.next().as_deref().and_then(mode), words.collect::<Vec<_>>()) {
+                (Some(name), Some(mode), workload) if !workload.is_empty() => Ok(Recording { name, mode, workload }),
+                _ => Err(format!("not a recording: {line:?}")),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_name_mode_and_workload() {
+        let script = parse("# what\n\nhold-100 record hold 100\nmixed bare mixed\npci truth device=pci\n").unwrap();
+        assert_eq!(
+            script,
+            [
+                Recording { name: "hold-100".into(), mode: Mode::Record, workload: vec!["hold".into(), "100".into()] },
+                Recording { name: "mixed".into(), mode: Mode::Bare, workload: vec!["mixed".into()] },
+                Recording { name: "pci".into(), mode: Mode::Truth, workload: vec!["device=pci".into()] },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_without_workload_or_with_an_unknown_mode_is_refused() {
+        assert!(parse("x record").is_err());
+        assert!(parse("x play mixed").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
+//! are quiet again, so that a recording around it holds all of it.
+
+use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
+
+use crate::{module, serve, sysfs, truth, usbfs, witness};
+
+mod hold;
+mod hotplug;
+mod objects;
+mod programs;
+mod race;
+mod random;
+mod storage;
+mod usb_control;
+mod usb_rescan;
+mod xhci_rebind;
+
+/// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
+pub(crate) const FACTS: &str = "/tmp/facts";
+
+/// Runs the workload that the arguments name.
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let (name, rest) = args.split_first().ok_or("no workload named")?;
+    let number = |default: u64| {
+        rest.first().map_or(Ok(default), |text| text.parse().map_err(|_| format!("not a number: {text}")))
+    };
+    if name == "objects" {
+        // Maps nothing that could be counted, or would have to become quiet.
+        return objects::run();
+    }
+    serve::keep_in(serve::FILES[0])?;
+    // Not before: until a recorder has attached everything, devices may do what no capture has.
+    fact("counted_from_ns", monotonic_ns());
+    witness::resume()?;
+    match name.as_str() {
+        "usb-control" => usb_control::run()?,
+        "storage" => storage::run(number(300)?)?,
+        "drivers" => {
+            module::load_all(Path::new(module::LATER))?;
+            // Devices are found and reset in threads of their own, with pauses; and a disk has a name before it can be opened.
+            let settled = || witness::settle(Duration::from_secs(6), Duration::from_secs(90));
+            let found = settled();
+            storage::read_what_is_there(100)?;
+            if !(found && settled()) {
+                return Err("devices do not become quiet".into());
+            }
+        }
+        "long-lists" => {
+            storage::long_lists()?;
+            usb_control::run()?;
+            storage::run(number(300)?)?;
+        }
+        "losses" => truth::run("losses=1")?,
+        "usb-rescan" => usb_rescan::run(number(100)?)?,
+        "xhci-rebind" => xhci_rebind::run(number(2)?)?,
+        "hold" => hold::run(number(100)?, &hold::SMALL)?,
+        "lengths" => {
+            usb_control::run()?;
+            hold::run(number(600)?, &hold::LENGTHS)?;
+        }
+        "race" => race::run(number(1500)?)?,
+        "mixed" => mixed()?,
+        "hotplug" => hotplug::during(mixed)?,
+        "programs" => programs::after(mixed)?,
+        _ => return Err(format!("no workload {name}")),
+    }
+    settle()?;
+    serve::keep_in(serve::FILES[1])?;
+    settle()?;
+    // What comes after, while the recorder ends, may be in the capture or not.
+    witness::pause()?;
+    fact("counted_to_ns", monotonic_ns());
+    Ok(())
+}
+
+fn settle() -> Result<(), String> {
+    let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
+    if quiet { Ok(()) } else { Err("devices do not become quiet".into()) }
+}
+
+/// `CLOCK_MONOTONIC`, which captures have.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn mixed() -> Result<(), String> {
+    usb_control::run()?;
+    storage::run(300)?;
+    usb_rescan::run(100)?;
+    xhci_rebind::run(2)?;
+    // Devices that were enumerated anew must be followed as well.
+    storage::run(50)
+}
+
+/// Waits until every device that a workload uses is there.
+pub(crate) fn wait_for_devices() -> Result<(), String> {
+    sysfs::wait_for("the USB input devices", Duration::from_mins(2), || {
+        (usbfs::devices().iter().filter(|device| is_input(device)).count() >= 2).then_some(())
+    })?;
+    storage::wait_for_disks()
+}
+
+/// A device whose only endpoint besides 0 is silent until somebody types or points: safe to talk to.
+fn is_input(device: &usbfs::Device) -> bool {
+    device.product.contains("Tablet") || device.product.contains("Keyboard")
+}
+
+/// Keeps a fact for the lab, and shows it.
+fn fact(key: &str, value: impl std::fmt::Display) {
+    println!("  {key}={value}");
+    if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(FACTS) {
+        let _ = writeln!(file, "{key}={value}");
+    }
+}

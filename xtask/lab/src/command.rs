@@ -1,0 +1,264 @@
+//! `cargo xtask lab`: which kernels are booted in which scenarios, and the tables that come of it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use workspace::jobs;
+
+use crate::{
+    advised, build, configuration, cross, docs, judge,
+    kernel::Kernel,
+    kernels, modules,
+    recording::Job,
+    run::Run,
+    scenario::Scenario,
+    scenarios, slab,
+    table::{self, Row},
+    test_module, truth,
+};
+
+/// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
+/// every one.
+const MATRIX: [(&str, &[&str]); 7] = [
+    ("5.10", &["direct", "force"]),
+    ("6.1", &["direct", "force"]),
+    ("6.12", &[]),
+    ("6.12-16k", &["direct", "smmu-16k"]),
+    ("6.18", &["direct", "smmu", "kprobes"]),
+    ("7.2", &["direct", "smmu"]),
+    ("7.3", &[]),
+];
+/// What is booted, and where the results go.
+#[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct Args {
+    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's, and `gki-64k` too, with pages of 64 KiB [default: 6.12,7.3, and 6.1 before them for slab]
+    #[arg(long, value_name = "SERIES", value_delimiter = ',')]
+    kernel: Vec<String>,
+    /// Every kernel of the matrix, each in the scenarios that tell it from the others
+    #[arg(long, conflicts_with_all = ["kernel", "scenario"])]
+    matrix: bool,
+    /// Only these scenarios; without, those of boards are left to --matrix; or only these configurations of --cross and --advice
+    #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
+    scenario: Vec<String>,
+    /// Show the scenarios and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Print the QEMU command of each boot, and keep what it needs to be run by hand
+    #[arg(long)]
+    keep: bool,
+    /// Boots at the same time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Where captures, counts and console logs go [default: target/lab]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Also copy each capture to this directory, as KERNEL-SCENARIO-RECORDING.bounce
+    #[arg(long, value_name = "DIR")]
+    captures: Option<PathBuf>,
+    /// Predict configurations from recordings of others, boot them with the same workload, and compare
+    #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare"])]
+    cross: bool,
+    /// Boot the pools that are advised for recordings, and half of each, with the same workload
+    #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
+    advice: bool,
+    /// Write the table of recordings, or that of --cross, into docs/fidelity.md
+    #[arg(long, conflicts_with = "bare")]
+    write_docs: bool,
+    /// Run the workloads without recording: shows what the kernels themselves count
+    #[arg(long)]
+    bare: bool,
+}
+
+impl Args {
+    /// Whether a scenario that a kernel can run is asked for.
+    fn wants(&self, kernel: &Kernel, scenario: &Scenario) -> bool {
+        if !self.matrix {
+            return !self.scenario.is_empty() || !scenario.is_matrix_only();
+        }
+        let of_matrix = MATRIX.iter().find(|(series, _)| *series == kernel.series).map_or(&[][..], |(_, names)| names);
+        of_matrix.is_empty() || of_matrix.contains(&scenario.name)
+    }
+}
+
+/// Boots what the arguments ask for; an error when a recording or a table is not as it must be.
+pub fn run(args: &Args) -> Result<()> {
+    if args.cross || args.advice {
+        return configurations(args);
+    }
+    let (scenarios, truths, slab) = chosen(&args.scenario)?;
+    // Without the product there is nothing to compare with the kernel's count.
+    let slab = slab && !args.bare;
+    if args.list {
+        let recorded = scenarios.iter().map(|one| (one.name, one.recordings.iter().map(|made| made.name).collect()));
+        let tables = truths.iter().map(|one| (one.name, one.tables.iter().map(|made| made.name).collect()));
+        for (name, made) in recorded.chain(tables) {
+            let made: Vec<_> = made;
+            println!("{name:<16} {}", made.join(" "));
+        }
+        if slab {
+            println!("{:<16} {}", slab::NAME, slab::RECORDINGS.map(|(name, _)| name).join(" "));
+        }
+        return Ok(());
+    }
+    let with_product = !args.bare && (slab || !scenarios.is_empty());
+    let (shared, product) = prepared(args, with_product)?;
+    let lab = Lab { args, run: shared, product };
+
+    let cache = workspace::cache_dir().join("lab");
+    let kernels = |wanted: bool, default: &[&str]| -> Result<Vec<Kernel>> {
+        let default = default.iter().map(|series| (*series).to_owned()).collect();
+        let series: Vec<String> = if args.kernel.is_empty() { default } else { args.kernel.clone() };
+        series.iter().filter(|_| wanted).map(|series| kernels::newest(&cache, series)).collect()
+    };
+    let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { kernels::DEFAULT.to_vec() };
+    let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
+    let counting = kernels(slab, &slab::KERNELS)?;
+    let failed =
+        [lab.recordings(&mapping, &scenarios)?, lab.truths(&mapping, &truths)?, lab.objects(&counting)?].concat();
+    let (count, problems) = (failed.len(), failed.concat());
+    ensure!(count == 0, "{count} recordings or tables failed; logs are in {}\n{problems}", lab.run.out.display());
+    Ok(())
+}
+
+/// Builds what a run needs; the product on this machine only where something is recorded.
+fn prepared(args: &Args, with_product: bool) -> Result<(Run, Option<PathBuf>)> {
+    let root = workspace::root();
+    let out = args.out.clone().unwrap_or_else(|| root.join("target/lab"));
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let run = Run {
+        out: out.canonicalize()?,
+        jobs: args.jobs,
+        keep: args.keep,
+        bare: args.bare,
+        programs: build::programs(root, with_product)?,
+        captures: args.captures.clone(),
+    };
+    Ok((run, with_product.then(|| host_product(root)).transpose()?))
+}
+
+/// Compares configurations with each other, or advised pools with what becomes of them.
+fn configurations(args: &Args) -> Result<()> {
+    if args.list {
+        for name in configuration::ALL.iter().map(|one| one.scenario.name) {
+            println!("{name}");
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = args.scenario.iter().find(|name| configuration::named(name).is_none()) {
+        bail!("no configuration {unknown}; --list shows them");
+    }
+    ensure!(!args.write_docs || args.scenario.is_empty(), "only a table of everything is written into the docs");
+    let (run, product) = prepared(args, true)?;
+    let product = product.context("the product was not built")?;
+    let cache = workspace::cache_dir().join("lab");
+    let mut kernels = Vec::new();
+    for series in if args.cross { cross::kernels() } else { advised::kernels() } {
+        let kernel = kernels::newest(&cache, series)?;
+        let modules = modules::in_load_order(&kernel.modules, &modules::FOR_WORKLOADS)?;
+        kernels.push((kernel, modules));
+    }
+    let (header, rows) = if args.cross {
+        (&cross::HEADER[..], cross::all(&run, &product, &kernels, &args.scenario))
+    } else {
+        (&advised::HEADER[..], advised::all(&run, &product, &kernels, &args.scenario))
+    };
+    let failed = printed(header, &rows);
+    if args.write_docs {
+        let releases: Vec<_> = kernels.iter().map(|(kernel, _)| kernel.release.as_str()).collect();
+        docs::write_cross(workspace::root(), &releases, &rows)?;
+    }
+    ensure!(failed.is_empty(), "{} of {} rows failed; logs are in {}", failed.len(), rows.len(), run.out.display());
+    Ok(())
+}
+
+/// The scenarios of those names, all for none; and whether live objects are to be counted.
+fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>, bool)> {
+    let is_named = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
+    let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
+    let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
+    let known = |name: &str| {
+        name == slab::NAME || scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name)
+    };
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
+    }
+    Ok((scenarios, truths, is_named(slab::NAME)))
+}
+
+/// Builds the product for this machine, which verifies what its arm64 twin recorded.
+fn host_product(root: &Path) -> Result<PathBuf> {
+    let status = workspace::cargo()
+        .current_dir(root)
+        .args(["build", "--quiet", "--locked", "--package", "bouncescope"])
+        .status();
+    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("debug/bouncescope"))
+}
+
+/// A run of recordings, truth tables and counts of objects.
+struct Lab<'a> {
+    args: &'a Args,
+    run: Run,
+    /// The product on this machine; `None` when nothing is recorded.
+    product: Option<PathBuf>,
+}
+
+impl Lab<'_> {
+    /// Makes every recording of every kernel, and prints them. What is off, a text for each that failed.
+    fn recordings(&self, kernels: &[Kernel], scenarios: &[&'static Scenario]) -> Result<Vec<String>> {
+        let mut boots = Vec::new();
+        for kernel in kernels.iter().filter(|_| !scenarios.is_empty()) {
+            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_WORKLOADS)?;
+            eprintln!("lab: {} is {}, with {} modules", kernel.series, kernel.release, modules.len());
+            boots.push((kernel, modules));
+        }
+        let jobs: Vec<Job> = boots
+            .iter()
+            .flat_map(|(kernel, modules)| {
+                scenarios.iter().map(move |&scenario| (*kernel, modules.as_slice(), scenario))
+            })
+            .filter(|(kernel, _, scenario)| scenario.runs_on(kernel) && self.args.wants(kernel, scenario))
+            .collect();
+        let rows = jobs::all(&jobs, self.run.jobs, |job| judge::booted(&self.run, self.product.as_deref(), *job));
+        let rows = rows.concat();
+        let failed = printed(&table::HEADER, &rows);
+        if self.args.write_docs {
+            docs::write(workspace::root(), kernels, &rows)?;
+        }
+        Ok(failed)
+    }
+
+    /// Makes every truth table of every kernel, and prints what came of them. What is off, as of recordings.
+    fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<Vec<String>> {
+        let mut booted = Vec::new();
+        // The module needs headers, which a kernel of the lab's own has not.
+        // In the matrix those of the default kernels stand for all.
+        let wanted = |kernel: &&Kernel| !self.args.matrix || kernels::DEFAULT.contains(&kernel.series.as_str());
+        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
+            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
+            let test_module = test_module::of_lab(kernel)?;
+            booted.push(truth::Booted { kernel, modules, test_module });
+        }
+        Ok(printed(&truth::HEADER, &truth::all(&self.run, &booted, scenarios)))
+    }
+
+    /// Records live objects on every kernel, and prints how they compare with the kernels' own counts. What is off, as of recordings.
+    fn objects(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
+        let tables = slab::all(&self.run, product, kernels)?;
+        Ok(tables.iter().flat_map(|(header, rows)| printed(header, rows)).collect())
+    }
+}
+
+/// Prints a table if there is anything in it. What is off in each row that failed.
+fn printed(header: &[&str], rows: &[Row]) -> Vec<String> {
+    if !rows.is_empty() {
+        print!("{}", table::format(header, rows));
+    }
+    rows.iter().filter(|row| !row.problems.is_empty()).map(table::problems).collect()
+}

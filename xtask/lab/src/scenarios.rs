@@ -1,0 +1,283 @@
+//! Every scenario of recordings.
+
+use crate::{
+    board,
+    scenario::{Expect, On, Recorder, Recording, Scenario},
+};
+
+const MIXED: Expect = Expect {
+    mappings: 2500,
+    every_length: true,
+    bounces: true,
+    peak_slots: 1,
+    refused: 0,
+    without_event: false,
+    raced_percent: 0,
+};
+const SILENT: Expect = Expect { bounces: false, peak_slots: 0, ..MIXED };
+const HELD: Expect = Expect {
+    mappings: 100,
+    every_length: false,
+    bounces: true,
+    peak_slots: 100,
+    refused: 0,
+    without_event: false,
+    raced_percent: 0,
+};
+
+/// What a board's drivers do when they find their devices.
+const DRIVERS: Expect = Expect {
+    mappings: 100,
+    every_length: false,
+    bounces: true,
+    peak_slots: 1,
+    refused: 0,
+    without_event: false,
+    raced_percent: 0,
+};
+
+/// What a scenario is unless it says otherwise.
+pub(super) const DIRECT: Scenario = Scenario {
+    name: "direct",
+    smmu: false,
+    coherent: false,
+    untrusted: false,
+    pool: "",
+    restricted_pool: false,
+    on: On::All,
+    lines: 64,
+    recorder: Recorder::Usual,
+    counts_instructions: false,
+    board: None,
+    cpus: 2,
+    tablets: 1,
+    btf: true,
+    recordings: &[],
+};
+
+const fn mixed(expect: Expect) -> Recording {
+    Recording { name: "mixed", workload: "mixed", recorder: None, expect }
+}
+
+const fn hold(name: &'static str, workload: &'static str, expect: Expect) -> Recording {
+    Recording { name, workload, recorder: None, expect }
+}
+
+/// 4 CPUs, each with an area of the pool: a search goes through all of them. With 4 tablets, of 300 requests each at most.
+const RACE: Scenario = Scenario {
+    name: "race",
+    pool: "512",
+    recorder: Recorder::Undisturbed,
+    on: On::Default,
+    cpus: 4,
+    tablets: 4,
+    recordings: &[Recording {
+        name: "race",
+        workload: "race 1200",
+        recorder: None,
+        expect: Expect { mappings: 1500, peak_slots: 500, refused: 200, raced_percent: 4, ..HELD },
+    }],
+    ..DIRECT
+};
+
+const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
+const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
+
+/// Every scenario, in the order in which they run.
+pub(crate) const ALL: [Scenario; 25] = [
+    Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
+    // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
+    Scenario {
+        name: "smmu",
+        smmu: true,
+        on: On::Debian,
+        recordings: &[
+            mixed(MIXED),
+            hold("hold-100", "hold 100", Expect { peak_slots: 200, ..HELD }),
+            hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 500, refused: 44, ..HELD }),
+        ],
+        ..DIRECT
+    },
+    // A granule is a page: 8 slots.
+    Scenario {
+        name: "smmu-16k",
+        smmu: true,
+        on: On::Pages16K,
+        recordings: &[
+            mixed(MIXED),
+            hold("hold-50", "hold 50", Expect { mappings: 50, peak_slots: 400, ..HELD }),
+            hold("hold-100", "hold 100", Expect { mappings: 64, peak_slots: 500, refused: 36, ..HELD }),
+        ],
+        ..DIRECT
+    },
+    Scenario { name: "direct-coherent", coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
+    Scenario { name: "smmu-coherent", smmu: true, coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
+    // Coherent, so that nothing bounces for its length: whatever does not fill its granules does, and lists are taken apart.
+    Scenario {
+        name: "untrusted",
+        smmu: true,
+        coherent: true,
+        untrusted: true,
+        pool: "16384",
+        on: On::Default,
+        recordings: &[mixed(Expect { peak_slots: 2, without_event: true, ..MIXED })],
+        ..DIRECT
+    },
+    Scenario { name: "direct-128", lines: 128, on: On::Default, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    // From 7.3 on the only CPU in QEMU with such lines, whose caches need no maintenance, makes devices coherent.
+    Scenario {
+        name: "direct-256",
+        lines: 256,
+        on: On::Series("6.12"),
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
+    Scenario { name: "noforce", pool: "noforce", recordings: &[mixed(SILENT)], ..DIRECT },
+    // 128 is rounded up to one segment for each of two areas: 256 slots.
+    Scenario {
+        name: "full",
+        pool: "128",
+        on: On::Debian,
+        recordings: &[
+            hold("hold-300", "hold 300", Expect { mappings: 256, peak_slots: 256, refused: 44, ..HELD }),
+            mixed(MIXED),
+        ],
+        ..DIRECT
+    },
+    // The same where the kernel adds pools: nothing is refused.
+    Scenario { name: "dynamic", pool: "128", on: On::Built, recordings: &[HOLD_300, mixed(MIXED)], ..DIRECT },
+    Scenario {
+        name: "dynamic-smmu",
+        smmu: true,
+        on: On::Built,
+        recordings: &[hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 600, ..HELD }), mixed(MIXED)],
+        ..DIRECT
+    },
+    // The guest's own counts are of the default pool, which nobody uses here.
+    Scenario {
+        name: "restricted",
+        restricted_pool: true,
+        on: On::Built,
+        recordings: &[
+            // Not what takes drivers off and puts them back: their coherent memory comes from the pool too, unrecorded.
+            hold("usb-control", "usb-control", Expect { mappings: 1000, peak_slots: 0, ..MIXED }),
+            hold("hold-100", "hold 100", Expect { peak_slots: 0, ..HELD }),
+        ],
+        ..DIRECT
+    },
+    Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
+    // The same as kernels without events of mappings are recorded by, held against the events themselves.
+    Scenario {
+        name: "kprobes",
+        recorder: Recorder::ByKprobes,
+        on: On::Debian,
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "fentry",
+        recorder: Recorder::ByFentry,
+        on: On::Series("7.3"),
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    Scenario {
+        name: "raspi3b",
+        board: Some(&board::RASPI3B),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "imx8mp-evk",
+        board: Some(&board::IMX8MP),
+        on: On::Series("6.12"),
+        recordings: &[hold("drivers", "drivers", DRIVERS)],
+        ..DIRECT
+    },
+    Scenario {
+        name: "losses",
+        recorder: Recorder::TooSmall,
+        on: On::Series("6.12"),
+        recordings: &[hold("long-lists", "long-lists", Expect { mappings: 1, ..SILENT })],
+        ..DIRECT
+    },
+    // Calls are preempted in the middle, which takes a kernel that preempts itself.
+    Scenario {
+        name: "losing",
+        recorder: Recorder::Losing,
+        on: On::Series("7.3"),
+        recordings: &[hold("losses", "losses", Expect { mappings: 1, ..SILENT })],
+        ..DIRECT
+    },
+    Scenario {
+        name: "serve",
+        recorder: Recorder::BesideServe,
+        on: On::Series("6.12"),
+        recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    RACE,
+    Scenario { name: "race-smmu", smmu: true, ..RACE },
+    // CPUs are turned off and on meanwhile.
+    Scenario { name: "hotplug", on: On::Series("6.12"), recordings: &[hold("hotplug", "hotplug", MIXED)], ..DIRECT },
+];
+
+/// Not to be judged but to be measured: two recorders of the same workload, and the kernel's word on their programs.
+pub(crate) const LIVE_DMA: Scenario = Scenario {
+    name: "live-dma",
+    counts_instructions: true,
+    recordings: &[hold("programs", "programs", MIXED)],
+    ..DIRECT
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_so_that_files_and_rows_are() {
+        let mut names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn only_kernels_that_want_it_are_asked_to_track_the_high_water_mark() {
+        let force = ALL.iter().find(|scenario| scenario.name == "force").unwrap();
+        assert_eq!(DIRECT.parameters((6, 12)), "");
+        assert_eq!(DIRECT.parameters((7, 3)), "swiotlb=track_hiwater");
+        assert_eq!(force.parameters((6, 12)), "swiotlb=16384,force");
+        assert_eq!(force.parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+    }
+
+    #[test]
+    fn doctor_runs_at_the_end_of_one_scenario_and_not_without_the_product() {
+        let with = ALL.iter().filter(|scenario| scenario.script(false).ends_with("\ndoctor doctor --seconds 8\n"));
+        assert_eq!(with.map(|scenario| scenario.name).collect::<Vec<_>>(), ["direct"]);
+        assert!(ALL.iter().all(|scenario| !scenario.script(true).contains("doctor")));
+    }
+
+    #[test]
+    fn a_kernel_that_bounces_nothing_small_bounces_only_when_forced() {
+        let bounces = |name: &str, small| {
+            let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
+            scenario.expect(&scenario.recordings[0], small).bounces
+        };
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, true)), [true, true, false]);
+        assert_eq!(["direct", "force", "noforce"].map(|name| bounces(name, false)), [false, true, false]);
+    }
+
+    #[test]
+    fn all_scenarios_of_two_kernels_map_at_least_20000_times() {
+        let all: u64 = ALL
+            .iter()
+            .filter(|scenario| scenario.on != On::Built)
+            .flat_map(|scenario| scenario.recordings)
+            .map(|one| one.expect.mappings)
+            .sum();
+        assert!(2 * all >= 20_000, "{all}");
+    }
+}
