@@ -14,21 +14,21 @@ use tracer::{
 };
 
 use crate::{
-    input::{print, print_json, read_text, replay_capture, say},
+    input::{capture_path, print, print_json, read_text, replay_capture, say},
     limit::Limit,
     one_line, output,
 };
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Rules are TOML; docs/check.md has the table of figures, and an example:
+Rules are written in TOML. docs/check.md has the table of figures. An example:
   [[rule]]
   name = \"the modem's USB never bounces\"
   device = \"1-1\"             # or driver = \"...\", or call-site = \"...\"; * is any
   figure = \"bounces-per-second\"
   max = 0
 
-  [[rule]]                    # without device, driver, call-site: of everything together
+  [[rule]]                    # without device, driver, call-site: for everything together
   figure = \"peak-percent\"
   max = \"50 %\"
   what-if = { policy = \"mainline\", swiotlb = \"4M\", cache-line-size = 128 }
@@ -38,22 +38,25 @@ Examples:
   bouncescope check lab.toml *.bounce --junit check.xml
   bouncescope check lab.toml board.bounce --json
 
-Exit code: 0 when every capture keeps every rule, 1 when one is broken, else 2 when one is inconclusive or something
+Exit code: 0 if every capture keeps every rule, 1 if a rule is broken, otherwise 2 if a rule is inconclusive or something
 could not be read.")]
 pub(crate) struct Args {
     /// File of rules
     #[arg(value_name = "RULES.toml")]
     rules: PathBuf,
     /// Captures to check
-    #[arg(required = true, value_name = "CAPTURE")]
+    #[arg(required = true, value_name = "CAPTURE", value_parser = capture_path())]
     captures: Vec<PathBuf>,
     #[command(flatten)]
     limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print KTAP, which LAVA and the kernel's own test tools read
+    #[arg(long, conflicts_with = "json")]
+    ktap: bool,
     /// Also write JUnit XML to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::path())]
     junit: Option<PathBuf>,
 }
 
@@ -78,6 +81,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     });
     let printed = if args.json {
         print_json(&Check::new(&judgements).to_json())
+    } else if args.ktap {
+        print(&report::ktap::text(&judgements))
     } else {
         print(&report::check::text(&judgements))
     };

@@ -11,7 +11,7 @@ use tracer::{
     },
 };
 
-use crate::input::{open_capture, print, print_json};
+use crate::input::{capture_path, open_capture, print, print_json};
 
 /// Longest self-test, seconds.
 #[cfg(all(target_os = "linux", feature = "live"))]
@@ -20,19 +20,19 @@ const LONGEST: u64 = 3600;
 #[derive(clap::Args)]
 #[command(after_help = "\
 The self-test attaches every hook, allocates a little, and reads the first block of a few disks past the page cache; it writes \
-nothing and resets nothing. Hooks that nothing happens to call in that time stay \"not seen firing\": plug something in, or take \
-more seconds. Without privilege the page has what can be read without, and says how to get the rest.
+nothing and resets nothing. Hooks that nothing calls in that time stay \"not seen firing\": plug something in, or give \
+more seconds. Without privileges, the page shows what can be read without them, and says how to get the rest.
 
 Examples:
   bouncescope doctor
   bouncescope doctor --seconds 10 --json
-  bouncescope doctor --reach                   with how far each device reaches: memory, dma-ranges, mask, IOMMU, pool
-  bouncescope doctor --capture phone.bounce    what a capture says of its kernel
+  bouncescope doctor --reach                   also how far each device reaches: memory, dma-ranges, mask, IOMMU, pool
+  bouncescope doctor --capture phone.bounce    what a capture says about its kernel
 
-Exit code: 0 when tracing works here (or the capture can be read), 1 when it does not, 2 when the page can't be made.")]
+Exit code: 0 if tracing works here (or the capture can be read), 1 if it does not, 2 if the page cannot be made.")]
 pub(crate) struct Args {
     /// Describe the kernel of this capture instead of this one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = capture_path())]
     #[cfg_attr(not(all(target_os = "linux", feature = "live")), arg(required = true))]
     capture: Option<PathBuf>,
     /// How long the hooks stay attached, seconds

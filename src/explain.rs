@@ -17,12 +17,12 @@ use crate::input::{print, print_json, say};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Knows what kernels from 4.9 to 7.3 print about bounce buffers and what is taken for them: full, missing, restricted and growing pools, \
-addresses out of reach, registers, stacks, the pool's lines at boot, IOMMUs, coherent and atomic memory, checks of the DMA API, oopses \
-(docs/explain.md). A whole log says more than a line of it: its first lines have release, command line and memory.
+Explains what kernels from 4.9 to 7.3 print about bounce buffers, and messages that are mistaken for these: full, missing, restricted \
+and growing pools, addresses out of reach, registers, stacks, the pool's lines at boot, IOMMUs, coherent and atomic memory, checks of the \
+DMA API, oopses (docs/explain.md). A whole log says more than one line of it: its first lines have release, command line and memory.
 
 A log may be plain, gzip, xz or zstd, in UTF-8 or UTF-16: dmesg (also -T, -x, --json), journalctl (also -o json, verbose), /dev/kmsg, \
-syslog, logcat, a console with colours, or lines wrapped by mail. At most 64 MiB of each are looked at.
+syslog, logcat, a console with colours, or lines wrapped by mail. At most 64 MiB of each log are read.
 
 Examples:
   dmesg | bouncescope explain
@@ -30,9 +30,9 @@ Examples:
   journalctl -k -b -1 -o json | bouncescope explain -
   bouncescope explain \"swiotlb buffer is full (sz: 1048576 bytes), total 65536 (slots), used 498 (slots)\"
 
-Exit code: 0 when something was explained, 1 when nothing was, 2 when the log can't be read.")]
+Exit code: 0 if something was explained, 1 if nothing was, 2 if the log cannot be read.")]
 pub(crate) struct Args {
-    /// Messages, or files of them; - or nothing for standard input
+    /// Messages, or files with messages; - or nothing for standard input
     #[arg(value_name = "MESSAGE|FILE")]
     messages: Vec<String>,
     /// Print JSON

@@ -22,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{EMBEDDED, open_capture, say},
+    input::{EMBEDDED, capture_path, open_capture, say},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -37,20 +37,22 @@ Examples:
   duckdb -c \"select name, sum(bounced) from 'phone/mappings.parquet' m join 'phone/devices.parquet' d \\
              on m.device = d.id group by name\"
 
-Tables: devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md says what is in them. They contain \
+Tables: devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md describes them. They contain \
 the capture's addresses.")]
 pub(crate) struct Args {
-    /// Capture to export [default: the embedded sample]
+    /// Capture to export; - for standard input [default: the embedded sample]
+    #[arg(value_parser = capture_path())]
     capture: Option<PathBuf>,
-    /// What to write
+    /// Output format
     #[arg(long, value_enum, default_value = "csv")]
     format: Format,
     /// Directory for the tables, created if it is missing, or file for a timeline
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", value_parser = output::path())]
     output: PathBuf,
     #[command(flatten)]
     limit: Limit,
-    /// Policies whose slots in use are shown beside the kernel's: names (see `bouncescope policies`), all, or TOML files
+    /// Policies whose slots in use are shown next to the kernel's: names (see `bouncescope policies`), all, or TOML
+    /// files
     #[arg(long, value_delimiter = ',', default_value = "mainline", value_name = "NAME,…")]
     policy: Vec<String>,
 }
@@ -58,15 +60,15 @@ pub(crate) struct Args {
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// A file a table, as text
+    /// One text file for each table
     Csv,
-    /// A file a table, for `DuckDB`, pandas, polars
+    /// One file for each table, for `DuckDB`, pandas, polars
     #[cfg(feature = "export")]
     Parquet,
-    /// A file a table, in Arrow's own format (IPC, Feather)
+    /// One file for each table, in Arrow's own format (IPC, Feather)
     #[cfg(feature = "export")]
     Arrow,
-    /// A timeline: slots in use as counters, mappings as slices of their devices
+    /// A timeline with slots in use as counters, and mappings as slices of their devices
     Perfetto,
 }
 

@@ -38,28 +38,30 @@ Examples:
   trace-cmd report | bouncescope import - -o board.bounce
   perf script -i perf.data > board.txt && bouncescope import board.txt --like other-run.bounce
   cat /sys/kernel/tracing/trace > board.txt        # after enabling the events dma, swiotlb, and kmem/kmalloc, kmem/kfree
-  bouncescope import phone.pftrace -o phone.bounce # Perfetto, of the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
+  bouncescope import phone.pftrace -o phone.bounce # Perfetto, with the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
   bouncescope verify board.bounce
 
-A trace does not say which kernel it is of, how large the pool is, or which devices are coherent. Import infers what it can, and notes
-in the capture say what. --like takes kernel and devices from a capture of the same machine, --devices from a file such as
+A trace does not say which kernel it comes from, how large the pool is, or which devices are coherent. Import infers what it can, and
+lists it in the capture's notes. --like takes kernel and devices from a capture of the same machine. --devices takes devices from a file
+such as
 
   [[device]]
   name = \"1d84000.ufshc\"     # or * for all others
   coherent = false           # also driver, dma-mask, bus-dma-limit, min-align-mask, iommu-granule, untrusted, force-bounce")]
 pub(crate) struct Args {
-    /// Trace: text of tracefs, trace-cmd report or perf script, or a trace of Perfetto; also packed by gzip, xz or zstd; - for standard input
+    /// Trace: text of tracefs, trace-cmd report or perf script, or a Perfetto trace, also compressed with gzip, xz or
+    /// zstd; - for standard input
     trace: PathBuf,
-    /// Capture to write; one that exists is renamed to FILE.old
-    #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
+    /// Capture to write; an existing file is renamed to FILE.old
+    #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce", value_parser = output::path())]
     output: PathBuf,
-    /// TOML file with what is known of the devices
+    /// TOML file that describes the devices
     #[arg(long, value_name = "FILE")]
     devices: Option<PathBuf>,
     /// Take the kernel and its devices from this capture of the same machine
     #[arg(long, value_name = "CAPTURE")]
     like: Option<PathBuf>,
-    /// The machine, as uname -m has it [default: what the trace shows, else aarch64]
+    /// Machine type, as printed by uname -m [default: the one that the trace shows, else aarch64]
     #[arg(long, value_name = "MACHINE", conflicts_with = "like")]
     machine: Option<String>,
     /// Cache line size of the machine, bytes
@@ -68,7 +70,7 @@ pub(crate) struct Args {
     /// Alignment of the smallest kmalloc caches, bytes
     #[arg(long, value_name = "BYTES", default_value = "8", value_parser = parse_alignment, conflicts_with = "like")]
     minalign: u32,
-    /// The pool: slots, or a size such as 4M; none for swiotlb=noforce
+    /// Pool: a number of slots, or a size such as 4M; none for swiotlb=noforce
     #[arg(long, value_name = "SLOTS|SIZE|none", conflicts_with = "like")]
     swiotlb: Option<PoolChoice>,
 }
@@ -156,7 +158,7 @@ fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
         Some(other) => bail!("--swiotlb {other}: it has to be slots, a size such as 4M, or none"),
     };
     let cpus = u32::from(survey.last_cpu) + 1;
-    let told = "told to import".to_owned();
+    let told = "given to import".to_owned();
     let machine = args.machine.as_deref().or(survey.machine()).unwrap_or("aarch64");
     Ok(KernelFacts {
         release: if survey.release.is_empty() { "(imported)" } else { &survey.release }.to_owned(),

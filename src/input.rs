@@ -10,6 +10,7 @@ use std::{
 use anstream::{AutoStream, ColorChoice};
 use anstyle::AnsiColor;
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use tracer::{
     capture::{Ahead, ReadError, Reader},
     plain::{controls, plain_lines},
@@ -27,6 +28,24 @@ use crate::{
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
+
+/// A capture among the arguments; `-` is standard input.
+pub(crate) fn capture_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| if path == Path::new("-") { "/dev/stdin".into() } else { path })
+}
+
+/// A pass over a capture before the one that answers.
+pub(crate) fn first_pass(path: Option<&PathBuf>, limit: Limit) -> Result<Replayed> {
+    if let Some(path) = path
+        && fs::metadata(path).is_ok_and(|file| !file.is_file())
+    {
+        bail!(
+            "{} can be read only once, and `packed` takes two passes: write the capture to a file first",
+            path.display()
+        );
+    }
+    replay_capture(path, limit, |_| Wanted::default())
+}
 
 /// Replays the capture, or the embedded one.
 pub(crate) fn replay_capture(

@@ -11,7 +11,8 @@ const PER_BYTE: u64 = 16;
 
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Limit {
-    /// Take in this many events at most, and say what is left out [default: 4194304, and 16 more for each byte of the capture]
+    /// Read at most this many events, and report what is left out [default: 4194304, and 16 more for each byte of the
+    /// capture]
     #[arg(long, value_name = "N")]
     max_events: Option<NonZeroU64>,
 }

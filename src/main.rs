@@ -34,10 +34,12 @@ mod serve;
 mod stats;
 mod top;
 mod verify;
+mod what_if;
 
-/// Measure what small kmalloc caches and DMA bouncing cost on a live arm64 system, and predict both for other settings.
+/// Measure the cost of small kmalloc caches and DMA bouncing on a live arm64 system, and predict both for other
+/// settings.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, long_version = env!("BOUNCESCOPE_VERSION"), max_term_width = 100)]
 struct Cli {
     /// Colours: auto (on a terminal, unless `NO_COLOR` is set), always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
@@ -49,28 +51,28 @@ struct Cli {
 /// In the order of use: this kernel, a capture, other people's files.
 #[derive(Subcommand)]
 enum Command {
-    /// Say what this kernel does with small buffers, which hooks work on it, and what can be measured.
+    /// Show what this kernel does with small buffers, which hooks work on it, and what can be measured.
     Doctor(doctor::Args),
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
     /// Watch this kernel, or a capture, in the terminal.
     Top(top::Args),
-    /// Serve metrics for Prometheus, and the report, of a capture or of this kernel.
+    /// Serve Prometheus metrics and the report, for a capture or for this kernel.
     #[cfg(feature = "report")]
     Serve(serve::Args),
-    /// Predict bounces, pool use and failures of a capture under other settings; with --advise, say what to do.
+    /// Predict bounces, pool use and refused mappings of a capture under other settings; --advise says what to do.
     Replay(replay::Args),
     /// Compare the prediction for the captured kernel's own settings with what that kernel did.
     Verify(verify::Args),
     /// Show what a capture contains, without any prediction.
     Stats(stats::Args),
-    /// Write a report about a capture, with plots, or about the difference of two.
+    /// Write a report with plots about a capture, or about the differences between two.
     #[cfg(feature = "report")]
     Report(report::Args),
-    /// Check captures against rules: exit code 0 when all are kept, 1 when one is broken, 2 when one is inconclusive.
+    /// Check captures against rules: exit code 0 if all are kept, 1 if one is broken, 2 if one is inconclusive.
     Check(check::Args),
-    /// Propose kmalloc call sites that never reach DMA, for `__GFP_PACKED`.
+    /// Propose call sites for `__GFP_PACKED`: those whose kmalloc objects never reach DMA.
     Packed(packed::Args),
     /// List the policies with their rules, or print one as TOML.
     Policies(policies::Args),

@@ -10,13 +10,13 @@ use crate::input::print;
 
 #[derive(clap::Args)]
 pub(crate) struct Completions {
-    /// For which shell
+    /// Shell
     shell: Shell,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Man {
-    /// Directory for the pages; made where it is missing
+    /// Directory for the pages, created if it is missing
     dir: PathBuf,
 }
 

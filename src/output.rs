@@ -1,8 +1,13 @@
 //! Files that the commands write.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Result;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use tracer::{
     capture::{self, FileWriter, Writer},
     output::{Access, Output, OutputError},
@@ -12,6 +17,11 @@ use crate::input::say;
 
 /// How often a FIFO is tried that nobody reads yet.
 const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// An output among the arguments; `-` is standard output.
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| if path == Path::new("-") { "/dev/stdout".into() } else { path })
+}
 
 /// Begins an output, which is none of `inputs`; waits for the reader of a FIFO, and says so.
 pub(crate) fn open(path: &Path, access: Access, inputs: &[&Path]) -> Result<Output> {

@@ -12,7 +12,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{print, print_json, replay_capture},
+    input::{capture_path, print, print_json, replay_capture},
     limit::Limit,
 };
 
@@ -20,10 +20,11 @@ use crate::{
 #[command(after_help = "\
 Examples:
   bouncescope packed phone.bounce                      call sites that could be marked __GFP_PACKED, best first
-  bouncescope packed phone.bounce > sites              the same as a list to be edited
+  bouncescope packed phone.bounce > sites              the same, as a list to edit
   bouncescope replay phone.bounce --policy packed,mainline --packed-sites sites")]
 pub(crate) struct Args {
-    /// Capture to read [default: the embedded sample]
+    /// Capture to read; - for standard input [default: the embedded sample]
+    #[arg(value_parser = capture_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

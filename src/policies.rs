@@ -13,8 +13,8 @@ use crate::{input::print, policy_files::policy};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  bouncescope policies                                 every policy with its rule and where it comes from
-  bouncescope policies mainline > mine.toml            one as TOML to start from
+  bouncescope policies                                 every policy with its rule and its origin
+  bouncescope policies mainline > mine.toml            one policy as TOML, to start from
   bouncescope replay phone.bounce --policy mainline,mine.toml")]
 pub(crate) struct Args {
     /// Print this policy as TOML: a name, or a file to validate

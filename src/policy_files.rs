@@ -8,6 +8,10 @@ use tracer::plain::plain_word;
 
 use crate::{input::read_text, one_line};
 
+/// What is compared where nothing else is asked for. Policies that look at long buffers too make every mapping a step of each
+/// simulated kernel, which on a long capture takes longer than all the rest; `packed` needs a second pass.
+pub(crate) const POLICIES: &str = "mainline,legacy,dynamic,always-small";
+
 /// The policies of these names: each a name, `all`, or a file. Of several with one name those of files say so.
 pub(crate) fn policies(names: &[String]) -> Result<Vec<Policy>> {
     let mut all: Vec<(Policy, Option<&str>)> = Vec::new();

@@ -33,72 +33,74 @@ use tracer::size::parse_bytes;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(after_help = "\
 Examples:
-  bouncescope record -d 10                    ten seconds of this system into bouncescope.bounce
+  bouncescope record -d 10                    record this system for ten seconds into bouncescope.bounce
   bouncescope record --full -o usb.bounce -- usbreset 1-1
-  bouncescope record --mappings written -d 60   for every policy, at the cost of more events
-  bouncescope verify usb.bounce               hold the prediction against what the kernel did
+  bouncescope record --mappings written -d 60   enough for every policy, but with more events
+  bouncescope verify usb.bounce               compare the prediction with what the kernel did
 
-Needs root, or CAP_BPF and CAP_PERFMON; and for all that a capture can hold CAP_SYSLOG (names of call sites), \
-CAP_DAC_READ_SEARCH (debugfs, slabinfo) and CAP_SYS_RAWIO (kcore: whose objects are mapped). What is missing is noted in the \
-capture. Everything that is not needed any more is given up once the hooks are attached. Stops at the end of the duration or \
+Recording needs root, or CAP_BPF and CAP_PERFMON. A complete capture also needs CAP_SYSLOG (names of call sites), \
+CAP_DAC_READ_SEARCH (debugfs, slabinfo) and CAP_SYS_RAWIO (kcore: which objects are mapped). The capture notes what is missing. \
+Once the hooks are attached, privileges that are no longer needed are dropped. Recording stops at the end of the duration or \
 the command, or at ^C.")]
 pub(crate) struct Args {
-    /// Capture to write; one that exists is renamed to FILE.old once the new one has begun
-    #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce")]
+    /// Capture to write; an existing file is renamed to FILE.old once the new one has begun
+    #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce", value_parser = output::path())]
     output: PathBuf,
-    /// Stop after so many seconds
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Stop after this time: seconds, or with a unit as in 500ms, 5m or 2h
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// Stream every mapping, allocation and free, not only what may bounce, exact counts, and a sample of the objects
+    /// Stream every mapping, allocation and free. Without it, only mappings that may bounce and a sample of the objects
+    /// are streamed, with exact counts
     #[arg(long)]
     full: bool,
-    /// Stream these mappings: `small`, what the kernel's rule may bounce with any line size; `written`, what any rule of
-    /// `bouncescope policies` looks at; or `all`. Mappings that fail, and devices that bounce for another reason than length,
-    /// are streamed in any case; how many there are of which length is counted in the kernel
+    /// Stream these mappings: `small`, those that the kernel's rule may bounce with any line size; `written`, those
+    /// that any rule of `bouncescope policies` looks at; or `all`. Refused mappings, and devices that bounce for a
+    /// reason other than length, are always streamed. All mappings are counted by length in the kernel
     #[arg(long, value_name = "WHICH", default_value = "small", value_parser = parse_streamed, conflicts_with = "full")]
     mappings: Streamed,
-    /// Stream one allocation in N (a power of two), chosen by its address, and what frees it; 0 none, and frees are left alone
+    /// Stream one allocation in N (a power of two), chosen by its address, and its free; 0 streams none and does not
+    /// trace frees
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, conflicts_with = "full")]
     sample: u64,
-    /// Size of the ring between kernel and recorder, such as 8M; those of the objects, one for each of up to 8 CPUs, share as
-    /// much again with --full or --sample 1, and an eighth of it with another sample
+    /// Size of the ring between kernel and recorder, such as 8M. The rings of objects, one for each of up to 8 CPUs,
+    /// share as much again with --full or --sample 1, and an eighth of it with another sample
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
-    /// Entries of the programs' maps, those that are to differ from
+    /// Entries of the programs' maps, where they are to differ from
     /// sites=16384,devices=1024,calls=4096,lengths=4096,lists=4096
     #[arg(long, value_name = "MAP=N,…")]
     map_entries: Option<MapEntries>,
-    /// BTF of this very kernel, where it shows none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
+    /// BTF of this kernel, if it exposes none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
-    /// Let the tracing file system count bounces too, as a second witness for `verify`
+    /// Also count bounces with the tracing file system, as an independent count for `verify`
     #[arg(long)]
     count_tracefs: bool,
-    /// Shrink the kmalloc caches (/sys/kernel/slab/*/shrink) before they are counted at the beginning and the end, so that
-    /// `stats` compares with an exact count; costs the system what its CPUs had at hand
+    /// Shrink the kmalloc caches (/sys/kernel/slab/*/shrink) before they are counted at the beginning and the end, so
+    /// that `stats` compares with an exact count. The CPUs lose the free objects that they had cached
     #[arg(long)]
     shrink_caches: bool,
-    /// Give the kernel's own addresses (code, objects, scatterlists, pages) pseudonyms in the capture, which replays the same;
-    /// physical and DMA addresses stay
+    /// Replace the kernel's own addresses (code, objects, scatterlists, pages) with pseudonyms in the capture, which
+    /// replays the same; physical and DMA addresses stay
     #[arg(long)]
     no_addresses: bool,
-    /// Probe functions even where the kernel has events for the same, as on a kernel without them; for testing
+    /// Probe functions even where the kernel has events for the same purpose, as on a kernel without them; for testing
     #[arg(long, hide_short_help = true, conflicts_with = "force_fentry")]
     force_kprobes: bool,
     /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
     #[arg(long, hide_short_help = true)]
     force_fentry: bool,
-    /// Let the kernel count the programs' runs and time throughout, not only in the first quarter of a second: each run
-    /// takes longer for it, those of kmalloc and kfree about twice as long
+    /// Let the kernel count the programs' runs and time throughout, not only in the first quarter of a second. Each run
+    /// then takes longer, those of kmalloc and kfree about twice as long
     #[arg(long)]
     count_costs: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
-    /// Print the BPF programs' debug messages
+    /// Print the BPF programs' debug messages, and the capabilities that are kept
     #[arg(short, long)]
     verbose: bool,
-    /// Command to run, and to record while it runs
+    /// Command to run; recording stops when it ends
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -136,7 +138,7 @@ async fn record(args: Args) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (mut session, start) = Session::start(&args.options())?;
     if !args.quiet {
-        say_not_attached(&start);
+        say_not_attached(&start, args.verbose);
     }
     let live = !args.quiet && std::io::stderr().is_terminal();
     // Its thread keeps the privileges of this one until the capture has its name.
@@ -159,7 +161,7 @@ async fn record(args: Args) -> Result<ExitCode> {
     capture.write_all(session.stop()?)?;
     let summary = capture.close()?;
     if !args.quiet {
-        say(&summary.text(&args.output)?);
+        say(&summary.text(&args.output));
     }
     Ok(exit_code(status))
 }
@@ -178,10 +180,23 @@ fn exit_code(status: Option<ExitStatus>) -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     /// A hundred years; tokio's clock ends sooner than a Duration does.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let unknown = || "not a time such as 30, 500ms, 10s, 5m, 2h or 1d".to_owned();
+    let of_unit = || {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &text[digits.len()..] {
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        Some(digits.trim_end().parse::<f64>().ok()? * unit)
+    };
+    let seconds = text.parse::<f64>().ok().or_else(of_unit).ok_or_else(unknown)?;
     if seconds > LONGEST {
         return Err("too long; without this option a recording goes on until it is ended".to_owned());
     }
@@ -210,9 +225,15 @@ mod tests {
 
     #[test]
     fn a_duration_is_more_than_nothing_and_less_than_for_ever() {
-        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert!(["0", "-1", "nan"].iter().all(|text| parse_seconds(text).unwrap_err().contains("more than 0")));
-        assert!(["inf", "1e300", "1e10"].iter().all(|text| parse_seconds(text).unwrap_err().contains("too long")));
+        assert_eq!(parse_duration("0.5"), Ok(Duration::from_millis(500)));
+        let millis =
+            ["500ms", "10s", "2 min", "1.5m", "2h", "1d"].map(|text| parse_duration(text).unwrap().as_millis());
+        assert_eq!(millis, [500, 10_000, 120_000, 90_000, 7_200_000, 86_400_000]);
+        assert!(
+            ["s", "5 parsecs", "1e3x", ""].iter().all(|text| parse_duration(text).unwrap_err().contains("not a time"))
+        );
+        assert!(["0", "-1", "nan"].iter().all(|text| parse_duration(text).unwrap_err().contains("more than 0")));
+        assert!(["inf", "1e300", "1e10"].iter().all(|text| parse_duration(text).unwrap_err().contains("too long")));
     }
 
     #[test]

@@ -7,14 +7,18 @@ use std::{
 
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracer::{facts::Hook, stream::Start};
+use tracer::{facts::not_attached, stream::Start};
 
 use crate::input::say;
 
-/// Names the hooks that this kernel did not let attach, a line each.
-pub(crate) fn say_not_attached(start: &Start) {
-    for line in start.hooks.iter().filter_map(Hook::not_attached) {
-        say(&format!("{line}\n"));
+/// Names the hooks that this kernel did not let attach; with why, a line each, where that is asked for.
+pub(crate) fn say_not_attached(start: &Start, with_reasons: bool) {
+    if with_reasons {
+        for hook in start.hooks.iter().filter(|hook| !hook.attached) {
+            say(&format!("not attached: {}: {}\n", hook.subject, hook.reason()));
+        }
+    } else if let Some((which, lost)) = not_attached(&start.hooks) {
+        say(&format!("{which}\n{}", lost.map_or_else(String::new, |lost| format!("{lost}\n"))));
     }
 }
 

@@ -6,56 +6,46 @@ use std::{
 };
 
 use anyhow::Result;
-use tracer::{
-    model::policy::{Caches, Policy},
-    replay::{Wanted, proposals, settings::WhatIf},
-    report::{
-        document::Document,
-        html, markdown,
-        page::{self, Subject, plan::Plan},
-    },
+use tracer::report::{
+    document::Document,
+    html, markdown,
+    page::{self, Subject, plan::Plan},
 };
 
 use crate::{
-    input::{print, replay_capture},
+    input::{capture_path, print, replay_capture},
     limit::Limit,
     output,
-    policy_files::policies,
+    what_if::WhatIfArgs,
 };
-
-/// What a report compares where nothing else is asked for. Policies that look at long buffers too make every mapping a step of each
-/// simulated kernel, which on a long capture takes longer than all the rest; `packed` needs a second pass.
-pub(crate) const POLICIES: &str = "mainline,legacy,dynamic,always-small";
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  bouncescope report phone.bounce -o phone.html              one page, to be opened in any browser and sent along
+  bouncescope report phone.bounce -o phone.html              one page for any browser, to send along
   bouncescope report before.bounce after.bounce -o diff.html    what changed, then both
   bouncescope report phone.bounce --md | less                for a mail or a pull request, without plots
   bouncescope report phone.bounce --policy mainline,mine.toml -o mine.html
 
-The page loads nothing from anywhere. docs/report.md says what stands in it.")]
+The page loads nothing from anywhere. docs/report.md describes what it contains.")]
 pub(crate) struct Args {
     /// Capture to report on [default: the embedded sample]; with a second one, report what changed
-    #[arg(value_name = "CAPTURE", num_args = 0..=2)]
+    #[arg(value_name = "CAPTURE", num_args = 0..=2, value_parser = capture_path())]
     captures: Vec<PathBuf>,
     /// File to write [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = output::path())]
     output: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,
     /// Write Markdown, without plots
     #[arg(long)]
     md: bool,
-    /// Policies to compare: names (see `bouncescope policies`), all, or TOML files
-    #[arg(long, value_delimiter = ',', default_value = POLICIES, value_name = "NAME,…")]
-    policy: Vec<String>,
+    #[command(flatten)]
+    what_if: WhatIfArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let policies = policies(&args.policy)?;
-    let subject = |path| subject(path, &policies, args.limit);
+    let subject = |path| subject(path, &args.what_if, args.limit);
     let document = match &args.captures[..] {
         [before, after] => page::comparison(&subject(Some(before))?, &subject(Some(after))?),
         captures => page::document(&subject(captures.first())?),
@@ -64,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.output {
         Some(path) => {
             let captures = args.captures.iter().map(PathBuf::as_path);
-            let inputs: Vec<&Path> = captures.chain(args.policy.iter().map(Path::new)).collect();
+            let inputs: Vec<&Path> = captures.chain(args.what_if.files()).collect();
             output::write(path, &inputs, &text)?;
         }
         None => print(&text)?,
@@ -77,13 +67,15 @@ fn written(document: &Document, md: bool) -> String {
 }
 
 /// A capture, replayed under everything that a report shows.
-pub(crate) fn subject(path: Option<&PathBuf>, policies: &[Policy], limit: Limit) -> Result<Subject> {
-    let what_if = what_if(path, policies, limit)?;
+pub(crate) fn subject(path: Option<&PathBuf>, args: &WhatIfArgs, limit: Limit) -> Result<Subject> {
+    let policies = args.policies()?;
+    let what_if = args.of_capture(&policies, path, limit)?;
     let mut plan = Plan::default();
     let replayed = replay_capture(path, limit, |start| {
-        plan = Plan::new(&start.kernel, policies, &what_if);
+        plan = Plan::new(&start.kernel, &policies, &what_if);
         plan.wanted()
     })?;
+    args.check_devices(&policies, &replayed)?;
     let name = path.map_or_else(|| "the embedded capture".to_owned(), |path| name(path));
     Ok(Subject { name, results: plan.results(replayed) })
 }
@@ -91,13 +83,4 @@ pub(crate) fn subject(path: Option<&PathBuf>, policies: &[Policy], limit: Limit)
 /// The file's name alone: where it lies is nobody's business who is sent the page.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What `packed` packs where it is asked for: found in a pass of its own.
-fn what_if(path: Option<&PathBuf>, policies: &[Policy], limit: Limit) -> Result<WhatIf> {
-    if policies.iter().all(|policy| policy.caches != Caches::Packed) {
-        return Ok(WhatIf::default());
-    }
-    let replayed = replay_capture(path, limit, |_| Wanted::default())?;
-    Ok(WhatIf { packed_sites: proposals::packed_sites(&replayed), ..WhatIf::default() })
 }

@@ -19,34 +19,34 @@ use crate::{input::print, output};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Keys: 1-5 and Tab for the screens, ? for all others. The colours are those that TERM, COLORTERM and NO_COLOR ask for; a locale \
-without UTF-8 gets ASCII.
+Keys: 1-5 and Tab select the screens, ? lists all other keys. TERM, COLORTERM and NO_COLOR choose the colours. In a locale \
+without UTF-8, top draws with ASCII.
 
 Examples:
-  bouncescope top                 this kernel, live; needs what `record` needs
-  bouncescope top phone.bounce    a capture; as anybody, anywhere")]
+  bouncescope top                 this kernel, live; needs the same privileges as `record`
+  bouncescope top phone.bounce    a capture; needs no privileges, on any system")]
 pub(crate) struct Args {
-    /// Capture to look at, instead of this kernel
+    /// Capture to show, instead of this kernel
     #[arg(value_name = "CAPTURE")]
     #[cfg_attr(not(all(target_os = "linux", feature = "live")), arg(required = true))]
     capture: Option<PathBuf>,
-    /// Draw with ASCII alone
+    /// Draw with ASCII characters only
     #[arg(long)]
     ascii: bool,
-    /// Colours
+    /// Number of colours
     #[arg(long, value_enum, value_name = "HOW-MANY", default_value_t = Colors::Auto)]
     colors: Colors,
-    /// BTF of this very kernel, where it shows none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
+    /// BTF of this kernel, if it exposes none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one
     #[cfg(all(target_os = "linux", feature = "live"))]
     #[arg(long, value_name = "FILE", conflicts_with = "capture")]
     btf: Option<PathBuf>,
-    /// Draw one screen of the capture into this file (.svg, or text), and leave
+    /// Draw one screen of the capture into this file (.svg, or text), and exit
     #[arg(long, value_name = "FILE", requires = "capture", hide = true)]
     picture: Option<PathBuf>,
-    /// Which screen
+    /// Screen to draw
     #[arg(long, value_name = "1-5", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u8).range(1..=5))]
     screen: u8,
-    /// How large, cells
+    /// Size, cells
     #[arg(long, value_name = "WxH", default_value = "120x40", hide = true, value_parser = parse_size)]
     size: (u16, u16),
 }

@@ -12,15 +12,16 @@ use tracer::{
 };
 
 use crate::{
-    input::{print, print_json, replay_capture},
+    input::{capture_path, print, print_json, replay_capture},
     limit::Limit,
 };
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit code: 0 when everything compared agrees, 1 on any disagreement, 2 when nothing was mapped or the capture can't be read.")]
+Exit code: 0 if everything compared agrees, 1 on any disagreement, 2 if nothing was mapped or the capture cannot be read.")]
 pub(crate) struct Args {
-    /// Capture to verify [default: the embedded sample]
+    /// Capture to verify; - for standard input [default: the embedded sample]
+    #[arg(value_parser = capture_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

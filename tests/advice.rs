@@ -123,7 +123,7 @@ fn slabs_without_a_pool_are_within_3_percent_of_what_that_kernel_counted() {
 fn where_sizes_are_not_known_advice_says_which_recording_would_tell() {
     let text = sentences(&["replay", "captures/kernels/6.1.bounce", "--advise"]);
     assert!(text.contains("not enough is known to say whether swiotlb=256 takes more or less than no pool"), "{text}");
-    assert!(text.contains("what would tell is a recording of a kernel from 6.5 on with swiotlb=256"), "{text}");
+    assert!(text.contains("What would show it: a recording of a kernel from 6.5 on with swiotlb=256"), "{text}");
     assert!(text.contains("(the objects' sizes are not known)"), "{text}");
 }
 

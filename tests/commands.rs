@@ -88,6 +88,47 @@ fn the_first_screen_fits_a_terminal_and_leads_with_the_verdict() {
 }
 
 #[test]
+fn verify_and_stats_fit_a_terminal_and_lead_with_what_was_found() {
+    for (_, capture) in captures() {
+        for (command, leads) in [("verify", "\n\nAGREES     All "), ("stats", "\n\nmapped     ")] {
+            let said = text(&bouncescope(&[command, &capture]).stdout);
+            assert!(said.contains(leads), "{capture}: {said}");
+            let widest = said.lines().max_by_key(|line| line.chars().count()).unwrap();
+            assert!(widest.chars().count() <= 80, "{command} {capture}: {widest}");
+        }
+    }
+}
+
+/// Runs the command with this capture on standard input.
+fn fed(arguments: &[&str], capture: &str) -> Output {
+    use std::io::Write as _;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bouncescope"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let bytes = fs::read(capture).unwrap();
+    let feeder = std::thread::spawn(move || pipe.write_all(&bytes).ok());
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
+}
+
+#[test]
+#[cfg(unix)]
+fn a_dash_is_standard_input_and_standard_output() {
+    let (_, capture) = captures().pop().unwrap();
+    for arguments in [&["replay"][..], &["verify"], &["stats"], &["packed"], &["doctor", "--capture"]] {
+        let from_file = text(&bouncescope(&[arguments, &[capture.as_str()]].concat()).stdout);
+        let output = fed(&[arguments, &["-"]].concat(), &capture);
+        assert_eq!(text(&output.stdout), from_file, "{arguments:?}: {}", text(&output.stderr));
+    }
+    let twice = fed(&["replay", "-", "--policy", "packed"], &capture);
+    assert_one_line_and_code_2(&twice, "can be read only once");
+    let junit = bouncescope(&["check", "tests/golden/input/lab.toml", &capture, "--junit", "-"]);
+    assert!(text(&junit.stdout).contains("<testsuites"), "{}", text(&junit.stderr));
+}
+
+#[test]
 fn what_if_verdicts_are_about_the_kernel_that_was_asked_about() {
     let full = "captures/6.12-full-hold-300.bounce";
     assert!(printed(&["replay", full]).contains("\nFAILS      44 of 300 mappings were refused.\n"));
@@ -308,9 +349,9 @@ fn a_wrong_policy_is_told_in_one_line_with_the_choices() {
 #[test]
 fn a_sweep_is_a_row_of_csv_for_every_combination() {
     let csv = printed(&["replay", "--sweep", "cache-line-size=32..128", "--sweep", "swiotlb=none,1M", "--csv"]);
-    assert_eq!(csv.lines().count(), 1 + 2 * 3 * 2 + 1, "{csv}");
+    assert_eq!(csv.lines().count(), 1 + 4 * 3 * 2 + 1, "{csv}");
     let bounces: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').nth(8).unwrap()).collect();
-    // mainline with lines of 32, 64 and 128 bytes, each without a pool and with one; then legacy.
+    // mainline with lines of 32, 64 and 128 bytes, each without a pool and with one; then the other policies.
     assert_eq!((bounces[0], bounces[3], bounces[6]), ("0", "596", "0"), "{csv}");
 }
 
@@ -365,6 +406,11 @@ fn without_mappings(dir: &Path, machine: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// The sentences of a screen, each in one line.
+fn unfolded(screen: &str) -> String {
+    screen.replace("\n           ", " ")
+}
+
 #[test]
 fn a_recording_without_mappings_is_nothing_to_verify_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
@@ -374,13 +420,15 @@ fn a_recording_without_mappings_is_nothing_to_verify_and_says_why() {
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(
-            said.contains("nothing to verify: no mapping in 5.0 s: ") && said.contains("used the DMA API"),
+            said.contains("0 mappings in 5.0 s\n")
+                && said.contains("\nNOTHING    Nothing to verify: no mapping in 5.0 s: ")
+                && unfolded(&said).contains("used the DMA API"),
             "{said}"
         );
-        assert_eq!(said.contains("never bounce small buffers"), machine == "x86_64", "{said}");
-        assert!(!said.contains("agreements"), "{said}");
+        assert_eq!(unfolded(&said).contains("never bounce small buffers"), machine == "x86_64", "{said}");
+        assert!(!said.contains("AGREES"), "{said}");
         assert!(!json(&["verify", "--json", &capture])["nothing_to_verify"].is_null());
-        assert!(text(&bouncescope(&["replay", &capture]).stdout).contains("CANNOT TELL Nothing to replay: no mapping"));
+        assert!(unfolded(&printed(&["replay", &capture])).contains("CANNOT TELL Nothing to replay: no mapping"));
     }
     assert!(json(&["verify", "--json"])["nothing_to_verify"].is_null());
 }

@@ -1,7 +1,6 @@
 //! The sink of `record`: a capture that a thread of its own writes, and what is said of it at the end.
 
 use std::{
-    io::Write as _,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
@@ -13,6 +12,7 @@ use tracer::{
     facts::{Counters, End, PoolSample},
     live::{Session, Sink, renounce},
     pseudonym::Pseudonyms,
+    report::bytes,
     stream::Item,
 };
 use tui::live_line::LiveLine;
@@ -191,43 +191,71 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn text(&self, path: &Path) -> Result<String> {
-        let mut text = Vec::new();
+    /// What came of the recording, what it cost, and what to do with it.
+    pub(super) fn text(&self, path: &Path) -> String {
         let totals = self.line.totals();
-        writeln!(text, "{}: {} events, {} bytes", path.display(), totals.events, self.bytes)?;
-        writeln!(
-            text,
-            "mappings {}, refused {}, bounces {}, predicted in the kernel for kmalloc alignment {}",
-            totals.mappings, totals.refused, totals.bounces, self.counters.predicted
-        )?;
+        let predicted = self.counters.predicted;
+        let mut text = format!("{}: {} events, {}\n", path.display(), totals.events, bytes(self.bytes));
+        text += &format!(
+            "mapped    {} mappings, {} refused\nbounced   {} buffers; the programs predicted {predicted} for alignment\n",
+            totals.mappings, totals.refused, totals.bounces
+        );
         if let Some(pool) = self.pool {
-            write!(text, "pool {} slots, {} in use", pool.slots, pool.used_slots)?;
-            if let Some(hiwater) = pool.hiwater_slots.filter(|_| self.hiwater_reset) {
-                write!(text, ", at most {hiwater}")?;
-            }
-            writeln!(text)?;
+            let hiwater = pool.hiwater_slots.filter(|_| self.hiwater_reset);
+            let most = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} in use"));
+            text += &format!("pool      {} slots{most}, {} in use at the end\n", pool.slots, pool.used_slots);
         }
         if self.counters.lost.is_empty() {
-            writeln!(text, "nothing lost")?;
+            text += "lost      nothing\n";
         }
         for (name, values) in &self.counters.lost {
-            writeln!(text, "LOST {name}: {} (per CPU {values:?})", values.iter().sum::<u64>())?;
+            text += &format!("LOST {name}: {} (per CPU {values:?})\n", values.iter().sum::<u64>());
         }
-        writeln!(text, "own cost: recorder {:.3} s of CPU time", self.end.recorder_cpu_ns as f64 / 1e9)?;
+        text += &format!("cost      {:.3} s of CPU time for the recorder\n", self.end.recorder_cpu_ns as f64 / 1e9);
         if self.end.counted_ns > 0 {
-            writeln!(text, "own cost: programs, counted for {:.3} s", self.end.counted_ns as f64 / 1e9)?;
+            text += &format!("          programs, counted for {:.3} s:\n", self.end.counted_ns as f64 / 1e9);
         }
         for program in self.end.programs.iter().filter(|program| program.run_cnt > 0) {
             let each = program.run_time_ns as f64 / program.run_cnt as f64;
-            writeln!(text, "  {:16} {:>10} runs, {each:.0} ns each", program.name, program.run_cnt)?;
+            text += &format!("          {:16} {:>10} runs, {each:.0} ns each\n", program.name, program.run_cnt);
         }
-        Ok(String::from_utf8(text)?)
+        text + &next(path, totals.mappings)
     }
+}
+
+/// The command to type next; none for a capture that went into a pipe.
+fn next(path: &Path, mappings: u64) -> String {
+    match path.to_str() {
+        _ if !path.is_file() => String::new(),
+        _ if mappings == 0 => {
+            "next      nothing was mapped: bouncescope doctor shows what can be traced here\n".to_owned()
+        }
+        Some(name) => format!("next      bouncescope replay {}\n", quoted(name)),
+        None => String::new(),
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_to_type_next_names_the_capture_as_a_shell_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("it's a phone.bounce");
+        assert_eq!(next(&path, 1), "", "there is no file");
+        std::fs::write(&path, "").unwrap();
+        let name = path.to_str().unwrap().replace('\'', "'\\''");
+        assert_eq!(next(&path, 1), format!("next      bouncescope replay '{name}'\n"));
+        assert!(next(&path, 0).contains("nothing was mapped"));
+        assert_eq!(quoted("/tmp/phone-1.bounce"), "/tmp/phone-1.bounce");
+    }
 
     #[test]
     fn a_disk_that_fills_before_the_recording_has_begun_leaves_nothing_and_that_is_said() {

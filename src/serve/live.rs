@@ -38,13 +38,13 @@ const SHOWN_FOR: Duration = Duration::from_secs(1);
 const QUEUE: usize = 64;
 
 /// Traces and serves until it is interrupted.
-pub(super) fn run(listener: TcpListener, policies: Vec<Policy>, sample: u64) -> Result<ExitCode> {
+pub(super) fn run(listener: TcpListener, policies: Vec<Policy>, what_if: WhatIf, sample: u64) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(listener, policies, sample))?;
+    runtime.block_on(trace(listener, policies, what_if, sample))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn trace(listener: TcpListener, policies: Vec<Policy>, sample: u64) -> Result<()> {
+async fn trace(listener: TcpListener, policies: Vec<Policy>, what_if: WhatIf, sample: u64) -> Result<()> {
     let options = Options {
         allocation_sample: sample,
         // Enough for every policy.
@@ -52,12 +52,12 @@ async fn trace(listener: TcpListener, policies: Vec<Policy>, sample: u64) -> Res
         ..Options::default()
     };
     let (mut session, start) = Session::start(&options)?;
-    say_not_attached(&start);
+    say_not_attached(&start, false);
     // Before other threads are started, which keep what this one has.
     renounce(false).context("cannot give up capabilities")?;
     let server = Server::new(listener)?;
     let (queue, work) = sync_channel(QUEUE);
-    thread::Builder::new().name("replay".into()).spawn(move || replay(start, &policies, &work))?;
+    thread::Builder::new().name("replay".into()).spawn(move || replay(start, &policies, &what_if, &work))?;
     let shown = Shown::Live(Replaying::new(queue.clone()));
     thread::Builder::new().name("http".into()).spawn(move || {
         if let Err(error) = server.run(shown) {
@@ -91,9 +91,9 @@ impl Sink for Queue {
 }
 
 /// Replays what comes, until no more can.
-fn replay(start: Start, policies: &[Policy], work: &Receiver<Work>) {
+fn replay(start: Start, policies: &[Policy], what_if: &WhatIf, work: &Receiver<Work>) {
     let name = "this kernel, live".to_owned();
-    let plan = Plan::new(&start.kernel, policies, &WhatIf::default());
+    let plan = Plan::new(&start.kernel, policies, what_if);
     let mut cost = End { time_ns: start.time_ns, ..End::default() };
     let mut ongoing = Ongoing::new(start, plan.wanted());
     let mut latest: Option<(Instant, Arc<Rendered>)> = None;

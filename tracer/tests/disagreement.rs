@@ -176,6 +176,11 @@ impl Full {
     /// How many agree, disagree and are raced of what came after the pool was full, in a model of so many slots.
     fn verdict(&mut self, slots: u64) -> (u64, u64, u64) {
         self.0.sort_by_key(|event| event.time_ns);
+        self.verdict_as_sent(slots)
+    }
+
+    /// The same, of records in the order in which they are.
+    fn verdict_as_sent(&self, slots: u64) -> (u64, u64, u64) {
         let verdict = verified_with(start(slots, 1), self.0.clone(), 512, |_| {}).verdict;
         let raced = verdict.unknown_by_reason.get(&Unknown::Raced).copied().unwrap_or(0);
         assert_eq!(verdict.unknown, raced);
@@ -244,4 +249,22 @@ fn more_than_is_kept_of_what_overlaps_is_unknown() {
     }
     full.search(2, 50, 20, None);
     assert_eq!(full.verdict(512), (512, 0, 1));
+}
+
+#[test]
+fn refusals_before_the_late_record_of_a_search_are_raced() {
+    let mut full = Full::new();
+    full.release(1, 0, 5, 7).search(3, 100, 5, None).search(4, 200, 5, None).search(3, 8000, 5, None);
+    full.0.sort_by_key(|event| event.time_ns);
+    // The slot was taken at 15 us; the record of it was sent after 5 ms.
+    let mut late = Full(Vec::new());
+    late.search(2, 10, 5, Some(7));
+    for event in &mut late.0 {
+        if !matches!(event.what, What::SlotMap { .. }) {
+            event.time_ns = FULL_NS + 5000 * MICROSECOND;
+        }
+    }
+    let at = full.0.iter().position(|event| event.time_ns > FULL_NS + 5000 * MICROSECOND).unwrap();
+    full.0.splice(at..at, late.0);
+    assert_eq!(full.verdict_as_sent(512), (514, 0, 2), "what comes later is predicted again");
 }

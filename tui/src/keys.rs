@@ -27,7 +27,8 @@ const fn of_capture(keys: &'static str, does: &'static str) -> KeyHelp {
     KeyHelp { keys, does, screen: None, of_capture: true }
 }
 
-const KEYS: [KeyHelp; 29] = [
+const KEYS: [KeyHelp; 30] = [
+    on(Screen::Overview, "z", "slots to the scale of the pool, or of the most in use"),
     on(Screen::Devices, "up down", "choose a device"),
     on(Screen::Devices, "Enter", "the device in detail"),
     on(Screen::Devices, "Esc", "back to all devices; no filter"),
@@ -50,11 +51,11 @@ const KEYS: [KeyHelp; 29] = [
     of_capture("- +", "play slower, faster"),
     everywhere("p", "to the moment when the pool was fullest"),
     everywhere("n", "to the next mapping refused"),
-    everywhere("w", "record what is seen to a capture; stop to"),
+    everywhere("w", "record what is seen into a capture; again to stop"),
     everywhere("s S", "save this screen as text, as a picture"),
     everywhere("mouse", "screens, rows, settings, the time line; wheel"),
     everywhere("PgUp PgDn", "ten rows at once"),
-    everywhere("? Esc", "these keys; away with them"),
+    everywhere("? Esc", "show or hide these keys"),
     everywhere("^Z", "stop, as in any program"),
     everywhere("q ^C", "quit"),
 ];

@@ -71,6 +71,8 @@ pub struct State {
     pub help: bool,
     /// Which time is seen.
     pub time: TimeLine,
+    /// Slots in use are drawn to the scale of the most that there were, and not of the pool.
+    pub zoomed: bool,
     /// The table of devices.
     pub devices: Table<devices::Order>,
     /// The device that is seen in detail.

@@ -140,7 +140,7 @@ fn go_to_peak(state: &mut State, history: &History) {
             state.time.go(time_ns);
             state.message = Some(format!("the pool at its fullest: {slots} slots in use"));
         }
-        None => state.message = Some("nothing tells how full the pool was".into()),
+        None => state.message = Some("how full the pool was is not known".into()),
     }
 }
 

@@ -65,7 +65,8 @@ pub(crate) const FOR_A_PHONE: &[&str] = &["--no-default-features", "--features",
 /// Builds the binary for a machine with these options of cargo, and makes sure that it runs anywhere and fits.
 pub(crate) fn binary(root: &Path, target: &Target, options: &[&str]) -> Result<PathBuf> {
     let binary = compiled(root, target, PROFILE, options)?;
-    runs_anywhere(&binary, target)?;
+    let size = needs_no_loader(&binary)?;
+    fits(size, target.machine)?;
     Ok(binary)
 }
 
@@ -75,11 +76,11 @@ fn compiled(root: &Path, target: &Target, profile: &str, options: &[&str]) -> Re
     Ok(target.built(root, profile).join("bouncescope"))
 }
 
-/// Makes sure that a binary is static and no larger than it may be.
-fn runs_anywhere(binary: &Path, target: &Target) -> Result<()> {
+/// Makes sure that a binary is static; its size in bytes.
+fn needs_no_loader(binary: &Path) -> Result<u64> {
     let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
     ensure!(elf::is_static(&bytes), "{} needs a dynamic loader: it would not run elsewhere", binary.display());
-    fits(bytes.len() as u64, target.machine)
+    Ok(bytes.len() as u64)
 }
 
 fn fits(size: u64, machine: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 /// The tests that compare with golden files, by package.
 const TESTS: [(&str, &[&str]); 4] = [
     ("bouncescope-report", &["schemas"]),
-    ("bouncescope", &["golden", "doctor", "explain"]),
+    ("bouncescope", &["golden", "doctor", "explain", "import"]),
     ("bouncescope-tracer", &["examples"]),
     ("bouncescope-tui", &["screens"]),
 ];

@@ -231,11 +231,24 @@ impl Hook {
         }
         format!("{} (lost without it: {})", self.why_not, self.lost_without)
     }
+}
 
-    /// One line that says what is missing and why; `None` where it is attached.
-    pub fn not_attached(&self) -> Option<String> {
-        (!self.attached).then(|| format!("not attached: {}: {}", self.subject, self.reason()))
+/// Which hooks are not attached, and what cannot be told without them, in a sentence each; `None` where all are. Why each is not is
+/// [`Hook::reason`].
+pub fn not_attached(hooks: &[Hook]) -> Option<(String, Option<String>)> {
+    let missing: Vec<&Hook> = hooks.iter().filter(|hook| !hook.attached).collect();
+    let first = missing.first()?;
+    let names: Vec<&str> = missing.iter().map(|hook| hook.subject.name()).collect();
+    let is_common = !first.why_not.is_empty() && missing.iter().all(|hook| hook.why_not == first.why_not);
+    let why = if is_common { &first.why_not } else { "doctor shows why" };
+    let mut lost: Vec<&str> = Vec::new();
+    for hook in missing.iter().filter(|hook| !hook.lost_without.is_empty()) {
+        if !lost.contains(&hook.lost_without.as_str()) {
+            lost.push(&hook.lost_without);
+        }
     }
+    let which = format!("not attached: {} of {} hooks: {} ({why})", missing.len(), hooks.len(), names.join(", "));
+    Some((which, (!lost.is_empty()).then(|| format!("lost without them: {}", lost.join("; ")))))
 }
 
 /// Whether one of the hooks recorded a subject.

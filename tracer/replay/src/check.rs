@@ -34,6 +34,8 @@ pub use text::RulesError;
 pub struct Rules {
     /// At least one.
     pub rules: Vec<Rule>,
+    /// Lost records of one kind, in a million, up to which the loss leaves nothing in doubt.
+    pub tolerated_losses: u32,
 }
 
 /// A rule.

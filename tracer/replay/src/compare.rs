@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::devices::Devices;
 use super::lengths::Total;
 use super::losses::{self, Doubts};
-use super::mapping::{Mapping, Proof, Truth, Unknown};
+use super::mapping::{Buffer, Mapping, Proof, Truth, Unknown};
 use super::outcome::Outcome;
 use super::run::{Predicted, Prediction};
 use super::statistics::{Observed, Statistics};
@@ -21,7 +21,7 @@ use bouncescope_capture::stream::{Gaps, Start};
 
 /// Disagreements kept with everything about them; beyond, they are only counted.
 const KEPT: usize = 1000;
-/// Slots without a mapping event whose time is kept, in case that detaching had begun.
+/// Slots without a mapping event whose time is kept, in case that detaching had begun; and refusals that were not predicted.
 const LATEST: usize = 4096;
 
 /// A mapping about which model and kernel disagree.
@@ -65,6 +65,10 @@ pub struct Comparison {
     differences: Vec<(RestsOn, Difference)>,
     start_ns: u64,
     latest_unseen: VecDeque<u64>,
+    /// Of searches and releases so far.
+    latest_ns: u64,
+    /// Mappings that were predicted to bounce and were refused: when, and what that rests on.
+    refused: VecDeque<(u64, RestsOn)>,
 }
 
 /// What the comparison of a mapping rests on, besides records that were seen.
@@ -89,6 +93,12 @@ struct Counted(BTreeMap<RestsOn, u64>);
 impl Counted {
     fn one(&mut self, rests_on: RestsOn) {
         *self.0.entry(rests_on).or_default() += 1;
+    }
+
+    fn one_less(&mut self, rests_on: RestsOn) {
+        if let Some(count) = self.0.get_mut(&rests_on) {
+            *count = count.saturating_sub(1);
+        }
     }
 
     /// Those to be relied on, and those not.
@@ -160,6 +170,12 @@ impl Verdict {
     pub fn agrees(&self) -> bool {
         self.disagreements == 0 && self.problems.is_empty()
     }
+
+    /// Whether the total `peak` or `refusals` was compared with the kernel's.
+    pub fn compares(&self, total: &str) -> bool {
+        let mut left_out = self.not_compared.iter().filter_map(|what| what.split_once(": "));
+        !left_out.any(|(names, _)| names == "totals" || names.split(" and ").any(|name| name == total))
+    }
 }
 
 impl Comparison {
@@ -176,13 +192,29 @@ impl Comparison {
                 self.mapping(mapping, of, devices);
             }
             Step::Unseen(unseen) => self.unseen(unseen.time_ns),
-            Step::Buffer { .. }
-            | Step::SlotReleased(_)
-            | Step::Synced(_)
-            | Step::Unmapped(_)
-            | Step::Forgotten { .. }
-            | Step::RefusedEnds { .. } => {}
+            Step::Buffer { mapping, index, .. } => self.searched(&mapping.buffers[*index as usize]),
+            Step::SlotReleased(release) => self.latest_ns = self.latest_ns.max(release.time_ns),
+            Step::Synced(_) | Step::Unmapped(_) | Step::Forgotten { .. } | Step::RefusedEnds { .. } => {}
         }
+    }
+
+    /// Slots were taken. A record is late where its program stalled between reading the clock and sending it: refusals after that moment
+    /// were predicted without it.
+    fn searched(&mut self, buffer: &Buffer) {
+        let from_ns = buffer.time_ns;
+        if buffer.truth.is_bounced() && from_ns < self.latest_ns {
+            let refused = std::mem::take(&mut self.refused);
+            let (unknown, known): (VecDeque<_>, _) = refused.into_iter().partition(|(time_ns, _)| *time_ns >= from_ns);
+            self.refused = known;
+            for (_, rests_on) in &unknown {
+                self.disagreements.one_less(*rests_on);
+            }
+            self.dont_know_if_any(Unknown::Raced, unknown.len() as u64);
+            let is_one =
+                |difference: &Difference| difference.time_ns >= from_ns && difference.kernel == Truth::Refused.name();
+            self.differences.retain(|(rests_on, difference)| !(rests_on.pool && is_one(difference)));
+        }
+        self.latest_ns = self.latest_ns.max(from_ns);
     }
 
     /// Slots without a mapping event. Before all hooks were attached, and after the first was detached, that is no wonder.
@@ -246,9 +278,24 @@ impl Comparison {
             }
         }
         match (differs, unknown) {
-            (Some(rests_on), _) => self.disagreements.one(rests_on),
+            (Some(rests_on), _) => {
+                self.disagreements.one(rests_on);
+                let refused = mapping.buffers.iter().find(|buffer| buffer.truth == Truth::Refused);
+                if let Some(buffer) = refused.filter(|_| rests_on.pool) {
+                    if self.refused.len() == LATEST {
+                        self.refused.pop_front();
+                    }
+                    self.refused.push_back((buffer.time_ns, rests_on));
+                }
+            }
             (None, Some(why)) => self.dont_know(why, 1),
             (None, None) => self.agreements.one(rests),
+        }
+    }
+
+    fn dont_know_if_any(&mut self, why: Unknown, count: u64) {
+        if count > 0 {
+            self.dont_know(why, count);
         }
     }
 

@@ -519,6 +519,13 @@ mod tests {
     }
 
     #[test]
+    fn only_hazards_and_bounces_that_are_not_needed_ask_for_neighbours() {
+        let about = Figure::ALL.iter().filter(|figure| figure.is_about_neighbours());
+        let expected = [Figure::HazardsForeign, Figure::HazardsUnknown, Figure::HazardsOwn, Figure::BouncesNotNeeded];
+        assert_eq!(about.copied().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn rules_name_a_figure_as_it_is_shown_and_no_other() {
         for figure in [Figure::BouncesPerSecond, Figure::PoolCpuPercent, Figure::ListsLosingConcatenation] {
             let name = serde_json::Value::from(figure.name());

@@ -322,6 +322,8 @@ mod tests {
         assert_eq!(compared(Streamed::Small, &[(0, 18)], counted.clone()).problems, Vec::<String>::new());
         assert_eq!(compared(Streamed::Written, &[(0, 18)], counted.clone()).problems.len(), 1, "256 B and more");
         assert_eq!(compared(Streamed::All, &[(0, 18)], counted.clone()).problems.len(), 2, "and a coherent device's");
+        let not_counted = compared(Streamed::Small, &[(0, 18), (0, 20)], counted.clone()).problems;
+        assert!(not_counted.len() == 1 && not_counted[0].contains("of 20 B: counted 0, recorded 1"), "{not_counted:?}");
         let twice = compared(Streamed::Small, &[(0, 18), (0, 18), (0, 20)], counted).problems;
         assert_eq!(twice.len(), 2, "{twice:?}");
         assert!(twice[0].contains("usb: FROM_DEVICE Single of 18 B: counted 1, recorded 2"), "{twice:?}");

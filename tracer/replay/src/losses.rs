@@ -99,6 +99,15 @@ pub fn consequence(loss: &Loss) -> Option<&'static str> {
     worst_first.into_iter().find_map(|(concern, words)| lost.contains(&concern).then_some(words))
 }
 
+/// Lost records of one kind, in a million, up to which the loss is not worth a warning.
+pub const TOLERATED: u32 = 1000;
+
+/// Whether no more of a million records were lost. A loss of which the whole is not known is never tolerated.
+pub fn is_tolerated(loss: &Loss, counters: &Counters, of_a_million: u32) -> bool {
+    let lost = u128::from(counters.lost(loss)) * 1_000_000;
+    out_of(loss, counters).is_some_and(|all| lost <= u128::from(of_a_million) * u128::from(all))
+}
+
 /// How many there were of what was lost, those that were lost among them; `None` where that was not counted.
 pub fn out_of(loss: &Loss, counters: &Counters) -> Option<u64> {
     let (kind, missed) = match loss {

@@ -216,7 +216,7 @@ impl Pass {
         };
         let merged = self.watcher.common.merged;
         let merged = (merged > 0).then(|| {
-            format!("{merged} buffers are counted by device and direction alone: sizes and call sites are more than are told apart")
+            format!("{merged} buffers are counted by device and direction alone: there are more sizes and call sites than are kept apart")
         });
         counts.into_iter().filter_map(more).chain(merged).collect()
     }

@@ -408,3 +408,104 @@ impl DeviceStatistics {
 fn alignment(value: u64) -> usize {
     (value.trailing_zeros() as usize).min(ALIGNMENTS - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mapping::{Buffers, Handle, Unknown};
+    use crate::site::SiteId;
+    use crate::step::Synced;
+    use bouncescope_capture::event::{DeviceId, Direction};
+    use bouncescope_capture::facts::Device;
+    use bouncescope_model::sharing::Around;
+
+    #[test]
+    fn the_high_water_mark_is_the_recordings_own_where_it_rose() {
+        let observed = |marks: &[Option<u64>]| {
+            let mut observed = Observed::default();
+            for mark in marks {
+                observed.pool(&PoolSample { hiwater_slots: *mark, ..PoolSample::default() });
+            }
+            observed.has_new_hiwater()
+        };
+        assert!(observed(&[Some(5), Some(7)]));
+        assert!(!observed(&[Some(7), Some(7)]) && !observed(&[None, Some(7)]) && !observed(&[]));
+    }
+
+    /// A list of a device that writes, with these buffers.
+    fn list(truths: &[Truth]) -> Mapping {
+        let buffer = |truth: &Truth| Buffer {
+            time_ns: 1,
+            cpu: 0,
+            phys: 0x1000,
+            exact: true,
+            size: 100,
+            direct_dma_addr: None,
+            site: SiteId::UNKNOWN,
+            around: Around::default(),
+            truth: *truth,
+        };
+        Mapping {
+            id: 1,
+            time_ns: 1,
+            device: DeviceId(0),
+            direction: Direction::FromDevice,
+            attrs: 0,
+            handle: Handle::List(7),
+            failed: false,
+            bytes: 0,
+            buffers: Buffers::List(truths.iter().map(buffer).collect()),
+            truncated: 0,
+            sharing: Box::default(),
+        }
+    }
+
+    #[test]
+    fn syncs_of_a_list_that_stays_mapped_are_copies_at_the_end() {
+        let bounced = Truth::Bounced { slot: None };
+        let mapping = list(&[bounced, Truth::Unknown(Unknown::EventsLost), bounced]);
+        let mut devices = Devices::default();
+        devices.add(Device { id: DeviceId(0), ..Device::default() });
+        let mut observed = Observed::default();
+        observed.mapped(&mapping, devices.identity(mapping.device));
+        let synced =
+            |for_device| Synced { time_ns: 2, mapping: Arc::new(mapping.clone()), at: 0, size: 300, for_device };
+        for for_device in [false, false, true] {
+            observed.step(&Step::Synced(synced(for_device)), &devices);
+        }
+        let mut common = Breakdown::default();
+        common.mapping(&mapping, devices.identity(mapping.device));
+        observed.complete(&common);
+        let total = observed.total();
+        assert_eq!((total.mappings, total.buffers, total.bounces, observed.unknown), (1, 3, 2, 1));
+        assert_eq!(total.bytes_copied, 2 * 100 * (1 + 2), "when it was mapped, and for each sync for the CPU");
+    }
+
+    #[test]
+    fn a_list_of_which_no_segment_was_recorded_is_a_mapping() {
+        let mut breakdown = Breakdown::default();
+        breakdown.mapping(&list(&[]), Identity::default());
+        let total = breakdown.total();
+        assert_eq!((total.mappings, total.buffers), (1, 0));
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_counted_and_not_kept() {
+        let mut statistics = Statistics::default();
+        let symbol = |addr, length| Symbol { addr, name: "x".repeat(length), module: String::new() };
+        statistics.symbols(vec![
+            symbol(1, LONGEST_SYMBOL),
+            symbol(2, LONGEST_SYMBOL + 1),
+            symbol(3, 2 * LONGEST_SYMBOL),
+        ]);
+        assert_eq!((statistics.symbols.len(), statistics.left_out), (1, 2));
+    }
+
+    #[test]
+    fn lengths_and_alignments_are_counted_where_they_are_asked_for() {
+        let detailed = |asked| Statistics::new(&Start::default(), asked).is_detailed();
+        assert!(detailed(true) && !detailed(false));
+    }
+}

@@ -74,6 +74,8 @@ pub struct Overlap {
     pub fewer: u32,
     /// Slots by which there may have been more in use.
     pub more: u32,
+    /// Slots that would be in use besides if releases without an end had stalled for longer than is likely.
+    pub stalled: u32,
     /// So much was under way that it was not all looked at.
     pub is_cut: bool,
 }
@@ -81,7 +83,7 @@ pub struct Overlap {
 impl Overlap {
     /// The order is known.
     pub const fn is_none(self) -> bool {
-        self.fewer == 0 && self.more == 0 && !self.is_cut
+        self.fewer == 0 && self.more == 0 && self.stalled == 0 && !self.is_cut
     }
 }
 

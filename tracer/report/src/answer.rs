@@ -7,16 +7,14 @@ use super::figures;
 use super::lengths;
 use super::losses;
 use super::replay::{because_of_tags, pool, unknowns};
+use super::screen::{COLUMNS, folded, line, recording};
 use super::table::{Table, bytes, percent};
-use super::wrap::wrapped_to;
 use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::Gauge;
 use bouncescope_replay::figures::Figure;
 use bouncescope_replay::outcome::Outcome;
 
-/// Columns of a terminal that nobody has made wider.
-const COLUMNS: usize = 80;
 /// Rows of who bounces.
 const ROWS: usize = 5;
 /// A pool of which no more than this is used, percent, has room for what a few lost records hide.
@@ -122,23 +120,18 @@ pub fn answer(replayed: &Replayed, advice: Option<&Advice>, by: By) -> Answer {
     Answer { verdict, text }
 }
 
-/// The kernel, and how much was recorded of it.
+/// The recording, and what decides about bounces there.
 fn recorded(replayed: &Replayed) -> String {
     let kernel = &replayed.start.kernel;
-    let total = replayed.observed.total();
-    let cpus = kernel.possible_cpus;
-    format!(
-        "{} {}, {cpus} CPU{}: {} mappings in {:.1} s\nline size {}, kmalloc from {}{}, pool {}\n",
-        kernel.machine,
-        kernel.release,
-        if cpus == 1 { "" } else { "s" },
-        total.mappings,
-        replayed.seconds(),
-        kernel.cache_line_size,
-        kernel.kmalloc_minalign,
-        because_of_tags(kernel),
-        pool(kernel.pool.slots, kernel.pool.force),
-    ) + &folded(&lengths::besides(replayed))
+    recording(replayed)
+        + &format!(
+            "line size {}, kmalloc from {}{}, pool {}\n",
+            kernel.cache_line_size,
+            kernel.kmalloc_minalign,
+            because_of_tags(kernel),
+            pool(kernel.pool.slots, kernel.pool.force),
+        )
+        + &folded(&lengths::besides(replayed))
         + "\n"
 }
 
@@ -186,11 +179,6 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
 }
 
 /// A label, and what stands beside it, broken where it is too long.
-fn line(label: &str, words: &str) -> String {
-    let label = format!("{label:<10} ");
-    wrapped_to(COLUMNS, words, &label, &" ".repeat(label.len()))
-}
-
 fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
     let seconds = replayed.seconds().max(1e-9);
     let mark = |figure| gauge.total(outcome, figure).map_or("", |measured| measured.mark());
@@ -311,15 +299,6 @@ fn quality(replayed: &Replayed) -> String {
     text += &losses::reservations(&replayed.start);
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     "\n".to_owned() + &folded(&text)
-}
-
-/// Long lines broken, what follows indented.
-fn folded(text: &str) -> String {
-    let fold = |line: &str| {
-        let indent = " ".repeat(line.len() - line.trim_start().len());
-        wrapped_to(COLUMNS, line, &indent, &format!("{indent}  "))
-    };
-    text.lines().map(fold).collect()
 }
 
 /// Options that tell more.

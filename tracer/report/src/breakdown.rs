@@ -230,3 +230,17 @@ fn labelled(rows: &Rows) -> Vec<Labelled> {
     add(format!("longer than {SHORT} B"), Kind::Length, longer);
     labelled
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_rows_of_a_kind_are_shown_and_the_others_counted() {
+        let mut shown = Shown::default();
+        let taken = |shown: &mut Shown, kind| (0..label::SHOWN + 3).filter(|_| shown.takes(kind)).count();
+        assert_eq!(taken(&mut shown, Kind::Device), label::SHOWN);
+        assert_eq!(taken(&mut shown, Kind::Length), label::SHOWN + 3, "there are few lengths");
+        assert!(shown.more().contains("and 3 more devices") && !shown.more().contains("drivers"), "{}", shown.more());
+    }
+}

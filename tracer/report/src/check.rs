@@ -1,14 +1,16 @@
 //! `bouncescope check`: verdicts on rules, for people and for programs.
 
-use super::table::Table;
+use super::screen::COLUMNS;
+use super::wrap::wrapped_to;
 use bouncescope_capture::plain::{plain, shortened};
-use bouncescope_replay::check::{Judgement, Measured, Verdict};
+use bouncescope_replay::check::{Judgement, Measured, RunOf, Verdict};
 use bouncescope_replay::figures::Unit;
 
 /// Judgements that are shown to people; programs get all.
 const SHOWN: usize = 1000;
 
-/// For people: a line for each judgement, and why what could not be told could not. Of very many those that are not kept come first.
+/// For people: a line for each judgement, with why where it cannot be told, and what all comes to in the last one. Of very many, those
+/// that are not kept come first.
 pub fn text(judgements: &[Judgement]) -> String {
     let mut shown: Vec<&Judgement> = judgements.iter().collect();
     let left_out = shown.len().saturating_sub(SHOWN);
@@ -16,33 +18,50 @@ pub fn text(judgements: &[Judgement]) -> String {
         shown.sort_by_key(|judgement| judgement.verdict == Verdict::Kept);
         shown.truncate(SHOWN);
     }
-    let mut table = Table::new(&["rule", "capture", "run", "figure", "limit", "verdict"]);
-    let mut reasons = String::new();
-    for judgement in shown {
-        let unit = judgement.rule.figure.unit();
-        let figure = judgement.figure.as_ref().map_or_else(|| "?".to_owned(), |figure| range(figure, unit));
-        table.row([
-            name(judgement),
-            judgement.capture.clone(),
-            judgement.rule.run.describe(),
-            figure,
-            judgement.rule.limit.show(unit),
-            word(&judgement.verdict).to_owned(),
-        ]);
-        if let Verdict::CannotTell(why) = &judgement.verdict {
-            reasons +=
-                &format!("COULD NOT TELL {}, {}: {}\n", plain(&name(judgement)), plain(&judgement.capture), plain(why));
-        }
+    let mut text = String::new();
+    for of_one in shown.chunk_by(|a, b| a.capture == b.capture) {
+        text += &format!("{}\n", plain(&of_one[0].capture));
+        text.extend(of_one.iter().map(|judgement| judged(judgement)));
+        text.push('\n');
     }
-    let more = if left_out > 0 { format!("… and {left_out} more: --json has all\n") } else { String::new() };
+    if left_out > 0 {
+        text += &format!("… and {left_out} more: --json has all\n\n");
+    }
+    text + &sum(judgements)
+}
+
+/// A judgement, and what it rests on.
+fn judged(judgement: &Judgement) -> String {
+    let unit = judgement.rule.figure.unit();
+    let figure = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
+    let run = match judgement.rule.run {
+        RunOf::Real => String::new(),
+        RunOf::WhatIf(_) => format!(" [{}]", judgement.rule.run.describe()),
+    };
+    let limit = judgement.rule.limit.show(unit);
+    let mut words = format!("{}{run}: {figure}, limit {limit}", plain(&name(judgement)));
+    if let Verdict::CannotTell(why) = &judgement.verdict {
+        words += &format!(": {}", plain(why));
+    }
+    let label = format!("  {:<12} ", word(&judgement.verdict));
+    wrapped_to(COLUMNS, &words, &label, &" ".repeat(label.len()))
+}
+
+/// What all judgements come to.
+fn sum(judgements: &[Judgement]) -> String {
     let count = |wanted: &str| judgements.iter().filter(|judgement| word(&judgement.verdict) == wanted).count();
     let (kept, broken, open) = (count(KEPT), count(BROKEN), count(OPEN));
-    format!("{}{more}\n{reasons}{kept} kept, {broken} broken, {open} could not be told\n", table.text(0))
+    let verdict = match (broken, open) {
+        (0, 0) => "OK",
+        (0, _) => OPEN,
+        _ => BROKEN,
+    };
+    format!("{verdict}: {kept} kept, {broken} broken, {open} inconclusive\n")
 }
 
 const KEPT: &str = "kept";
 const BROKEN: &str = "BROKEN";
-const OPEN: &str = "could not tell";
+const OPEN: &str = "CANNOT TELL";
 
 fn word(verdict: &Verdict) -> &'static str {
     match verdict {

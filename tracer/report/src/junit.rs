@@ -1,5 +1,5 @@
 //! Verdicts on rules as JUnit XML, as CI systems read it: a suite for each capture, a case for each judgement. A broken rule is a
-//! failure; one that could not be told is an error.
+//! failure; one that is inconclusive is an error.
 
 use super::check::{name, range};
 use bouncescope_replay::check::{Judgement, Verdict};
@@ -50,7 +50,7 @@ fn case(judgement: &Judgement) -> String {
             format!("{open}>\n      <failure type=\"broken\" message=\"{}\"/>\n    </testcase>\n", escaped(&said))
         }
         Verdict::CannotTell(why) => format!(
-            "{open}>\n      <error type=\"could not tell\" message=\"{}\"/>\n    </testcase>\n",
+            "{open}>\n      <error type=\"inconclusive\" message=\"{}\"/>\n    </testcase>\n",
             escaped(&format!("{said}: {why}"))
         ),
     }
@@ -97,7 +97,7 @@ mod tests {
 <testsuites name=\"bouncescope check\" tests=\"2\" failures=\"1\" errors=\"1\" skipped=\"0\">
   <testsuite name=\"one\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">
     <testcase classname=\"one\" name=\"a &lt; b &amp; &quot;c&quot;\">
-      <error type=\"could not tell\" message=\"failed of real: no figure, to be &lt;= 0: why &lt;not&gt;\"/>
+      <error type=\"inconclusive\" message=\"failed of real: no figure, to be &lt;= 0: why &lt;not&gt;\"/>
     </testcase>
   </testsuite>
   <testsuite name=\"two\" tests=\"1\" failures=\"1\" errors=\"0\" skipped=\"0\">

@@ -3,6 +3,7 @@
 use tracer_ebpf::streamed::Streamed;
 
 use super::label;
+use super::screen::COLUMNS;
 use super::table::{Table, bytes, percent};
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::streamed_only;
@@ -26,8 +27,8 @@ pub(super) fn table(replayed: &Replayed) -> String {
         table.row([name].into_iter().chain(counts).chain(bounces));
     }
     format!(
-        "\nall mappings, counted in the kernel, and how many of their buffers its rule bounces for their length with which line size\n{}{}",
-        table.text(0),
+        "\nall mappings, counted in the kernel, and how many of their buffers its rule bounces\nfor their length with which line size\n{}{}",
+        table.blocks(0, 1, COLUMNS),
         label::more(devices.len(), "devices")
     )
 }

@@ -27,6 +27,7 @@ mod figures;
 #[cfg(feature = "plots")]
 pub mod html;
 pub mod junit;
+pub mod ktap;
 mod label;
 mod lengths;
 pub mod losses;
@@ -42,9 +43,11 @@ pub mod page;
 mod plot;
 pub mod policies;
 pub mod replay;
+mod screen;
 pub mod stats;
 mod table;
 pub mod verify;
 mod wrap;
 
 pub use label::driver;
+pub use table::bytes;

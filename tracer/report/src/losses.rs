@@ -1,7 +1,7 @@
 //! What is missing from a stream, said beside every figure made from it.
 
 use super::table::bytes;
-use bouncescope_capture::facts::{Counters, End, Hook, is_attached};
+use bouncescope_capture::facts::{Counters, End, is_attached, not_attached};
 use bouncescope_capture::names::Subject;
 use bouncescope_capture::stream::{Gaps, Start};
 use bouncescope_replay::Replayed;
@@ -33,22 +33,32 @@ pub fn nothing_mapped(replayed: &Replayed) -> Option<String> {
     let mut why = if counted > 0 {
         format!("{counted} mappings were counted, and none of them recorded: record with --full")
     } else if !is_attached(&start.hooks, &Subject::Map) && !is_attached(&start.hooks, &Subject::MapSg) {
-        "the hooks on mappings were not attached: `bouncescope doctor` says why".to_owned()
+        let why = start.hooks.iter().find(|hook| hook.subject == Subject::Map).map_or("", |hook| &hook.why_not);
+        let why = if why.is_empty() { "`bouncescope doctor` shows why" } else { why };
+        format!("no hook on mappings was attached: {why}")
     } else {
         "no device used the DMA API; in a guest, virtio devices often do not".to_owned()
     };
     if start.kernel.machine == "x86_64" {
         why += "; and x86-64 kernels never bounce small buffers, arm64 ones do";
     }
-    let ns = replayed.end.as_ref().map_or(replayed.span_ns, |end| end.time_ns.saturating_sub(start.time_ns));
-    Some(format!("no mapping in {:.1} s: {why}", ns as f64 / 1e9))
+    Some(format!("no mapping in {:.1} s: {why}", recorded_seconds(replayed)))
+}
+
+/// How long was recorded: of a recording without events, from its beginning to its end.
+pub(super) fn recorded_seconds(replayed: &Replayed) -> f64 {
+    match &replayed.end {
+        Some(end) if replayed.span_ns == 0 => seconds(end.time_ns, replayed.start.time_ns),
+        _ => replayed.seconds(),
+    }
 }
 
 /// Lines that say what is not sure about the recording from its beginning: hooks, notes, kinds of pool.
 pub(super) fn reservations(start: &Start) -> String {
     let mut text = String::new();
-    for line in start.hooks.iter().filter_map(Hook::not_attached) {
-        text += &format!("{line}\n");
+    if let Some((which, lost)) = not_attached(&start.hooks) {
+        text += &format!("{which}\n");
+        text += &lost.map_or_else(String::new, |lost| format!("{lost}\n"));
     }
     for note in &start.notes {
         text += &format!("note: {note}\n");

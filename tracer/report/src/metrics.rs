@@ -133,11 +133,13 @@ fn verdict(text: &mut Text, replayed: &Replayed) {
     let verdict = &replayed.verdict;
     let rows = [("agree", verdict.agreements), ("disagree", verdict.disagreements), ("unknown", verdict.unknown)];
     let rows = rows.map(|(result, count)| (labels(&[("result", result)]), count as f64));
-    text.family("verified_mappings", "Mappings held against their prediction.", rows);
+    text.family("verified_mappings", "Mappings compared with their prediction.", rows);
 }
 
 fn losses(text: &mut Text, replayed: &Replayed) {
     let counters = &replayed.counters;
+    let seen: u64 = counters.seen.values().flatten().sum();
+    text.one("seen_records_total", "Records that the programs saw, lost ones too.", seen as f64);
     text.one("lost_records_total", "Records lost, of every kind.", counters.total_lost() as f64);
     let rows = counters.lost.iter().take(MOST);
     let rows = rows.map(|(kind, values)| (labels(&[("kind", &kind.to_string())]), values.iter().sum::<u64>() as f64));

@@ -36,7 +36,7 @@ pub fn text(proposals: &Proposals, replayed: &Replayed) -> String {
             text += &format!("# {line}\n");
         }
     }
-    let mut table = Table::new(&["# call site", "", "bytes won", "live objects", "allocations", "module"]);
+    let mut table = Table::new(&["# call site", "", "bytes saved", "live objects", "allocations", "module"]);
     for site in &proposals.sites {
         table.row([
             site.call_site.clone(),

@@ -77,7 +77,7 @@ fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
         section("lists", "Scatterlists", breakdown::lists(replayed)),
         section("hazards", "Hazards", breakdown::hazards(replayed)),
         section("allocations", "Allocations", figures::allocations(replayed)),
-        section("verify", "Prediction held against the kernel", vec![Block::Printed(verify::text(replayed))]),
+        section("verify", "Prediction compared with the kernel", vec![Block::Printed(verify::text(replayed))]),
         section("kernel", "The kernel", facts::kernel(replayed)),
         section("losses", "Losses and limits", limits(replayed)),
     ];
@@ -115,7 +115,7 @@ fn verdict(subject: &Subject) -> Vec<Block> {
         format!("Nothing to compare with the kernel: {why}.")
     } else if verdict.agrees() {
         format!(
-            "Held against the kernel: of {} mappings {} agree with the prediction, none disagrees, {} are unknown.",
+            "Compared with the kernel: of {} mappings {} agree with the prediction, none disagrees, {} are unknown.",
             verdict.mappings, verdict.agreements, verdict.unknown
         )
     } else {

@@ -3,7 +3,9 @@
 use super::label::{self, call_site};
 use super::lengths;
 use super::losses::{self, seconds};
+use super::screen::{self, COLUMNS, folded, line};
 use super::table::{Table, bytes};
+use super::wrap::wrapped_to;
 use bouncescope_capture::event::Kind;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::memory::{self, CacheRow, against_kernel};
@@ -12,33 +14,53 @@ use bouncescope_replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
 /// Call sites shown to people; programs get all.
 const SITES: usize = 20;
 
-/// For people.
+/// For people: what was recorded, in a few lines, and then its tables.
 pub fn text(replayed: &Replayed) -> String {
     let start = &replayed.start;
-    let statistics = &replayed.statistics;
-    let mut text = format!("{} {}, recorded by: {}\n", start.kernel.machine, start.kernel.release, start.recorder);
-    text += &losses::reservations(start);
-    if let Some((first, last)) = statistics.span_ns {
-        text += &format!("events over {:.3} s:", seconds(last, first));
-        for kind in Kind::ALL.into_iter().filter(|kind| statistics.events(*kind) > 0) {
-            text += &format!(" {} {}", kind.name(), statistics.events(kind));
-        }
-        text.push('\n');
-    }
-    let peak = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |slots| slots.to_string());
-    text += &format!(
-        "pool {} slots; most in use in a sample {}, high-water mark {}\n",
-        start.kernel.pool.slots,
-        peak(replayed.observed.used_peak),
-        peak(replayed.observed.hiwater.filter(|_| start.kernel.pool.hiwater_reset)),
-    );
+    let devices = replayed.statistics.devices();
+    let mut text = screen::recording(replayed);
+    text += &wrapped_to(COLUMNS, &format!("recorded by: {}", start.recorder), "", "  ");
+    text += &folded(&losses::reservations(start));
+    text += &format!("\n{}", summary(replayed, &devices));
     text += &lengths::table(replayed);
-    text += &format!("\n{}", lengths::besides(replayed));
-    text += &mappings(&statistics.devices(), start.kernel.cache_line_size);
+    let besides = lengths::besides(replayed);
+    text += &if besides.is_empty() { besides } else { wrapped_to(COLUMNS, &besides, "\n", "") };
+    text += &mappings(&devices, start.kernel.cache_line_size);
     text += &allocations(replayed);
     text += &caches(replayed);
     text.push('\n');
-    text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+    text + &folded(&losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps))
+}
+
+/// Totals of everything that was recorded.
+fn summary(replayed: &Replayed, devices: &[DeviceStatistics]) -> String {
+    let statistics = &replayed.statistics;
+    let sum = |of: fn(&DeviceStatistics) -> u64| devices.iter().map(of).sum::<u64>();
+    let mut text = line(
+        "mapped",
+        &format!(
+            "{} buffers in {} mappings, {} of them lists; {}",
+            sum(|device| device.buffers),
+            sum(|device| device.mappings),
+            sum(|device| device.lists),
+            bytes(sum(|device| device.bytes)),
+        ),
+    );
+    text +=
+        &line("bounced", &format!("{} buffers; {} mappings refused", sum(|one| one.bounces), sum(|one| one.refused)));
+    let slots = replayed.start.kernel.pool.slots;
+    let hiwater = replayed.observed.hiwater.filter(|_| replayed.start.kernel.pool.hiwater_reset);
+    let fullest = match (hiwater, replayed.observed.used_peak) {
+        (Some(most), _) => format!("{most} of {slots} slots at its fullest moment, by the kernel's high-water mark"),
+        (None, Some(most)) => format!("{most} of {slots} slots in the fullest sample; no high-water mark"),
+        (None, None) => format!("{slots} slots; how many were in use is not known"),
+    };
+    text += &line("pool", &fullest);
+    if let Some((first, last)) = statistics.span_ns {
+        let kinds = Kind::ALL.into_iter().filter(|kind| statistics.events(*kind) > 0);
+        let counts: Vec<String> = kinds.map(|kind| format!("{} {}", kind.name(), statistics.events(kind))).collect();
+        text += &line("events", &format!("{}, over {:.3} s", counts.join(", "), seconds(last, first)));
+    }
     text
 }
 
@@ -57,7 +79,8 @@ pub(super) fn unplaced(replayed: &Replayed) -> u64 {
 
 fn caches(replayed: &Replayed) -> String {
     let mut table = Table::new(&["", "new", "older freed", "+-", "kernel", "kernel's own +-", ""]);
-    for row in rows(replayed) {
+    let rows = rows(replayed);
+    for row in &rows {
         table.row([
             format!("{} B", row.size),
             row.seen.to_string(),
@@ -71,20 +94,25 @@ fn caches(replayed: &Replayed) -> String {
     if table.is_empty() {
         return String::new();
     }
-    format!(
-        "\nobjects of kmalloc allocated in the recording and live when the kernel counted last, and older ones freed by then, \
-         beside what the kernel's caches gained; {} more, of records lost and frees of unknown size, may be of any of these sizes\n{}",
+    let caption = format!(
+        "objects of kmalloc allocated in the recording and live when the kernel counted last, and older ones freed by then, beside \
+         what the kernel's caches gained; {} more, of records lost and frees of unknown size, may be of any of these sizes",
         unplaced(replayed),
-        table.text(2)
-    )
+    );
+    let differs = if rows.iter().all(|row| row.agrees) {
+        String::new()
+    } else {
+        let why = "DIFFERS: objects came or went without an event, as before the programs were attached, or the kernel's CPUs \
+                   have more of them at hand than it says.";
+        wrapped_to(COLUMNS, why, "  ", "  ")
+    };
+    format!("\n{}{}{differs}", wrapped_to(COLUMNS, &caption, "", ""), table.text(2))
 }
 
 fn mappings(devices: &[DeviceStatistics], line: u32) -> String {
     if devices.is_empty() {
         return "\nno mappings\n".into();
     }
-    let starts = format!("starts off {line}");
-    let ends = format!("length off {line}");
     let mut table = Table::new(&[
         "device",
         "direction",
@@ -94,8 +122,8 @@ fn mappings(devices: &[DeviceStatistics], line: u32) -> String {
         "bytes",
         "bounces",
         "refused",
-        &starts,
-        &ends,
+        "start off",
+        "length off",
     ]);
     for device in devices.iter().take(label::SHOWN) {
         table.row([
@@ -111,7 +139,11 @@ fn mappings(devices: &[DeviceStatistics], line: u32) -> String {
             device.ends_inside_a_line.to_string(),
         ]);
     }
-    let mut text = format!("\n{}{}", table.text(0), label::more(devices.len(), "devices and directions"));
+    let mut text = format!(
+        "\nbuffers by device; off: no multiple of {line}, the cache line size\n{}{}",
+        table.blocks(0, 2, COLUMNS),
+        label::more(devices.len(), "devices and directions")
+    );
     let mut starts = [0; ALIGNMENTS];
     let mut lengths = [0; ALIGNMENTS];
     for device in devices {

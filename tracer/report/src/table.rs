@@ -95,7 +95,7 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
 }
 
 /// Bytes with a unit of 1024, exact below 10 KiB.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     if bytes < 10 << 10 {
         return format!("{bytes} B");

@@ -2,8 +2,11 @@
 
 use super::label::driver;
 use super::losses::{self, seconds};
+use super::replay::pool;
+use super::screen::{self, COLUMNS, folded, line};
+use super::wrap::wrapped_to;
 use bouncescope_replay::Replayed;
-use bouncescope_replay::compare::Difference;
+use bouncescope_replay::compare::{Difference, Verdict};
 
 /// Disagreements shown to people; programs get up to a thousand.
 const SHOWN: usize = 20;
@@ -13,70 +16,59 @@ pub fn nothing(replayed: &Replayed) -> Option<String> {
     losses::nothing_mapped(replayed).filter(|_| replayed.verdict.agrees())
 }
 
-/// For people.
+/// For people: what came of it, the totals that it rests on, and what was not compared.
 pub fn text(replayed: &Replayed) -> String {
+    let mut text = recorded(replayed);
+    match nothing(replayed) {
+        Some(why) => text += &line("NOTHING", &format!("Nothing to verify: {why}.")),
+        None => text += &compared(replayed),
+    }
+    text += &folded(&losses::reservations(&replayed.start));
+    text + &folded(&losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps))
+}
+
+/// The kernel with what decides about bounces and where that was read, and how much was recorded.
+fn recorded(replayed: &Replayed) -> String {
     let kernel = &replayed.start.kernel;
-    let mut text = format!(
-        "{} {}: line size {} ({}), kmalloc from {} ({}), pool {} slots{}\n\n",
-        kernel.machine,
-        kernel.release,
+    let settings = format!(
+        "line size {} ({}), kmalloc from {} ({}), pool {}",
         kernel.cache_line_size,
         kernel.cache_line_source,
         kernel.kmalloc_minalign,
         kernel.kmalloc_minalign_source,
-        kernel.pool.slots,
-        if kernel.pool.force { ", force" } else { "" },
+        pool(kernel.pool.slots, kernel.pool.force),
     );
-    match nothing(replayed) {
-        Some(why) => text += &format!("nothing to verify: {why}\n"),
-        None => text += &compared(replayed),
-    }
-    text += &losses::reservations(&replayed.start);
-    text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
-    text
+    format!("{}{}\n", screen::recording(replayed), wrapped_to(COLUMNS, &settings, "", ""))
 }
 
 /// What was compared, and how it came out.
 fn compared(replayed: &Replayed) -> String {
     let verdict = &replayed.verdict;
-    let peak = match verdict.peak_slots_kernel {
-        Some(peak) if verdict.peak_is_exact => peak.to_string(),
-        Some(peak) => format!("at least {peak} (no high-water mark on this kernel)"),
-        None => "unknown".into(),
-    };
-    let mut text = format!(
-        "mappings        {} ({} buffers)\nagreements      {}\ndisagreements   {}\nunknown         {}\n",
-        verdict.mappings, verdict.buffers, verdict.agreements, verdict.disagreements, verdict.unknown,
-    );
+    let mut text = came_out(verdict);
     for (why, count) in &verdict.unknown_by_reason {
-        text += &format!("                {count}: {}\n", why.text());
+        text += &wrapped_to(COLUMNS, &format!("{count}: {}", why.text()), "  unknown  ", "           ");
     }
-    text += &format!(
-        "bounces         predicted {}, kernel {}\npeak slots      predicted {}, kernel {peak}\n\
-         refused         predicted {}, kernel {}\n",
-        verdict.bounces_predicted,
-        verdict.bounces_kernel,
-        verdict.peak_slots_predicted,
-        verdict.failed_predicted,
-        verdict.failed_kernel,
-    );
+    text += &format!("\n{}\n", totals(verdict));
     if let Some(counted) = verdict.tracefs_bounced {
-        text += &format!(
-            "swiotlb_bounced recorded {}, tracefs {counted} (attempts, refused ones too)\n",
-            verdict.bounced_recorded
-        );
+        text += &format!("attempts {} to bounce recorded, {counted} counted by tracefs\n", verdict.bounced_recorded);
     }
     text += &format!(
-        "records         seen {}, in the capture {}, refused by the full ring {}\n",
+        "records  {} seen, {} in the capture, {} refused by the full ring\n",
         verdict.events_seen, verdict.events_recorded, verdict.events_lost
     );
     if let Some(counted) = verdict.counted {
         text += &format!(
-            "counted         {} mappings in the kernel, {} buffers; streamed: {}\n",
+            "counted  {} mappings in the kernel, {} buffers; streamed: {}\n",
             counted.mappings,
             counted.buffers,
             replayed.start.streamed.name()
         );
+    }
+    for what in &verdict.not_compared {
+        text += &wrapped_to(COLUMNS, &format!("not compared: {what}"), "", "  ");
+    }
+    for problem in &verdict.problems {
+        text += &format!("DISAGREES: {problem}\n");
     }
     for difference in verdict.differences.iter().take(SHOWN) {
         text += &difference_text(difference, replayed.start.time_ns);
@@ -85,11 +77,54 @@ fn compared(replayed: &Replayed) -> String {
     if more > 0 {
         text += &format!("… and {more} more (--json has up to 1000)\n");
     }
-    for what in &verdict.not_compared {
-        text += &format!("not compared: {what}\n");
+    text
+}
+
+/// The verdict in a line.
+fn came_out(verdict: &Verdict) -> String {
+    let &Verdict { mappings, agreements, disagreements, unknown, .. } = verdict;
+    let totals = match verdict.problems.len() {
+        0 => String::new(),
+        1 => ", and a total differs".to_owned(),
+        count => format!(", and {count} totals differ"),
+    };
+    let not_known = if unknown == 0 { String::new() } else { format!(" What became of {unknown} is not known.") };
+    if !verdict.agrees() {
+        let words = format!("{disagreements} of {mappings} mappings did not come out as predicted{totals}.{not_known}");
+        return line("DISAGREES", &words);
     }
-    for problem in &verdict.problems {
-        text += &format!("DISAGREES: {problem}\n");
+    match agreements {
+        0 => line("CANNOT TELL", &format!("What became of the {mappings} mappings is not known.")),
+        1 if mappings == 1 => line("AGREES", "The only mapping came out as predicted."),
+        _ if agreements == mappings => line("AGREES", &format!("All {mappings} mappings came out as predicted.")),
+        _ => line("AGREES", &format!("{agreements} of {mappings} mappings came out as predicted.{not_known}")),
+    }
+}
+
+/// What the kernel counted itself, beside what was predicted.
+fn totals(verdict: &Verdict) -> String {
+    let peak = match verdict.peak_slots_kernel {
+        Some(peak) if verdict.peak_is_exact => peak.to_string(),
+        // The highest sample: this kernel keeps no high-water mark.
+        Some(peak) => format!(">= {peak}"),
+        None => "-".to_owned(),
+    };
+    let rows = [
+        // They are compared mapping by mapping.
+        ("bounces", verdict.bounces_predicted, verdict.bounces_kernel.to_string(), true),
+        ("peak slots", verdict.peak_slots_predicted, peak, verdict.compares("peak")),
+        ("refused", verdict.failed_predicted, verdict.failed_kernel.to_string(), verdict.compares("refusals")),
+    ];
+    let mut text = format!("  {:<12}{:>10}{:>10}\n", "", "predicted", "kernel");
+    for (what, predicted, kernel, is_compared) in rows {
+        let differs = kernel.parse::<u64>().is_ok_and(|kernel| kernel != predicted);
+        let note = match is_compared {
+            false => "  not compared",
+            // No more than what is not known, or it would be a problem.
+            true if differs && verdict.agrees() && verdict.unknown > 0 => "  as far as known",
+            true => "",
+        };
+        text += &format!("  {what:<12}{predicted:>10}{kernel:>10}{note}\n");
     }
     text
 }

@@ -36,7 +36,7 @@ impl Sorted for Order {
             Self::Rate => "kmalloc/s",
             Self::Live => "live",
             Self::Waste => "unused",
-            Self::Won => "won",
+            Self::Won => "saved",
             Self::Dma => "DMA",
             Self::Name => "call site",
         }

@@ -57,6 +57,7 @@ fn of_screen(state: &mut State, code: KeyCode, known: &Known) -> bool {
     match (state.screen, code) {
         (Screen::Devices, KeyCode::Esc | KeyCode::Backspace) if state.device.is_some() => state.device = None,
         (Screen::Devices, KeyCode::Enter) if state.device.is_none() => open_device(state, known),
+        (Screen::Overview, KeyCode::Char('z')) => state.zoomed = !state.zoomed,
         (Screen::Devices, code) if state.device.is_none() => return tabled(&mut state.devices, code),
         (Screen::CallSites, code) => return tabled(&mut state.call_sites, code),
         (Screen::WhatIf, KeyCode::Left) => state.knobs.turn(state.knob, false, &known.history.start.kernel),

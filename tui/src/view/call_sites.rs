@@ -20,7 +20,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let rows = rows(answer, seen.history, table);
     let mut heading = title(format!("call sites of kmalloc: {}", rows.len()));
     if let Some(outcome) = answer.chosen() {
-        heading.push(dim(format!("  won: {} with caches from {} bytes", outcome.name, outcome.minalign)));
+        heading.push(dim(format!("  saved: {} with caches from {} bytes", outcome.name, outcome.minalign)));
     }
     let sample = answer.replayed.start.allocation_sample;
     let inner = canvas.panel(area, &heading);
@@ -29,7 +29,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Column::number("kmalloc/s", 10),
         Column::number("live", 9),
         Column::number("unused", 9),
-        Column::number("won", 9),
+        Column::number("saved", 9),
         Column::text("DMA", 4),
     ];
     let columns = table::marked(columns, table, canvas.theme.signs());
@@ -40,9 +40,11 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let first = table.first_row(rows.len(), height);
     table::draw(canvas, above, &columns, &cells, first, selected, Some(Target::CallSite));
     let how = match sample {
-        0 => "objects were not followed: live, unused and won are not known".to_owned(),
-        1 => "objects allocated and not freed in the window; won under the what-if".to_owned(),
-        n => format!("objects allocated and not freed in the window, estimated from one in {n}; won under the what-if"),
+        0 => "objects were not followed: live, unused and saved are not known".to_owned(),
+        1 => "objects allocated and not freed in the window; saved under the what-if".to_owned(),
+        n => {
+            format!("objects allocated and not freed in the window, estimated from one in {n}; saved under the what-if")
+        }
     };
     canvas.text(inner, inner.height.saturating_sub(1), &[dim(how)]);
 }

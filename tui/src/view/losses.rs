@@ -1,6 +1,7 @@
 //! What is missing from what is seen.
 
 use ratatui::layout::Rect;
+use tracer::replay::losses::{TOLERATED, is_tolerated};
 use tracer::stream::Streamed;
 
 use super::Seen;
@@ -29,11 +30,15 @@ fn said(seen: &Seen) -> Vec<Piece> {
     if let Some(failed) = &seen.state.failed {
         lines.push((Tone::Bad, failed.clone()));
     }
-    let lost = history.counters().lost.iter().map(|(name, values)| (name, values.iter().sum::<u64>()));
-    let lost: Vec<String> =
-        lost.filter(|(_, sum)| *sum > 0).map(|(name, sum)| format!("{name} {}", count(sum))).collect();
-    if !lost.is_empty() {
-        lines.push((Tone::Bad, format!("LOST since the beginning: {}", lost.join(", "))));
+    let counters = history.counters();
+    let lost =
+        counters.lost.iter().map(|(loss, values)| (loss, values.iter().sum::<u64>())).filter(|(_, sum)| *sum > 0);
+    let (few, many): (Vec<_>, Vec<_>) = lost.partition(|(loss, _)| is_tolerated(loss, counters, TOLERATED));
+    for (tone, word, lost) in [(Tone::Bad, "LOST", many), (Tone::Text, "lost, at most 0.1 % of each", few)] {
+        if !lost.is_empty() {
+            let lost: Vec<String> = lost.iter().map(|(loss, sum)| format!("{loss} {}", count(*sum))).collect();
+            lines.push((tone, format!("{word} since the beginning: {}", lost.join(", "))));
+        }
     }
     let gaps = &history.gaps;
     if gaps.damaged_frames > 0 || gaps.skipped_bytes > 0 || gaps.unknown_frames > 0 {

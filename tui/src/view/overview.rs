@@ -1,17 +1,19 @@
-//! The overview: rates, the pool, its occupancy over time, what was lost; and in a tall terminal the devices that bounce most.
+//! The overview: rates, the pool, its occupancy over time, the devices that bounce most, and what was lost.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::canvas::Canvas;
 use super::{Seen, devices, losses, pool, rates};
 
-/// Rows from which on the devices fit too.
-const TALL: u16 = 30;
+/// Rows from which on the devices fit too: a terminal of 24.
+const TALL: u16 = 18;
+/// Rows of rates and of the pool.
+const NUMBERS: u16 = 6;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
-    let table = if area.height >= TALL { area.height / 3 } else { 0 };
     let losses = losses::lines(seen, area.width).len().clamp(1, 4) as u16 + 2;
-    let rows = [Constraint::Length(6), Constraint::Min(3), Constraint::Length(table), Constraint::Length(losses)];
+    let table = if area.height >= TALL { area.height.saturating_sub(NUMBERS + losses) / 2 } else { 0 };
+    let rows = [Constraint::Length(NUMBERS), Constraint::Min(3), Constraint::Length(table), Constraint::Length(losses)];
     let [numbers, chart, below, lost] = Layout::vertical(rows).areas(area);
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(numbers);
     rates::draw(seen, left, canvas);

@@ -67,15 +67,22 @@ pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     if let Some(level) = level {
         heading.extend([(Tone::Predicted, format!("  {} predicted at most {level}", canvas.theme.signs().level))]);
     }
+    let slots = seen.history.start.kernel.pool.slots;
+    heading.push(dim(match (seen.state.zoomed, slots) {
+        (_, 0) => String::new(),
+        (true, _) => "  z: to the scale of the pool".to_owned(),
+        (false, slots) => format!("  of {} (z: zoom in)", count(slots)),
+    }));
     let inner = canvas.panel(area, &heading);
     let wide = inner.width.saturating_sub(6);
     let plot = Rect { x: inner.x + 6, width: wide, ..inner };
     let columns = seen.history.columns(from, to, usize::from(wide));
     let values: Vec<Option<u64>> = columns.iter().map(|(bucket, _)| bucket.used_slots).collect();
     let seen_most = values.iter().flatten().copied().max();
-    let largest = seen_most.max(level).unwrap_or(0);
+    let most = seen_most.max(level).unwrap_or(0);
+    let largest = if seen.state.zoomed { most } else { most.max(slots) };
     if seen_most.is_none() {
-        canvas.text(plot, inner.height / 2, &[dim("nothing tells how full the pool was in this window")]);
+        canvas.text(plot, inner.height / 2, &[dim("how full the pool was in this window is not known")]);
     }
     chart(canvas, plot, &values, level, largest);
     canvas.text(inner, 0, &[dim(format!("{:>5}", count(largest)))]);

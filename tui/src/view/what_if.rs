@@ -44,7 +44,7 @@ fn knobs(seen: &Seen, area: Rect, canvas: &mut Canvas) {
 }
 
 fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
-    let inner = canvas.panel(area, &title("what comes of it"));
+    let inner = canvas.panel(area, &title("result"));
     let Some((answer, outcome)) = seen.answer.and_then(|answer| Some((answer, answer.chosen()?))) else {
         canvas.text(inner, 0, &[dim("replaying")]);
         return;
@@ -73,8 +73,8 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         line("refused", count(outcome.total.failed), outcome.total.failed > 0, format!("{} real", count(real.failed))),
         line("hazards", count(hazards_foreign), hazards_foreign > 0, classes),
         won(answer, outcome).map_or_else(
-            || line("won", "?".into(), false, "no count of the caches".into()),
-            |won| line("won", signed_bytes(won), won < 0, "against legacy".into()),
+            || line("saved", "?".into(), false, "no count of the caches".into()),
+            |won| line("saved", signed_bytes(won), won < 0, "against legacy".into()),
         ),
     ];
     for (row, line) in lines.iter().enumerate() {
@@ -100,7 +100,7 @@ fn beside(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Column::number("peak", 7),
         Column::number("refused", 8),
         Column::number("foreign", 8),
-        Column::number("won", 9),
+        Column::number("saved", 9),
     ];
     if wide {
         columns.extend([

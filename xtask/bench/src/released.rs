@@ -1,4 +1,5 @@
-//! The product and this program as they are released, which is what is measured, and where benchmarks keep their files.
+//! The product and this program as they are released, which is what is measured, or almost so; and where benchmarks keep their
+//! files.
 
 use std::path::PathBuf;
 
@@ -6,14 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 
 /// Builds the product, and this program with its generator; the directory that they are in.
 pub(crate) fn build() -> Result<PathBuf> {
+    in_profile("release")
+}
+
+/// The same in another profile.
+pub(crate) fn in_profile(profile: &str) -> Result<PathBuf> {
     let status = workspace::cargo()
         .current_dir(workspace::root())
-        .args(["build", "--quiet", "--locked", "--release", "--package", "bouncescope", "--package", "bench"])
+        .args(["build", "--quiet", "--locked", "--profile", profile, "--package", "bouncescope", "--package", "bench"])
         .args(["--target-dir", "target"])
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "bouncescope did not compile");
-    Ok(workspace::root().join("target/release"))
+    Ok(workspace::root().join("target").join(profile))
 }
 
 /// Where captures are kept between runs.

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(unsafe { libc::geteuid() } == 0, "soak records this kernel: run it as root");
     if cfg!(debug_assertions) {
         // The rate of a debug build is not the product's.
-        let released = released::build()?.join("bench");
+        let released = released::in_profile(workspace::QUICK_PROFILE)?.join("bench");
         let error = Command::new(released).args(std::env::args_os().skip(1)).exec();
         return Err(error).context("cannot run the released program");
     }
@@ -54,7 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = args.seed.unwrap_or(now.as_secs().max(1));
     let root = workspace::root().canonicalize()?;
-    let (product, dir) = (root.join("target/release/bouncescope"), root.join("target/soak"));
+    let (product, dir) =
+        (root.join("target").join(workspace::QUICK_PROFILE).join("bouncescope"), root.join("target/soak"));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let leaks = Leaks::begin()?;
     let short = args.minutes < SHORT_BELOW;

@@ -10,6 +10,10 @@ pub mod jobs;
 pub mod static_build;
 pub mod written;
 
+/// The profile of what is not measured: what the lab boots, and what soak records with. Without the release's link-time
+/// optimization, which takes longer than all the rest of a build.
+pub const QUICK_PROFILE: &str = "quick";
+
 /// The root of the workspace, wherever the task was started.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

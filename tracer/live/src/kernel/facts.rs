@@ -43,7 +43,7 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
     }
     let line = cache_line::read(root, &machine);
     if line.guessed {
-        notes.push(format!("nothing tells cache_line_size(), assuming {}", line.size));
+        notes.push(format!("cache_line_size() is not known here, assuming {}", line.size));
     }
     if machine::is_xen_guest(root) {
         notes.push(

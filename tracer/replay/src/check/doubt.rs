@@ -7,7 +7,7 @@ use tracer_ebpf::streamed::Streamed;
 
 use crate::Replayed;
 pub(super) use crate::losses::Concern;
-use crate::losses::concerns;
+use crate::losses::{concerns, is_tolerated};
 use crate::mapping::Unknown;
 
 /// All doubts about a recording, in words.
@@ -15,18 +15,22 @@ use crate::mapping::Unknown;
 pub(super) struct Doubts(Vec<(Concern, String)>);
 
 impl Doubts {
-    /// Of a replay that has a verdict on the model.
-    pub(super) fn new(replayed: &Replayed) -> Self {
-        let mut doubts = Self::of_recording(replayed);
+    /// Of a replay that has a verdict on the model. Losses of no more records of a million are none.
+    pub(super) fn new(replayed: &Replayed, tolerated: u32) -> Self {
+        let mut doubts = Self::tolerating(replayed, tolerated);
         doubts.verdict(replayed);
         doubts
     }
 
     /// The recording's own, whatever the model makes of it.
     pub(super) fn of_recording(replayed: &Replayed) -> Self {
+        Self::tolerating(replayed, 0)
+    }
+
+    fn tolerating(replayed: &Replayed, tolerated: u32) -> Self {
         let mut doubts = Self::default();
         doubts.gaps(replayed);
-        doubts.losses(replayed);
+        doubts.losses(replayed, tolerated);
         doubts.hooks(replayed);
         if replayed.start.streamed != Streamed::All {
             doubts.add(&[Concern::Unstreamed], streamed_only(replayed.start.streamed));
@@ -65,8 +69,9 @@ impl Doubts {
         }
     }
 
-    fn losses(&mut self, replayed: &Replayed) {
-        for (name, values) in &replayed.counters.lost {
+    fn losses(&mut self, replayed: &Replayed, tolerated: u32) {
+        let counters = &replayed.counters;
+        for (name, values) in counters.lost.iter().filter(|(loss, _)| !is_tolerated(loss, counters, tolerated)) {
             self.add(concerns(name), &format!("lost {name}: {}", values.iter().sum::<u64>()));
         }
         let sample = replayed.start.allocation_sample;

@@ -40,7 +40,7 @@ pub struct Judgement<'a> {
 /// `replayed` has the outcomes of [`Rules::settings`] and the verdict on the captured kernel's own.
 pub fn judge<'a>(rules: &'a Rules, capture: &str, replayed: &Replayed) -> Vec<Judgement<'a>> {
     let simulations = rules.simulations();
-    let doubts = Doubts::new(replayed);
+    let doubts = Doubts::new(replayed, rules.tolerated_losses);
     let mut judgements = Vec::new();
     for rule in &rules.rules {
         let make = |subject: String, figure: Option<Measured>, verdict: Verdict| Judgement {

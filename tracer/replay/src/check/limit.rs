@@ -47,17 +47,25 @@ impl Limit {
 /// The largest limit, 2^53: figures are kept as `f64`, and up to here each whole number is one.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
 
-/// Reads one end of a limit.
-pub(super) fn parse(value: &toml::Value, figure: Figure) -> Result<f64, String> {
-    let unit = figure.unit();
-    let number = match value {
+/// Reads a percentage.
+pub(super) fn percentage(value: &toml::Value) -> Option<f64> {
+    number(value, Unit::Percent).filter(|percent| percent.is_finite() && *percent >= 0.0)
+}
+
+fn number(value: &toml::Value, unit: Unit) -> Option<f64> {
+    match value {
         toml::Value::Integer(number) => Some(*number as f64),
         toml::Value::Float(number) => Some(*number),
         toml::Value::String(text) => parse_text(text, unit),
         _ => None,
-    };
+    }
+}
+
+/// Reads one end of a limit.
+pub(super) fn parse(value: &toml::Value, figure: Figure) -> Result<f64, String> {
+    let unit = figure.unit();
     let whole = !matches!(unit, Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent);
-    number
+    number(value, unit)
         .filter(|number| number.is_finite() && *number >= 0.0 && (!whole || number.fract() == 0.0))
         .ok_or_else(|| format!("{value} is no limit for {}: {}", figure.name(), choices(unit)))
         .and_then(|number| {

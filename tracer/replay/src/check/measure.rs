@@ -43,9 +43,9 @@ pub(super) struct Taken<'a> {
     pub(super) doubts: &'a Doubts,
 }
 
-const CACHES_MAY_BE_SMALLER: &str = "the CPU's own line size is not in the capture: where firmware tells the line size, smaller caches were built before";
+const CACHES_MAY_BE_SMALLER: &str = "the CPU's own line size is not in the capture: where firmware gives the line size, smaller caches were built before";
 const NOT_KNOWN_WHOSE: &str =
-    "the capture cannot tell whose objects the buffers are (it needs allocations and the linear map)";
+    "the capture does not show whose objects the buffers are (it needs allocations and the linear map)";
 
 /// Whether the capture has at all what the rule is about; else why not.
 pub(super) fn can_tell(rule: &Rule, replayed: &Replayed) -> Result<(), String> {
@@ -56,7 +56,7 @@ pub(super) fn can_tell(rule: &Rule, replayed: &Replayed) -> Result<(), String> {
     Ok(())
 }
 
-/// The rule's figure of what it selects; else why the capture does not tell it.
+/// The rule's figure of what it selects; else why the capture does not have it.
 pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Result<Measured, String> {
     let mut measured = match selected.count(figure) {
         Some(count) => taken.count(figure, selected, count),
@@ -284,7 +284,7 @@ impl Taken<'_> {
 
     /// A figure that needs no doubts of its own.
     fn as_read(self, figure: Figure) -> Result<Measured, String> {
-        let value = figure.read(self.run).ok_or("the capture does not tell it")?;
+        let value = figure.read(self.run).ok_or("the capture does not have it")?;
         Ok(Measured::exactly(value.number()))
     }
 

@@ -27,7 +27,11 @@ fn replayed(rules: &Rules) -> Replayed {
 
 /// `=` kept, `x` broken, `?` could not tell: one for each judgement on a capture that `change` has changed.
 fn judged(rule: &str, change: impl FnOnce(&mut Replayed)) -> String {
-    let rules = rules(&format!("[[rule]]\n{rule}"));
+    judged_by(&format!("tolerate-losses = 0\n[[rule]]\n{rule}"), change)
+}
+
+fn judged_by(text: &str, change: impl FnOnce(&mut Replayed)) -> String {
+    let rules = rules(text);
     let mut replayed = replayed(&rules);
     change(&mut replayed);
     let sign = |judgement: &Judgement| match &judgement.verdict {
@@ -39,6 +43,26 @@ fn judged(rule: &str, change: impl FnOnce(&mut Replayed)) -> String {
         }
     };
     judge(&rules, "hold-300", &replayed).iter().map(sign).collect()
+}
+
+#[test]
+fn losses_of_a_thousandth_leave_nothing_in_doubt_unless_the_rules_say_otherwise() {
+    let rule = "[[rule]]\nfigure = \"bounces\"\nmax = 256\n";
+    let judged = |top: &str, lost: u64| {
+        judged_by(&format!("{top}\n{rule}"), |replayed| {
+            replayed.counters.seen.insert("map".into(), vec![9_000]);
+            replayed.counters.lost.insert("ring_full.map".into(), vec![lost]);
+        })
+    };
+    assert_eq!([judged("", 9), judged("", 10)], ["=", "?"]);
+    assert_eq!([judged("tolerate-losses = 0", 1), judged("tolerate-losses = \"0.2 %\"", 18)], ["?", "="]);
+    let unknown = |replayed: &mut Replayed| drop(replayed.counters.lost.insert("malformed".into(), vec![1]));
+    assert_eq!(judged_by(rule, unknown), "?", "of how many is not known");
+    for wrong in ["\"much\"", "-1", "101", "true"] {
+        let error =
+            Rules::from_toml(&format!("tolerate-losses = {wrong}\n{rule}"), |_| Err(String::new())).unwrap_err();
+        assert!(error.message.contains("is no share of records") && error.line == 1, "{error}");
+    }
 }
 
 fn as_it_is(rule: &str) -> String {

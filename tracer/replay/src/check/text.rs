@@ -7,6 +7,7 @@ use super::limit::{self, Limit};
 use super::select::{Pattern, Selector};
 use super::{IfAbsent, Rule, Rules, RunOf, WhatIf};
 use crate::figures::{Figure, Scope};
+use crate::losses::TOLERATED;
 use crate::settings;
 use bouncescope_capture::plain::plain;
 use bouncescope_model::policy::{self, Lists, PoolChoice, WhenFull, builtin, line_at};
@@ -24,6 +25,7 @@ pub struct RulesError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
+    tolerate_losses: Option<Spanned<Value>>,
     what_if: Option<WhatIfText>,
     #[serde(default)]
     rule: Vec<Spanned<RuleText>>,
@@ -75,8 +77,18 @@ impl Rules {
             return Err(located((text.len(), "there is no [[rule]]".to_owned())));
         }
         let rules = file.rule.into_iter().map(|text| rule(text, common.as_ref(), &mut read));
-        Ok(Self { rules: rules.collect::<Result<_, _>>().map_err(located)? })
+        let rules = rules.collect::<Result<_, _>>().map_err(located)?;
+        let tolerated_losses = file.tolerate_losses.map_or(Ok(TOLERATED), |value| share(&value)).map_err(located)?;
+        Ok(Self { rules, tolerated_losses })
     }
+}
+
+/// Parts of a million, from a percentage.
+fn share(value: &Spanned<Value>) -> Result<u32, Wrong> {
+    let percent = limit::percentage(value.as_ref()).filter(|percent| *percent <= 100.0);
+    percent.map(|percent| (percent * 1e4) as u32).ok_or_else(|| {
+        wrong(value, format!("{} is no share of records: a percentage such as 0 or \"0.1 %\"", value.as_ref()))
+    })
 }
 
 fn rule(
@@ -156,11 +168,11 @@ fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
     }
     match figure.scope() {
         Some(Scope::Totals) | None => {
-            Err(wrong(value, format!("{} is told of everything together only: leave out {key}", figure.name())))
+            Err(wrong(value, format!("{} is a figure of everything together: leave out {key}", figure.name())))
         }
         Some(Scope::Drivers) if key != "driver" => {
             let name = figure.name();
-            Err(wrong(value, format!("{name} is told of drivers or of everything together only: leave out {key}")))
+            Err(wrong(value, format!("{name} is a figure of drivers or of everything together: leave out {key}")))
         }
         _ if value.as_ref().is_empty() => Err(wrong(value, format!("{key} is empty; * is any"))),
         _ => Ok(make(Pattern(value.as_ref().clone()))),

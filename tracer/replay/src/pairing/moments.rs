@@ -21,8 +21,11 @@ const LOOKED_AT: usize = 1 << 10;
 const OVERLAPPING: usize = 64;
 /// Releases without an end.
 const UNENDED: usize = 2 * OVERLAPPING;
-/// A release that nothing shows the end of is over by then: it takes microseconds, or the milliseconds for which its task has to wait.
+/// A release that nothing shows the end of is over by then, as far as it is likely: it takes microseconds, or the milliseconds for which
+/// its task has to wait.
 const PATIENCE_NS: u64 = 20_000_000;
+/// By then it is over on any machine: longer than a CPU of a guest is kept from running.
+const STALLED_NS: u64 = 100_000_000;
 /// So far from a search all are looked at: most take less, and records of several CPUs come less out of order. Longer ones are
 /// listed by themselves.
 const REACH_NS: u64 = 1_000_000;
@@ -56,6 +59,8 @@ pub(super) struct Moments {
     /// Places of those that took longer than [`REACH_NS`].
     long: VecDeque<u64>,
     overlapping: Vec<Moment>,
+    /// Slots of releases that may have stalled: without an end for longer than [`PATIENCE_NS`].
+    stalled: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +167,7 @@ impl Moments {
     /// Collects what overlaps the search. Whether that is all.
     fn look_around(&mut self, at: usize, search: &Moment) -> bool {
         self.overlapping.clear();
+        self.stalled = 0;
         for index in (0..at).rev() {
             let one = self.latest[index];
             if one.came_ns().saturating_add(REACH_NS) < search.from_ns {
@@ -180,13 +186,23 @@ impl Moments {
                 return false;
             }
         }
+        if self.long.is_empty() && self.open.is_empty() {
+            return true;
+        }
         let further = self.long.iter().chain(self.open.values()).filter_map(|place| self.at(*place));
         let further: Vec<Moment> = further.map(|index| self.latest[index]).collect();
         further.into_iter().all(|one| {
-            let known = one.place == search.place || self.overlapping.iter().any(|other| other.place == one.place);
-            known
-                || one.until_ns == OPEN && one.from_ns.saturating_add(PATIENCE_NS) < search.from_ns
-                || self.note(one, search)
+            if one.place == search.place || self.overlapping.iter().any(|other| other.place == one.place) {
+                return true;
+            }
+            let open_for_ns = if one.until_ns == OPEN { search.from_ns.saturating_sub(one.from_ns) } else { 0 };
+            if open_for_ns <= PATIENCE_NS {
+                return self.note(one, search);
+            }
+            if open_for_ns <= STALLED_NS {
+                self.stalled += u64::from(one.slots);
+            }
+            true
         })
     }
 
@@ -204,8 +220,10 @@ impl Moments {
     fn extremes(&self, search: &Moment) -> Overlap {
         let (mut fewer, mut more) = (0, 0);
         let within = twice(search.from_ns)..=twice(search.until_ns);
+        let count = |slots: i64| u32::try_from(slots).unwrap_or(u32::MAX);
+        let stalled = u32::try_from(self.stalled).unwrap_or(u32::MAX);
         if self.overlapping.is_empty() {
-            return Overlap::default();
+            return Overlap { stalled, ..Overlap::default() };
         }
         let ends = self.overlapping.iter().flat_map(|other| [other.from_ns, other.until_ns]);
         let around = ends.flat_map(|ns| [twice(ns).saturating_sub(1), twice(ns), twice(ns) + 1]);
@@ -221,8 +239,7 @@ impl Moments {
             fewer = fewer.max(-surely);
             more = more.max(maybe);
         }
-        let count = |slots: i64| u32::try_from(slots).unwrap_or(u32::MAX);
-        Overlap { fewer: count(fewer), more: count(more), is_cut: false }
+        Overlap { fewer: count(fewer), more: count(more), stalled, is_cut: false }
     }
 
     /// Whether the slots may be held at this moment by whom this is about.

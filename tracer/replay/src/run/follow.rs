@@ -77,7 +77,11 @@ impl Run {
         let used = pool.used_slots() + self.owed_slots(|owed| owed.search.pool == search.pool);
         let usage = Usage {
             least: if overlap.is_cut { 0 } else { used.saturating_sub(overlap.fewer.into()) },
-            most: if overlap.is_cut { u64::MAX } else { used.saturating_add(overlap.more.into()) },
+            most: if overlap.is_cut {
+                u64::MAX
+            } else {
+                used.saturating_add(u64::from(overlap.more) + u64::from(overlap.stalled))
+            },
             unit: self.order.unit,
         };
         let possible = pool.possible(&search.request, usage);

@@ -75,7 +75,7 @@ impl Memory {
 
 fn would_tell(bounces: bool, parameter: &str) -> String {
     let kernel = if bounces { "this kernel" } else { "a kernel from 6.5 on" };
-    format!("a recording of {kernel} with {parameter}: its caches begin at 8 bytes, and its own counts tell")
+    format!("a recording of {kernel} with {parameter}: its caches begin at 8 bytes, and it counts the objects of each")
 }
 
 /// In words, a line each.
@@ -93,7 +93,7 @@ pub(super) fn text(memory: &Memory) -> String {
     }
     text += &match (&memory.would_tell, memory.break_even.high > 0) {
         (Some(recording), _) => format!(
-            "  memory: not enough is known to say whether {} takes more or less than no pool ({}); what would tell is {recording}\n",
+            "  memory: not enough is known to say whether {} takes more or less than no pool ({}). What would show it: {recording}\n",
             with_pool.parameter,
             range(memory.pool_costs)
         ),

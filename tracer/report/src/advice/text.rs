@@ -1,6 +1,6 @@
 //! Advice in words.
 
-use super::{Advice, Change, Cheapest, Cost, OwnPool, OwnPools, PoolAdvice, memory};
+use super::{Advice, Change, Cheapest, Cost, DriverAdvice, OwnPool, OwnPools, PoolAdvice, memory};
 use crate::label::module;
 use crate::table::{bytes, slots};
 use bouncescope_model::pool::SLOT;
@@ -10,6 +10,10 @@ use bouncescope_replay::figures::Unit;
 
 /// Policies compared that are named one by one.
 const POLICIES: usize = 4;
+/// Bounces a second from which on a driver is worth fixing: fewer cost too little to be noticed.
+const WORTH_BOUNCES: f64 = 100.0;
+/// Bytes copied a second from which on it is, too.
+const WORTH_BYTES: f64 = (100 << 10) as f64;
 
 /// In words.
 pub fn text(advice: &Advice, replayed: &Replayed) -> String {
@@ -26,18 +30,29 @@ pub fn text(advice: &Advice, replayed: &Replayed) -> String {
     if replayed.observed.total().buffers > 0 {
         text += &policy(advice);
     }
-    for row in &advice.drivers {
-        text += &format!(
-            "  driver worth fixing: {}, {} bounces ({} %), {} copied\n",
-            row.driver,
-            row.bounces,
-            row.percent,
-            bytes(row.bytes_copied)
-        );
-    }
+    text += &drivers(&advice.drivers, replayed.seconds());
     text += &doubts(advice);
     text.push('\n');
     text
+}
+
+/// The drivers whose bounces are worth a change, or that none is.
+fn drivers(drivers: &[DriverAdvice], seconds: f64) -> String {
+    let a_second = |count: u64| count as f64 / seconds.max(1e-9);
+    let figures = |row: &DriverAdvice| {
+        let (bounces, copied) = (a_second(row.bounces), bytes(a_second(row.bytes_copied) as u64));
+        format!("{}, {bounces:.1} bounces a second ({} % of all), {copied}/s copied", row.driver, row.percent)
+    };
+    let is_worth =
+        |row: &&DriverAdvice| a_second(row.bounces) >= WORTH_BOUNCES || a_second(row.bytes_copied) >= WORTH_BYTES;
+    let worth = drivers.iter().filter(is_worth);
+    let worth = worth.fold(String::new(), |text, row| text + &format!("  driver worth fixing: {}\n", figures(row)));
+    match drivers.first() {
+        Some(first) if worth.is_empty() => {
+            format!("  drivers: none bounces enough to be worth fixing; most: {}\n", figures(first))
+        }
+        _ => worth,
+    }
 }
 
 fn pool(advice: &Advice, replayed: &Replayed) -> String {

@@ -4,6 +4,7 @@ mod today;
 
 use crate::doctor::{Answered, HookState, Page};
 use crate::label;
+use crate::screen::line;
 use crate::table::{Table, bytes};
 use crate::wrap::wrapped;
 use bouncescope_capture::facts::Device;
@@ -20,7 +21,7 @@ pub fn text(page: &Page) -> String {
         ("cache lines and kmalloc", caches(page)),
         ("the pool", pool(page)),
         ("what this kernel does with a small buffer", today::text(page)),
-        ("what can be told here", answers(page)),
+        ("what can be answered here", answers(page)),
         ("hooks", hooks(page)),
         ("devices", devices(page)),
         ("what devices reach", reaches(page)),
@@ -46,15 +47,25 @@ fn head(page: &Page) -> String {
         kernel.page_size
     );
     text += &paragraph(&kernel.version);
-    match &page.recorder {
-        Some(recorder) => text += &paragraph(&format!("from a capture, recorded by: {recorder}")),
-        None if page.can_trace => text += &paragraph("tracing works here"),
-        None => {}
+    if let Some(recorder) = &page.recorder {
+        text += &paragraph(&format!("from a capture, recorded by: {recorder}"));
     }
+    text + "\n" + &overall(page)
+}
+
+/// Whether tracing works, and how much it tells.
+fn overall(page: &Page) -> String {
     if let Some(why_not) = &page.why_not {
-        text += &paragraph(&format!("TRACING DOES NOT WORK HERE: {why_not}"));
+        return line("FAILS", &format!("Tracing does not work here: {why_not}"));
     }
-    text
+    let count = |how| page.answers.iter().filter(|answer| answer.answered == how).count();
+    let (all, partly, none) = (page.answers.len(), count(Answered::Partly), count(Answered::No));
+    let who = if page.recorder.is_some() { "This capture answers" } else { "Tracing works here. It answers" };
+    if partly + none == 0 {
+        return line("OK", &format!("{who} each of {all} questions."));
+    }
+    let some = all - partly - none;
+    line("PARTLY", &format!("{who} {some} of {all} questions, {partly} in part and {none} not at all (see below)."))
 }
 
 fn paragraph(sentence: &str) -> String {
@@ -329,6 +340,6 @@ mod tests {
         let here = Here { why_not: Some("tracing the kernel needs root".into()), ..Here::default() };
         let page = page(arm64(8, 512), vec![], here);
         assert!(!page.can_trace);
-        assert!(text(&page).lines().nth(1).unwrap().contains("TRACING DOES NOT WORK HERE: tracing the kernel needs"));
+        assert!(text(&page).contains("\n\nFAILS      Tracing does not work here: tracing the kernel needs root\n"));
     }
 }

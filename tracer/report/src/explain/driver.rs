@@ -14,7 +14,7 @@ pub(super) fn vmalloc() -> Said {
             "The driver maps vmalloc memory (or a stack, which is vmalloc memory too) with dma_map_single(). The kernel refused before any bounce was looked at; the \
              pool has nothing to do with it.",
         )
-        .helps("The driver: a buffer from kmalloc(), or each page of the vmalloc area by itself (vmalloc_to_page(), dma_map_page()).")
+        .helps("The driver: a buffer from kmalloc(), or each page of the vmalloc area separately (vmalloc_to_page(), dma_map_page()).")
 }
 
 /// `dev->dma_mask` is not set.

@@ -10,7 +10,7 @@ const SITES: usize = 100;
 /// The policies, with the very cells that `replay` prints.
 pub(super) fn policies(replayed: &Replayed) -> Vec<Block> {
     let (rows, doubts) = figures::rows(replayed);
-    let mut table = Table::new("What each policy comes to, and what the kernel did", figures::headings());
+    let mut table = Table::new("Figures of each policy, and of the kernel itself", figures::headings());
     let cells = |row: Vec<figures::Cell>| row.into_iter().map(|(text, value)| Cell { text, value }).collect();
     table.rows = rows.into_iter().map(cells).collect();
     let mut blocks = vec![Block::Table(table)];

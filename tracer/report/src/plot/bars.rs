@@ -107,7 +107,7 @@ pub(crate) fn memory(before: &Outcome, after: &Outcome, about: &str) -> Plot {
     };
     let total = |outcome: &Outcome| outcome.slab_bytes.map_or(0, |slabs| slabs.value);
     let (old, new) = (total(before), total(after));
-    let sum = if old >= new { format!("{} won", bytes(old - new)) } else { format!("{} more", bytes(new - old)) };
+    let sum = if old >= new { format!("{} saved", bytes(old - new)) } else { format!("{} more", bytes(new - old)) };
     Plot {
         title: format!("Slabs of live objects by cache: {} against {}, {sum}", before.name, after.name),
         about: about.to_owned(),

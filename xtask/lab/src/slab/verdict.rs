@@ -136,7 +136,7 @@ pub(super) fn across(
     };
     let won = real(old) - real(new);
     let may_be = bar(old) + bar(new) + error(legacy).max(error(small));
-    rows.push(row("bytes won".into(), bytes(legacy) - bytes(small), won, may_be));
+    rows.push(row("bytes saved".into(), bytes(legacy) - bytes(small), won, may_be));
     rows
 }
 
@@ -201,7 +201,7 @@ mod tests {
             [
                 "8 B 10000 10030 -30 56".into(),
                 "64 B 20000 20000 0 16".into(),
-                format!("bytes won {won} {real} {} {may_be}", won - real)
+                format!("bytes saved {won} {real} {} {may_be}", won - real)
             ]
         );
         assert!(rows.iter().all(|row| row.problems.is_empty()));

@@ -50,18 +50,18 @@ fn what_is_wrong_is_told_with_its_line_and_the_choices() {
             "[[rule]]\nfigure = \"failed\"\nmax = 0\ncolour = 3\n",
             "line 4: unknown field `colour`, expected one of `name`",
         ),
-        ("[rules]\n", "line 1: unknown field `rules`, expected `what-if` or `rule`"),
+        ("[rules]\n", "line 1: unknown field `rules`, expected one of `tolerate-losses`, `what-if`, `rule`"),
         ("[[rule]]\nmax = 0\n", "line 1: missing field `figure`"),
         ("\n\n[[rule]]\nfigure = \"failed\"\n", "line 3: the rule has neither max nor min"),
         ("[[rule]]\nfigure = \"failed\"\nmax = \"4M\"\n", "line 3: \"4M\" is no limit for failed: a whole number"),
         ("[[rule]]\nfigure = \"failed\"\nmin = 3\nmax = 2\n", "line 3: min is more than max"),
         (
             "[[rule]]\nfigure = \"losses\"\ndevice = \"x\"\nmax = 0\n",
-            "line 3: losses is told of everything together only",
+            "line 3: losses is a figure of everything together",
         ),
         (
             "[[rule]]\nfigure = \"lists-losing-concatenation\"\ndevice = \"x\"\nmax = 0\n",
-            "line 3: lists-losing-concatenation is told of drivers",
+            "line 3: lists-losing-concatenation is a figure of drivers",
         ),
         (
             "[[rule]]\nfigure = \"failed\"\ndevice = \"x\"\ndriver = \"y\"\nmax = 0\n",
