@@ -209,7 +209,9 @@ impl Comparison {
             for (_, rests_on) in &unknown {
                 self.disagreements.one_less(*rests_on);
             }
-            self.dont_know_if_any(Unknown::Raced, unknown.len() as u64);
+            if !unknown.is_empty() {
+                self.dont_know(Unknown::Raced, unknown.len() as u64);
+            }
             let is_one =
                 |difference: &Difference| difference.time_ns >= from_ns && difference.kernel == Truth::Refused.name();
             self.differences.retain(|(rests_on, difference)| !(rests_on.pool && is_one(difference)));
@@ -290,12 +292,6 @@ impl Comparison {
             }
             (None, Some(why)) => self.dont_know(why, 1),
             (None, None) => self.agreements.one(rests),
-        }
-    }
-
-    fn dont_know_if_any(&mut self, why: Unknown, count: u64) {
-        if count > 0 {
-            self.dont_know(why, count);
         }
     }
 

@@ -178,7 +178,7 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
     (Verdict::Ok, words)
 }
 
-/// A label, and what stands beside it, broken where it is too long.
+/// Pool, cost, memory, hazards and agreement, a line each.
 fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
     let seconds = replayed.seconds().max(1e-9);
     let mark = |figure| gauge.total(outcome, figure).map_or("", |measured| measured.mark());

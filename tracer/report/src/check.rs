@@ -81,7 +81,15 @@ pub(super) fn name(judgement: &Judgement) -> String {
     if name.contains(&*subject) { name.clone() } else { format!("{name} ({subject})") }
 }
 
+/// The figure with its run, what was seen of it, and its limit after this word.
+pub(super) fn figure(judgement: &Judgement, limit: &str) -> String {
+    let rule = judgement.rule;
+    let unit = rule.figure.unit();
+    let seen = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
+    format!("{} of {}: {seen}, {limit} {}", rule.figure.name(), rule.run.describe(), rule.limit.show(unit))
+}
+
 /// What was seen, and how far the truth may be from it.
-pub(super) fn range(figure: &Measured, unit: Unit) -> String {
+fn range(figure: &Measured, unit: Unit) -> String {
     format!("{}{}", figure.mark(), unit.show(figure.value))
 }

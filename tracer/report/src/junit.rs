@@ -1,7 +1,7 @@
 //! Verdicts on rules as JUnit XML, as CI systems read it: a suite for each capture, a case for each judgement. A broken rule is a
 //! failure; one that is inconclusive is an error.
 
-use super::check::{name, range};
+use super::check::{figure, name};
 use bouncescope_replay::check::{Judgement, Verdict};
 
 /// The whole document.
@@ -38,10 +38,7 @@ fn counts<'a, 'r: 'a>(judgements: impl Iterator<Item = &'a Judgement<'r>>) -> St
 }
 
 fn case(judgement: &Judgement) -> String {
-    let rule = judgement.rule;
-    let unit = rule.figure.unit();
-    let seen = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
-    let said = format!("{} of {}: {seen}, to be {}", rule.figure.name(), rule.run.describe(), rule.limit.show(unit));
+    let said = figure(judgement, "to be");
     let open =
         format!("    <testcase classname=\"{}\" name=\"{}\"", escaped(&judgement.capture), escaped(&name(judgement)));
     match &judgement.verdict {

@@ -1,7 +1,7 @@
 //! Verdicts on rules as KTAP (`Documentation/dev-tools/ktap.rst`), as LAVA and the kernel's own test tools read it: a test for each
 //! capture with a subtest for each judgement. A rule that is inconclusive is skipped, with why.
 
-use super::check::{name, range};
+use super::check::{figure, name};
 use bouncescope_replay::check::{Judgement, Verdict};
 
 /// The whole document.
@@ -26,16 +26,12 @@ pub fn text(judgements: &[Judgement]) -> String {
 
 /// A judgement, after its figure as a diagnostic line.
 fn result(judgement: &Judgement, number: usize, name: &str) -> String {
-    let rule = judgement.rule;
-    let unit = rule.figure.unit();
-    let seen = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
-    let figure = format!("{} of {}: {seen}, limit {}", rule.figure.name(), rule.run.describe(), rule.limit.show(unit));
     let (verdict, directive) = match &judgement.verdict {
         Verdict::Kept => ("ok", String::new()),
         Verdict::Broken => ("not ok", String::new()),
         Verdict::CannotTell(why) => ("ok", format!(" # SKIP {}", in_a_line(why))),
     };
-    format!("  # {name}: {}\n  {verdict} {number} {name}{directive}\n", in_a_line(&figure))
+    format!("  # {name}: {}\n  {verdict} {number} {name}{directive}\n", in_a_line(&figure(judgement, "limit")))
 }
 
 /// One word of a text, of the characters that all parsers take in a name.

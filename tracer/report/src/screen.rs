@@ -27,7 +27,7 @@ fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A line of the screen, with what it is about or the verdict before it.
+/// A label or a verdict, and what it is about, broken where that is too long.
 pub(super) fn line(label: &str, words: &str) -> String {
     let label = format!("{label:<10} ");
     wrapped_to(COLUMNS, words, &label, &" ".repeat(label.len()))
