@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Where the archives go [default: target/dist]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Pack what the lab has built, stripped, below target/dist-check instead, and read each archive back
+    /// Pack below target/dist-check instead, and read each archive back
     #[arg(long, conflicts_with = "out")]
     check: bool,
 }
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = [ARM64, X86_64].into_iter().filter(|target| args.machine.iter().any(|one| one == target.machine));
     let mut archives = Vec::new();
     for target in targets {
-        let binary = if args.check { check::binary(root, &target, &out)? } else { binary(root, &target, &[])? };
+        let binary = binary(root, &target, &[])?;
         archives.push(archive(root, &out, &binary, &target)?);
     }
     // With those of earlier runs, for other machines.
@@ -64,23 +64,18 @@ pub(crate) const FOR_A_PHONE: &[&str] = &["--no-default-features", "--features",
 
 /// Builds the binary for a machine with these options of cargo, and makes sure that it runs anywhere and fits.
 pub(crate) fn binary(root: &Path, target: &Target, options: &[&str]) -> Result<PathBuf> {
-    let binary = compiled(root, target, PROFILE, options)?;
-    let size = needs_no_loader(&binary)?;
-    fits(size, target.machine)?;
+    let status = target.cargo_build(root, PROFILE)?.args(["--package", "bouncescope"]).args(options).status();
+    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
+    let binary = target.built(root, PROFILE).join("bouncescope");
+    runs_anywhere(&binary, target)?;
     Ok(binary)
 }
 
-fn compiled(root: &Path, target: &Target, profile: &str, options: &[&str]) -> Result<PathBuf> {
-    let status = target.cargo_build(root, profile)?.args(["--package", "bouncescope"]).args(options).status();
-    ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
-    Ok(target.built(root, profile).join("bouncescope"))
-}
-
-/// Makes sure that a binary is static; its size in bytes.
-fn needs_no_loader(binary: &Path) -> Result<u64> {
+/// Makes sure that a binary is static and no larger than it may be.
+fn runs_anywhere(binary: &Path, target: &Target) -> Result<()> {
     let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
     ensure!(elf::is_static(&bytes), "{} needs a dynamic loader: it would not run elsewhere", binary.display());
-    Ok(bytes.len() as u64)
+    fits(bytes.len() as u64, target.machine)
 }
 
 fn fits(size: u64, machine: &str) -> Result<()> {

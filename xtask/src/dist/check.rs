@@ -1,36 +1,13 @@
-//! `cargo xtask dist --check`: an archive is packed as for a release, without compiling a second time what the lab has compiled,
-//! and read back as its user would.
+//! `cargo xtask dist --check`: an archive is packed as for a release, and read back as its user would.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{ALONG, SHELLS, compiled, needs_no_loader};
-use workspace::{QUICK_PROFILE, static_build::Target};
+use super::{ALONG, SHELLS};
 
 /// Pages that must be there, of some that come and go with the commands.
 const PAGES: [&str; 2] = ["man/bouncescope.1", "man/bouncescope-record.1"];
-
-/// The lab's binary, stripped: larger than what the profile `dist` gives, so how large it is is not checked here.
-pub(super) fn binary(root: &Path, target: &Target, out: &Path) -> Result<PathBuf> {
-    // With the guest's program, as the lab builds it: alone, other features of what both depend on would be compiled.
-    let built = compiled(root, target, QUICK_PROFILE, &["--package", "lab-guest"])?;
-    let stripped = out.join(format!("bouncescope-{}", target.machine));
-    let mut strip = Command::new(target.strip());
-    strip.args(["--strip-all", "-o"]).arg(&stripped).arg(&built);
-    ensure!(
-        strip.status().with_context(|| format!("cannot run {}", target.strip()))?.success(),
-        "{} was not stripped",
-        built.display()
-    );
-    needs_no_loader(&stripped)?;
-    Ok(stripped)
-}
 
 /// Unpacks an archive and makes sure that everything is in it, and as its sums say.
 pub(super) fn archive(out: &Path, archive: &str) -> Result<()> {

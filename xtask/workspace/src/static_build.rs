@@ -67,11 +67,6 @@ impl Target {
         Ok(cargo)
     }
 
-    /// The program that strips the target's programs: part of the linker's own dependencies in Debian.
-    pub fn strip(&self) -> String {
-        self.linker.strip_suffix("gcc").map_or_else(|| "strip".to_owned(), |prefix| format!("{prefix}strip"))
-    }
-
     /// Where the programs of a profile are when they are built.
     pub fn built(&self, root: &Path, profile: &str) -> PathBuf {
         root.join(self.dir).join(self.triple).join(profile)
