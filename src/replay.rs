@@ -84,18 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             let all: Vec<_> = all.iter().map(|one| (&one.policy, &one.what_if, &one.settings)).collect();
             settings.extend(advice::tried(kernel, &all));
         }
-        for choice in all.iter().map(|about| about.what_if.pool.unwrap_or(about.policy.pool)) {
-            if !chosen.contains(&choice) {
-                chosen.push(choice);
-            }
-        }
+        chosen.extend(all.iter().map(|about| about.what_if.pool.unwrap_or(about.policy.pool)));
         Wanted { settings, verdict: !args.csv && !args.wide, ..Wanted::default() }
     })?;
     if let Some(error) = wrong {
         return Err(error.into());
     }
     args.what_if.check_devices(&policies, &replayed)?;
-    explain_pools(&chosen, &replayed.start.kernel);
+    explain_pools(chosen.into_iter(), &replayed.start.kernel);
     let tried =
         advice::Tried { outcomes: replayed.outcomes.split_off(shown), settings: replayed.settings.split_off(shown) };
     args.what_if.explain_caches(&replayed.settings, &replayed.start.kernel);

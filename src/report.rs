@@ -77,7 +77,9 @@ pub(crate) fn subject(path: Option<&PathBuf>, args: &WhatIfArgs, limit: Limit) -
     })?;
     args.check_devices(&policies, &replayed)?;
     let name = path.map_or_else(|| "the embedded capture".to_owned(), |path| name(path));
-    Ok(Subject { name, results: plan.results(replayed) })
+    let results = plan.results(replayed);
+    args.explain(&policies, &results.replayed);
+    Ok(Subject { name, results })
 }
 
 /// The file's name alone: where it lies is nobody's business who is sent the page.

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     #[cfg(all(target_os = "linux", feature = "live"))]
     if args.live {
-        return live::run(listener, args.what_if.policies()?, args.what_if.live(), args.sample);
+        return live::run(listener, args.what_if.policies()?, args.what_if.live()?, args.sample);
     }
     let subject = subject(args.capture.as_ref(), &args.what_if, args.limit)?;
     let shown = Shown::Still(Arc::new(Rendered::new(&subject, "capture")));

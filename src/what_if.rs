@@ -74,7 +74,15 @@ impl WhatIfArgs {
     }
 
     /// What else differs, for a kernel that is replayed as it runs: no call site is known yet.
-    pub(crate) fn live(&self) -> WhatIf {
+    #[cfg(all(target_os = "linux", feature = "live", feature = "report"))]
+    pub(crate) fn live(&self) -> Result<WhatIf> {
+        if self.packed_sites.is_some() {
+            bail!("--packed-sites needs a capture, whose call sites are known");
+        }
+        Ok(self.but_for_call_sites())
+    }
+
+    fn but_for_call_sites(&self) -> WhatIf {
         WhatIf {
             cache_line_size: self.cache_line_size,
             minalign: self.minalign,
@@ -86,7 +94,7 @@ impl WhatIfArgs {
 
     /// What else differs, for a capture.
     pub(crate) fn of_capture(&self, policies: &[Policy], capture: Option<&PathBuf>, limit: Limit) -> Result<WhatIf> {
-        Ok(WhatIf { packed_sites: self.packed(policies, capture, limit)?, ..self.live() })
+        Ok(WhatIf { packed_sites: self.packed(policies, capture, limit)?, ..self.but_for_call_sites() })
     }
 
     /// Files that the options name.
@@ -162,6 +170,14 @@ impl WhatIfArgs {
         Ok(())
     }
 
+    /// Which pools and caches these settings come to, where that is not what their options say.
+    #[cfg(feature = "report")]
+    pub(crate) fn explain(&self, policies: &[Policy], replayed: &Replayed) {
+        let kernel = &replayed.start.kernel;
+        explain_pools(policies.iter().map(|policy| self.swiotlb.unwrap_or(policy.pool)), kernel);
+        self.explain_caches(&replayed.settings, kernel);
+    }
+
     /// What caches a line size comes with where there is no pool.
     pub(crate) fn explain_caches(&self, all: &[Settings], kernel: &KernelFacts) {
         if let Some(one) = all.iter().find(|one| one.caches_may_be_smaller) {
@@ -188,8 +204,14 @@ impl WhatIfArgs {
     }
 }
 
-/// Which rule a pool comes from that no number gave.
-pub(crate) fn explain_pools(choices: &[PoolChoice], kernel: &KernelFacts) {
+/// Which rule a pool comes from that no number gave; each choice is explained once.
+pub(crate) fn explain_pools(all: impl Iterator<Item = PoolChoice>, kernel: &KernelFacts) {
+    let mut choices: Vec<PoolChoice> = Vec::new();
+    for choice in all {
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    }
     let rule = PoolRule::of(kernel);
     let default = rule.default();
     if choices.contains(&PoolChoice::Default) {
@@ -202,7 +224,7 @@ pub(crate) fn explain_pools(choices: &[PoolChoice], kernel: &KernelFacts) {
         };
         say(&format!("bouncescope: the default pool is {} slots{range}: {}\n", default.slots, default.rule));
     }
-    for choice in choices {
+    for choice in &choices {
         if let PoolChoice::Slots(slots) = choice
             && let Some(unlike) = rule.unlike_asked(*slots)
         {

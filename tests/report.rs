@@ -47,6 +47,21 @@ fn section<'a>(page: &'a str, id: &str) -> &'a str {
 }
 
 #[test]
+fn what_if_options_are_those_of_replay_with_the_same_words() {
+    let options = ["--swiotlb", "320", "--policy", "mainline", "--cache-line-size", "128"];
+    let of = |command: &[&str]| bouncescope(&[command, &[HOLD_300], &options].concat());
+    let (page, replay) = (of(&["report", "--md"]), of(&["replay"]));
+    assert!(page.status.success() && replay.status.success());
+    let said = String::from_utf8(page.stderr).unwrap();
+    assert!(said.contains("swiotlb=320 makes 512 slots"), "{said}");
+    assert_eq!(said, String::from_utf8(replay.stderr).unwrap());
+    assert!(String::from_utf8(page.stdout).unwrap().contains("| 128 |"), "the line size is in the table of policies");
+    let unknown = bouncescope(&["report", HOLD_300, "--coherent", "gone"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no device gone in this capture"));
+}
+
+#[test]
 fn a_page_has_every_section_and_a_link_to_each() {
     for capture in [HOLD_300, NOFORCE, FORCE, SMMU] {
         let page = printed(&["report", capture]);

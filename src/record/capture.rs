@@ -196,10 +196,12 @@ impl Summary {
         let totals = self.line.totals();
         let predicted = self.counters.predicted;
         let mut text = format!("{}: {} events, {}\n", path.display(), totals.events, bytes(self.bytes));
+        let mappings = totals.counted.max(totals.mappings);
         text += &format!(
-            "mapped    {} mappings, {} refused\nbounced   {} buffers; the programs predicted {predicted} for alignment\n",
-            totals.mappings, totals.refused, totals.bounces
+            "mapped    {mappings} mappings, {} of them recorded, {} refused\n",
+            totals.mappings, totals.refused
         );
+        text += &format!("bounces   {} tried; the programs predicted {predicted} for alignment\n", totals.bounces);
         if let Some(pool) = self.pool {
             let hiwater = pool.hiwater_slots.filter(|_| self.hiwater_reset);
             let most = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} in use"));
@@ -219,7 +221,7 @@ impl Summary {
             let each = program.run_time_ns as f64 / program.run_cnt as f64;
             text += &format!("          {:16} {:>10} runs, {each:.0} ns each\n", program.name, program.run_cnt);
         }
-        text + &next(path, totals.mappings)
+        text + &next(path, mappings)
     }
 }
 

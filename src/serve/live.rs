@@ -30,6 +30,7 @@ use super::{
 use crate::{
     input::say,
     recording::{Signals, say_not_attached},
+    what_if::explain_pools,
 };
 
 /// What was written down is shown again until it is so old.
@@ -53,6 +54,7 @@ async fn trace(listener: TcpListener, policies: Vec<Policy>, what_if: WhatIf, sa
     };
     let (mut session, start) = Session::start(&options)?;
     say_not_attached(&start, false);
+    explain_pools(policies.iter().map(|policy| what_if.pool.unwrap_or(policy.pool)), &start.kernel);
     // Before other threads are started, which keep what this one has.
     renounce(false).context("cannot give up capabilities")?;
     let server = Server::new(listener)?;

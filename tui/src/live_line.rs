@@ -1,8 +1,10 @@
 //! The one line that `record` keeps rewriting: rates since the last time, totals, losses.
 
+use std::collections::HashMap;
+
 use tracer::{
-    event::{MAPPING_ERROR, What},
-    facts::PoolSample,
+    event::{DeviceId, Direction, MAPPING_ERROR, What},
+    facts::{Mapped, PoolSample},
     stream::Item,
 };
 
@@ -15,6 +17,8 @@ pub struct LiveLine {
     begin_ns: u64,
     pool: Option<PoolSample>,
     lost: u64,
+    /// Mappings by what they are counted by in the kernel: the latest total of each.
+    counted: HashMap<(DeviceId, Direction, Mapped, u32), u64>,
 }
 
 /// Counts since the beginning.
@@ -22,8 +26,10 @@ pub struct LiveLine {
 pub struct Totals {
     /// Events of every kind.
     pub events: u64,
-    /// Single buffers and scatterlists mapped.
+    /// Single buffers and scatterlists mapped, of which there is an event.
     pub mappings: u64,
+    /// The same as the kernel counts them, streamed or not.
+    pub counted: u64,
     /// Bounces that the kernel attempted.
     pub bounces: u64,
     /// Single buffers and scatterlists that could not be mapped.
@@ -52,6 +58,12 @@ impl LiveLine {
                     };
                     self.totals.mappings += 1;
                     self.totals.refused += u64::from(refused);
+                }
+            }
+            Item::Lengths(lengths) => {
+                for one in lengths.iter().filter(|one| one.mapped != Mapped::Segment) {
+                    let before = self.counted.insert((one.device, one.direction, one.mapped, one.length), one.count);
+                    self.totals.counted += one.count.saturating_sub(before.unwrap_or(0));
                 }
             }
             Item::Pool(sample) => self.pool = Some(*sample),
@@ -92,11 +104,25 @@ impl LiveLine {
 #[cfg(test)]
 mod tests {
     use tracer::{
-        event::{Batch, DeviceId, Event},
+        event::{Batch, Event},
+        facts::LengthCount,
         stream::Start,
     };
 
     use super::*;
+
+    #[test]
+    fn mappings_that_are_not_streamed_are_counted_by_the_latest_total_of_each_length() {
+        let count = |mapped, length, count| LengthCount { mapped, length, count, ..LengthCount::default() };
+        let mut line = LiveLine::default();
+        line.observe(&Item::Lengths(vec![
+            count(Mapped::Single, 8, 3),
+            count(Mapped::List, 0, 2),
+            count(Mapped::Segment, 8, 9),
+        ]));
+        line.observe(&Item::Lengths(vec![count(Mapped::Single, 8, 5), count(Mapped::Single, 16, 1)]));
+        assert_eq!((line.totals().counted, line.totals().mappings), (8, 0));
+    }
 
     #[test]
     fn rates_are_those_since_the_last_line() {
