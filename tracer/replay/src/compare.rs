@@ -159,6 +159,12 @@ pub struct Verdict {
     pub losses: BTreeMap<Loss, u64>,
     /// Totals that were not compared, and why.
     pub not_compared: Vec<String>,
+    /// The peak is among them.
+    #[serde(skip)]
+    pub peak_left_out: bool,
+    /// Refusals are among them.
+    #[serde(skip)]
+    pub refusals_left_out: bool,
     /// What does not agree apart from single mappings, in words.
     pub problems: Vec<String>,
     /// The first disagreements.
@@ -171,10 +177,29 @@ impl Verdict {
         self.disagreements == 0 && self.problems.is_empty()
     }
 
-    /// Whether the total `peak` or `refusals` was compared with the kernel's.
-    pub fn compares(&self, total: &str) -> bool {
-        let mut left_out = self.not_compared.iter().filter_map(|what| what.split_once(": "));
-        !left_out.any(|(names, _)| names == "totals" || names.split(" and ").any(|name| name == total))
+    /// These totals are not compared with the kernel's.
+    fn leave_out(&mut self, totals: LeftOut, why: &str) {
+        self.peak_left_out |= totals != LeftOut::Refusals;
+        self.refusals_left_out = true;
+        self.not_compared.push(format!("{}: {why}", totals.name()));
+    }
+}
+
+/// Totals that cannot be compared together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftOut {
+    All,
+    PeakAndRefusals,
+    Refusals,
+}
+
+impl LeftOut {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::All => "totals",
+            Self::PeakAndRefusals => "peak and refusals",
+            Self::Refusals => "refusals",
+        }
     }
 }
 
@@ -376,15 +401,17 @@ impl Comparison {
             counted: None,
             losses: counters.lost.iter().map(|(loss, values)| (loss.clone(), sum(values))).collect(),
             not_compared: Vec::new(),
+            peak_left_out: false,
+            refusals_left_out: false,
             problems: Vec::new(),
             differences: self.differences.into_iter().map(|(_, difference)| difference).collect(),
         };
         if !gaps.is_empty() {
-            verdict.not_compared.push("totals: the capture is not whole".to_owned());
+            verdict.leave_out(LeftOut::All, "the capture is not whole");
             return verdict;
         }
         if goes_on {
-            verdict.not_compared.push("totals: the recording goes on".to_owned());
+            verdict.leave_out(LeftOut::All, "the recording goes on");
             return verdict;
         }
         // Of a part of a stream, as the dashboard records it, nothing was counted.
@@ -401,11 +428,11 @@ impl Comparison {
             }
         }
         if !start.kernel.pool.restricted.is_empty() {
-            let what =
-                "peak and refusals: coherent memory of devices with restricted pools comes from these too, unrecorded";
-            verdict.not_compared.push(what.to_owned());
+            let why = "coherent memory of devices with restricted pools comes from these too, unrecorded";
+            verdict.leave_out(LeftOut::PeakAndRefusals, why);
         } else if doubts.pool {
-            verdict.not_compared.push(format!("peak and refusals: lost {}", losses::listed(losses::of_pool(counters))));
+            let why = format!("lost {}", losses::listed(losses::of_pool(counters)));
+            verdict.leave_out(LeftOut::PeakAndRefusals, &why);
         }
         let slots_searched = statistics.events(Kind::SlotMap);
         if !doubts.both_witnesses && slots_searched < verdict.bounced_recorded {

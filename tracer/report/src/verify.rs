@@ -111,18 +111,18 @@ fn totals(verdict: &Verdict) -> String {
     };
     let rows = [
         // They are compared mapping by mapping.
-        ("bounces", verdict.bounces_predicted, verdict.bounces_kernel.to_string(), true),
-        ("peak slots", verdict.peak_slots_predicted, peak, verdict.compares("peak")),
-        ("refused", verdict.failed_predicted, verdict.failed_kernel.to_string(), verdict.compares("refusals")),
+        ("bounces", verdict.bounces_predicted, verdict.bounces_kernel.to_string(), false),
+        ("peak slots", verdict.peak_slots_predicted, peak, verdict.peak_left_out),
+        ("refused", verdict.failed_predicted, verdict.failed_kernel.to_string(), verdict.refusals_left_out),
     ];
     let mut text = format!("  {:<12}{:>10}{:>10}\n", "", "predicted", "kernel");
-    for (what, predicted, kernel, is_compared) in rows {
+    for (what, predicted, kernel, is_left_out) in rows {
         let differs = kernel.parse::<u64>().is_ok_and(|kernel| kernel != predicted);
-        let note = match is_compared {
-            false => "  not compared",
+        let note = match is_left_out {
+            true => "  not compared",
             // No more than what is not known, or it would be a problem.
-            true if differs && verdict.agrees() && verdict.unknown > 0 => "  as far as known",
-            true => "",
+            false if differs && verdict.agrees() && verdict.unknown > 0 => "  as far as known",
+            false => "",
         };
         text += &format!("  {what:<12}{predicted:>10}{kernel:>10}{note}\n");
     }

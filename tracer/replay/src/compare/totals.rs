@@ -1,10 +1,20 @@
 //! Totals of the model against those that the kernel counts itself.
 
-use super::{Doubts, Unknown, Verdict};
+use super::{Doubts, LeftOut, Unknown, Verdict};
 
 impl Verdict {
     /// Totals that must be equal, as far as nothing is unknown and nothing lost that would tell.
     pub(super) fn compare_totals(&mut self, doubts: Doubts, bounced_lost: u64, used_at_start: u64) {
+        // The slots of such a mapping are taken when its attempt is given up, and again when it comes.
+        let late = self.unknown_by_reason.contains_key(&Unknown::Late);
+        if late && !doubts.pool {
+            let why = "mappings came after their attempt to bounce was given up";
+            self.leave_out(LeftOut::PeakAndRefusals, why);
+        }
+        let elsewhere = self.unknown_by_reason.contains_key(&Unknown::RefusedElsewhere);
+        if elsewhere && !doubts.pool {
+            self.leave_out(LeftOut::Refusals, "some were for another reason than the pool");
+        }
         let mut differs = |what: &str, predicted: u64, kernel: u64| {
             if predicted != kernel {
                 self.problems.push(format!("{what}: predicted {predicted}, the kernel says {kernel}"));
@@ -12,16 +22,6 @@ impl Verdict {
         };
         if self.unknown == 0 && !doubts.pool {
             differs("bounces", self.bounces_predicted, self.bounces_kernel);
-        }
-        // The slots of such a mapping are taken when its attempt is given up, and again when it comes.
-        let late = self.unknown_by_reason.contains_key(&Unknown::Late);
-        if late && !doubts.pool {
-            self.not_compared
-                .push("peak and refusals: mappings came after their attempt to bounce was given up".to_owned());
-        }
-        let elsewhere = self.unknown_by_reason.contains_key(&Unknown::RefusedElsewhere);
-        if elsewhere && !doubts.pool {
-            self.not_compared.push("refusals: some were for another reason than the pool".to_owned());
         }
         if !doubts.pool && !elsewhere && !late {
             let raced = self.unknown_by_reason.get(&Unknown::Raced).copied().unwrap_or(0);
@@ -154,8 +154,7 @@ mod tests {
             verdict.compare_totals(Doubts::default(), 0, 0);
             assert_eq!(verdict.problems, Vec::<String>::new());
             assert!(verdict.not_compared.len() == 1 && verdict.not_compared[0].starts_with(left_out));
-            assert_eq!(verdict.compares("peak"), why == Unknown::RefusedElsewhere);
-            assert!(!verdict.compares("refusals"));
+            assert_eq!((verdict.peak_left_out, verdict.refusals_left_out), (why == Unknown::Late, true));
         }
     }
 }
