@@ -317,6 +317,7 @@ fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segm
                 ents: ents.amount() as u32,
                 direction,
                 attrs: 0,
+                caller: u64::from(list) % 3,
                 first_segment,
                 segments: segments.len() as u32,
             }

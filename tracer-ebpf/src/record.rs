@@ -81,6 +81,10 @@ pub const UNKNOWN_PHYS: u64 = 1 << 63;
 /// Longest scatterlist that is recorded segment by segment; what is longer is truncated, and counted.
 pub const MAX_SEGMENTS: usize = 256;
 
+/// Return addresses recorded of a thread that maps a scatterlist: those of the program and the tracepoint, of the functions that map, and of
+/// their caller.
+pub const MAX_FRAMES: usize = 12;
+
 /// Bytes kept of a device, driver or bus name, with its NUL.
 pub const NAME_LEN: usize = 48;
 
@@ -242,8 +246,10 @@ record! {
         ents: u32,
         /// Segments that follow; fewer than `nents` when the list was longer than [`MAX_SEGMENTS`] or unreadable.
         recorded: u32,
-        /// 0.
-        reserved: u32,
+        /// 1 where the record was made when the mapping function had returned: `stack` begins with its caller then.
+        has_returned: u32,
+        /// Return addresses, innermost first, from `bpf_get_stack()`; 0 behind the last.
+        stack: [u64; MAX_FRAMES],
     }
 }
 

@@ -116,7 +116,17 @@ fn what() -> impl Strategy<Value = What> {
                 3 => What::Unmap { device, dma_addr: b, size: c, direction, attrs: d },
                 4 => {
                     let (first_segment, segments) = ((a % 4) as u32, (b % 8) as u32);
-                    What::MapSg { device, list: c, nents, ents, direction, attrs: d, first_segment, segments }
+                    What::MapSg {
+                        device,
+                        list: c,
+                        nents,
+                        ents,
+                        direction,
+                        attrs: d,
+                        caller: c,
+                        first_segment,
+                        segments,
+                    }
                 }
                 5 => What::UnmapSg { device, list: c, nents, direction, attrs: d },
                 6 => What::Bounced { device, dev_addr: a, size: c },

@@ -100,6 +100,7 @@ impl Stream {
             ents,
             direction: DIRECTION,
             attrs: 0,
+            caller: 0,
             first_segment,
             segments: nents,
         })

@@ -6,14 +6,17 @@ use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_get_stack, bpf_probe_read_kernel},
+    },
     macros::{kprobe, kretprobe, map, raw_tracepoint},
     maps::PerCpuArray,
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{
     counter::{LengthCount, Mapped, Other},
-    record::{Kind, MAX_SEGMENTS, MapSg, Segment, UnmapSg},
+    record::{Kind, MAX_FRAMES, MAX_SEGMENTS, MapSg, Segment, UnmapSg},
     streamed::SMALL_BELOW,
 };
 
@@ -60,6 +63,7 @@ pub fn dma_map_sg(ctx: RawTracePointContext) -> i32 {
             ents: ctx.arg(3),
             direction: u64::from(ctx.arg::<u32>(4)),
             attrs: ctx.arg(5),
+            has_returned: false,
         };
         record(&ctx, scratch, &list);
     }
@@ -104,7 +108,7 @@ pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
 pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List) {
         let ents = ents(&ctx, &call);
-        made(&ctx, call.args, ents);
+        made(&ctx, call.args, ents, true);
     }
     0
 }
@@ -115,7 +119,7 @@ pub fn map_sg_refused(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List)
         && ents(&ctx, &call) == 0
     {
-        made(&ctx, call.args, 0);
+        made(&ctx, call.args, 0, true);
     }
     0
 }
@@ -145,10 +149,10 @@ fn keep(ctx: &ProbeContext, args: [u64; 6]) {
 
 /// Records a list whose mapping returned; the arguments are those that `map_sg_entry` keeps.
 #[inline(always)]
-pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32) {
+pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32, has_returned: bool) {
     let [dev, first, nents, direction, attrs, _] = args;
     if let Some(scratch) = RETURNED.get_ptr_mut(0) {
-        record(ctx, scratch, &List { dev, first, nents: nents as u32, ents, direction, attrs });
+        record(ctx, scratch, &List { dev, first, nents: nents as u32, ents, direction, attrs, has_returned });
     }
 }
 
@@ -168,6 +172,8 @@ struct List {
     ents: u32,
     direction: u64,
     attrs: u64,
+    /// The program runs where the caller goes on, no longer inside the mapping function.
+    has_returned: bool,
 }
 
 /// Fills the record, and sends it.
@@ -184,7 +190,8 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
         nents: list.nents,
         ents: list.ents,
         recorded: 0,
-        reserved: 0,
+        has_returned: u32::from(list.has_returned),
+        stack: [0; MAX_FRAMES],
     };
     scratch.longer = LengthCount { count: 0, bytes: 0 };
     walk(scratch);
@@ -210,6 +217,10 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
     if list.ents != 0 && !streamed::list_begins(list.dev, fingerprint, list.direction, list.first, shortest) {
         return;
     }
+    // SAFETY: memory of that size; the helper writes no more. When it fails, the stack stays zeroes.
+    unsafe {
+        bpf_get_stack(ctx.as_ptr(), scratch.head.stack.as_mut_ptr().cast(), size_of::<[u64; MAX_FRAMES]>() as u32, 0)
+    };
     // Read again: the verifier has lost sight of what was compared above.
     // SAFETY: as above.
     let recorded = u64::from(unsafe { (&raw const scratch.head.recorded).read_volatile() });

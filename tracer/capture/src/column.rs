@@ -25,6 +25,13 @@ impl ColumnWriter {
         put(&mut self.bytes, ((delta << 1) ^ (delta >> 63)) as u64);
     }
 
+    /// Nothing but zeroes is written as nothing.
+    pub(super) fn leave_out_zeroes(&mut self) {
+        if self.bytes.iter().all(|byte| *byte == 0) {
+            self.bytes.clear();
+        }
+    }
+
     /// The column with its length in front; the writer is empty again.
     pub(super) fn finish(&mut self, into: &mut Vec<u8>) {
         put(into, self.bytes.len() as u64);

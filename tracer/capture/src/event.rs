@@ -130,6 +130,8 @@ pub enum What {
         direction: Direction,
         /// `DMA_ATTR_*` bits.
         attrs: u64,
+        /// Return address of who called `dma_map_sg_attrs()` or `dma_map_sgtable()`; 0 where it was not recorded.
+        caller: u64,
         /// Index of its first segment in the batch.
         first_segment: u32,
         /// Segments recorded; fewer than `nents` when truncated.

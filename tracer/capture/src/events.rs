@@ -55,9 +55,11 @@ enum Column {
     SyncAddr,
     /// 1 for a part handed to the device, 0 to the CPU.
     ForDevice,
+    /// Return addresses of who mapped a list.
+    Caller,
 }
 
-const COLUMNS: usize = Column::ForDevice as usize + 1;
+const COLUMNS: usize = Column::Caller as usize + 1;
 
 /// More events than this in one frame are refused by the reader.
 pub(super) const MAX_EVENTS: usize = 1 << 16;
@@ -79,7 +81,7 @@ const fn columns_of(kind: Kind) -> &'static [Column] {
         Kind::Kfree => &[C::FreeSite, C::FreedPtr],
         Kind::Map => &[C::Device, C::Direction, C::Attrs, C::Phys, C::DmaAddr, C::Size],
         Kind::Unmap => &[C::Device, C::Direction, C::Attrs, C::UnmapAddr, C::Size],
-        Kind::MapSg => &[C::Device, C::Direction, C::Attrs, C::List, C::Nents, C::Ents, C::Recorded],
+        Kind::MapSg => &[C::Device, C::Direction, C::Attrs, C::List, C::Nents, C::Ents, C::Recorded, C::Caller],
         Kind::UnmapSg => &[C::Device, C::Direction, C::Attrs, C::List, C::Nents],
         Kind::Bounced => &[C::Device, C::DevAddr, C::Size],
         Kind::SlotMap => &[C::Device, C::Direction, C::Phys, C::Slot, C::Size, C::AlignMask, C::Duration],
@@ -112,7 +114,13 @@ impl Column {
                 | C::Ptr
                 | C::FreedPtr
                 | C::SyncAddr
+                | C::Caller
         )
+    }
+
+    /// An empty one is all zeroes: captures were written before there was such a column.
+    const fn may_be_left_out(self) -> bool {
+        matches!(self, Self::Caller)
     }
 
     /// The largest value that fits its field.

@@ -83,7 +83,11 @@ impl Pseudonyms {
                     *call_site = self.hash(*call_site);
                     *ptr = self.object(*ptr);
                 }
-                What::MapSg { list, .. } | What::UnmapSg { list, .. } | What::SyncSg { list, .. } => {
+                What::MapSg { list, caller, .. } => {
+                    *list = self.hash(*list);
+                    *caller = self.hash(*caller);
+                }
+                What::UnmapSg { list, .. } | What::SyncSg { list, .. } => {
                     *list = self.hash(*list);
                 }
                 What::Map { .. }

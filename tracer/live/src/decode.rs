@@ -1,6 +1,7 @@
 //! Ring records into events, and device pointers into device numbers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytemuck::{Pod, pod_read_unaligned};
 use tracer_ebpf::record::{self, Header, Kind, device_flag};
@@ -26,6 +27,8 @@ pub(super) struct Decoder {
     only_names: bool,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
+    /// Where the functions lie that map scatterlists; empty when kallsyms does not say.
+    mappers: Vec<Range<u64>>,
     /// Address of the default pool; `None` when kallsyms does not tell.
     default_pool: Option<u64>,
     /// Records decoded, by kind as in [`Kind::ALL`].
@@ -35,8 +38,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(page_size: u32, default_pool: Option<u64>, only_names: bool) -> Self {
-        Self { page_size: u64::from(page_size), default_pool, only_names, ..Self::default() }
+    pub(super) fn new(page_size: u32, default_pool: Option<u64>, mappers: Vec<Range<u64>>, only_names: bool) -> Self {
+        Self { page_size: u64::from(page_size), default_pool, mappers, only_names, ..Self::default() }
     }
 
     /// Decodes one record of the ring.
@@ -145,9 +148,21 @@ impl Decoder {
             ents: head.ents,
             direction,
             attrs: head.attrs,
+            caller: self.caller(&head),
             first_segment,
             segments: head.recorded,
         })
+    }
+
+    /// The return address of who mapped a list: the one behind the functions that map. 0 when it is not on the recorded part of the stack,
+    /// or when kallsyms does not say where those functions lie.
+    fn caller(&self, head: &record::MapSg) -> u64 {
+        if head.has_returned != 0 {
+            return head.stack[0];
+        }
+        let maps = |addr: &u64| self.mappers.iter().any(|function| function.contains(addr));
+        let last = head.stack.iter().rposition(maps);
+        last.and_then(|last| head.stack.get(last + 1)).copied().unwrap_or(0)
     }
 
     /// The number of a device; one that was never described (its record was lost) gets a number and no traits.

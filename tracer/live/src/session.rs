@@ -38,6 +38,8 @@ use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
 const BATCH: usize = 64 << 10;
+/// What maps scatterlists, on the stack between the tracepoint and the caller (`kernel/dma/mapping.c`).
+const LIST_MAPPERS: [&str; 3] = ["dma_map_sg_attrs", "dma_map_sgtable", "__dma_map_sg_attrs"];
 /// How often the kmalloc caches are sampled: the kernel walks lists of slabs for it.
 const SLAB_EVERY: Duration = Duration::from_secs(10);
 /// How often what the programs sum up is read: the times of the pool's functions, call sites, lengths. While a map is read, the
@@ -170,7 +172,9 @@ impl Session {
             notes,
             other: BTreeMap::new(),
         };
-        let decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
+        let mappers = symbols.iter().flat_map(|symbols| LIST_MAPPERS.iter().flat_map(|name| symbols.ranges_of(name)));
+        let default_pool = address_of("io_tlb_default_mem");
+        let decoder = Decoder::new(start.kernel.page_size, default_pool, mappers.collect(), btf.is_err());
         let now = Instant::now();
         let session = Self {
             links,
@@ -328,6 +332,7 @@ impl Session {
         let call_sites = batch.events.iter().filter_map(|event| match event.what {
             // One that allocates again and again is looked up once.
             What::Kmalloc { call_site, .. } if last.replace(call_site) != Some(call_site) => Some(call_site),
+            What::MapSg { caller, .. } if caller != 0 => Some(caller),
             _ => None,
         });
         self.name(call_sites, items);

@@ -9,7 +9,7 @@ use tracer_ebpf::decide::size_roundup;
 use super::devices::{Devices, Identity};
 use super::mapping::{Buffer, Mapping};
 use super::objects::{Objects, Whose};
-use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, Rows, Tally};
+use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, ListCallerRow, Rows, Tally};
 use super::site::SiteId;
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_capture::facts::Symbol;
@@ -21,7 +21,8 @@ pub struct Breakdown {
     places: HashMap<Whose, usize>,
     /// The cells that were last asked for, by [`nearly`]: mostly the next is one of these. Empty before the first.
     recent: Vec<u32>,
-    lists: HashMap<Identity, Lists>,
+    /// By device and return address of who mapped them.
+    lists: HashMap<(Identity, u64), Lists>,
     /// Buffers of which only device and direction are told apart, since there are too many cells.
     pub(super) merged: u64,
 }
@@ -41,7 +42,10 @@ fn nearly(whose: Whose) -> usize {
     (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
 }
 
-/// Scatterlists of one device.
+/// Devices and callers of which lists are counted apart; what comes later is counted by device alone.
+const MOST_CALLERS: usize = 1 << 12;
+
+/// Scatterlists of one device that one function mapped.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lists {
     all: u64,
@@ -67,7 +71,7 @@ impl Breakdown {
             self.at(Whose { device, direction, ..Whose::default() }).mappings += 1;
         }
         if mapping.is_list() {
-            self.list(device);
+            self.list(device, mapping.caller);
         }
     }
 
@@ -88,9 +92,14 @@ impl Breakdown {
         *(if direction == Direction::ToDevice { &mut cell.unaligned_read } else { &mut cell.unaligned_written }) += 1;
     }
 
-    /// Counts a scatterlist.
-    pub fn list(&mut self, device: Identity) {
-        self.lists.entry(device).or_default().all += 1;
+    /// Counts a scatterlist that the function with this return address mapped.
+    pub fn list(&mut self, device: Identity, caller: u64) {
+        self.lists(device, caller).all += 1;
+    }
+
+    fn lists(&mut self, device: Identity, caller: u64) -> &mut Lists {
+        let kept = self.lists.len() < MOST_CALLERS || self.lists.contains_key(&(device, caller));
+        self.lists.entry((device, if kept { caller } else { 0 })).or_default()
     }
 
     /// The counts that a mapping's buffer belongs to.
@@ -128,11 +137,11 @@ impl Breakdown {
 
     /// A list behind an IOMMU is mapped element by element: DMA segments that it would have had, and has. One that has no more
     /// of them than before loses nothing.
-    pub fn element_by_element(&mut self, device: Identity, before: u64, after: u64) {
+    pub fn element_by_element(&mut self, device: Identity, caller: u64, before: u64, after: u64) {
         if after <= before {
             return;
         }
-        let lists = self.lists.entry(device).or_default();
+        let lists = self.lists(device, caller);
         lists.losing += 1;
         lists.before += before;
         lists.after += after;
@@ -143,8 +152,8 @@ impl Breakdown {
         for (whose, tally) in &other.cells {
             self.at(*whose).add(tally);
         }
-        for (device, lists) in &other.lists {
-            self.lists.entry(*device).or_default().add(lists);
+        for ((device, caller), lists) in &other.lists {
+            self.lists(*device, *caller).add(lists);
         }
     }
 
@@ -159,7 +168,7 @@ impl Breakdown {
     }
 
     /// Scatterlists, and those of them that lose their concatenation.
-    pub fn lists(&self) -> (u64, u64) {
+    pub fn list_counts(&self) -> (u64, u64) {
         (self.lists.values().map(|lists| lists.all).sum(), self.lists.values().map(|lists| lists.losing).sum())
     }
 
@@ -188,14 +197,8 @@ impl Breakdown {
             .by(|whose| whose.site)
             .into_iter()
             .map(|(site, tally)| {
-                let address = objects.address(site);
-                let symbol = symbols.get(&address);
-                let unnamed = || if address == 0 { String::new() } else { format!("{address:#x}") };
-                CallSiteRow {
-                    call_site: symbol.map_or_else(unnamed, |symbol| symbol.name.clone()),
-                    module: symbol.map(|symbol| symbol.module.clone()).unwrap_or_default(),
-                    tally,
-                }
+                let (call_site, module) = named(objects.address(site), symbols);
+                CallSiteRow { call_site, module, tally }
             })
             .collect();
         by_call_site.sort_by_key(|row| order(&row.tally));
@@ -204,6 +207,7 @@ impl Breakdown {
         let by_class = self.by(|whose| whose.class).into_iter();
         Rows {
             by_driver: self.drivers(|identity| latest(identity).driver),
+            by_list_caller: self.list_callers(symbols),
             by_device,
             by_call_site,
             by_direction: by_direction.map(|(raw, tally)| DirectionRow { direction: direction(raw), tally }).collect(),
@@ -211,9 +215,34 @@ impl Breakdown {
         }
     }
 
+    /// Most lists that lose segments first, then most lists. None where no list's caller is known.
+    fn list_callers(&self, symbols: &Symbols) -> Vec<ListCallerRow> {
+        let mut by_caller: BTreeMap<u64, Lists> = BTreeMap::new();
+        for ((_, caller), lists) in &self.lists {
+            by_caller.entry(*caller).or_default().add(lists);
+        }
+        if by_caller.keys().all(|caller| *caller == 0) {
+            return Vec::new();
+        }
+        let row = |(caller, lists): (u64, Lists)| {
+            let (caller, module) = named(caller, symbols);
+            ListCallerRow {
+                caller,
+                module,
+                lists: lists.all,
+                lists_losing_concatenation: lists.losing,
+                segments_before: lists.before,
+                segments_after: lists.after,
+            }
+        };
+        let mut rows: Vec<ListCallerRow> = by_caller.into_iter().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.lists_losing_concatenation, row.lists)));
+        rows
+    }
+
     fn drivers(&self, driver: impl Fn(Identity) -> String) -> Vec<DriverRow> {
         let mut lists: BTreeMap<String, Lists> = BTreeMap::new();
-        for (identity, of_device) in &self.lists {
+        for ((identity, _), of_device) in &self.lists {
             lists.entry(driver(*identity)).or_default().add(of_device);
         }
         let mut rows: Vec<DriverRow> = self
@@ -233,6 +262,15 @@ impl Breakdown {
             .collect();
         rows.sort_by_key(|row| order(&row.tally));
         rows
+    }
+}
+
+/// What an address in the kernel's code is called, and the module; the address where it has no name, nothing for 0.
+fn named(address: u64, symbols: &Symbols) -> (String, String) {
+    match symbols.get(&address) {
+        Some(symbol) => (symbol.name.clone(), symbol.module.clone()),
+        None if address == 0 => Default::default(),
+        None => (format!("{address:#x}"), String::new()),
     }
 }
 

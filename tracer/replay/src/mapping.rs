@@ -19,6 +19,8 @@ pub struct Mapping {
     pub direction: Direction,
     /// `DMA_ATTR_*` bits.
     pub attrs: u64,
+    /// Return address of who mapped the list; 0 for a single buffer, and where it was not recorded.
+    pub caller: u64,
     /// What its unmapping will name.
     pub handle: Handle,
     /// The driver got an error.

@@ -146,6 +146,23 @@ pub struct CallSiteRow {
     pub tally: Tally,
 }
 
+/// One row of a breakdown of scatterlists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCallerRow {
+    /// Who called `dma_map_sg_attrs()` or `dma_map_sgtable()`, `function+0xoffset`; empty for lists of which that is not known.
+    pub caller: String,
+    /// Module.
+    pub module: String,
+    /// Scatterlists.
+    pub lists: u64,
+    /// As in [`DriverRow::lists_losing_concatenation`].
+    pub lists_losing_concatenation: u64,
+    /// DMA segments that those would be if nothing bounced.
+    pub segments_before: u64,
+    /// DMA segments that they are.
+    pub segments_after: u64,
+}
+
 /// The rows of a breakdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -153,6 +170,8 @@ pub struct Rows {
     pub by_device: Vec<DeviceRow>,
     /// By driver, in the same order.
     pub by_driver: Vec<DriverRow>,
+    /// Scatterlists by who mapped them, most that lose segments first; empty where no caller was recorded.
+    pub by_list_caller: Vec<ListCallerRow>,
     /// By the call site of kmalloc that the buffers come from, in the same order.
     pub by_call_site: Vec<CallSiteRow>,
     /// By direction.

@@ -217,6 +217,7 @@ impl Pairing {
             device,
             direction,
             attrs,
+            caller: 0,
             handle: Handle::Single(dma_addr),
             failed: dma_addr == MAPPING_ERROR,
             bytes: size,
@@ -239,7 +240,7 @@ impl Pairing {
         devices: &Devices,
         watch: &mut impl Watch,
     ) {
-        let What::MapSg { device, list, nents, ents, direction, attrs, .. } = event.what else { return };
+        let What::MapSg { device, list, nents, ents, direction, attrs, caller, .. } = event.what else { return };
         if self.attempts.is_empty()
             && let Some(own_addresses) = self.truth.is_direct_list(event, segments, devices)
         {
@@ -269,6 +270,7 @@ impl Pairing {
             device,
             direction,
             attrs,
+            caller,
             handle: Handle::List(list),
             failed: ents == 0,
             bytes: buffers.iter().map(|buffer| buffer.size).fold(0, u64::saturating_add),

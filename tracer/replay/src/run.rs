@@ -250,7 +250,7 @@ impl Run {
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));
         let outcome = &mut self.outcome;
         outcome.total = self.breakdown.total();
-        (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.lists();
+        (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.list_counts();
         outcome.rows = self.breakdown.rows(last.devices, last.objects, last.symbols);
         for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
             outcome.bounces_by_reason.insert(name(reason), count);
@@ -539,7 +539,7 @@ impl Run {
             let segments = mapping.buffers.iter().map(|buffer| (buffer.phys, buffer.size));
             let traits = devices.traits(mapping.device);
             let before = dma_segments(segments, traits.iommu_granule.unwrap_or(1), traits.segments);
-            self.breakdown.element_by_element(device, before, mapping.buffers.len() as u64);
+            self.breakdown.element_by_element(device, mapping.caller, before, mapping.buffers.len() as u64);
         }
     }
 }

@@ -140,7 +140,17 @@ impl Sample {
         }));
         let nents = segments.len() as u32;
         let direction = Direction::FromDevice;
-        self.event(What::MapSg { device, list, nents, ents, direction, attrs: 0, first_segment, segments: nents })
+        self.event(What::MapSg {
+            device,
+            list,
+            nents,
+            ents,
+            direction,
+            attrs: 0,
+            caller: 0,
+            first_segment,
+            segments: nents,
+        })
     }
 
     pub(super) fn unmap_sg(&mut self, device: DeviceId, list: u64, nents: u32) -> &mut Self {

@@ -453,6 +453,7 @@ mod tests {
             device: DeviceId(0),
             direction: Direction::FromDevice,
             attrs: 0,
+            caller: 0,
             handle: Handle::List(7),
             failed: false,
             bytes: 0,

@@ -214,8 +214,8 @@ impl Watch for Watcher {
             return false;
         }
         let identity = devices.identity(device);
-        if let What::MapSg { .. } = what {
-            self.common.list(identity);
+        if let What::MapSg { caller, .. } = *what {
+            self.common.list(identity, caller);
         }
         for (n, buffer) in buffers.enumerate() {
             self.common.buffer(identity, direction, buffer.size, n == 0);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::label::{self, OBSERVED, driver};
+use super::label::{self, OBSERVED, SHOWN, driver, list_caller};
 use super::table::{Table, WIDTH};
 use bouncescope_replay::Replayed;
 use bouncescope_replay::outcome::{Rows, Tally};
@@ -106,8 +106,8 @@ impl Shown {
     /// Whether one more of this kind is shown.
     fn takes(&mut self, kind: Kind) -> bool {
         let (count, most) = match kind {
-            Kind::Device => (&mut self.devices, label::SHOWN),
-            Kind::Driver => (&mut self.drivers, label::SHOWN),
+            Kind::Device => (&mut self.devices, SHOWN),
+            Kind::Driver => (&mut self.drivers, SHOWN),
             Kind::Site => (&mut self.sites, SITES),
             Kind::Direction | Kind::Length => return true,
         };
@@ -170,12 +170,13 @@ fn rows(replayed: &Replayed) -> Vec<Row> {
     observed.into_iter().map(row).collect()
 }
 
-/// Lists that lose their concatenation, by driver.
+/// Lists that lose their concatenation, by driver, and by who mapped them where that was recorded.
 pub(super) fn lists(replayed: &Replayed) -> String {
-    let mut table = Table::new(&["", "policy", "lists", "split", "DMA segments before", "after"]);
+    let headings = ["", "policy", "lists", "split", "DMA segments before", "after"];
+    let (mut by_driver, mut by_caller) = (Table::new(&headings), Table::new(&headings));
     for outcome in &replayed.outcomes {
-        for row in outcome.rows.by_driver.iter().filter(|row| row.lists_losing_concatenation > 0) {
-            table.row([
+        for row in outcome.rows.by_driver.iter().filter(|row| row.lists_losing_concatenation > 0).take(SHOWN) {
+            by_driver.row([
                 driver(&row.driver).to_owned(),
                 outcome.name.clone(),
                 row.lists.to_string(),
@@ -184,11 +185,28 @@ pub(super) fn lists(replayed: &Replayed) -> String {
                 row.segments_after.to_string(),
             ]);
         }
+        for row in outcome.rows.by_list_caller.iter().filter(|row| row.lists_losing_concatenation > 0).take(SHOWN) {
+            by_caller.row([
+                list_caller(row),
+                outcome.name.clone(),
+                row.lists.to_string(),
+                row.lists_losing_concatenation.to_string(),
+                row.segments_before.to_string(),
+                row.segments_after.to_string(),
+            ]);
+        }
     }
-    if table.is_empty() {
+    if by_driver.is_empty() {
         return String::new();
     }
-    format!("\nscatterlists behind an IOMMU that bounces split into more DMA segments, by driver\n{}", table.text(2))
+    let mut text = format!(
+        "\nscatterlists behind an IOMMU that bounces split into more DMA segments, by driver\n{}",
+        by_driver.text(2)
+    );
+    if !by_caller.is_empty() {
+        text += &format!("\nthe same by the function that mapped the list\n{}", by_caller.text(2));
+    }
+    text
 }
 
 /// A row of one breakdown.
@@ -238,9 +256,9 @@ mod tests {
     #[test]
     fn so_many_rows_of_a_kind_are_shown_and_the_others_counted() {
         let mut shown = Shown::default();
-        let taken = |shown: &mut Shown, kind| (0..label::SHOWN + 3).filter(|_| shown.takes(kind)).count();
-        assert_eq!(taken(&mut shown, Kind::Device), label::SHOWN);
-        assert_eq!(taken(&mut shown, Kind::Length), label::SHOWN + 3, "there are few lengths");
+        let taken = |shown: &mut Shown, kind| (0..SHOWN + 3).filter(|_| shown.takes(kind)).count();
+        assert_eq!(taken(&mut shown, Kind::Device), SHOWN);
+        assert_eq!(taken(&mut shown, Kind::Length), SHOWN + 3, "there are few lengths");
         assert!(shown.more().contains("and 3 more devices") && !shown.more().contains("drivers"), "{}", shown.more());
     }
 }

@@ -1,7 +1,7 @@
 //! Names of devices, their drivers, modules and rows, as people read them.
 
 use bouncescope_capture::plain::shortened;
-use bouncescope_replay::outcome::Tally;
+use bouncescope_replay::outcome::{ListCallerRow, Tally};
 
 /// Rows of devices, or of drivers, that are shown to people; programs get all.
 pub(crate) const SHOWN: usize = 64;
@@ -40,6 +40,11 @@ pub(crate) fn module(module: &str) -> String {
 /// A call site with its module.
 pub(crate) fn call_site(call_site: &str, module: &str) -> String {
     format!("{}{}", shortened(call_site, LONGEST_SITE), self::module(module))
+}
+
+/// Who mapped scatterlists, with the module.
+pub(crate) fn list_caller(row: &ListCallerRow) -> String {
+    if row.caller.is_empty() { "not recorded".to_owned() } else { call_site(&row.caller, &row.module) }
 }
 
 /// Hazards with a foreign object, unknown ones, and those with the rest of the buffer's own object, in this order.

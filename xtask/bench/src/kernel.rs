@@ -197,7 +197,17 @@ impl Kernel {
         let what = if nents == 0 {
             What::Map { device, phys, dma_addr, size, direction, attrs: 0 }
         } else {
-            What::MapSg { device, list, nents, ents: nents, direction, attrs: 0, first_segment: 0, segments: nents }
+            What::MapSg {
+                device,
+                list,
+                nents,
+                ents: nents,
+                direction,
+                attrs: 0,
+                caller: 0,
+                first_segment: 0,
+                segments: nents,
+            }
         };
         self.emit(run, what, segments, None);
         Mapped { part: number, buffer, dma_addr, size, nents, slot }

@@ -113,6 +113,10 @@ impl Decoder {
 /// Decodes the next values of a column, each of which must fit its field.
 fn read(columns: &mut [ColumnReader<'_>; COLUMNS], column: Column, values: &mut [u64]) -> Option<()> {
     let reader = &mut columns[column as usize];
+    if column.may_be_left_out() && reader.is_empty() {
+        values.fill(0);
+        return Some(());
+    }
     if column.is_delta() {
         reader.deltas(values)?;
     } else {
@@ -205,6 +209,7 @@ impl Rest<'_> {
                     ents: self.small(C::Ents),
                     direction: self.direction(),
                     attrs: self.value(C::Attrs),
+                    caller: self.value(C::Caller),
                     first_segment,
                     segments,
                 }

@@ -23,6 +23,7 @@ impl Encoder {
         }
         let mut payload = Vec::new();
         put(&mut payload, events.len() as u64);
+        self.columns[Column::Caller as usize].leave_out_zeroes();
         for column in &mut self.columns {
             column.finish(&mut payload);
         }
@@ -66,12 +67,13 @@ impl Encoder {
                 self.delta(C::UnmapAddr, dma_addr);
                 self.value(C::Size, size);
             }
-            What::MapSg { device, list, nents, ents, direction, attrs, first_segment: _, segments: _ } => {
+            What::MapSg { device, list, nents, ents, direction, attrs, caller, first_segment: _, segments: _ } => {
                 self.mapping(device, direction, attrs);
                 self.delta(C::List, list);
                 self.value(C::Nents, nents);
                 self.value(C::Ents, ents);
                 self.value(C::Recorded, segments.len() as u64);
+                self.delta(C::Caller, caller);
                 for segment in segments {
                     self.delta(C::Page, segment.page);
                     self.value(C::Offset, segment.offset);

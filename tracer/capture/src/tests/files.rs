@@ -17,6 +17,7 @@ pub(super) fn long_list(segments: usize) -> Batch {
         ents: segments as u32,
         direction: Direction::ToDevice,
         attrs: 0,
+        caller: 0,
         first_segment: 0,
         segments: segments as u32,
     };

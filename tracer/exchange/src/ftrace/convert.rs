@@ -259,6 +259,7 @@ fn mapped(text: &str, device: DeviceId, batch: &mut Batch) -> Option<What> {
         ents,
         direction,
         attrs: attrs(text),
+        caller: 0,
         first_segment,
         segments: batch.segments.len() as u32 - first_segment,
     })
@@ -274,6 +275,7 @@ fn refused(text: &str, device: DeviceId) -> Option<What> {
         ents: 0,
         direction: direction(text)?,
         attrs: attrs(text),
+        caller: 0,
         first_segment: 0,
         segments: 0,
     })

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 
 use super::root::Root;
 use bouncescope_capture::facts::Symbol;
@@ -156,6 +157,18 @@ impl Symbols {
         self.lines.iter().filter_map(|line| wanted.get(self.name(line)).copied()).collect()
     }
 
+    /// The addresses of a function and of the parts that a compiler split off it, as `function.isra.0`.
+    pub fn ranges_of(&self, function: &str) -> Vec<Range<u64>> {
+        let is_part = |line: &Line| {
+            let rest = self.name(line).strip_prefix(function);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let starts = self.text.iter().map(|&index| &self.lines[index as usize]);
+        let ends = starts.clone().skip(1).map(|line| line.addr).chain([u64::MAX]);
+        let parts = starts.zip(ends).filter(|(line, _)| line.module == 0 && is_part(line));
+        parts.map(|(line, end)| line.addr..end.min(line.addr + MAX_OFFSET)).collect()
+    }
+
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| self.name(line) == name)
     }
@@ -222,6 +235,15 @@ ffff800080010300 T
         assert_eq!(symbols.address_of("iommu_dma_ops"), Some(0xffff_8000_8003_0000));
         assert_eq!(symbols.address_of("nothing"), None);
         assert!(symbols.exists("usb_start") && !symbols.exists("$x"));
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_begins() {
+        let symbols = Symbols::parse(
+            "0000000000001000 T dma_map_sg_attrs\n0000000000001040 t dma_map_sg_attrs.part.0\n0000000000001080 T dma_map_sgtable\n",
+        );
+        assert_eq!(symbols.ranges_of("dma_map_sg_attrs"), [0x1000..0x1040, 0x1040..0x1080]);
+        assert_eq!(symbols.ranges_of("dma_map_sg"), []);
     }
 
     #[test]

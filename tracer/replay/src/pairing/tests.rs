@@ -295,6 +295,7 @@ fn a_list_cut_short_is_unknown_behind_an_iommu_and_known_without() {
             ents: 300,
             direction,
             attrs: 0,
+            caller: 0,
             first_segment: 0,
             segments: 1,
         });

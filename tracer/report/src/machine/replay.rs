@@ -120,6 +120,8 @@ struct Breakdown<'a> {
     by_device: Vec<DeviceRow<'a>>,
     /// In the same order.
     by_driver: Vec<DriverRow<'a>>,
+    /// Scatterlists by the function that mapped them, most that lose segments first; empty where it was not recorded.
+    by_list_caller: Vec<ListCallerRow<'a>>,
     /// By the call site of kmalloc that the buffers come from, in the same order.
     by_call_site: Vec<CallSiteRow<'a>>,
     /// By direction.
@@ -158,6 +160,24 @@ struct DriverRow<'a> {
     segments_after: u64,
     #[serde(flatten)]
     figures: RowFigures,
+}
+
+/// A function that mapped scatterlists.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct ListCallerRow<'a> {
+    /// `function+0xoffset`, of the call of `dma_map_sg_attrs()` or `dma_map_sgtable()`; empty for lists of which it is not known.
+    caller: &'a str,
+    /// Module; empty for the kernel itself.
+    module: &'a str,
+    /// Scatterlists.
+    lists: u64,
+    /// Of them those behind an IOMMU that are no longer concatenated.
+    lists_losing_concatenation: u64,
+    /// DMA segments that those would have been.
+    segments_before: u64,
+    /// DMA segments that they are.
+    segments_after: u64,
 }
 
 /// A call site of kmalloc.
@@ -323,6 +343,14 @@ impl<'a> Breakdown<'a> {
             segments_after: row.segments_after,
             figures: RowFigures(row.tally),
         });
+        let by_list_caller = rows.by_list_caller.iter().map(|row| ListCallerRow {
+            caller: &row.caller,
+            module: &row.module,
+            lists: row.lists,
+            lists_losing_concatenation: row.lists_losing_concatenation,
+            segments_before: row.segments_before,
+            segments_after: row.segments_after,
+        });
         let by_call_site = rows.by_call_site.iter().map(|row| CallSiteRow {
             call_site: &row.call_site,
             module: &row.module,
@@ -337,6 +365,7 @@ impl<'a> Breakdown<'a> {
         Self {
             by_device: by_device.collect(),
             by_driver: by_driver.collect(),
+            by_list_caller: by_list_caller.collect(),
             by_call_site: by_call_site.collect(),
             by_direction: rows.by_direction.iter().map(direction).collect(),
             by_size_class: rows.by_size_class.iter().map(class).collect(),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::document::{Block, Cell, Table};
-use crate::label::{self, OBSERVED, driver, module};
+use crate::label::{self, OBSERVED, driver, list_caller, module};
 use bouncescope_replay::Replayed;
 use bouncescope_replay::outcome::{Rows, Tally};
 
@@ -110,7 +110,7 @@ pub(super) fn hazards(replayed: &Replayed) -> Vec<Block> {
     blocks
 }
 
-/// Lists by driver, and what becomes of those behind an IOMMU.
+/// Lists by driver and by who mapped them, and what becomes of those behind an IOMMU.
 pub(super) fn lists(replayed: &Replayed) -> Vec<Block> {
     let headings = ["driver", "policy", "lists", "split by bounces", "DMA segments before", "after"];
     let mut table = Table::new("Scatterlists by driver", headings);
@@ -126,7 +126,25 @@ pub(super) fn lists(replayed: &Replayed) -> Vec<Block> {
             ]);
         }
     }
-    vec![table.first(MOST).or("No scatterlists were mapped.")]
+    let mut blocks = vec![table.first(MOST).or("No scatterlists were mapped.")];
+    let headings = ["mapped by", "policy", "lists", "split by bounces", "DMA segments before", "after"];
+    let mut table = Table::new("Scatterlists by the function that mapped them", headings);
+    for outcome in &replayed.outcomes {
+        for row in outcome.rows.by_list_caller.iter().filter(|row| row.lists > 0) {
+            table.rows.push(vec![
+                Cell::words(list_caller(row)),
+                Cell::words(&outcome.name),
+                Cell::count(row.lists),
+                Cell::count(row.lists_losing_concatenation),
+                Cell::count(row.segments_before),
+                Cell::count(row.segments_after),
+            ]);
+        }
+    }
+    if !table.rows.is_empty() {
+        blocks.push(table.first(MOST).or(""));
+    }
+    blocks
 }
 
 /// All rows, in the order of what the kernel did; what only a policy has, at the end.
