@@ -69,7 +69,7 @@ fn one_of_each() -> Batch {
             ents: 1,
             direction,
             attrs: 0,
-            caller: 0xffff_8000_8001_0004,
+            caller: 0x180,
             first_segment: 0,
             segments: 2,
         },

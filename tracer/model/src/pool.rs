@@ -325,6 +325,9 @@ impl Pool {
 
     /// The largest unit, as in [`Usage`], that the slots for this request keep to as well as those before it, whose is `unit`.
     pub fn unit_with(&self, request: &Request, unit: u32) -> u32 {
+        if unit == 1 {
+            return 1;
+        }
         let of =
             |demand: Demand| 1 << (demand.slots | demand.stride).trailing_zeros().min(SEGMENT_SLOTS.trailing_zeros());
         self.demand(request).map_or(unit, |demand| unit.min(of(demand)))

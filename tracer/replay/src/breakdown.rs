@@ -314,4 +314,37 @@ mod tests {
         assert_eq!((breakdown.merged, breakdown.cells.len()), (1000, MOST_CELLS + 1));
         assert_eq!(breakdown.total().buffers, u64::from(many) + 1);
     }
+
+    #[test]
+    fn lists_are_counted_by_who_mapped_them_and_those_that_lose_segments_come_first() {
+        let mut breakdown = Breakdown::default();
+        let (device, other) = (Identity::default(), Identity(1));
+        breakdown.list(device, 0x10);
+        breakdown.list(device, 0x10);
+        breakdown.list(other, 0x20);
+        breakdown.element_by_element(other, 0x20, 1, 3);
+        breakdown.element_by_element(device, 0x10, 2, 2);
+        let symbol = Symbol { addr: 0x20, name: "map_buffer+0x8".into(), module: "vb2".into() };
+        let rows = breakdown.list_callers(&Symbols::from_iter([(0x20, symbol)]));
+        let row = |caller: &str, module: &str, lists, lists_losing_concatenation, segments_before, segments_after| {
+            let (caller, module) = (caller.to_owned(), module.to_owned());
+            ListCallerRow { caller, module, lists, lists_losing_concatenation, segments_before, segments_after }
+        };
+        assert_eq!(rows, [row("map_buffer+0x8", "vb2", 1, 1, 1, 3), row("0x10", "", 2, 0, 0, 0)]);
+    }
+
+    #[test]
+    fn lists_of_which_nobody_is_known_to_have_mapped_them_make_no_rows() {
+        let mut breakdown = Breakdown::default();
+        breakdown.list(Identity::default(), 0);
+        assert_eq!((breakdown.list_callers(&Symbols::default()), breakdown.list_counts()), (Vec::new(), (1, 0)));
+    }
+
+    #[test]
+    fn callers_beyond_those_that_are_kept_are_counted_together() {
+        let mut breakdown = Breakdown::default();
+        let many = MOST_CALLERS as u64 + 100;
+        (1..=many).for_each(|caller| breakdown.list(Identity::default(), caller));
+        assert_eq!((breakdown.lists.len(), breakdown.list_counts().0), (MOST_CALLERS + 1, many));
+    }
 }

@@ -81,6 +81,18 @@ struct RestsOn {
 }
 
 impl RestsOn {
+    const ALL: [Self; 4] = [
+        Self { no_attempt: false, pool: false },
+        Self { no_attempt: true, pool: false },
+        Self { no_attempt: false, pool: true },
+        Self { no_attempt: true, pool: true },
+    ];
+
+    /// Its place among all.
+    fn index(self) -> usize {
+        usize::from(self.no_attempt) | usize::from(self.pool) << 1
+    }
+
     fn is_doubtful(self, doubts: Doubts) -> bool {
         self.no_attempt && doubts.no_attempt || self.pool && doubts.pool
     }
@@ -88,24 +100,23 @@ impl RestsOn {
 
 /// Mappings by what their comparison rests on.
 #[derive(Clone, Debug, Default)]
-struct Counted(BTreeMap<RestsOn, u64>);
+struct Counted([u64; 4]);
 
 impl Counted {
     fn one(&mut self, rests_on: RestsOn) {
-        *self.0.entry(rests_on).or_default() += 1;
+        self.0[rests_on.index()] += 1;
     }
 
     fn one_less(&mut self, rests_on: RestsOn) {
-        if let Some(count) = self.0.get_mut(&rests_on) {
-            *count = count.saturating_sub(1);
-        }
+        let count = &mut self.0[rests_on.index()];
+        *count = count.saturating_sub(1);
     }
 
     /// Those to be relied on, and those not.
     fn split(&self, doubts: Doubts) -> (u64, u64) {
         let sum = |doubtful: bool| {
-            let counts = self.0.iter().filter(|(rests_on, _)| rests_on.is_doubtful(doubts) == doubtful);
-            counts.map(|(_, count)| count).sum()
+            let counts = RestsOn::ALL.into_iter().filter(|rests_on| rests_on.is_doubtful(doubts) == doubtful);
+            counts.map(|rests_on| self.0[rests_on.index()]).sum()
         };
         (sum(false), sum(true))
     }
@@ -266,6 +277,14 @@ impl Comparison {
                 self.unknown_by_reason.remove(&Unknown::NoMappingEvent);
             }
         }
+    }
+
+    /// Takes in a mapping of buffers that the kernel left alone, as was predicted of all of them.
+    pub fn plain(&mut self, proofs: impl ExactSizeIterator<Item = Proof>) {
+        self.mappings += 1;
+        self.buffers += proofs.len() as u64;
+        let no_attempt = proofs.fold(false, |any, proof| any | (proof == Proof::NoAttempt));
+        self.agreements.one(RestsOn { no_attempt, pool: false });
     }
 
     /// Takes in a mapping, and what was predicted for each of its buffers.

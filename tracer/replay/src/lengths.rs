@@ -1,8 +1,9 @@
 //! Mappings as the kernel counted them by device, direction and length: what would bounce with any line size, without an event;
 //! and the events held against it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use serde::Serialize;
 use tracer_ebpf::decide::Decider;
 use tracer_ebpf::streamed::{SMALL_BELOW, Streamed};
@@ -33,9 +34,56 @@ struct Key {
 pub struct Lengths {
     counted: BTreeMap<Key, (u64, u64)>,
     /// `None` where they are not to be compared.
-    streamed: Option<HashMap<Key, u64>>,
+    streamed: Option<Events>,
     /// Totals for which there was no room.
     pub(super) left_out: u64,
+}
+
+/// Counts of events. Mostly an event is like one shortly before it, which is quickly found.
+#[derive(Clone, Debug, Default)]
+struct Events {
+    /// By [`nearly`]; empty before the first. What is counted here comes to `all` when another takes its place.
+    recent: Vec<(Key, u64)>,
+    all: HashMap<Key, u64>,
+    /// Events for which there was no room.
+    left_out: u64,
+}
+
+/// Counts in [`Events::recent`] are two to the power of this.
+const RECENT_BITS: u32 = 10;
+
+/// A place that few others share.
+#[inline]
+fn nearly(key: Key) -> usize {
+    let Key { device, direction, mapped, length } = key;
+    let parts = u64::from(length) ^ u64::from(device.0) << 16 ^ (direction as u64) << 56 ^ (mapped as u64) << 60;
+    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
+}
+
+impl Events {
+    #[inline]
+    fn one(&mut self, key: Key) {
+        match self.recent.get_mut(nearly(key)) {
+            Some((other, count)) if *other == key => *count += 1,
+            _ => self.replace(key),
+        }
+    }
+
+    #[cold]
+    fn replace(&mut self, key: Key) {
+        self.recent.resize(1 << RECENT_BITS, (key, 0));
+        let (before, count) = std::mem::replace(&mut self.recent[nearly(key)], (key, 1));
+        if self.all.len() < MOST || self.all.contains_key(&before) {
+            *self.all.entry(before).or_default() += count;
+        } else {
+            self.left_out += count;
+        }
+    }
+
+    /// A key may come more than once.
+    fn counts(&self) -> impl Iterator<Item = (Key, u64)> {
+        self.recent.iter().copied().chain(self.all.iter().map(|(key, count)| (*key, *count)))
+    }
 }
 
 /// Totals that are kept, by device, direction and length; the kernel's own map of them is smaller.
@@ -83,7 +131,7 @@ pub struct Counted {
 impl Lengths {
     /// Nothing yet; `compared`: events are to be held against it.
     pub(super) fn new(compared: bool) -> Self {
-        Self { counted: BTreeMap::new(), streamed: compared.then(HashMap::new), left_out: 0 }
+        Self { counted: BTreeMap::new(), streamed: compared.then(Events::default), left_out: 0 }
     }
 
     /// Takes in totals.
@@ -105,13 +153,13 @@ impl Lengths {
             match event.what {
                 What::Map { device, size, direction, .. } => {
                     let length = size.min(SMALL_BELOW) as u32;
-                    *streamed.entry(Key { device, direction, mapped: Mapped::Single, length }).or_default() += 1;
+                    streamed.one(Key { device, direction, mapped: Mapped::Single, length });
                 }
                 What::MapSg { device, direction, .. } => {
-                    *streamed.entry(Key { device, direction, mapped: Mapped::List, length: 0 }).or_default() += 1;
+                    streamed.one(Key { device, direction, mapped: Mapped::List, length: 0 });
                     for segment in batch.segments(event) {
                         let length = segment.length.min(SMALL_BELOW as u32);
-                        *streamed.entry(Key { device, direction, mapped: Mapped::Segment, length }).or_default() += 1;
+                        streamed.one(Key { device, direction, mapped: Mapped::Segment, length });
                     }
                 }
                 _ => {}
@@ -180,6 +228,12 @@ impl Lengths {
             comparison.not_compared = Some(format!("counts by length: lost {lost}"));
             return comparison;
         }
+        if events.left_out > 0 {
+            let more =
+                format!("counts by length: {} events are of more devices and lengths than are kept", events.left_out);
+            comparison.not_compared = Some(more);
+            return comparison;
+        }
         let is_streamed = |key: &Key| {
             let coherent = devices.get(key.device).coherent;
             // Which lists are streamed depends on their segments.
@@ -195,7 +249,7 @@ impl Lengths {
             sums
         };
         let counted = sum(&mut self.counted.iter().map(|(key, (count, _))| (*key, *count)));
-        let seen = sum(&mut events.iter().map(|(key, count)| (*key, *count)));
+        let seen = sum(&mut events.counts());
         for key in counted.keys().chain(seen.keys().filter(|key| !counted.contains_key(*key))) {
             let [counted, seen] = [&counted, &seen].map(|sums| sums.get(key).copied().unwrap_or(0));
             if counted != seen {

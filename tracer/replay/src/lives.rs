@@ -112,10 +112,12 @@ impl Lives {
 
     fn unmapped(&mut self, mapping: &Mapping, now_ns: u64, ended: &mut Vec<Step>) {
         let class = self.class(mapping);
-        self.forget(mapping);
         let Some(alike) = self.alike.get_mut(&class) else { return };
+        self.live -= usize::from(alike.live.remove(&(mapping.time_ns, mapping.id)));
         alike.longest_ns = alike.longest_ns.max(Some(now_ns.saturating_sub(mapping.time_ns)));
-        self.settle(class, now_ns, ended);
+        if !alike.refused.is_empty() {
+            self.settle(class, now_ns, ended);
+        }
     }
 
     fn forget(&mut self, mapping: &Mapping) {

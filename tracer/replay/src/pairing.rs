@@ -80,6 +80,8 @@ pub struct Plain {
     pub size: u64,
     /// Its own DMA address; `None` behind an IOMMU.
     pub dma_addr: Option<u64>,
+    /// How it is known that it was.
+    pub proof: Proof,
 }
 
 /// Follows every mapping.
@@ -197,10 +199,14 @@ impl Pairing {
     fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
         let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
         let known = phys & UNKNOWN_PHYS == 0;
-        if known && self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) {
-            let own_address = devices.described(device).is_some_and(|device| device.iommu_granule.is_none());
-            let plain = Plain { phys, size, dma_addr: own_address.then_some(dma_addr) };
-            if watch.passes(&event.what, std::iter::once(plain), devices) {
+        if known
+            && self.attempts.is_empty()
+            && let Some(proof) = self.truth.is_direct(phys, dma_addr, device, devices)
+        {
+            let plain = Plain { phys, size, dma_addr: (proof == Proof::Address).then_some(dma_addr), proof };
+            if !self.may_be_late(event, devices.identity(device), &plain)
+                && watch.passes(&event.what, std::iter::once(plain), devices)
+            {
                 self.next_mapping += 1;
                 return;
             }
@@ -245,12 +251,17 @@ impl Pairing {
             && let Some(own_addresses) = self.truth.is_direct_list(event, segments, devices)
         {
             let base = devices.dma_addr(device, 0);
+            let described = devices.described(device);
             let buffers = segments.iter().map(|one| Plain {
                 phys: if own_addresses { one.dma_addr.wrapping_sub(base) } else { u64::from(one.offset) },
                 size: u64::from(one.length),
                 dma_addr: own_addresses.then_some(one.dma_addr),
+                proof: truth::of_segment(described.filter(|_| own_addresses), one),
             });
-            if watch.passes(&event.what, buffers, devices) {
+            let identity = devices.identity(device);
+            if !buffers.clone().any(|plain| self.may_be_late(event, identity, &plain))
+                && watch.passes(&event.what, buffers, devices)
+            {
                 self.next_mapping += 1;
                 self.forget_list(event, devices.identity(device), list);
                 return;
@@ -288,6 +299,11 @@ impl Pairing {
                 self.spare = buffers;
             }
         }
+    }
+
+    /// Whether an attempt was given up that may have been for this buffer, as in [`Self::unless_late`].
+    fn may_be_late(&self, event: &Event, identity: Identity, plain: &Plain) -> bool {
+        plain.proof == Proof::NoAttempt && self.attempts.may_have_given_up(event, identity, plain.size, plain.phys)
     }
 
     /// What became of a buffer, unless that rests on an attempt that was not seen, and one was given up that may have been it.

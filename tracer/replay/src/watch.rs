@@ -198,7 +198,7 @@ impl Watch for Watcher {
             return false;
         };
         let quick = self.quick(device, devices);
-        let looked_at = self.objects.were_seen() || self.comparison.is_some() || self.statistics.is_detailed();
+        let looked_at = self.objects.were_seen() || self.statistics.is_detailed();
         if !quick.known || quick.always || attrs & SPECIAL != 0 || looked_at {
             return false;
         }
@@ -212,6 +212,9 @@ impl Watch for Watcher {
         };
         if !buffers.clone().all(nothing) {
             return false;
+        }
+        if let Some(comparison) = &mut self.comparison {
+            comparison.plain(buffers.clone().map(|one| one.proof));
         }
         let identity = devices.identity(device);
         if let What::MapSg { caller, .. } = *what {

@@ -1,7 +1,7 @@
 //! The bytes of format version 1, as `docs/capture-format.md` has them. A change that fails here needs a new version.
 
 use super::{one_frame_of_each, one_of_each, read, write};
-use crate::event::What;
+use crate::event::{Event, What};
 use crate::facts::{PoolFunction, PoolTime, PoolTimes};
 use crate::stream::{Item, Start};
 use crate::{events, frame};
@@ -50,17 +50,34 @@ fn times_of_the_pool_are_named_by_function() {
 fn events_from_before_there_were_syncs_are_read() {
     let mut batch = one_of_each();
     batch.events.retain(|event| !matches!(event.what, What::Sync { .. } | What::SyncSg { .. }));
+    batch.events.iter_mut().for_each(without_caller);
     let mut payload = events::Encoder::default().encode(&batch.events, &batch);
-    assert!(payload.ends_with(&[5, 0, 0]), "the columns of syncs are the last, and empty");
-    payload.truncate(payload.len() - 2);
+    assert!(payload.ends_with(&[5, 0, 0, 0]), "the columns of syncs and callers are the last, and empty");
+    payload.truncate(payload.len() - 3);
     assert_eq!(events::Decoder::default().decode(&payload), Some(batch));
+}
+
+#[test]
+fn lists_from_before_callers_were_recorded_have_none() {
+    let mut batch = one_of_each();
+    let mut payload = events::Encoder::default().encode(&batch.events, &batch);
+    assert!(payload.ends_with(&[2, 128, 6]), "the column of callers is the last");
+    payload.truncate(payload.len() - 3);
+    batch.events.iter_mut().for_each(without_caller);
+    assert_eq!(events::Decoder::default().decode(&payload), Some(batch));
+}
+
+fn without_caller(event: &mut Event) {
+    if let What::MapSg { caller, .. } = &mut event.what {
+        *caller = 0;
+    }
 }
 
 #[test]
 fn events_are_columns_in_this_order() {
     let batch = one_of_each();
     let payload = events::Encoder::default().encode(&batch.events, &batch);
-    let expected: [&[u8]; 36] = [
+    let expected: [&[u8]; 37] = [
         &[11],                                        // events
         &[11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],     // kind
         &[12, 208, 15, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2], // time
@@ -97,6 +114,7 @@ fn events_are_columns_in_this_order() {
         &[1, 5],                                      // gfp
         &[2, 128, 12],                                // sync_addr
         &[2, 1, 0],                                   // for_device
+        &[2, 128, 6],                                 // caller
     ];
     assert_eq!(payload, expected.concat());
     assert_eq!(read(&write(&[Item::Events(batch.clone())])).unwrap().0, [Item::Events(batch)]);

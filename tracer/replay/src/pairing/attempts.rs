@@ -166,6 +166,12 @@ impl Attempts {
         Some(attempt)
     }
 
+    /// Whether one like it has been given up, as far as length and offset into a page go.
+    pub(super) fn may_have_given_up(&self, event: &Event, identity: Identity, size: u64, phys: u64) -> bool {
+        !self.given_up.is_empty()
+            && self.given_up.contains_key(&(Context::of(event), identity, size, phys & PAGE_OFFSET))
+    }
+
     /// Whether an attempt has been given up that a mapping could have claimed which comes without one: of a buffer at `phys`, or
     /// only at that offset into its page where it is marked so. Told once.
     pub(super) fn gave_up(&mut self, event: &Event, identity: Identity, size: u64, phys: u64) -> bool {

@@ -51,12 +51,17 @@ struct Moment {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moments {
     latest: VecDeque<Moment>,
-    /// What is held, by address of the first slot: how many slots; and the place of the latest release once they are not.
+    /// Those before them: a moment's number is how many came before it.
+    forgotten: u64,
+    /// The number of the first whose place is not before the one that was last asked about.
+    asked: u64,
+    /// What is held, by address of the first slot: how many slots; and the number of the latest release once they are not.
     held: HashMap<u64, Held>,
     prune_at: usize,
-    /// Places of releases of which no end has been seen. With too many of them the oldest is taken to have ended.
-    open: HashMap<Context, u64>,
-    /// Places of those that took longer than [`REACH_NS`].
+    /// Numbers of releases of which no end has been seen, in order: hardly more than there are CPUs. With too many of them the oldest
+    /// is taken to have ended.
+    open: Vec<(Context, u64)>,
+    /// Numbers of those that took longer than [`REACH_NS`].
     long: VecDeque<u64>,
     overlapping: Vec<Moment>,
     /// Slots of releases that may have stalled: without an end for longer than [`PATIENCE_NS`].
@@ -78,13 +83,13 @@ impl Moments {
             // The slot was free: whoever had it before has given it back by then, and not later.
             let before = self.held.insert(slot, Held { slots, released: None });
             if let Some(released) = before.and_then(|before| before.released)
-                && let Some(release) = self.at(released).map(|index| &mut self.latest[index])
+                && let Some(release) = self.numbered(released)
             {
                 release.until_ns = release.until_ns.min(until_ns);
                 search.from_ns = search.from_ns.max(release.from_ns).min(until_ns);
             }
             if until_ns.saturating_sub(from_ns) > REACH_NS {
-                self.note_long(place);
+                self.note_long(self.next());
             }
         }
         self.push(search);
@@ -92,42 +97,51 @@ impl Moments {
 
     /// A release began. `slots` are taken to be given back where it is not known what was taken.
     pub(super) fn released(&mut self, context: Context, place: u64, from_ns: u64, slot: u64, slots: u32) {
+        let number = self.next();
         let known = self.held.get_mut(&slot).filter(|held| held.released.is_none());
         let slots = known.map_or(slots, |held| {
-            held.released = Some(place);
+            held.released = Some(number);
             held.slots
         });
         self.push(Moment { place, from_ns, until_ns: OPEN, slot, slots, is_release: true });
-        if self.open.len() == UNENDED
-            && let Some((&oldest, _)) = self.open.iter().min_by_key(|(_, place)| **place)
-        {
-            self.goes_on(oldest, from_ns);
+        // The caller has said that this thread goes on: it has none here.
+        if self.open.len() == UNENDED {
+            self.goes_on(self.open[0].0, from_ns);
         }
-        self.open.insert(context, place);
+        self.open.push((context, number));
     }
 
     /// This thread of execution does something else: what it was giving back is given back.
     #[inline]
     pub(super) fn goes_on(&mut self, context: Context, time_ns: u64) {
-        if self.open.is_empty() {
-            return;
+        if let Some(at) = self.open.iter().position(|(other, _)| *other == context) {
+            let (_, number) = self.open.remove(at);
+            self.end(number, time_ns);
         }
-        if let Some(place) = self.open.remove(&context)
-            && let Some(index) = self.at(place)
-        {
-            let release = &mut self.latest[index];
-            release.until_ns = release.until_ns.min(time_ns.max(release.from_ns));
-            if release.until_ns - release.from_ns > REACH_NS {
-                self.note_long(place);
-            }
+    }
+
+    /// A release is over by then.
+    fn end(&mut self, number: u64, time_ns: u64) {
+        let Some(release) = self.numbered(number) else { return };
+        release.until_ns = release.until_ns.min(time_ns.max(release.from_ns));
+        if release.until_ns - release.from_ns > REACH_NS {
+            self.note_long(number);
         }
     }
 
     /// What the order of others leaves open for the search of this place; to be asked when all searches that began before it
-    /// returned have returned.
+    /// returned have returned, and of no place before one that was asked about.
     pub(super) fn overlap(&mut self, place: u64) -> Overlap {
-        let is_forgotten = self.latest.front().is_some_and(|oldest| place < oldest.place);
-        let Some(at) = self.at(place) else { return Overlap { is_cut: is_forgotten, ..Overlap::default() } };
+        let mut at = self.asked.saturating_sub(self.forgotten) as usize;
+        while self.latest.get(at).is_some_and(|moment| moment.place < place) {
+            at += 1;
+        }
+        self.asked = self.forgotten + at as u64;
+        if self.latest.get(at).is_none_or(|moment| moment.place > place) {
+            // Of a buffer without a search no place is here.
+            let is_cut = self.latest.front().is_some_and(|oldest| place < oldest.place);
+            return Overlap { is_cut, ..Overlap::default() };
+        }
         let search = self.latest[at];
         if !self.look_around(at, &search) {
             return Overlap { is_cut: true, ..Overlap::default() };
@@ -135,12 +149,11 @@ impl Moments {
         self.extremes(&search)
     }
 
-    fn note_long(&mut self, place: u64) {
-        let oldest = self.latest.front().map_or(0, |oldest| oldest.place);
-        while self.long.front().is_some_and(|front| *front < oldest) || self.long.len() == OVERLAPPING {
+    fn note_long(&mut self, number: u64) {
+        while self.long.front().is_some_and(|front| *front < self.forgotten) || self.long.len() == OVERLAPPING {
             self.long.pop_front();
         }
-        self.long.push_back(place);
+        self.long.push_back(number);
     }
 
     fn make_room(&mut self) {
@@ -156,12 +169,19 @@ impl Moments {
     fn push(&mut self, moment: Moment) {
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
+            self.forgotten += 1;
         }
         self.latest.push_back(moment);
     }
 
-    fn at(&self, place: u64) -> Option<usize> {
-        self.latest.binary_search_by_key(&place, |moment| moment.place).ok()
+    /// The number that the next one gets.
+    fn next(&self) -> u64 {
+        self.forgotten + self.latest.len() as u64
+    }
+
+    /// Unless it is forgotten.
+    fn numbered(&mut self, number: u64) -> Option<&mut Moment> {
+        self.latest.get_mut(number.checked_sub(self.forgotten)? as usize)
     }
 
     /// Collects what overlaps the search. Whether that is all.
@@ -189,8 +209,9 @@ impl Moments {
         if self.long.is_empty() && self.open.is_empty() {
             return true;
         }
-        let further = self.long.iter().chain(self.open.values()).filter_map(|place| self.at(*place));
-        let further: Vec<Moment> = further.map(|index| self.latest[index]).collect();
+        let further = self.long.iter().chain(self.open.iter().map(|(_, number)| number));
+        let moment = |number: &u64| self.latest.get(number.checked_sub(self.forgotten)? as usize).copied();
+        let further: Vec<Moment> = further.filter_map(moment).collect();
         further.into_iter().all(|one| {
             if one.place == search.place || self.overlapping.iter().any(|other| other.place == one.place) {
                 return true;

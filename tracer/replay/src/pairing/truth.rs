@@ -52,15 +52,15 @@ impl Judge {
         Self { witnesses }
     }
 
-    /// Whether [`Self::single`] would say without an attempt that the buffer was mapped as it is, and learn nothing by it.
-    pub(super) fn is_direct(&self, phys: u64, dma_addr: u64, device: DeviceId, devices: &Devices) -> bool {
-        devices.described(device).is_some_and(|described| {
-            dma_addr != MAPPING_ERROR
-                && match described.iommu_granule {
-                    Some(_) => self.witnesses.any(),
-                    None => devices.knows_offset(device) && dma_addr == devices.dma_addr(device, phys),
-                }
-        })
+    /// Whether [`Self::single`] would say without an attempt that the buffer was mapped as it is, and learn nothing by it; then how that
+    /// is known.
+    pub(super) fn is_direct(&self, phys: u64, dma_addr: u64, device: DeviceId, devices: &Devices) -> Option<Proof> {
+        let described = devices.described(device)?;
+        let (is_direct, proof) = match described.iommu_granule {
+            Some(_) => (self.witnesses.any(), Proof::NoAttempt),
+            None => (devices.knows_offset(device) && dma_addr == devices.dma_addr(device, phys), Proof::Address),
+        };
+        (is_direct && dma_addr != MAPPING_ERROR).then_some(proof)
     }
 
     /// Whether [`Self::list`] would say the same of every segment of a list without attempts: then, where the DMA addresses
@@ -153,12 +153,11 @@ impl Judge {
                 Truth::Unknown(Unknown::Truncated)
             } else if let Some(attempt) = claimed.filter(|attempt| !attempt.is_refused()) {
                 Truth::Bounced { slot: attempt.slot() }
-            } else if addresses && described.is_some_and(|device| is_not_a_slot(device, offset, segment.dma_addr)) {
-                Truth::Direct { proof: Proof::Address }
-            } else if self.witnesses.any() {
-                Truth::Direct { proof: Proof::NoAttempt }
             } else {
-                Truth::Unknown(Unknown::NoHook)
+                match of_segment(described.filter(|_| addresses), segment) {
+                    Proof::NoAttempt if !self.witnesses.any() => Truth::Unknown(Unknown::NoHook),
+                    proof => Truth::Direct { proof },
+                }
             };
             let mut buffer = Buffer::at(event, claimed, offset, u64::from(segment.length));
             buffer.direct_dma_addr = match truth {
@@ -187,6 +186,13 @@ impl Judge {
             _ => Truth::Unknown(Unknown::ListFailed),
         }
     }
+}
+
+/// How it is known of a segment without an attempt that it was mapped as it is, if it was: by its DMA address, where a device is given
+/// that maps segment by segment.
+pub(super) fn of_segment(device: Option<&Device>, segment: &Segment) -> Proof {
+    let by_address = device.is_some_and(|device| is_not_a_slot(device, segment.offset.into(), segment.dma_addr));
+    if by_address { Proof::Address } else { Proof::NoAttempt }
 }
 
 /// The address is at the buffer's own offset into its page, where no slot begins: it is the buffer's own, if shifted by a
