@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use tracer::event::Batch;
 use tracer::stream::{Gaps, Item, Source};
 
 /// Events that are taken in of any capture.
@@ -63,6 +64,10 @@ impl<S: Source> Source for Limited<S> {
             self.left = self.left.saturating_sub(count);
         }
         Ok(item)
+    }
+
+    fn take_back(&mut self, used: Batch) {
+        self.source.take_back(used);
     }
 
     fn gaps(&self) -> Gaps {

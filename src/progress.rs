@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracer::event::Batch;
 use tracer::stream::{Gaps, Item, Source};
 use tui::progress_line::progress_line;
 
@@ -43,6 +44,10 @@ impl<S: Source> Source for Progress<S> {
             (self.due, self.shown) = (Some(gone + EVERY), true);
         }
         item
+    }
+
+    fn take_back(&mut self, used: Batch) {
+        self.source.take_back(used);
     }
 
     fn gaps(&self) -> Gaps {

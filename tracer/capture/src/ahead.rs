@@ -3,10 +3,11 @@
 
 use std::{
     io, panic,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread::{self, JoinHandle},
 };
 
+use crate::event::Batch;
 use crate::stream::{Gaps, Item, Source};
 
 /// Items that may wait: enough for the two threads not to wait for each other at every frame, and few, since the CPU's cache
@@ -19,6 +20,8 @@ type Answer<E> = (Result<Option<Item>, E>, Gaps, u64);
 /// Reads a source ahead. The thread ends with the source, or soon after this is dropped.
 pub struct Ahead<S: Source> {
     queue: Receiver<Answer<S::Error>>,
+    /// Batches on their way back to the source.
+    used: Sender<Batch>,
     pub(super) thread: Option<JoinHandle<()>>,
     gaps: Gaps,
     bytes_read: u64,
@@ -29,14 +32,19 @@ impl<S: Source + Send + 'static> Ahead<S> {
     pub fn new(source: S) -> io::Result<Self> {
         let (gaps, bytes_read) = (source.gaps(), source.bytes_read());
         let (answers, queue) = sync_channel(QUEUE);
-        let thread = thread::Builder::new().name("capture".into()).spawn(move || answer_all(source, &answers))?;
-        Ok(Self { queue, thread: Some(thread), gaps, bytes_read })
+        let (used, come_back) = channel();
+        let read = move || answer_all(source, &answers, &come_back);
+        let thread = thread::Builder::new().name("capture".into()).spawn(read)?;
+        Ok(Self { queue, used, thread: Some(thread), gaps, bytes_read })
     }
 }
 
 /// Until the end, or until nobody listens. After an error the source is asked again, as its reader may do.
-fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>) {
+fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>, used: &Receiver<Batch>) {
     loop {
+        while let Ok(batch) = used.try_recv() {
+            source.take_back(batch);
+        }
         let answer = source.next_item();
         let is_end = matches!(answer, Ok(None));
         if answers.send((answer, source.gaps(), source.bytes_read())).is_err() || is_end {
@@ -58,6 +66,11 @@ impl<S: Source> Source for Ahead<S> {
             Some(Err(panic)) => panic::resume_unwind(panic),
             Some(Ok(())) | None => Ok(None),
         }
+    }
+
+    fn take_back(&mut self, used: Batch) {
+        // Without a thread there is nothing to read any more.
+        let _ = self.used.send(used);
     }
 
     fn gaps(&self) -> Gaps {

@@ -13,6 +13,7 @@ use super::{
     ReadError, events,
     frame::{self, FILE_HEADER, FRAME_HEADER, Header, MARKER, Type},
 };
+use crate::event::Batch;
 use crate::stream::{Gaps, Item, Source};
 
 /// How much is asked of the file at once.
@@ -250,6 +251,10 @@ impl<R: Read> Source for Reader<R> {
             self.gaps.no_end = false;
         }
         Ok(item)
+    }
+
+    fn take_back(&mut self, used: Batch) {
+        self.decoder.take_back(used);
     }
 
     fn gaps(&self) -> Gaps {

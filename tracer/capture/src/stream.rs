@@ -106,6 +106,9 @@ pub trait Source {
     /// The next item; `None` at the end.
     fn next_item(&mut self) -> Result<Option<Item>, Self::Error>;
 
+    /// A batch that nobody needs any more: its memory may serve the next ones. For those that make many.
+    fn take_back(&mut self, _used: Batch) {}
+
     /// What is missing from what came so far.
     fn gaps(&self) -> Gaps {
         Gaps::default()

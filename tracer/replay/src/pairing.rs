@@ -175,7 +175,13 @@ impl Pairing {
     }
 
     /// The next step, when it is known.
+    #[inline]
     pub fn next_step(&mut self) -> Option<Step> {
+        // Most events make no step.
+        if self.queue.is_empty() { None } else { self.front_step() }
+    }
+
+    fn front_step(&mut self) -> Option<Step> {
         loop {
             match self.queue.front(self.at_end)? {
                 Front::Step(place, mut step) => {

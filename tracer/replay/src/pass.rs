@@ -20,6 +20,7 @@ use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
 use super::{ReplayError, Replayed, Wanted};
+use bouncescope_capture::event::Batch;
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
@@ -131,14 +132,17 @@ impl Pass {
         take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
     ) -> Result<(), ReplayError<S::Error>> {
         while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
-            self.item(item, take);
+            if let Some(used) = self.item(item, take) {
+                source.take_back(used);
+            }
         }
         self.end(take);
         Ok(())
     }
 
-    /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then.
-    pub(super) fn item(&mut self, mut item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
+    /// Takes in an item, and gives the steps that the simulated kernels have to take for it, with the devices described by then. The
+    /// batch that it was, which is no longer needed.
+    pub(super) fn item(&mut self, mut item: Item, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) -> Option<Batch> {
         bounds::item(&mut item);
         match item {
             Item::Start(_) => {}
@@ -166,6 +170,7 @@ impl Pass {
                     }
                 }
                 self.give(take);
+                return Some(batch);
             }
             Item::Pool(sample) => self.watcher.observed.pool(&sample),
             Item::Sites(sites) => self.watcher.statistics.sites(sites),
@@ -180,6 +185,7 @@ impl Pass {
             Item::Counters(counters) => self.counters = counters,
             Item::End(end) => self.end = Some(end),
         }
+        None
     }
 
     /// No more items come: gives the last steps.

@@ -14,11 +14,16 @@ pub(crate) struct Decoder {
     values: Box<[[u64; CHUNK]]>,
     /// The values that belong to the segments of these events' lists, in the order of [`OF_SEGMENTS`].
     of_segments: [Vec<u64>; OF_SEGMENTS.len()],
+    /// Batches that were used, for their memory. Fresh memory of this size comes from the kernel each time, page by page.
+    used: Vec<Batch>,
 }
+
+/// Used batches that are kept: more than wait at one time.
+const MOST_USED: usize = 4;
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { values: vec![[0; CHUNK]; COLUMNS].into(), of_segments: Default::default() }
+        Self { values: vec![[0; CHUNK]; COLUMNS].into(), of_segments: Default::default(), used: Vec::new() }
     }
 }
 
@@ -37,12 +42,21 @@ impl Decoder {
             }
             *column = ColumnReader::take(&mut payload)?;
         }
-        let mut batch = Batch::default();
+        let mut batch = self.used.pop().unwrap_or_default();
+        batch.events.clear();
+        batch.segments.clear();
         batch.events.reserve_exact(count);
         while batch.events.len() < count {
             self.chunk(&mut columns, CHUNK.min(count - batch.events.len()), &mut batch)?;
         }
         columns.iter().all(ColumnReader::is_empty).then_some(batch)
+    }
+
+    /// Takes a batch that nobody needs any more.
+    pub(crate) fn take_back(&mut self, used: Batch) {
+        if self.used.len() < MOST_USED {
+            self.used.push(used);
+        }
     }
 
     /// Decodes the next `count` events.

@@ -100,6 +100,8 @@ impl Attempt {
 pub(super) struct Attempts {
     /// In the order of their places.
     waiting: HashMap<Context, VecDeque<Attempt>>,
+    /// Of threads that wait for nothing any more, for its memory.
+    spare: Option<VecDeque<Attempt>>,
     /// Those that were given up, the latest of each length and offset into a page.
     given_up: HashMap<(Context, Identity, u64, u64), Attempt>,
 }
@@ -112,7 +114,8 @@ impl Attempts {
 
     /// A new attempt.
     pub(super) fn push(&mut self, context: Context, attempt: Attempt) {
-        self.waiting.entry(context).or_default().push_back(attempt);
+        let spare = &mut self.spare;
+        self.waiting.entry(context).or_insert_with(|| spare.take().unwrap_or_default()).push_back(attempt);
     }
 
     /// The attempt for which this search was made, taken out.
@@ -197,7 +200,7 @@ impl Attempts {
 
     fn forget_if_empty(&mut self, context: Context) {
         if self.waiting.get(&context).is_some_and(VecDeque::is_empty) {
-            self.waiting.remove(&context);
+            self.spare = self.waiting.remove(&context);
         }
     }
 }

@@ -44,6 +44,12 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Nothing waits, and nothing is waited for.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// Adds a step at the end. Its place.
     pub(super) fn push(&mut self, step: Step) -> u64 {
         self.places.push_back(Place::Filled(step));
