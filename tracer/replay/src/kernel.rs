@@ -36,6 +36,16 @@ impl Kernel {
         Self { machine: settings.machine(), settings, devices: Vec::new(), view }
     }
 
+    /// Whether a kernel with these settings that looks from this view would do the same with every mapping, but for what its pool has room
+    /// for.
+    pub(super) fn decides_as(&self, settings: &Settings, view: usize) -> bool {
+        let of_devices = |settings: &Settings| (settings.restricted, settings.captured_force);
+        self.view == view
+            && self.machine == settings.machine()
+            && of_devices(&self.settings) == of_devices(settings)
+            && self.settings.devices == settings.devices
+    }
+
     /// A device; `None` when its description was lost.
     pub(super) fn device(&mut self, id: DeviceId, devices: &Devices) -> Option<Taken> {
         let index = id.0 as usize;

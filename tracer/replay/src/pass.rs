@@ -20,7 +20,7 @@ use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
 use super::{ReplayError, Replayed, Wanted};
-use bouncescope_capture::event::Batch;
+use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
@@ -160,7 +160,9 @@ impl Pass {
                     self.watcher.statistics.events_of(events);
                     self.lengths.streamed(events, &batch);
                     for event in events {
-                        self.watcher.objects.event(event.time_ns, &event.what);
+                        if matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. }) {
+                            self.watcher.objects.event(event.time_ns, &event.what);
+                        }
                         self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
                         while let Some(step) = self.pairing.next_step() {
                             look(&step, &mut self.watcher, self.own.as_mut(), devices);

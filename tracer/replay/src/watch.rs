@@ -41,6 +41,7 @@ pub(super) struct Watcher {
     unaligned: Vec<(u64, Breakdown)>,
     /// Mappings of devices whose description was lost.
     pub(super) not_simulated: u64,
+    /// No two of which decide alike.
     kernels: Vec<Kernel>,
     views: Views,
     quick: Vec<Option<Quick>>,
@@ -84,7 +85,10 @@ impl Watcher {
     pub(super) fn follow_for(&mut self, settings: &Settings) -> usize {
         let view = self.views.of(settings);
         self.unfollowed.resize(self.views.len(), Breakdown::default());
-        self.kernels.push(Kernel::new(settings.clone(), view));
+        // Those of a sweep over pools ask the same of every mapping.
+        if !self.kernels.iter().any(|kernel| kernel.decides_as(settings, view)) {
+            self.kernels.push(Kernel::new(settings.clone(), view));
+        }
         if let Some(of) = settings.wanted_multiple()
             && self.unaligned(of).is_none()
         {

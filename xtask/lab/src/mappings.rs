@@ -1,6 +1,12 @@
 //! Single mappings by device, length and direction: those in a capture, held against the kernel's own count of them.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::BufReader,
+    ops::Range,
+    path::Path,
+};
 
 use anyhow::Result;
 use tracer::{
@@ -25,6 +31,8 @@ pub(super) struct Recorded {
     pub(super) mappings: u64,
     /// `swiotlb_bounced` events.
     pub(super) bounced: u64,
+    /// Lists of which no function is named that mapped them.
+    pub(super) without_caller: u64,
 }
 
 /// A capture, of its events only those of that time.
@@ -54,6 +62,7 @@ impl Source for Within<'_> {
 /// Those that happened in that time (`CLOCK_MONOTONIC`, ns); by device only where the kernel's own count is.
 pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) -> Result<Recorded> {
     let (mut names, mut recorded) = (Vec::new(), Recorded::default());
+    let (mut callers, mut named) = (BTreeMap::<u64, u64>::new(), BTreeSet::new());
     let mut within = Within::open(capture, time_ns)?;
     while let Some(item) = within.next_item()? {
         match item {
@@ -66,22 +75,28 @@ pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) 
                             *recorded.by_buffer.entry((name, size, direction as u64)).or_default() += 1;
                             recorded.mappings += 1;
                         }
-                        What::MapSg { .. } => recorded.mappings += 1,
+                        What::MapSg { caller, .. } => {
+                            recorded.mappings += 1;
+                            *callers.entry(caller).or_default() += 1;
+                        }
                         What::Bounced { .. } => recorded.bounced += 1,
                         _ => {}
                     }
                 }
             }
+            Item::Symbols(symbols) => named.extend(symbols.iter().map(|symbol| symbol.addr)),
             _ => {}
         }
     }
+    recorded.without_caller =
+        callers.iter().filter(|(caller, _)| !named.contains(*caller)).map(|(_, lists)| lists).sum();
     Ok(recorded)
 }
 
 /// What the capture has more or fewer of than the kernel counted, a line each; of many only the first. As many as were `skipped` may
 /// be missing.
 pub(super) fn differences(capture: &Counts, kernel: &Counts, skipped: u64) -> Vec<String> {
-    let keys: std::collections::BTreeSet<_> = capture.keys().chain(kernel.keys()).collect();
+    let keys: BTreeSet<_> = capture.keys().chain(kernel.keys()).collect();
     let count = |counts: &Counts, key| counts.get(key).copied().unwrap_or(0);
     let missing: u64 = kernel.iter().map(|(key, counted)| counted.saturating_sub(count(capture, key))).sum();
     if missing <= skipped && capture.iter().all(|(key, recorded)| *recorded <= count(kernel, key)) {

@@ -127,6 +127,10 @@ pub(super) fn product_side(expect: Expect, verified: &Verified, recorded: &Recor
     check(raced <= most_raced, format!("{raced} of {whole} raced, at most {most_raced} may"));
     let open = unknown.saturating_sub(verified.without_event) + raced;
     check(bounces.0.abs_diff(bounces.1) <= open, format!("{} bounces predicted, {} seen", bounces.0, bounces.1));
+    check(
+        recorded.without_caller == 0,
+        format!("{} lists without the function that mapped them", recorded.without_caller),
+    );
     let missing = witness.bounced.checked_sub(recorded.bounced);
     check(
         missing.is_some_and(|missing| missing <= skipped.bounced),
@@ -251,6 +255,12 @@ mod tests {
         assert_eq!(judged(300, 298, 256), [false, false]);
         // And nothing may be there that the kernel did not count.
         assert_eq!(judged(300, 301, 256), [false, false]);
+    }
+
+    #[test]
+    fn a_list_that_nobody_is_said_to_have_mapped_is_a_problem() {
+        let recorded = Recorded { without_caller: 1, ..recorded() };
+        assert_eq!(product_side(EXPECT, &verified(), &recorded, &witness()).len(), 1);
     }
 
     #[test]
