@@ -6,9 +6,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracer::plain::plain;
 
 mod check;
+mod diff;
 mod doctor;
 mod explain;
 mod export;
@@ -35,6 +35,8 @@ mod stats;
 mod top;
 mod verify;
 mod what_if;
+
+use input::one_line;
 
 /// Measure the cost of small kmalloc caches and DMA bouncing on a live arm64 system, and predict both for other
 /// settings.
@@ -70,6 +72,8 @@ enum Command {
     /// Write a report with plots about a capture, or about the differences between two.
     #[cfg(feature = "report")]
     Report(report::Args),
+    /// Compare two captures: what got better or worse, with an exit code for conditions.
+    Diff(diff::Args),
     /// Check captures against rules: exit code 0 if all are kept, 1 if one is broken, 2 if one is inconclusive.
     Check(check::Args),
     /// Propose call sites for `__GFP_PACKED`: those whose kmalloc objects never reach DMA.
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
     input::choose_colours(color);
     let result = match command {
         Command::Check(args) => check::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
@@ -115,21 +120,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            input::say(&format!("bouncescope: {}\n", one_line(&error)));
+            input::fail(&error);
             ExitCode::from(2)
         }
     }
-}
-
-/// The error and its causes in one line, whatever names are in it; causes that the errors above them have already quoted are left out.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.ends_with(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    plain(&line).into_owned()
 }
