@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+#[cfg(feature = "report")]
+mod browser;
 mod check;
 mod diff;
 mod doctor;

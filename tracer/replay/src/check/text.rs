@@ -151,8 +151,11 @@ fn read_limit(text: &RuleText, figure: Figure, at: usize) -> Result<Limit, Wrong
     }
 }
 
+/// A selector of a pattern.
+pub(super) type MakeSelector = fn(Pattern) -> Selector;
+
 /// The keys that say whose figure a rule is about.
-pub(super) const SELECTORS: [(&str, fn(Pattern) -> Selector); 3] =
+pub(super) const SELECTORS: [(&str, MakeSelector); 3] =
     [("device", Selector::Device), ("driver", Selector::Driver), ("call-site", Selector::CallSite)];
 
 fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
@@ -173,7 +176,7 @@ fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
 pub(super) fn selected(
     key: &str,
     pattern: &str,
-    make: fn(Pattern) -> Selector,
+    make: MakeSelector,
     figure: Figure,
 ) -> Result<Selector, String> {
     let name = figure.name();
