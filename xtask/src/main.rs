@@ -31,7 +31,7 @@ enum Task {
     Bench(Passed),
     /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
     BuildEbpf(build_ebpf::Args),
-    /// Pack static binaries for other machines, with completions, man pages and checksums.
+    /// Pack static binaries for other machines as archives and Debian packages, with completions, man pages and checksums.
     Dist(dist::Args),
     /// Search for inputs that panic, or take too much memory or time: every reader of bytes, and what comes after it.
     Fuzz(fuzz::Args),

@@ -374,10 +374,12 @@ fn devices(diff: &Diff) -> String {
     text
 }
 
+/// One side of a row.
+type Take = fn(&Row) -> &Option<Measured>;
+
 /// What leaves figures in doubt.
 fn quality(diff: &Diff) -> String {
     let mut text = String::new();
-    type Take = fn(&Row) -> &Option<Measured>;
     let sides: [(&str, Take); 2] = [("before", |row| &row.before), ("after", |row| &row.after)];
     for (which, take) in sides {
         let mut doubts: Vec<&str> = Vec::new();

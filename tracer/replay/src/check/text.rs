@@ -173,12 +173,7 @@ fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
 }
 
 /// A selector, where the figure can be told of that.
-pub(super) fn selected(
-    key: &str,
-    pattern: &str,
-    make: MakeSelector,
-    figure: Figure,
-) -> Result<Selector, String> {
+pub(super) fn selected(key: &str, pattern: &str, make: MakeSelector, figure: Figure) -> Result<Selector, String> {
     let name = figure.name();
     match figure.scope() {
         Some(Scope::Totals) | None => Err(format!("{name} is a figure of everything together: leave out {key}")),

@@ -30,6 +30,7 @@ pub struct Diff<'a> {
 /// A capture.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(clippy::struct_field_names, reason = "the fields are the names in JSON")]
 struct Capture<'a> {
     /// Its path.
     capture: &'a str,
@@ -73,6 +74,7 @@ struct Row<'a> {
 /// A device of either capture.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(clippy::struct_field_names, reason = "the fields are the names in JSON")]
 struct Device {
     /// `dev_name()`.
     device: String,
