@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+#[cfg(all(unix, feature = "report"))]
+mod android;
 #[cfg(feature = "report")]
 mod browser;
 mod check;
@@ -60,6 +62,9 @@ enum Command {
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
+    /// Record on phones over adb, and pull the captures.
+    #[cfg(all(unix, feature = "report"))]
+    Android(android::Args),
     /// Watch this kernel, or a capture, in the terminal.
     Top(top::Args),
     /// Serve Prometheus metrics and the report, for a capture or for this kernel.
@@ -98,6 +103,8 @@ fn main() -> ExitCode {
     let Cli { color, command } = Cli::parse();
     input::choose_colours(color);
     let result = match command {
+        #[cfg(all(unix, feature = "report"))]
+        Command::Android(args) => android::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -23,8 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Record on a phone: push the binary over adb, run `doctor` and `record`, pull the capture.
-    Android(android::Args),
+    /// Build the arm64 program, and record with it on a phone: `bouncescope android`.
+    Android(Passed),
     /// List the public items of every library, or check that none came or went unseen.
     Api(api::Args),
     /// Measure what the product costs, on a long capture and on this machine's kernel, against the project's limits.
@@ -56,7 +56,7 @@ struct Passed {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Android(args) => android::run(&args),
+        Task::Android(Passed { arguments }) => android::run(&arguments),
         Task::Api(args) => api::run(&args),
         Task::Bench(Passed { arguments }) => become_program("bench", &arguments),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
