@@ -94,7 +94,8 @@ fn every_page_has_one_place_in_the_book() {
     let all: Vec<String> =
         pages("docs").iter().map(|page| page.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     let mut all: Vec<String> = all.into_iter().filter(|page| page != "SUMMARY.md").collect();
-    (named.sort(), all.sort());
+    named.sort();
+    all.sort();
     assert_eq!(named, all);
 }
 
