@@ -193,23 +193,28 @@ fn the_hook_is_a_shell_script_that_asks_first() {
     let hook = root().join("packaging/initramfs-tools/bouncescope");
     assert_eq!(fs::metadata(&hook).unwrap().permissions().mode() & 0o111, 0o111, "it can be run");
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("hook-functions"), "copy_exec() { echo \"copied $1 to $2\"; }\n").unwrap();
+    fs::write(dir.path().join("hook-functions"), "copy_exec() { echo \"copied $*\"; }\n").unwrap();
+    fs::create_dir(dir.path().join("conf.d")).unwrap();
     let functions = dir.path().join("hook-functions");
     let script = fs::read_to_string(&hook).unwrap();
     let ours = script.replace("/usr/share/initramfs-tools/hook-functions", functions.to_str().unwrap());
     assert_ne!(ours, script);
-    let run = |wanted: Option<&str>, argument: &str| {
+    let run = |config: Option<&str>, argument: &str| {
+        let file = dir.path().join("conf.d/bouncescope");
+        if let Some(config) = config {
+            fs::write(file, config).unwrap();
+        }
+        // mkinitramfs exports the folder of the configuration, and not what is in it.
         let mut sh = Command::new("sh");
-        sh.args(["-eu", "-c", &ours, "bouncescope", argument]);
-        sh.env_remove("BOUNCESCOPE").envs(wanted.map(|wanted| ("BOUNCESCOPE", wanted)));
+        sh.args(["-eu", "-c", &ours, "bouncescope", argument]).env("CONFDIR", dir.path()).env("BOUNCESCOPE", "y");
         let output = sh.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(run(None, ""), "");
-    assert_eq!(run(Some("n"), ""), "");
-    assert_eq!(run(Some("y"), ""), "copied /usr/bin/bouncescope to /usr/bin\n");
-    assert_eq!(run(Some("y"), "prereqs"), "\n", "asked for what comes before it, it does nothing");
+    assert_eq!(run(Some("BOUNCESCOPE=n\n"), ""), "");
+    assert_eq!(run(Some("BOUNCESCOPE=y\n"), ""), "copied /usr/bin/bouncescope\n");
+    assert_eq!(run(None, "prereqs"), "\n", "asked for what comes before it, it does nothing");
 }
 
 /// The commands of the workflows and `.ci/run` that are this workspace's own.
