@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path, path::PathBuf, process::ExitCode, sy
 use anyhow::{Context, Result, bail};
 use tracer::{
     capture::Reader,
-    check::{Judgement, Rules, Verdict, judge, unreadable},
+    check::{Judgement, Rules, Verdict, judge, judge_against, unreadable},
     replay::{Replayed, Wanted, proposals},
     report::{
         self,
@@ -14,9 +14,9 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, print, print_json, read_text, replay_capture, say},
+    input::{capture_path, fail, note, one_line, print, print_json, read_text, replay_capture},
     limit::Limit,
-    one_line, output,
+    output,
 };
 
 #[derive(clap::Args)]
@@ -37,6 +37,7 @@ Examples:
   bouncescope check lab.toml board.bounce
   bouncescope check lab.toml *.bounce --junit check.xml
   bouncescope check lab.toml board.bounce --json
+  bouncescope check lab.toml board.bounce --baseline last-good.bounce    with rules such as max = \"before * 1.1\"
 
 Exit code: 0 if every capture keeps every rule, 1 if a rule is broken, otherwise 2 if a rule is inconclusive or something
 could not be read.")]
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Captures to check
     #[arg(required = true, value_name = "CAPTURE", value_parser = capture_path())]
     captures: Vec<PathBuf>,
+    /// Capture that rules compare with: their limits may be "before", "before * 1.1" or "before + 5"
+    #[arg(long, value_name = "CAPTURE", value_parser = capture_path())]
+    baseline: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,
     /// Print JSON
@@ -66,17 +70,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} is a capture; the rules come first: bouncescope check RULES.toml CAPTURE", capture.display());
     }
     let rules = read_rules(&args.rules)?;
+    let before = baseline(&rules, args)?;
     let mut judgements = Vec::new();
     for path in &args.captures {
         let capture = path.display().to_string();
         judgements.extend(match replay(&rules, path, args.limit) {
-            Ok(replayed) => judge(&rules, &capture, &replayed),
+            Ok(replayed) => match &before {
+                Some(before) => judge_against(&rules, &capture, &replayed, before),
+                None => judge(&rules, &capture, &replayed),
+            },
             // The other captures may break a rule all the same.
             Err(error) => unreadable(&rules, &capture, &one_line(&error)),
         });
     }
     let written = args.junit.as_ref().map_or(Ok(()), |path| {
-        let inputs: Vec<&Path> = [&args.rules].into_iter().chain(&args.captures).map(PathBuf::as_path).collect();
+        let inputs: Vec<&Path> =
+            [&args.rules].into_iter().chain(&args.captures).chain(&args.baseline).map(PathBuf::as_path).collect();
         output::write(path, &inputs, &report::junit::xml(&judgements))
     });
     let printed = if args.json {
@@ -91,14 +100,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::from(exit_code(&judgements))),
         // A broken rule comes first.
         Err(error) if broken => {
-            say(&format!("bouncescope: {}\n", one_line(&error)));
+            fail(&error);
             Ok(ExitCode::from(1))
         }
         Err(error) => Err(error),
     }
 }
 
-fn exit_code(judgements: &[Judgement]) -> u8 {
+/// What rules compare with; where none does, that is said.
+fn baseline(rules: &Rules, args: &Args) -> Result<Option<Replayed>> {
+    match (&args.baseline, rules.compare()) {
+        (None, true) => bail!(
+            "{} has rules that compare with a capture before (max = \"before\"): name it with --baseline CAPTURE",
+            args.rules.display()
+        ),
+        (Some(_), false) => {
+            note("no rule compares with the baseline: none has a limit such as max = \"before * 1.1\"");
+            Ok(None)
+        }
+        (Some(path), true) => Ok(Some(replay(rules, path, args.limit)?)),
+        (None, false) => Ok(None),
+    }
+}
+
+/// 1 if a rule is broken, otherwise 2 if one is inconclusive, otherwise 0.
+pub(crate) fn exit_code(judgements: &[Judgement]) -> u8 {
     let any = |is: fn(&Verdict) -> bool| judgements.iter().any(|judgement| is(&judgement.verdict));
     if any(|verdict| *verdict == Verdict::Broken) {
         1
@@ -117,6 +143,7 @@ fn read_rules(path: &Path) -> Result<Rules> {
     Rules::from_toml(&text, read).with_context(named)
 }
 
+/// A capture replayed as the rules want it.
 fn replay(rules: &Rules, path: &PathBuf, limit: Limit) -> Result<Replayed> {
     let packed_sites = if rules.packs() { never_mapped(path, limit)? } else { Arc::default() };
     replay_capture(Some(path), limit, |start| Wanted {

@@ -13,7 +13,7 @@ use tracer::{
     report::{self, machine::Document as _},
 };
 
-use crate::input::{print, print_json, say};
+use crate::input::{self, print, print_json, say};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let log = log(&args.messages)?;
     let explained = explain(&log.text);
     for note in &log.notes {
-        say(&format!("bouncescope: {note}\n"));
+        input::note(note);
     }
     if args.json {
         print_json(&explained.to_json())?;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         print(&report::explain::text(&explained))?;
     }
     if explained.explanations.is_empty() {
-        say(&format!("bouncescope: {}", report::explain::nothing(&explained)));
+        say(&format!("error: {}", report::explain::nothing(&explained)));
         return Ok(ExitCode::from(1));
     }
     if !args.json {

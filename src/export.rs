@@ -22,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{EMBEDDED, capture_path, open_capture, say},
+    input::{EMBEDDED, capture_path, open_capture, warn},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -118,7 +118,7 @@ fn one<S: Source>(mut source: Limited<S>, policies: &[Policy], to: &mut impl Fol
     };
     follow(&mut source, settings, to)?;
     if let Some(left_out) = source.left_out() {
-        say(&format!("bouncescope: {left_out}\n"));
+        warn(&left_out);
     }
     Ok(())
 }

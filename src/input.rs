@@ -13,9 +13,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use tracer::{
     capture::{Ahead, ReadError, Reader},
-    plain::{controls, plain_lines},
+    plain::{controls, plain, plain_lines},
     replay::{Replayed, Wanted},
-    report::answer::Verdict,
     stream::{Source, Start},
     sweep::sweep,
 };
@@ -143,20 +142,15 @@ pub(crate) fn choose_colours(choice: clap::ColorChoice) {
     .write_global();
 }
 
-/// The same, with a verdict's word in its colour where it begins a line, on a terminal that shows colours.
-pub(crate) fn print_verdict(text: &str, verdict: Verdict) -> Result<()> {
+/// The same, with a verdict's word in this colour where it begins a line, on a terminal that shows colours.
+pub(crate) fn print_verdict(text: &str, word: &str, colour: AnsiColor) -> Result<()> {
     let text = plain_lines(text);
     let choice = AutoStream::choice(&io::stdout());
-    let word = format!("\n{}", verdict.word());
-    let (Some(at), true) = (text.find(&word), choice != ColorChoice::Never) else { return write_out(&text) };
-    let colour = match verdict {
-        Verdict::Ok => AnsiColor::Green,
-        Verdict::Fails => AnsiColor::Red,
-        Verdict::CannotTell => AnsiColor::Yellow,
-    };
+    let line = format!("\n{word}");
+    let (Some(at), true) = (text.find(&line), choice != ColorChoice::Never) else { return write_out(&text) };
     let style = colour.on_default().bold();
-    let (before, behind) = (&text[..=at], &text[at + word.len()..]);
-    write_out(&format!("{before}{style}{}{style:#}{behind}", verdict.word()))
+    let (before, behind) = (&text[..=at], &text[at + line.len()..]);
+    write_out(&format!("{before}{style}{word}{style:#}{behind}"))
 }
 
 fn write_out(text: &str) -> Result<()> {
@@ -171,6 +165,34 @@ fn write_out(text: &str) -> Result<()> {
 /// pipe) nothing is said, and what is going on goes on, with its own exit code; `eprint!` would panic.
 pub(crate) fn say(text: &str) {
     let _ = io::stderr().lock().write_all(plain_lines(text).as_bytes());
+}
+
+/// Says why the command failed, as clap says what is wrong with its arguments: an error in a line behind one word.
+pub(crate) fn fail(error: &anyhow::Error) {
+    say(&format!("error: {}\n", one_line(error)));
+}
+
+/// Says what makes the result less than what was asked for.
+pub(crate) fn warn(text: &str) {
+    say(&format!("warning: {text}\n"));
+}
+
+/// Says what the result rests on.
+pub(crate) fn note(text: &str) {
+    say(&format!("note: {text}\n"));
+}
+
+/// The error and its causes in one line, whatever names are in it; causes that the errors above them have already quoted are left out.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    plain(&line).into_owned()
 }
 
 /// Prints JSON, indented, with a line end. Characters that control a terminal are written as JSON's own escapes.

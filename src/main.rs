@@ -6,9 +6,13 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracer::plain::plain;
 
+#[cfg(all(unix, feature = "report"))]
+mod android;
+#[cfg(feature = "report")]
+mod browser;
 mod check;
+mod diff;
 mod doctor;
 mod explain;
 mod export;
@@ -36,6 +40,8 @@ mod top;
 mod verify;
 mod what_if;
 
+use input::one_line;
+
 /// Measure the cost of small kmalloc caches and DMA bouncing on a live arm64 system, and predict both for other
 /// settings.
 #[derive(Parser)]
@@ -56,6 +62,9 @@ enum Command {
     /// Trace this kernel and write a capture.
     #[cfg(all(target_os = "linux", feature = "live"))]
     Record(record::Args),
+    /// Record on phones over adb, and pull the captures.
+    #[cfg(all(unix, feature = "report"))]
+    Android(android::Args),
     /// Watch this kernel, or a capture, in the terminal.
     Top(top::Args),
     /// Serve Prometheus metrics and the report, for a capture or for this kernel.
@@ -70,6 +79,8 @@ enum Command {
     /// Write a report with plots about a capture, or about the differences between two.
     #[cfg(feature = "report")]
     Report(report::Args),
+    /// Compare two captures: what got better or worse, with an exit code for conditions.
+    Diff(diff::Args),
     /// Check captures against rules: exit code 0 if all are kept, 1 if one is broken, 2 if one is inconclusive.
     Check(check::Args),
     /// Propose call sites for `__GFP_PACKED`: those whose kmalloc objects never reach DMA.
@@ -92,7 +103,10 @@ fn main() -> ExitCode {
     let Cli { color, command } = Cli::parse();
     input::choose_colours(color);
     let result = match command {
+        #[cfg(all(unix, feature = "report"))]
+        Command::Android(args) => android::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
@@ -115,21 +129,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            input::say(&format!("bouncescope: {}\n", one_line(&error)));
+            input::fail(&error);
             ExitCode::from(2)
         }
     }
-}
-
-/// The error and its causes in one line, whatever names are in it; causes that the errors above them have already quoted are left out.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.ends_with(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    plain(&line).into_owned()
 }

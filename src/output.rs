@@ -13,7 +13,7 @@ use tracer::{
     output::{Access, Output, OutputError},
 };
 
-use crate::input::say;
+use crate::input::note;
 
 /// How often a FIFO is tried that nobody reads yet.
 const TRY_EVERY: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ pub(crate) fn open(path: &Path, access: Access, inputs: &[&Path]) -> Result<Outp
         match Output::create(path, access, inputs) {
             Err(OutputError::NoReader { .. }) => {
                 if !waits {
-                    say(&format!("bouncescope: waiting for somebody to read {}\n", path.display()));
+                    note(&format!("waiting for somebody to read {}", path.display()));
                 }
                 waits = true;
                 thread::sleep(TRY_EVERY);

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anstyle::AnsiColor;
 use anyhow::Result;
 use tracer::{
     replay::{
@@ -10,13 +11,13 @@ use tracer::{
     },
     report::{
         self, advice,
-        answer::{By, answer},
+        answer::{By, Verdict, answer},
         machine::{Document as _, Replay},
     },
 };
 
 use crate::{
-    input::{capture_path, print, print_json, print_verdict, replay_capture, say},
+    input::{capture_path, print, print_json, print_verdict, replay_capture, warn},
     limit::Limit,
     what_if::{WhatIfArgs, explain_pools},
 };
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         print_json(&Replay::new(&replayed, advice.as_ref()).to_json())?;
     } else if args.csv {
         if let Some(missing) = report::losses::missing(&replayed) {
-            say(&format!("bouncescope: all figures are as far as recorded: {missing}\n"));
+            warn(&format!("all figures are as far as recorded: {missing}"));
         }
         print(&report::csv::text(&replayed))?;
     } else if args.wide {
@@ -108,7 +109,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let by = By::ALL.into_iter().find(|(_, name)| *name == args.by).map(|(by, _)| by).unwrap_or_default();
         let answer = answer(&replayed, advice.as_ref(), by);
-        print_verdict(&answer.text, answer.verdict)?;
+        let colour = match answer.verdict {
+            Verdict::Ok => AnsiColor::Green,
+            Verdict::Fails => AnsiColor::Red,
+            Verdict::CannotTell => AnsiColor::Yellow,
+        };
+        print_verdict(&answer.text, answer.verdict.word(), colour)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use tracer::report::{
 };
 
 use crate::{
+    browser,
     input::{capture_path, print, replay_capture},
     limit::Limit,
     output,
@@ -24,6 +25,7 @@ use crate::{
 Examples:
   bouncescope report phone.bounce -o phone.html              one page for any browser, to send along
   bouncescope report before.bounce after.bounce -o diff.html    what changed, then both
+  bouncescope report phone.bounce --open                     write phone.html beside it, and show it in the browser
   bouncescope report phone.bounce --md | less                for a mail or a pull request, without plots
   bouncescope report phone.bounce --policy mainline,mine.toml -o mine.html
 
@@ -35,6 +37,10 @@ pub(crate) struct Args {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE", value_parser = output::path())]
     output: Option<PathBuf>,
+    /// Show the finished page in the browser; without -o, the page is written beside the capture, as CAPTURE.html. As
+    /// root, or without a graphical session, it is written and not shown
+    #[arg(long, conflicts_with = "md")]
+    open: bool,
     #[command(flatten)]
     limit: Limit,
     /// Write Markdown, without plots
@@ -51,15 +57,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         captures => page::document(&subject(captures.first())?),
     };
     let text = written(&document, args.md);
-    match &args.output {
+    let output = args.output.clone().or_else(|| args.open.then(|| beside(args.captures.last())));
+    match &output {
         Some(path) => {
             let captures = args.captures.iter().map(PathBuf::as_path);
             let inputs: Vec<&Path> = captures.chain(args.what_if.files()).collect();
             output::write(path, &inputs, &text)?;
+            if args.open {
+                browser::show(path);
+            }
         }
         None => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the page of a capture goes that is to be shown.
+fn beside(capture: Option<&PathBuf>) -> PathBuf {
+    let is_file = |capture: &&PathBuf| !capture.starts_with("/dev");
+    capture.filter(is_file).map_or_else(|| PathBuf::from("bouncescope.html"), |capture| capture.with_extension("html"))
 }
 
 fn written(document: &Document, md: bool) -> String {

@@ -17,7 +17,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{first_pass, read_text, say, some_of},
+    input::{first_pass, note, read_text, some_of, warn},
     limit::Limit,
     policy_files::{POLICIES, policies},
 };
@@ -82,7 +82,8 @@ impl WhatIfArgs {
         Ok(self.but_for_call_sites())
     }
 
-    fn but_for_call_sites(&self) -> WhatIf {
+    /// The same but for the call sites that are packed, which differ from capture to capture.
+    pub(crate) fn but_for_call_sites(&self) -> WhatIf {
         WhatIf {
             cache_line_size: self.cache_line_size,
             minalign: self.minalign,
@@ -104,7 +105,12 @@ impl WhatIfArgs {
     }
 
     /// The call sites to be packed. Names are looked up in the capture, so it is read once before.
-    fn packed(&self, policies: &[Policy], capture: Option<&PathBuf>, limit: Limit) -> Result<Arc<HashSet<u64>>> {
+    pub(crate) fn packed(
+        &self,
+        policies: &[Policy],
+        capture: Option<&PathBuf>,
+        limit: Limit,
+    ) -> Result<Arc<HashSet<u64>>> {
         let packs = policies.iter().any(|policy| policy.caches == Caches::Packed);
         let list = self.packed_sites.as_ref().map(|path| read_text(path)).transpose()?;
         if !packs {
@@ -120,8 +126,8 @@ impl WhatIfArgs {
         let (sites, unknown) = proposals::named_sites(&replayed, &list);
         if !unknown.is_empty() {
             let count = unknown.len();
-            say(&format!(
-                "bouncescope: {count} of the call sites to be packed are not in this capture: {}\n",
+            warn(&format!(
+                "{count} of the call sites to be packed are not in this capture: {}",
                 some_of(unknown.into_iter().map(Into::into), count)
             ));
         }
@@ -161,8 +167,8 @@ impl WhatIfArgs {
         }
         if !unknown.is_empty() {
             let count = unknown.len();
-            say(&format!(
-                "bouncescope: devices of policies that are not in this capture, and have no effect: {}; there are: {}\n",
+            warn(&format!(
+                "devices of policies that are not in this capture, and have no effect: {}; there are: {}",
                 some_of(unknown.into_iter(), count),
                 known()
             ));
@@ -171,7 +177,6 @@ impl WhatIfArgs {
     }
 
     /// Which pools and caches these settings come to, where that is not what their options say.
-    #[cfg(feature = "report")]
     pub(crate) fn explain(&self, policies: &[Policy], replayed: &Replayed) {
         let kernel = &replayed.start.kernel;
         explain_pools(policies.iter().map(|policy| self.swiotlb.unwrap_or(policy.pool)), kernel);
@@ -182,10 +187,10 @@ impl WhatIfArgs {
     pub(crate) fn explain_caches(&self, all: &[Settings], kernel: &KernelFacts) {
         if let Some(one) = all.iter().find(|one| one.caches_may_be_smaller) {
             let line = one.decider.cache_line_size;
-            say(&format!(
-                "bouncescope: without a pool kmalloc's caches are taken to begin at {line} bytes, as of a CPU whose CTR_EL0 says {line}. This capture does \
+            note(&format!(
+                "without a pool kmalloc's caches are taken to begin at {line} bytes, as of a CPU whose CTR_EL0 says {line}. This capture does \
                  not have the CPU's own line size: where firmware tells {line}, the caches begin at less, and mappings may be refused \
-                 (--minalign 64 shows them for a CPU that says 64)\n"
+                 (--minalign 64 shows them for a CPU that says 64)"
             ));
         }
         let is_late = |one: &&Settings| {
@@ -196,9 +201,9 @@ impl WhatIfArgs {
         };
         if let Some(one) = all.iter().find(is_late).filter(|_| self.minalign.is_none()) {
             let (line, minalign) = (one.decider.cache_line_size, one.decider.minalign);
-            say(&format!(
-                "bouncescope: without a pool kmalloc's caches begin at {minalign} bytes, as the CPU's CTR_EL0 says: firmware that tells {line} does so after \
-                 they were built. What would have to bounce is refused (--minalign {line} is a CPU that says {line} itself)\n"
+            note(&format!(
+                "without a pool kmalloc's caches begin at {minalign} bytes, as the CPU's CTR_EL0 says: firmware that tells {line} does so after \
+                 they were built. What would have to bounce is refused (--minalign {line} is a CPU that says {line} itself)"
             ));
         }
     }
@@ -222,18 +227,18 @@ pub(crate) fn explain_pools(all: impl Iterator<Item = PoolChoice>, kernel: &Kern
             ),
             None => String::new(),
         };
-        say(&format!("bouncescope: the default pool is {} slots{range}: {}\n", default.slots, default.rule));
+        note(&format!("the default pool is {} slots{range}: {}", default.slots, default.rule));
     }
     for choice in &choices {
         if let PoolChoice::Slots(slots) = choice
             && let Some(unlike) = rule.unlike_asked(*slots)
         {
-            say(&format!("bouncescope: {unlike}\n"));
+            note(&unlike);
         }
     }
     if choices.contains(&PoolChoice::Dynamic) && kernel.pool.slots == 0 {
-        say(&format!(
-            "bouncescope: the captured kernel has no pool that could grow; dynamic begins with the default one of {} slots: {}\n",
+        note(&format!(
+            "the captured kernel has no pool that could grow; dynamic begins with the default one of {} slots: {}",
             default.slots, default.rule
         ));
     }

@@ -114,7 +114,7 @@ fn serve(arguments: &[&str]) -> (Running, String) {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let line = lines.next().unwrap().unwrap();
-    let address = line.strip_prefix("bouncescope: serving http://").unwrap().split('/').next().unwrap();
+    let address = line.strip_prefix("serving http://").unwrap().split('/').next().unwrap();
     (Running(child), address.to_owned())
 }
 

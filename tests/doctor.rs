@@ -129,7 +129,7 @@ fn a_log_without_such_a_message_gets_what_was_looked_for_and_exit_code_1() {
     let output = run(&["explain"], "usb 1-1: new high-speed USB device\n\u{0}\n");
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr).starts_with("bouncescope: no message about bouncing in it: 1 lines"),
+        text(&output.stderr).starts_with("error: no message about bouncing in it: 1 lines"),
         "{}",
         text(&output.stderr)
     );

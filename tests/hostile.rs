@@ -27,6 +27,7 @@ fn all_commands(capture: Vec<u8>) -> Vec<Measured> {
         &["verify", "x.bounce"],
         &["replay", "x.bounce", "--policy", "all"],
         &["check", "rules.toml", "x.bounce"],
+        &["diff", "x.bounce", "x.bounce"],
         &["packed", "x.bounce"],
         &["doctor", "--capture", "x.bounce"],
         &["export", "x.bounce", "--format", "csv", "-o", "tables"],
@@ -118,6 +119,8 @@ fn names_that_control_a_terminal_are_only_names() {
         &["replay", "x.bounce", "--coherent", "nothing"],
         &["check", "rules.toml", "x.bounce", "--junit", "x.xml"],
         &["check", "rules.toml", "x.bounce", "--json"],
+        &["diff", "x.bounce", "x.bounce"],
+        &["diff", "x.bounce", "x.bounce", "--json", "--fail-if", "device *: mappings > 0"],
         &["packed", "x.bounce"],
         &["doctor", "--capture", "x.bounce"],
         &["doctor", "--capture", "x.bounce", "--json"],
@@ -135,7 +138,7 @@ fn names_that_control_a_terminal_are_only_names() {
     ];
     for (n, arguments) in commands.iter().enumerate() {
         let said = bouncescope(dir.path(), arguments);
-        let is_refused = arguments.contains(&"nothing") || n > 14;
+        let is_refused = arguments.contains(&"nothing") || n > 16;
         assert_eq!(said.code == Some(2), is_refused, "{arguments:?}: {}", said.err);
         assert!(is_plain(&said.out) && is_plain(&said.err), "{arguments:?}: {:?} {:?}", said.out, said.err);
     }

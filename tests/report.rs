@@ -194,3 +194,69 @@ fn in_a_browser_tables_sort_values_show_and_nothing_is_complained_of() {
         assert_eq!(title, "said true true true true true true", "{captures:?}");
     }
 }
+
+/// A user's session in which `xdg-open` notes what it is to open; the user is nobody where the tests are root.
+#[cfg(target_os = "linux")]
+fn opened(environment: &[(&str, &str)], as_root: bool) -> (Output, std::path::PathBuf, tempfile::TempDir) {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_bouncescope"), dir.path().join("bouncescope")).unwrap();
+    fs::copy(root.join(HOLD_300), dir.path().join("a b.bounce")).unwrap();
+    fs::write(dir.path().join("xdg-open"), "#!/bin/sh\nprintf '%s' \"$1\" > opened.part && mv opened.part opened\n")
+        .unwrap();
+    for (file, mode) in [("xdg-open", 0o755), ("bouncescope", 0o755), ("a b.bounce", 0o644)] {
+        fs::set_permissions(dir.path().join(file), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut command = Command::new(dir.path().join("bouncescope"));
+    command.current_dir(dir.path()).args(["report", "a b.bounce", "--policy", "mainline", "--open"]);
+    command
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))
+        .envs(environment.iter().copied());
+    if is_root() && !as_root {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    (output, dir.path().join("opened"), dir)
+}
+
+#[cfg(target_os = "linux")]
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_page_is_written_beside_its_capture_and_opened() {
+    let (output, opened, dir) = opened(&[("DISPLAY", ":9")], false);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    let page = dir.path().join("a b.html").canonicalize().unwrap();
+    assert!(fs::read_to_string(&page).unwrap().contains("</html>"));
+    // The launcher is not waited for.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !opened.exists() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(fs::read_to_string(opened).unwrap(), page.to_str().unwrap());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_session_or_as_root_the_page_is_written_and_not_opened() {
+    let (output, opened, dir) = opened(&[], false);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 1), "{said}");
+    assert!(said.starts_with("warning: not opened: there is no graphical session"), "{said}");
+    assert!(said.contains("a b.html") && dir.path().join("a b.html").exists() && !opened.exists());
+    if !is_root() {
+        eprintln!("not run: as root it is not opened (needs root)");
+        return;
+    }
+    let (output, opened, dir) = self::opened(&[("DISPLAY", ":9")], true);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.trim_end(), "note: not opened as root: open a b.html in a browser of your own");
+    assert!(output.status.success() && dir.path().join("a b.html").exists() && !opened.exists());
+}

@@ -37,7 +37,7 @@ fn serve(arguments: &[&str]) -> Serving {
     let address = loop {
         said.clear();
         assert!(lines.read_line(&mut said).unwrap() > 0, "it ended: {:?}", child.wait());
-        if let Some(rest) = said.strip_prefix("bouncescope: serving http://") {
+        if let Some(rest) = said.strip_prefix("serving http://") {
             break rest.split('/').next().unwrap().parse().unwrap();
         }
     };

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::shown::Shown;
-use crate::input::say;
+use crate::input::{say, warn};
 
 /// Connections at one time. For a new one the oldest that has asked for nothing gives way; where all have asked, the oldest that has not read its
 /// answer for [`READ_WITHIN`].
@@ -54,9 +54,9 @@ impl Server {
     /// Says on standard error where it can be reached, and by whom.
     pub(super) fn new(listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-        say(&format!("bouncescope: serving http://{address}/ and http://{address}/metrics, until ^C\n"));
+        say(&format!("serving http://{address}/ and http://{address}/metrics, until ^C\n"));
         if !address.ip().is_loopback() {
-            say(&format!("bouncescope: {address} can be reached from other machines: they can read all of it\n"));
+            warn(&format!("{address} can be reached from other machines: they can read all of it"));
         }
         Ok(Self { listener, address })
     }

@@ -28,7 +28,7 @@ use super::{
     shown::{Rendered, Replaying, Shown, Work},
 };
 use crate::{
-    input::say,
+    input::fail,
     recording::{Signals, say_not_attached},
     what_if::explain_pools,
 };
@@ -63,7 +63,7 @@ async fn trace(listener: TcpListener, policies: Vec<Policy>, what_if: WhatIf, sa
     let shown = Shown::Live(Replaying::new(queue.clone()));
     thread::Builder::new().name("http".into()).spawn(move || {
         if let Err(error) = server.run(shown) {
-            say(&format!("bouncescope: cannot serve any more: {error:#}\n"));
+            fail(&error.context("cannot serve any more"));
         }
     })?;
 

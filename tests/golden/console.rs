@@ -238,7 +238,7 @@ pub(crate) fn served<'a>(arguments: &[&str], paths: impl Iterator<Item = &'a &'a
     let mut child = command.spawn().unwrap();
     let said = BufReader::new(child.stderr.take().unwrap()).lines().next();
     let address = said.and_then(Result::ok).and_then(|line| {
-        line.strip_prefix("bouncescope: serving http://").and_then(|rest| rest.split('/').next().map(str::to_owned))
+        line.strip_prefix("serving http://").and_then(|rest| rest.split('/').next().map(str::to_owned))
     });
     let bodies = address.map(|address| {
         let get = |path: &&str| {

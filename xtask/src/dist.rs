@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: archives for other machines, each with one static binary, completions, man pages and checksums.
+//! `cargo xtask dist`: archives and Debian packages for other machines, each with one static binary, completions, man pages and checksums.
 
 use std::{
     env, fs,
@@ -12,6 +12,7 @@ use workspace::static_build::{ARM64, Target, X86_64};
 
 mod check;
 mod checksums;
+mod deb;
 mod elf;
 
 /// A phone or a small board has to hold it: bytes, stripped.
@@ -42,21 +43,52 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let out = out.canonicalize()?;
     let targets = [ARM64, X86_64].into_iter().filter(|target| args.machine.iter().any(|one| one == target.machine));
-    let mut archives = Vec::new();
+    let mut made = Vec::new();
     for target in targets {
+        say(&format!("building bouncescope {} for {} (profile {PROFILE})", env!("CARGO_PKG_VERSION"), target.machine));
         let binary = binary(root, &target, &[])?;
-        archives.push(archive(root, &out, &binary, &target)?);
+        made.extend(pack(root, &out, &binary, &target, args.check)?);
     }
     // With those of earlier runs, for other machines.
-    let packed = checksums::files(&out)?.into_iter().filter(|file| file.ends_with(".tar.gz"));
+    let is_ours = |file: &String| ["gz", "deb"].iter().any(|kind| Path::new(file).extension() == Some(kind.as_ref()));
+    let packed = checksums::files(&out)?.into_iter().filter(is_ours);
     checksums::write(&out, &packed.collect::<Vec<_>>())?;
-    for archive in archives {
-        if args.check {
-            check::archive(&out, &archive)?;
-        }
-        println!("{}", out.join(archive).display());
+    made.push("SHA256SUMS".to_owned());
+    for file in made {
+        println!("{}", out.join(file).display());
     }
     Ok(())
+}
+
+/// What is going on, on standard error; standard output names what was made.
+fn say(what: &str) {
+    eprintln!("dist: {what}");
+}
+
+/// Packs an archive and a package of the same files, and reads them back where that is asked for. Their names.
+fn pack(root: &Path, out: &Path, binary: &Path, target: &Target, check: bool) -> Result<Vec<String>> {
+    let name = format!("bouncescope-{}-{}-linux", env!("CARGO_PKG_VERSION"), target.machine);
+    let dir = out.join(&name);
+    gather(root, &dir, binary)?;
+    say(&format!("packing {name}.tar.gz"));
+    let mut made = vec![archive(out, &name)?];
+    if deb::is_possible() {
+        say(&format!("packing the Debian package for {}", deb::architecture(target.machine)));
+        made.push(deb::package(root, out, &dir, target)?);
+    } else {
+        say("no Debian package: there is no dpkg-deb on this machine");
+    }
+    if check {
+        say(&format!("reading back {}", made.join(" and ")));
+        if let Some(package) = made.get(1) {
+            deb::check(out, package, &dir)?;
+        }
+        fs::remove_dir_all(&dir)?;
+        check::archive(out, &made[0])?;
+    } else {
+        fs::remove_dir_all(&dir)?;
+    }
+    Ok(made)
 }
 
 /// What a phone records with: pages are made, and served, elsewhere.
@@ -81,15 +113,13 @@ fn runs_anywhere(binary: &Path, target: &Target) -> Result<()> {
 fn fits(size: u64, machine: &str) -> Result<()> {
     let mib = size as f64 / f64::from(1 << 20);
     ensure!(size <= LARGEST, "the binary for {machine} has {mib:.1} MiB, more than the {} it may have", LARGEST >> 20);
-    eprintln!("dist: {machine}: {mib:.1} MiB of at most {}", LARGEST >> 20);
+    say(&format!("{machine}: {mib:.1} MiB of at most {}", LARGEST >> 20));
     Ok(())
 }
 
-/// Packs what belongs to a machine. The archive's name.
-fn archive(root: &Path, out: &Path, binary: &Path, target: &Target) -> Result<String> {
-    let name = format!("bouncescope-{}-{}-linux", env!("CARGO_PKG_VERSION"), target.machine);
-    let dir = out.join(&name);
-    let _ = fs::remove_dir_all(&dir);
+/// Puts what belongs to a machine into a directory, with its checksums.
+fn gather(root: &Path, dir: &Path, binary: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir.join("completions")).with_context(|| format!("cannot create {}", dir.display()))?;
     fs::copy(binary, dir.join("bouncescope"))?;
     for file in ALONG {
@@ -99,17 +129,19 @@ fn archive(root: &Path, out: &Path, binary: &Path, target: &Target) -> Result<St
         fs::write(dir.join("completions").join(file), of_product(root, &["completions".as_ref(), shell.as_ref()])?)?;
     }
     of_product(root, &["man".as_ref(), dir.join("man").as_os_str()])?;
-    checksums::write(&dir, &checksums::files(&dir)?)?;
+    checksums::write(dir, &checksums::files(dir)?)
+}
 
+/// Packs a directory. The archive's name.
+fn archive(out: &Path, name: &str) -> Result<String> {
     let archive = format!("{name}.tar.gz");
     // The same files give the same archive, whoever packs them and when.
     let mut tar = Command::new("tar");
     tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"])
         .arg(format!("--mtime=@{}", env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| "0".to_owned())))
-        .args(["-czf", &archive, &name])
+        .args(["-czf", &archive, name])
         .current_dir(out);
     ensure!(tar.status().context("cannot run tar")?.success(), "tar did not pack {archive}");
-    fs::remove_dir_all(&dir)?;
     Ok(archive)
 }
 

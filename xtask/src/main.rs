@@ -23,15 +23,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Record on a phone: push the binary over adb, run `doctor` and `record`, pull the capture.
-    Android(android::Args),
+    /// Build the arm64 program, and record with it on a phone: `bouncescope android`.
+    Android(Passed),
     /// List the public items of every library, or check that none came or went unseen.
     Api(api::Args),
     /// Measure what the product costs, on a long capture and on this machine's kernel, against the project's limits.
     Bench(Passed),
     /// Compile the eBPF programs for aarch64 and x86-64, or check that the committed objects are fresh.
     BuildEbpf(build_ebpf::Args),
-    /// Pack static binaries for other machines, with completions, man pages and checksums.
+    /// Pack static binaries for other machines as archives and Debian packages, with completions, man pages and checksums.
     Dist(dist::Args),
     /// Search for inputs that panic, or take too much memory or time: every reader of bytes, and what comes after it.
     Fuzz(fuzz::Args),
@@ -56,7 +56,7 @@ struct Passed {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Android(args) => android::run(&args),
+        Task::Android(Passed { arguments }) => android::run(&arguments),
         Task::Api(args) => api::run(&args),
         Task::Bench(Passed { arguments }) => become_program("bench", &arguments),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xtask: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,11 @@
 //! Rules that recordings are held to, for a lab that has to say yes or no: "this device never bounces", "half of the pool
 //! stays free", "no record was lost".
 //!
-//! [`text`] reads rules, [`select`] finds whose figure a rule is about, [`measure`] takes the figure from a replay with the
+//! [`text`] reads rules, [`condition`] those of one line, [`select`] finds whose figure a rule is about, [`measure`] takes the figure from a replay with the
 //! range in which the truth lies where something is missing ([`doubt`]; without a rule, [`gauge`]), [`judge`](mod@judge) holds it against the limit.
 //! Pure: how rules are found and verdicts shown is decided elsewhere.
 
+mod condition;
 mod doubt;
 mod gauge;
 mod judge;
@@ -21,10 +22,11 @@ use crate::settings::{self, Settings};
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::policy::{Caches, Policy};
 
+pub use condition::Condition;
 pub use doubt::streamed_only;
 pub use gauge::Gauge;
-pub use judge::{Judgement, Verdict, judge, unreadable};
-pub use limit::Limit;
+pub use judge::{Judgement, Verdict, judge, judge_against, unreadable};
+pub use limit::{End, Limit};
 pub use measure::Measured;
 pub use select::{Pattern, Selector};
 pub use text::RulesError;
@@ -110,6 +112,11 @@ impl Rules {
     /// Some policy packs call sites, which have to be found out beforehand.
     pub fn packs(&self) -> bool {
         self.rules.iter().any(|rule| matches!(&rule.run, RunOf::WhatIf(run) if run.policy.caches == Caches::Packed))
+    }
+
+    /// Some rule compares with a capture before.
+    pub fn compare(&self) -> bool {
+        self.rules.iter().any(|rule| rule.limit.is_relative())
     }
 
     fn simulations(&self) -> Vec<Simulation<'_>> {

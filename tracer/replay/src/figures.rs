@@ -318,6 +318,17 @@ impl Figure {
         &NAMES[self as usize].1
     }
 
+    /// The figure of this name in rules; else what is wrong, with the names that there are.
+    pub fn named(name: &str) -> Result<Self, String> {
+        use serde::de::Error as _;
+        if let Some((_, now)) = RENAMED.iter().find(|(before, _)| *before == name) {
+            return Err((*now).to_owned());
+        }
+        let known = Self::ALL.iter().find(|figure| figure.scope().is_some() && figure.name() == name);
+        let unknown = || serde::de::value::Error::unknown_variant(name, &IN_RULES).to_string();
+        known.copied().ok_or_else(unknown)
+    }
+
     /// What it is, in a sentence or two.
     pub fn meaning(self) -> &'static str {
         self.row().meaning.trim()
@@ -387,7 +398,7 @@ impl Figure {
     }
 
     /// It is of the recording itself, whatever is simulated.
-    pub(super) fn is_of_capture(self) -> bool {
+    pub fn is_of_capture(self) -> bool {
         matches!(self.of(), Of::Capture(_))
     }
 
@@ -409,12 +420,7 @@ const RENAMED: [(&str, &str); 2] = [
 impl<'de> Deserialize<'de> for Figure {
     /// By the name in rules.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if let Some((_, now)) = RENAMED.iter().find(|(before, _)| *before == name) {
-            return Err(serde::de::Error::custom(now));
-        }
-        let known = Self::ALL.iter().find(|figure| figure.scope().is_some() && figure.name() == name);
-        known.copied().ok_or_else(|| serde::de::Error::unknown_variant(&name, &IN_RULES))
+        Self::named(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

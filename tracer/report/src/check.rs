@@ -1,6 +1,6 @@
 //! `bouncescope check`: verdicts on rules, for people and for programs.
 
-use super::screen::COLUMNS;
+use super::screen::{COLUMNS, line};
 use super::wrap::wrapped_to;
 use bouncescope_capture::plain::{plain, shortened};
 use bouncescope_replay::check::{Judgement, Measured, RunOf, Verdict};
@@ -27,18 +27,19 @@ pub fn text(judgements: &[Judgement]) -> String {
     if left_out > 0 {
         text += &format!("… and {left_out} more: --json has all\n\n");
     }
-    text + &sum(judgements)
+    let (verdict, counts) = sum(judgements);
+    text + &format!("{verdict}: {counts}\n")
 }
 
 /// A judgement, and what it rests on.
-fn judged(judgement: &Judgement) -> String {
+pub(super) fn judged(judgement: &Judgement) -> String {
     let unit = judgement.rule.figure.unit();
     let figure = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
     let run = match judgement.rule.run {
         RunOf::Real => String::new(),
         RunOf::WhatIf(_) => format!(" [{}]", judgement.rule.run.describe()),
     };
-    let limit = judgement.rule.limit.show(unit);
+    let limit = limit(judgement);
     let mut words = format!("{}{run}: {figure}, limit {limit}", plain(&name(judgement)));
     if let Verdict::CannotTell(why) = &judgement.verdict {
         words += &format!(": {}", plain(why));
@@ -48,7 +49,7 @@ fn judged(judgement: &Judgement) -> String {
 }
 
 /// What all judgements come to.
-fn sum(judgements: &[Judgement]) -> String {
+fn sum(judgements: &[Judgement]) -> (&'static str, String) {
     let count = |wanted: &str| judgements.iter().filter(|judgement| word(&judgement.verdict) == wanted).count();
     let (kept, broken, open) = (count(KEPT), count(BROKEN), count(OPEN));
     let verdict = match (broken, open) {
@@ -56,7 +57,18 @@ fn sum(judgements: &[Judgement]) -> String {
         (0, _) => OPEN,
         _ => BROKEN,
     };
-    format!("{verdict}: {kept} kept, {broken} broken, {open} inconclusive\n")
+    (verdict, format!("{kept} kept, {broken} broken, {open} inconclusive"))
+}
+
+/// The same in a line that begins with the verdict's word.
+pub(super) fn verdict_line(judgements: &[Judgement]) -> String {
+    let (verdict, counts) = sum(judgements);
+    line(verdict, &counts)
+}
+
+/// The word that [`verdict_line`] begins with.
+pub fn overall(judgements: &[Judgement]) -> &'static str {
+    sum(judgements).0
 }
 
 const KEPT: &str = "kept";
@@ -86,7 +98,16 @@ pub(super) fn figure(judgement: &Judgement, limit: &str) -> String {
     let rule = judgement.rule;
     let unit = rule.figure.unit();
     let seen = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
-    format!("{} of {}: {seen}, {limit} {}", rule.figure.name(), rule.run.describe(), rule.limit.show(unit))
+    format!("{} of {}: {seen}, {limit} {}", rule.figure.name(), rule.run.describe(), self::limit(judgement))
+}
+
+/// What the figure has to be, with what it was before where that counts.
+fn limit(judgement: &Judgement) -> String {
+    let (limit, unit) = (judgement.rule.limit, judgement.rule.figure.unit());
+    match judgement.before.as_ref().filter(|_| limit.is_relative()) {
+        Some(before) => format!("{} (before: {})", limit.show(unit), range(before, unit)),
+        None => limit.show(unit),
+    }
 }
 
 /// What was seen, and how far the truth may be from it.

@@ -19,6 +19,8 @@ pub mod answer;
 mod breakdown;
 pub mod check;
 pub mod csv;
+mod devices;
+pub mod diff;
 pub mod doctor;
 #[cfg(feature = "plots")]
 pub mod document;

@@ -4,6 +4,7 @@
 
 mod capture;
 mod check;
+mod diff;
 mod kernel;
 mod replay;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 pub use capture::{Packed, Stats, Verify};
 pub use check::Check;
+pub use diff::Diff;
 pub use kernel::{Doctor, Kernel};
 pub use replay::Replay;
 
@@ -75,6 +77,7 @@ pub fn schemas() -> std::collections::BTreeMap<&'static str, Value> {
     }
     [
         one::<Check>(),
+        one::<Diff>(),
         one::<Doctor>(),
         one::<Explained>(),
         one::<Packed>(),

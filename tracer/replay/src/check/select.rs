@@ -1,5 +1,7 @@
 //! Whose figure a rule is about: patterns of names, and the rows that they select.
 
+use std::collections::BTreeMap;
+
 use super::Rule;
 use crate::figures::{Figure, Run};
 use crate::outcome::{Rows, Tally};
@@ -97,10 +99,7 @@ impl Selector {
 pub(super) fn select(rule: &Rule, totals: Selected, rows: &Rows) -> Vec<Selected> {
     let Some(described) = rule.selector.describe() else { return vec![totals] };
     let mut selected = rule.selector.rows(rows);
-    let mut unattributed = Tally::default();
-    if matches!(rule.selector, Selector::CallSite(_)) {
-        rows.by_call_site.iter().filter(|row| row.call_site.is_empty()).for_each(|row| unattributed.add(&row.tally));
-    }
+    let unattributed = unattributed(rule, rows);
     if !rule.each && !selected.is_empty() {
         let mut sum = Selected { name: described, ..Selected::default() };
         for one in &selected {
@@ -113,6 +112,33 @@ pub(super) fn select(rule: &Rule, totals: Selected, rows: &Rows) -> Vec<Selected
         one.unattributed = unattributed;
     }
     selected
+}
+
+/// What nobody is known to have done, and what any call site may have.
+fn unattributed(rule: &Rule, rows: &Rows) -> Tally {
+    let mut unattributed = Tally::default();
+    if matches!(rule.selector, Selector::CallSite(_)) {
+        rows.by_call_site.iter().filter(|row| row.call_site.is_empty()).for_each(|row| unattributed.add(&row.tally));
+    }
+    unattributed
+}
+
+/// What a rule selects in a run, by name; what is not in it did nothing there.
+pub(super) struct ByName {
+    selected: BTreeMap<String, Selected>,
+    unattributed: Tally,
+}
+
+impl ByName {
+    pub(super) fn new(rule: &Rule, totals: Selected, rows: &Rows) -> Self {
+        let selected = select(rule, totals, rows).into_iter().map(|one| (one.name.clone(), one)).collect();
+        Self { selected, unattributed: unattributed(rule, rows) }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Selected {
+        let nothing = || Selected { name: name.to_owned(), unattributed: self.unattributed, ..Selected::default() };
+        self.selected.get(name).cloned().unwrap_or_else(nothing)
+    }
 }
 
 /// All of a run.

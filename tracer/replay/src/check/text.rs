@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::limit::{self, Limit};
+use super::limit::{self, End, Limit};
 use super::select::{Pattern, Selector};
 use super::{IfAbsent, Rule, Rules, RunOf, WhatIf};
 use crate::figures::{Figure, Scope};
@@ -133,7 +133,7 @@ fn rule(
     })
 }
 
-fn made_up(selector: &Selector, figure: Figure, limit: &Limit) -> String {
+pub(super) fn made_up(selector: &Selector, figure: Figure, limit: &Limit) -> String {
     let whose = selector.describe().map_or_else(String::new, |selected| format!("{selected}: "));
     format!("{whose}{} {}", figure.name(), limit.show(figure.unit()))
 }
@@ -146,19 +146,22 @@ fn read_limit(text: &RuleText, figure: Figure, at: usize) -> Result<Limit, Wrong
     let limit = Limit { min: read(&text.min)?, max: read(&text.max)? };
     match (limit.min, limit.max, &text.min) {
         (None, None, _) => Err((at, "the rule has neither max nor min".to_owned())),
-        (Some(min), Some(max), Some(at)) if min > max => Err(wrong(at, "min is more than max")),
+        (Some(End::Fixed(min)), Some(End::Fixed(max)), Some(at)) if min > max => Err(wrong(at, "min is more than max")),
         _ => Ok(limit),
     }
 }
 
+/// A selector of a pattern.
+pub(super) type MakeSelector = fn(Pattern) -> Selector;
+
+/// The keys that say whose figure a rule is about.
+pub(super) const SELECTORS: [(&str, MakeSelector); 3] =
+    [("device", Selector::Device), ("driver", Selector::Driver), ("call-site", Selector::CallSite)];
+
 fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
-    type Make = fn(Pattern) -> Selector;
-    let keys: [(&str, &Option<Spanned<String>>, Make); 3] = [
-        ("device", &text.device, Selector::Device),
-        ("driver", &text.driver, Selector::Driver),
-        ("call-site", &text.call_site, Selector::CallSite),
-    ];
-    let mut given = keys.into_iter().filter_map(|(key, value, make)| value.as_ref().map(|value| (key, value, make)));
+    let values = [&text.device, &text.driver, &text.call_site];
+    let mut given =
+        SELECTORS.into_iter().zip(values).filter_map(|((key, make), value)| Some((key, value.as_ref()?, make)));
     let Some((key, value, make)) = given.next() else { return Ok(Selector::Totals) };
     if let Some((other, second, _)) = given.next() {
         return Err(wrong(
@@ -166,16 +169,19 @@ fn read_selector(text: &RuleText, figure: Figure) -> Result<Selector, Wrong> {
             format!("a rule has one of device, driver, call-site, and this one has {key} and {other}"),
         ));
     }
+    selected(key, value.as_ref(), make, figure).map_err(|why| wrong(value, why))
+}
+
+/// A selector, where the figure can be told of that.
+pub(super) fn selected(key: &str, pattern: &str, make: MakeSelector, figure: Figure) -> Result<Selector, String> {
+    let name = figure.name();
     match figure.scope() {
-        Some(Scope::Totals) | None => {
-            Err(wrong(value, format!("{} is a figure of everything together: leave out {key}", figure.name())))
-        }
+        Some(Scope::Totals) | None => Err(format!("{name} is a figure of everything together: leave out {key}")),
         Some(Scope::Drivers) if key != "driver" => {
-            let name = figure.name();
-            Err(wrong(value, format!("{name} is a figure of drivers or of everything together: leave out {key}")))
+            Err(format!("{name} is a figure of drivers or of everything together: leave out {key}"))
         }
-        _ if value.as_ref().is_empty() => Err(wrong(value, format!("{key} is empty; * is any"))),
-        _ => Ok(make(Pattern(value.as_ref().clone()))),
+        _ if pattern.is_empty() => Err(format!("{key} is empty; * is any")),
+        _ => Ok(make(Pattern(pattern.to_owned()))),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Document;
-use bouncescope_replay::check::{Judgement, Measured, Verdict};
+use bouncescope_replay::check::{End, Judgement, Measured, Verdict};
 
 /// `check --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -22,7 +22,7 @@ pub struct Check<'a> {
 /// One thing held to one rule.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Judged<'a> {
+pub(super) struct Judged<'a> {
     /// The rule's name.
     rule: &'a str,
     /// The capture's path.
@@ -35,7 +35,9 @@ struct Judged<'a> {
     figure: &'static str,
     /// What it comes to; `null` where the capture has no such figure.
     measured: Option<&'a Measured>,
-    /// What it has to be.
+    /// What it came to in the capture before; `null` without one, and where that has no such figure.
+    before: Option<&'a Measured>,
+    /// What it has to be. An end that compares with the capture before is the number that this makes.
     limit: Limits,
     /// What became of the rule.
     verdict: Word,
@@ -81,13 +83,18 @@ impl<'a> Check<'a> {
 }
 
 impl<'a> Judged<'a> {
-    fn new(judgement: &'a Judgement) -> Self {
+    pub(super) fn new(judgement: &'a Judgement) -> Self {
         let (verdict, why) = match &judgement.verdict {
             Verdict::Kept => (Word::Kept, None),
             Verdict::Broken => (Word::Broken, None),
             Verdict::CannotTell(why) => (Word::CannotTell, Some(why.as_str())),
         };
         let rule = judgement.rule;
+        let before = judgement.before.as_ref();
+        let end = |end: End| match before {
+            None if end.is_relative() => None,
+            before => Some(end.number(before.map_or(0.0, |before| before.value))),
+        };
         Self {
             rule: &rule.name,
             capture: &judgement.capture,
@@ -95,7 +102,8 @@ impl<'a> Judged<'a> {
             subject: &judgement.subject,
             figure: rule.figure.name(),
             measured: judgement.figure.as_ref(),
-            limit: Limits { min: rule.limit.min, max: rule.limit.max },
+            before: judgement.before.as_ref(),
+            limit: Limits { min: rule.limit.min.and_then(end), max: rule.limit.max.and_then(end) },
             verdict,
             why,
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Subject, facts};
+use crate::devices::{both, said};
 use crate::document::{Block, Cell, Table};
-use crate::label::OBSERVED;
-use crate::label::driver;
+use crate::label::{self, OBSERVED};
 use crate::losses;
 use crate::table::bytes;
 use bouncescope_replay::Replayed;
@@ -29,7 +29,7 @@ pub(super) fn blocks(before: &Subject, after: &Subject) -> Vec<Block> {
             blocks.push(Block::Words(format!("{} is compared only as far as recorded: {missing}.", subject.name)));
         }
     }
-    let said = devices_said(old, new);
+    let said = said(old, new);
     if !said.is_empty() {
         blocks.push(Block::List(said));
     }
@@ -90,53 +90,6 @@ fn policies(old: &Replayed, new: &Replayed) -> Table {
     table
 }
 
-/// Devices by name and driver.
-fn tallies(replayed: &Replayed) -> BTreeMap<(String, String), Tally> {
-    let rows = replayed.observed_rows.by_device.iter();
-    rows.map(|row| ((row.device.clone(), driver(&row.driver).to_owned()), row.tally)).collect()
-}
-
-/// Both, by device; what is in one alone has nothing in the other.
-fn both(old: &Replayed, new: &Replayed) -> BTreeMap<(String, String), [Option<Tally>; 2]> {
-    let mut both: BTreeMap<_, [Option<Tally>; 2]> = BTreeMap::new();
-    for (n, replayed) in [old, new].into_iter().enumerate() {
-        for (device, tally) in tallies(replayed) {
-            both.entry(device).or_default()[n] = Some(tally);
-        }
-    }
-    both
-}
-
-/// What matters first: who began or ceased to bounce, who came and went.
-fn devices_said(old: &Replayed, new: &Replayed) -> Vec<String> {
-    let mut said = Vec::new();
-    for ((device, driver), [old, new]) in both(old, new) {
-        let bounces = |tally: Option<Tally>| tally.map_or(0, |tally| tally.bounces);
-        let fails = |tally: Option<Tally>| tally.map_or(0, |tally| tally.failed);
-        let who = format!("{device} ({driver})");
-        match (old, new) {
-            (None, Some(new)) => {
-                said.push(format!("{who} is new: {} mappings, {} bounces", new.mappings, new.bounces));
-            }
-            (Some(old), None) => {
-                said.push(format!("{who} is gone: it had {} mappings, {} bounces", old.mappings, old.bounces));
-            }
-            _ => {}
-        }
-        if old.is_some() && new.is_some() {
-            match (bounces(old), bounces(new)) {
-                (0, now @ 1..) => said.push(format!("{who} now bounces: {now} buffers")),
-                (then @ 1.., 0) => said.push(format!("{who} bounces no more: {then} buffers did")),
-                _ => {}
-            }
-        }
-        if fails(old) == 0 && fails(new) > 0 {
-            said.push(format!("{who} now has mappings refused: {}", fails(new)));
-        }
-    }
-    said
-}
-
 fn devices(old: &Replayed, new: &Replayed) -> Table {
     let headings = ["device", "driver", "mappings/s before", "after", "change", "bounces/s before", "after", "change"];
     let mut table = Table::new("By device, as the kernel did it", headings);
@@ -146,7 +99,7 @@ fn devices(old: &Replayed, new: &Replayed) -> Table {
             three(count(&from) as f64 / old.seconds(), count(&to) as f64 / new.seconds(), number)
         };
         let cells = rate(|tally| tally.mappings).into_iter().chain(rate(|tally| tally.bounces));
-        table.rows.push([Cell::words(device), Cell::words(driver)].into_iter().chain(cells).collect());
+        table.rows.push([Cell::words(device), Cell::words(label::driver(&driver))].into_iter().chain(cells).collect());
     }
     table
 }

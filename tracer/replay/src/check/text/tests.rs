@@ -1,6 +1,6 @@
 //! What is read, and what is said of a text that is wrong.
 
-use super::super::{IfAbsent, RunOf};
+use super::super::{End, IfAbsent, RunOf};
 use super::*;
 
 fn read(text: &str) -> Result<Rules, RulesError> {
@@ -21,7 +21,7 @@ fn a_rule_is_read_with_what_it_leaves_out() {
     let rule = &rules.rules[0];
     assert_eq!((rule.name.as_str(), &rule.selector), ("failed <= 0", &Selector::Totals));
     assert_eq!((rule.each, rule.if_absent, &rule.run), (true, IfAbsent::Unknown, &RunOf::Real));
-    assert_eq!(rule.limit, Limit { min: None, max: Some(0.0) });
+    assert_eq!(rule.limit, Limit { min: None, max: Some(End::Fixed(0.0)) });
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_rule_is_read_with_all_that_it_can_say() {
                 [[rule]]\nfigure = \"peak-percent\"\nmax = \"50 %\"\nreal-run = true\n";
     let rules = read(text).unwrap().rules;
     assert_eq!((rules[0].each, rules[0].if_absent), (false, IfAbsent::Pass));
-    assert_eq!(rules[0].limit, Limit { min: Some(1.0), max: Some(65536.0) });
+    assert_eq!(rules[0].limit, Limit { min: Some(End::Fixed(1.0)), max: Some(End::Fixed(65536.0)) });
     assert_eq!(rules[0].run.describe(), "mine, line 128");
     assert_eq!(rules[1].run.describe(), "legacy, pool 4M", "the file's own, where the rule has none");
     assert_eq!(rules[1].name, "device 1-1: bounces-per-second <= 0.50/s");

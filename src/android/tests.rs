@@ -12,7 +12,7 @@ const ROOT: &str = "*shell id -u|0|0\n";
 const SU: &str = "*shell id -u|0|2000\n*su -c 'id -u'|0|0\n";
 const CAPTURE: &str = "*shell ls /data/local/tmp/bouncescope|0|bouncescope\\ncapture.bounce\n";
 
-/// A command line as `cargo xtask` has it.
+/// A command line as the program has it.
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
@@ -26,6 +26,7 @@ impl Stage {
     fn new(answers: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("answers"), answers.concat()).unwrap();
+        fs::write(dir.path().join("built"), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0").unwrap();
         // Not copied: a file being written by one test can't be executed by another.
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/android/stand-in-adb");
         symlink(stand_in, dir.path().join("adb")).unwrap();
@@ -36,11 +37,12 @@ impl Stage {
         self.0.path().join("out.bounce")
     }
 
-    /// Runs the chore with more arguments.
+    /// Runs the command with more arguments.
     fn run(&self, arguments: &[&str]) -> Result<()> {
-        let (adb, output) = (self.0.path().join("adb"), self.output());
-        let fixed = ["android", "--adb", adb.to_str().unwrap(), "-o", output.to_str().unwrap(), "--binary", "built"];
-        run(&Line::parse_from(fixed.iter().chain(arguments)).args)
+        let (adb, output, built) = (self.0.path().join("adb"), self.output(), self.0.path().join("built"));
+        let (adb, output, built) = (adb.to_str().unwrap(), output.to_str().unwrap(), built.to_str().unwrap());
+        let fixed = ["android", "--adb", adb, "-o", output, "--binary", built];
+        run(&Line::parse_from(fixed.iter().chain(arguments)).args).map(|_| ())
     }
 
     /// The one line that is said for an error.
@@ -53,7 +55,8 @@ impl Stage {
     /// What adb was asked.
     fn asked(&self) -> Vec<String> {
         let log = fs::read_to_string(self.0.path().join("log")).unwrap_or_default();
-        log.replace(self.output().to_str().unwrap(), "OUT").lines().map(str::to_owned).collect()
+        let log = log.replace(self.output().to_str().unwrap(), "OUT");
+        log.replace(self.0.path().join("built").to_str().unwrap(), "built").lines().map(str::to_owned).collect()
     }
 }
 
@@ -128,6 +131,28 @@ fn of_several_devices_the_one_named_is_asked() {
 }
 
 #[test]
+fn of_several_that_are_named_each_has_a_capture_and_one_that_fails_keeps_no_other_from_it() {
+    let listed = "devices|0|List\\nA:5555\\tdevice\\nB\\toffline\\nC\\tdevice\n*uname -m|0|aarch64\n";
+    let stage = Stage::new(&[listed, ROOT, CAPTURE]);
+    let said = stage.error(&["-s", "A:5555", "-s", "B", "-s", "C"]);
+    assert!(said.contains("1 of 3 devices"), "{said}");
+    let written = |name: &str| stage.0.path().join(name).exists();
+    assert!(
+        written("out-A_5555.bounce") && written("out-C.bounce") && !written("out-B.bounce") && !written("out.bounce")
+    );
+}
+
+#[test]
+fn what_is_no_arm64_program_is_not_pushed() {
+    let stage = Stage::new(&[ONE, ROOT, CAPTURE]);
+    fs::write(stage.0.path().join("built"), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0").unwrap();
+    assert!(stage.error(&[]).contains("is not a program for arm64"));
+    fs::remove_file(stage.0.path().join("built")).unwrap();
+    assert!(stage.error(&[]).contains("cannot open"));
+    assert!(stage.asked().is_empty());
+}
+
+#[test]
 fn another_architecture_is_refused_before_anything_is_pushed() {
     let stage = Stage::new(&["devices|0|L\\nEMU\\tdevice\n*uname -m|0|x86_64\n"]);
     assert!(stage.error(&[]).contains("EMU is a \"x86_64\" machine"));
@@ -183,7 +208,8 @@ fn a_file_that_is_there_is_not_overwritten() {
 
 #[test]
 fn an_adb_that_is_not_there_is_said_with_what_to_do() {
-    let line = Line::parse_from(["android", "--adb", "/nowhere/adb", "-o", "/nowhere/out.bounce"]);
-    let said = format!("{:#}", run(&line.args).unwrap_err());
-    assert!(said.contains("/nowhere/adb") && said.contains("platform tools"), "{said}");
+    let stage = Stage::new(&[]);
+    fs::remove_file(stage.0.path().join("adb")).unwrap();
+    let said = stage.error(&[]);
+    assert!(said.contains("/adb: install Android's platform tools"), "{said}");
 }

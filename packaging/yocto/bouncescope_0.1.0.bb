@@ -1,0 +1,35 @@
+SUMMARY = "DMA bouncing and small kmalloc caches, traced and predicted"
+LICENSE = "MIT | Apache-2.0"
+LIC_FILES_CHKSUM = " \
+    file://LICENSE-MIT;md5=8ef5ec8615d295ccd5ecd9a0bab6aba4 \
+    file://LICENSE-APACHE;md5=3b83ef96387f14655fc854ddc3c6bd57 \
+"
+
+# Where the repository is, and which commit of it, in local.conf or a bbappend.
+BOUNCESCOPE_URI ?= "git:///path/to/bouncescope;protocol=file;branch=main"
+SRC_URI = "${BOUNCESCOPE_URI}"
+SRCREV ?= "${AUTOREV}"
+S = "${WORKDIR}/git"
+
+inherit cargo cargo-update-recipe-crates systemd
+
+# The crates of Cargo.lock; `bitbake -c update_crates bouncescope` writes the file.
+include bouncescope-crates.inc
+
+COMPATIBLE_HOST = "(aarch64|x86_64).*-linux"
+
+PACKAGECONFIG ??= "live report"
+PACKAGECONFIG[live] = ""
+PACKAGECONFIG[report] = ""
+CARGO_BUILD_FLAGS += "--package bouncescope --no-default-features --features ${@','.join(d.getVar('PACKAGECONFIG').split())}"
+
+SYSTEMD_SERVICE:${PN} = "bouncescope.service"
+SYSTEMD_AUTO_ENABLE = "disable"
+
+do_install:append() {
+    if ${@bb.utils.contains('PACKAGECONFIG', 'report', 'true', 'false', d)}; then
+        install -D -m 0644 ${S}/packaging/systemd/bouncescope.service ${D}${systemd_system_unitdir}/bouncescope.service
+    fi
+}
+
+FILES:${PN} += "${systemd_system_unitdir}/bouncescope.service"

@@ -1,0 +1,118 @@
+//! `bouncescope diff`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anstyle::AnsiColor;
+use anyhow::{Result, bail};
+use tracer::{
+    check::{Condition, Rule, RunOf, WhatIf},
+    replay::{Replayed, Wanted},
+    report::{
+        check::overall,
+        diff::{Diff, Side, Survey, Verdict, text},
+        machine::{self, Document as _},
+    },
+};
+
+use crate::{
+    check::exit_code,
+    input::{capture_path, print_json, print_verdict, replay_capture},
+    limit::Limit,
+    what_if::WhatIfArgs,
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A condition for --fail-if is a figure of `check` (docs/check.md) with a limit that it must not pass. Before the figure may stand \
+a device, driver or call site; * is any part of a name. The limit may be `before`, the same figure of BEFORE. Behind it may \
+stand one of the policies in brackets; without one, it is about what the kernels did.
+
+Examples:
+  bouncescope diff before.bounce after.bounce
+  bouncescope diff before.bounce after.bounce --fail-if 'failed > before' --fail-if 'bounces-per-second > before * 1.1'
+  bouncescope diff before.bounce after.bounce --fail-if 'driver xhci_hcd: bounces-per-second > before + 5'
+  bouncescope diff before.bounce after.bounce --swiotlb 4M --fail-if 'peak-percent > 50 % [mainline]'
+
+Exit code: 0 if no condition is met, 1 if one is, otherwise 2 if one is inconclusive or a capture cannot be read.")]
+pub(crate) struct Args {
+    /// Capture to compare with
+    #[arg(value_name = "BEFORE", value_parser = capture_path())]
+    before: PathBuf,
+    /// Capture that is compared
+    #[arg(value_name = "AFTER", value_parser = capture_path())]
+    after: PathBuf,
+    /// Exit with 1 if this is so, such as 'failed > before'; may be given more than once
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Condition>,
+    #[command(flatten)]
+    what_if: WhatIfArgs,
+    #[command(flatten)]
+    limit: Limit,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let policies = args.what_if.policies()?;
+    let change = args.what_if.but_for_call_sites();
+    let simulated: Vec<WhatIf> =
+        policies.iter().map(|policy| WhatIf { policy: policy.clone(), change: change.clone() }).collect();
+    let conditions = args.fail_if.iter().map(|condition| rule(condition, &simulated)).collect::<Result<_>>()?;
+    let survey = Survey::new(simulated, conditions);
+    let replayed = |path: &PathBuf| -> Result<Replayed> {
+        let packed_sites = args.what_if.packed(&policies, Some(path), args.limit)?;
+        let replayed = replay_capture(Some(path), args.limit, |start| Wanted {
+            settings: survey.rules().settings(&start.kernel, &packed_sites),
+            verdict: true,
+            ..Wanted::default()
+        })?;
+        args.what_if.check_devices(&policies, &replayed)?;
+        Ok(replayed)
+    };
+    let names = [&args.before, &args.after].map(|path| path.display().to_string());
+    let (before, after) = (replayed(&args.before)?, replayed(&args.after)?);
+    args.what_if.explain(&policies, &after);
+    let diff = survey.compare(Side { name: &names[0], replayed: &before }, Side { name: &names[1], replayed: &after });
+    if args.json {
+        print_json(&machine::Diff::new(&diff).to_json())?;
+    } else {
+        let (word, colour) = first_word(&diff);
+        print_verdict(&text(&diff), word, colour)?;
+    }
+    Ok(ExitCode::from(exit_code(&diff.conditions)))
+}
+
+/// The condition as a rule about the run that it names.
+fn rule(condition: &Condition, simulated: &[WhatIf]) -> Result<Rule> {
+    let mut rule = condition.rule.clone();
+    let Some(name) = &condition.policy else { return Ok(rule) };
+    let Some(what_if) = simulated.iter().find(|one| one.policy.name == *name) else {
+        let names: Vec<&str> = simulated.iter().map(|one| one.policy.name.as_str()).collect();
+        bail!("no policy {name} is compared (--policy); there are: {}", names.join(", "));
+    };
+    if rule.figure.is_of_capture() {
+        bail!("{} is a figure of the recording: leave out [{name}]", rule.figure.name());
+    }
+    rule.run = RunOf::WhatIf(Box::new(what_if.clone()));
+    Ok(rule)
+}
+
+/// The verdict that comes first, and its colour: that on the conditions, where there are any.
+fn first_word(diff: &Diff) -> (&'static str, AnsiColor) {
+    if diff.conditions.is_empty() {
+        let verdict = diff.verdict();
+        let colour = match verdict {
+            Verdict::Same | Verdict::Better => AnsiColor::Green,
+            Verdict::Worse => AnsiColor::Red,
+            Verdict::Mixed | Verdict::CannotTell => AnsiColor::Yellow,
+        };
+        return (verdict.word(), colour);
+    }
+    let colour = match exit_code(&diff.conditions) {
+        0 => AnsiColor::Green,
+        1 => AnsiColor::Red,
+        _ => AnsiColor::Yellow,
+    };
+    (overall(&diff.conditions), colour)
+}
