@@ -147,7 +147,7 @@ fn nothing_wanted(survey: &Survey, notes: &[String]) -> String {
     for note in notes {
         why += &format!("; {note}");
     }
-    why + ". A trace has to be text of tracefs, trace-cmd report or perf script, a trace.dat, a perf.data, or a Perfetto trace, with the \
+    why + ". A trace has to be a trace.dat, a perf.data, a Perfetto trace, or text of tracefs, trace-cmd report or perf script, with the \
            events dma:*, swiotlb:* or kmem:kmalloc"
 }
 

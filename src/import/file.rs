@@ -121,12 +121,8 @@ impl TraceFile {
         let cannot_read = || format!("cannot read {}", self.name);
         Ok(match self.format {
             Format::Text => Opened::Text(self.unpacked()?),
-            Format::TraceDat => {
-                Opened::TraceDat(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?))
-            }
-            Format::PerfData => {
-                Opened::PerfData(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?))
-            }
+            Format::TraceDat => Opened::TraceDat(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?)),
+            Format::PerfData => Opened::PerfData(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?)),
         })
     }
 

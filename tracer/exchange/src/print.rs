@@ -79,7 +79,12 @@ pub(super) fn event(line: &mut String, event: &str, values: &impl Values, name_o
         }
         "dma_unmap_page" | "dma_unmap_phys" => {
             let (dma, size, attrs) = (number("addr")?, number("size")?, attrs());
-            write!(line, "{} dir={} dma_addr={dma:x} size={size} attrs={attrs:#x}", values.text("device")?, direction()?)
+            write!(
+                line,
+                "{} dir={} dma_addr={dma:x} size={size} attrs={attrs:#x}",
+                values.text("device")?,
+                direction()?
+            )
         }
         "dma_sync_single_for_cpu" | "dma_sync_single_for_device" => {
             let (dma, size) = (number("dma_addr")?, number("size")?);

@@ -69,7 +69,9 @@ impl Clock {
     /// As `timestamp_calc()` (`lib/trace-cmd/trace-input.c` of trace-cmd 3.4).
     fn time(self, time: u64) -> u64 {
         let time = match self.tsc {
-            Some((multiplier, shift)) => (u128::from(time) * u128::from(multiplier)).checked_shr(shift).unwrap_or(0) as u64,
+            Some((multiplier, shift)) => {
+                (u128::from(time) * u128::from(multiplier)).checked_shr(shift).unwrap_or(0) as u64
+            }
             None => time,
         };
         time.wrapping_add_signed(self.offset)

@@ -8,3 +8,7 @@ mod numbers;
 
 pub(super) use header::{Begin, Header, MAGIC, Page};
 pub(super) use numbers::{Numbers, Order, damaged};
+
+/// Such files, made in tests.
+#[cfg(test)]
+pub(super) mod made;

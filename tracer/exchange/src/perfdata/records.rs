@@ -86,6 +86,7 @@ pub(super) struct Records<R> {
     /// Events are missing at the end.
     is_cut: bool,
     is_checked: bool,
+    is_pipe: bool,
     /// Events that the kernel found no room for, as `PERF_RECORD_LOST` counts them when there is room again; and as each event counts its
     /// own, which perf writes at the end (`PERF_RECORD_LOST_SAMPLES`). Both count the same.
     lost: u64,
@@ -127,6 +128,7 @@ impl<R: Read + Seek> Records<R> {
             cut_off: None,
             is_cut: false,
             is_checked: false,
+            is_pipe: size <= 16,
             lost: 0,
             lost_samples: 0,
             file,
@@ -203,12 +205,17 @@ impl<R: Read + Seek> Records<R> {
             return Ok(());
         }
         if self.header.is_none() && self.cut_off.is_some() {
+            if self.is_pipe {
+                return Err(damaged("it is cut off before its events"));
+            }
             return Err(damaged(
                 "it is cut off: the formats of its events were at its end. Record again, or with perf record -o - > FILE, which has them first",
             ));
         }
         if self.header.is_none() || !self.attributes.iter().any(|attribute| attribute.has_raw()) {
-            return Err(damaged("it has no tracepoints: record with perf record -e 'dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree'"));
+            return Err(damaged(
+                "it has no tracepoints: record with perf record -e 'dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree'",
+            ));
         }
         if !self.attributes.iter().all(|attribute| attribute.has_time() || !attribute.has_raw()) {
             return Err(damaged("its events have no times: record with perf record -T"));

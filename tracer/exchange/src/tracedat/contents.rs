@@ -111,7 +111,13 @@ impl Contents {
     }
 
     /// What options and buffers come to.
-    fn of(order: Order, header: Header, mut options: Options, compression: Compression, length: u64) -> io::Result<Self> {
+    fn of(
+        order: Order,
+        header: Header,
+        mut options: Options,
+        compression: Compression,
+        length: u64,
+    ) -> io::Result<Self> {
         let mut damage = Damage::of_file(length);
         let mut contents = Self {
             header,
@@ -317,7 +323,7 @@ impl<R: Read + Seek> Sections<'_, R> {
         read: impl FnOnce(&mut Numbers<Box<dyn Read + '_>>) -> io::Result<T>,
     ) -> io::Result<T> {
         if at >= self.length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(damaged("it is cut off: version 7 has at its end where its events are"));
         }
         self.file.seek(SeekFrom::Start(at))?;
         let mut numbers = Numbers::new(&mut *self.file, self.order);

@@ -89,8 +89,8 @@ impl Formats {
                 }
             }
         }
-        let is_name = (1..=128).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_name =
+            (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if let (Some(id), true, true) = (id, is_name, self.by_id.len() < EVENTS) {
             self.kind = kind;
             self.by_id.insert(id, Format { name: name.to_owned(), fields, pid });
@@ -268,7 +268,8 @@ print fmt: \"%s dir=%s\", __get_str(device)
         for order in [Order::Little, Order::Big] {
             for relative in [false, true] {
                 let mut formats = Formats::new(order);
-                formats.add(if relative { MAP_SG.replace("__data_loc", "__rel_loc") } else { MAP_SG.into() }.as_bytes());
+                formats
+                    .add(if relative { MAP_SG.replace("__data_loc", "__rel_loc") } else { MAP_SG.into() }.as_bytes());
                 let event = map_sg(order, relative);
                 assert_eq!(
                     printed(&formats, &event),
@@ -293,7 +294,8 @@ print fmt: \"%s dir=%s\", __get_str(device)
     #[test]
     fn what_is_no_format_is_passed_over() {
         let mut formats = Formats::new(Order::Little);
-        for text in ["", "name: a b\nID: 7\n", "name: a\n", "name: a\nID: 70000\n", "\u{fffd}\nfield:;offset:1;size:9"] {
+        for text in ["", "name: a b\nID: 7\n", "name: a\n", "name: a\nID: 70000\n", "\u{fffd}\nfield:;offset:1;size:9"]
+        {
             formats.add(text.as_bytes());
         }
         assert!(formats.by_id.is_empty());

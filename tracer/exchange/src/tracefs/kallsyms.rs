@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn an_address_is_in_the_function_that_begins_before_it() {
-        let text = b"ffff0020 T b\nffff0010 t a\t[usb]\n0000000 T hidden\nffff0030 D data\nffff0031 t $x\nbad\n\xff\xff\n";
+        let text =
+            b"ffff0020 T b\nffff0010 t a\t[usb]\n0000000 T hidden\nffff0030 D data\nffff0031 t $x\nbad\n\xff\xff\n";
         let mut symbols = Symbols::default();
         symbols.read(&text[..]).unwrap();
         let name = |addr| {
