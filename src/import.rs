@@ -36,7 +36,7 @@ const PAGE_SIZE: u32 = 4096;
 Examples:
   trace-cmd record -e dma -e swiotlb -e kmem:kmalloc -e kmem:kfree -- COMMAND
   bouncescope import trace.dat -o board.bounce
-  perf record -a -e dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree -- COMMAND && bouncescope import perf.data
+  perf record -a -e 'dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree' -- COMMAND && bouncescope import perf.data
   cat /sys/kernel/tracing/trace > board.txt        # after enabling the events dma, swiotlb, and kmem/kmalloc, kmem/kfree
   bouncescope import phone.pftrace -o phone.bounce # Perfetto, with the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
   bouncescope verify board.bounce
