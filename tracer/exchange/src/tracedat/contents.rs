@@ -95,7 +95,7 @@ impl Contents {
             "6" => (version_6(from, &begin, &mut header, length)?, Compression::None),
             "7" => version_7(from, &begin, &mut header, length)?,
             other => {
-                let other: String = other.chars().filter(|c| c.is_ascii_graphic()).take(20).collect();
+                let other: String = other.chars().filter(char::is_ascii_graphic).take(20).collect();
                 return Err(damaged(format!(
                     "it is a trace.dat of version {other}, and 6 and 7 are read: run trace-cmd report FILE | bouncescope import -"
                 )));

@@ -192,7 +192,7 @@ impl Pages {
                 }
                 // A whole time, but for its upper 5 bits.
                 (31, Some(upper)) => {
-                    self.time = self.time & 0xf8 << 56 | (upper << 27) + delta;
+                    self.time = (self.time & (0xf8 << 56)) | ((upper << 27) + delta);
                     (None, at + 8)
                 }
                 (0, Some(length)) if length >= 4 => {

@@ -120,7 +120,7 @@ impl Formats {
     }
 }
 
-/// `	field:__data_loc u64[] addrs;	offset:12;	size:4;	signed:0;`
+/// `field:__data_loc u64[] addrs; offset:12; size:4; signed:0;`, with tabs.
 pub(super) fn field(line: &str, long: usize) -> Option<Field> {
     let mut parts = line.trim().strip_prefix("field:")?.split(';').map(str::trim);
     let declaration = parts.next()?;

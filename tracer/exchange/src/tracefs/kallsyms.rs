@@ -19,7 +19,7 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// Reads lines such as `ffffffff81000000 T _text	[module]`. Those of other symbols than functions, and those without an address
+    /// Reads lines such as `ffffffff81000000 T function [module]`. Those of other symbols than functions, and those without an address
     /// (`kptr_restrict`), are left out.
     pub(crate) fn read(&mut self, mut text: impl BufRead) -> io::Result<()> {
         let mut line = Vec::new();
