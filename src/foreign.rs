@@ -12,17 +12,21 @@ use tracer::exchange::packed::unpacked;
 type Kind = (&'static [u8], &'static str, &'static str);
 
 /// What `import` does not read.
-const NOT_IMPORTED: [Kind; 8] = [
-    // `tracecmd_open_head()` (`lib/trace-cmd/trace-input.c` of trace-cmd).
-    (b"\x17\x08\x44tracing", "a trace.dat of trace-cmd", "run: trace-cmd report {} | bouncescope import -"),
-    // `PERF_MAGIC` (`tools/perf/util/header.c`), of both byte orders.
-    (b"PERFILE2", "a perf.data", "run: perf script -i {} | bouncescope import -"),
-    (b"2ELIFREP", "a perf.data", "run: perf script -i {} | bouncescope import -"),
+const NOT_IMPORTED: [Kind; 5] = [
     (b"\x89BNC\r\n\x1a\n", "a capture already", "replay it: bouncescope replay {}"),
     (b"BZh", "packed by bzip2", "run: bzip2 -dc {} | bouncescope import -"),
     (b"\x04\x22\x4d\x18", "packed by lz4", "run: lz4 -dc {} | bouncescope import -"),
     (b"PK\x03\x04", "a zip archive", "run: unzip -p {} TRACE | bouncescope import -"),
-    (b"\x7fELF", "an ELF file", "give a trace: text of tracefs, trace-cmd report or perf script, or one of Perfetto"),
+    (b"\x7fELF", "an ELF file", "give a trace: a trace.dat, a perf.data, a Perfetto trace, or text of tracefs"),
+];
+
+/// Traces that `import` reads, by how they begin.
+const TRACES: [(&[u8], &str); 3] = [
+    // `tracecmd_open_head()` (`lib/trace-cmd/trace-input.c` of trace-cmd).
+    (b"\x17\x08\x44tracing", "a trace.dat of trace-cmd"),
+    // `PERF_MAGIC` (`tools/perf/util/header.c`), of both byte orders.
+    (b"PERFILE2", "a perf.data"),
+    (b"2ELIFREP", "a perf.data"),
 ];
 
 /// Words of texts, in the order in which they are looked for.
@@ -60,6 +64,9 @@ pub(crate) fn instead_of_capture(path: &Path) -> Option<String> {
     let is_capture = text.starts_with(b"\x89BNC") && text != first;
     if is_capture {
         return Some(format!("{name} is a packed capture; unpack it first"));
+    }
+    if let Some((_, what)) = TRACES.iter().find(|(magic, _)| text.starts_with(magic)) {
+        return Some(format!("{name} is {what}, not a capture; run: bouncescope import {name} -o trace.bounce"));
     }
     let text = String::from_utf8_lossy(&text);
     let (_, what, instead) = TEXTS.iter().find(|(words, ..)| words.iter().any(|word| text.contains(word)))?;

@@ -35,8 +35,8 @@ const PAGE_SIZE: u32 = 4096;
 #[command(after_help = "\
 Examples:
   trace-cmd record -e dma -e swiotlb -e kmem:kmalloc -e kmem:kfree -- COMMAND
-  trace-cmd report | bouncescope import - -o board.bounce
-  perf script -i perf.data > board.txt && bouncescope import board.txt --like other-run.bounce
+  bouncescope import trace.dat -o board.bounce
+  perf record -a -e 'dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree' -- COMMAND && bouncescope import perf.data
   cat /sys/kernel/tracing/trace > board.txt        # after enabling the events dma, swiotlb, and kmem/kmalloc, kmem/kfree
   bouncescope import phone.pftrace -o phone.bounce # Perfetto, with the ftrace events dma/*, swiotlb/*, kmem/kmalloc, kmem/kfree
   bouncescope verify board.bounce
@@ -49,8 +49,8 @@ such as
   name = \"1d84000.ufshc\"     # or * for all others
   coherent = false           # also driver, dma-mask, bus-dma-limit, min-align-mask, iommu-granule, untrusted, force-bounce")]
 pub(crate) struct Args {
-    /// Trace: text of tracefs, trace-cmd report or perf script, or a Perfetto trace, also compressed with gzip, xz or
-    /// zstd; - for standard input
+    /// Trace: a trace.dat of trace-cmd, a perf.data, a Perfetto trace, or text of tracefs, trace-cmd report or perf
+    /// script, also compressed with gzip, xz or zstd; - for standard input
     trace: PathBuf,
     /// Capture to write; an existing file is renamed to FILE.old
     #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce", value_parser = output::path())]
@@ -78,12 +78,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let input = TraceFile::of(&args.trace)?;
     let cannot_read = || format!("cannot read {}", input.name());
-    let survey = Survey::of(input.open()?).with_context(cannot_read)?;
+    let mut text = input.open()?;
+    let survey = Survey::of(&mut text).with_context(cannot_read)?;
+    let notes = input.notes(&text);
+    drop(text);
     ensure!(
         [Kind::Map, Kind::MapSg, Kind::Kmalloc, Kind::Bounced].into_iter().any(|kind| survey.has(kind)),
         "{}: {}",
         input.name(),
-        nothing_wanted(&survey, &input.notes)
+        nothing_wanted(&survey, &notes)
     );
     let given = match &args.devices {
         Some(file) => {
@@ -108,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         };
         assumed.notes.push(format!("the machine is taken to be {machine}, {why}"));
     }
-    assumed.notes.extend(input.notes.iter().cloned());
+    assumed.notes.extend(notes);
     for note in &assumed.notes {
         say(&format!("note: {note}\n"));
     }
@@ -144,8 +147,8 @@ fn nothing_wanted(survey: &Survey, notes: &[String]) -> String {
     for note in notes {
         why += &format!("; {note}");
     }
-    why + ". A trace has to be text of tracefs, trace-cmd report or perf script, or one of Perfetto, with the events dma:*, swiotlb:* or \
-           kmem:kmalloc"
+    why + ". A trace has to be a trace.dat, a perf.data, a Perfetto trace, or text of tracefs, trace-cmd report or perf script, with the \
+           events dma:*, swiotlb:* or kmem:kmalloc"
 }
 
 /// By the options, where the trace itself does not tell.

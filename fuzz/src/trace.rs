@@ -1,5 +1,7 @@
 //! Text traces, imported.
 
+use std::io::BufRead;
+
 use tracer::{
     exchange::{
         assume::assume,
@@ -29,4 +31,16 @@ pub fn import(text: &[u8]) {
         items.push(item);
     }
     assert_survive_writing(&items);
+}
+
+/// The longest text that a file is imported from, bytes: what a file of 16 KiB holds, and more. A compressed one may hold more than is searched
+/// here.
+const LONGEST: u64 = 4 << 20;
+
+/// The text that is made of a binary file, imported. Only what makes it may say that the file is damaged.
+pub fn import_binary(file: impl BufRead) {
+    let mut text = Vec::new();
+    // What was read before the damage is as good as any text.
+    let _ = file.take(LONGEST).read_to_end(&mut text);
+    import(&text);
 }

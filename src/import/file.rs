@@ -2,12 +2,17 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Cursor, Read, Seek as _},
+    io::{self, BufRead, BufReader, Cursor, Read, Seek},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use tracer::exchange::{packed::unpacked, perfetto};
+use tracer::exchange::{
+    packed::unpacked,
+    perfdata::{PerfData, is_perf_data},
+    perfetto,
+    tracedat::{TraceDat, is_trace_dat},
+};
 
 use crate::{foreign::not_imported, input::special};
 
@@ -15,9 +20,30 @@ use crate::{foreign::not_imported, input::special};
 pub(super) struct TraceFile {
     name: String,
     source: Source,
+    format: Format,
     /// What has to be known of the file, a line each.
-    pub(super) notes: Vec<String>,
+    notes: Vec<String>,
 }
+
+/// What the file holds, once it is unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    TraceDat,
+    PerfData,
+}
+
+/// The text of a file, which is read once.
+pub(super) enum Opened<'a> {
+    Text(Box<dyn BufRead + 'a>),
+    TraceDat(Box<TraceDat<Box<dyn ReadSeek + 'a>>>),
+    PerfData(Box<PerfData<Box<dyn ReadSeek + 'a>>>),
+}
+
+/// A file, or one that is kept.
+pub(super) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
 
 enum Source {
     /// Read from the disk each time: such a trace may be larger than memory.
@@ -49,12 +75,26 @@ impl TraceFile {
             };
             (name, source)
         };
-        let mut trace = Self { name, source, notes: Vec::new() };
-        let mut text = trace.open()?;
+        let mut trace = Self { name, source, format: Format::Text, notes: Vec::new() };
+        let mut text = trace.unpacked()?;
         let cannot_read = || format!("cannot read {}", trace.name);
         let first = text.fill_buf().with_context(cannot_read)?;
         if let Some(instead) = not_imported(first, &trace.name) {
             bail!("{instead}");
+        }
+        let format = match first {
+            first if is_trace_dat(first) => Format::TraceDat,
+            first if is_perf_data(first) => Format::PerfData,
+            _ => Format::Text,
+        };
+        if format != Format::Text {
+            // Both are read here and there: of a file that is packed, what it holds is kept.
+            let is_packed = trace.begins()? != first[..first.len().min(MAGIC)];
+            let kept = if is_packed { Some(keep(&mut text).with_context(cannot_read)?) } else { None };
+            drop(text);
+            trace.format = format;
+            trace.source = kept.map_or(trace.source, Source::Kept);
+            return Ok(trace);
         }
         // A packet of Perfetto begins with a byte that in a text is an empty line.
         if first.starts_with(b"\n") {
@@ -77,7 +117,45 @@ impl TraceFile {
     }
 
     /// The text from its first line on, whatever it is packed in.
-    pub(super) fn open(&self) -> Result<Box<dyn BufRead + '_>> {
+    pub(super) fn open(&self) -> Result<Opened<'_>> {
+        let cannot_read = || format!("cannot read {}", self.name);
+        Ok(match self.format {
+            Format::Text => Opened::Text(self.unpacked()?),
+            Format::TraceDat => Opened::TraceDat(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?)),
+            Format::PerfData => Opened::PerfData(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?)),
+        })
+    }
+
+    /// What has to be known of the file, a line each, after it was read to its end.
+    pub(super) fn notes(&self, opened: &Opened<'_>) -> Vec<String> {
+        match opened {
+            Opened::Text(_) => self.notes.clone(),
+            Opened::TraceDat(trace) => trace.notes(),
+            Opened::PerfData(trace) => trace.notes(),
+        }
+    }
+
+    /// The bytes as they are, from the first one on.
+    fn file(&self) -> Result<Box<dyn ReadSeek + '_>> {
+        let file: Box<dyn ReadSeek + '_> = match &self.source {
+            Source::File(path) => Box::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?),
+            Source::Kept(file) => Box::new(file),
+            Source::Lines(lines) => Box::new(Cursor::new(lines)),
+        };
+        Ok(file)
+    }
+
+    /// The first bytes as they are.
+    fn begins(&self) -> Result<Vec<u8>> {
+        let mut first = Vec::new();
+        let mut file = self.file()?;
+        let read = file.rewind().and_then(|()| file.take(MAGIC as u64).read_to_end(&mut first));
+        read.with_context(|| format!("cannot read {}", self.name))?;
+        Ok(first)
+    }
+
+    /// What the file holds, whatever it is packed in.
+    fn unpacked(&self) -> Result<Box<dyn BufRead + '_>> {
         let text = match &self.source {
             Source::File(path) => {
                 unpacked(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?))
@@ -91,6 +169,37 @@ impl TraceFile {
         text.with_context(|| format!("cannot read {}", self.name))
     }
 }
+
+impl Read for Opened<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Text(text) => text.read(buffer),
+            Self::TraceDat(trace) => trace.read(buffer),
+            Self::PerfData(trace) => trace.read(buffer),
+        }
+    }
+}
+
+impl BufRead for Opened<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::Text(text) => text.fill_buf(),
+            Self::TraceDat(trace) => trace.fill_buf(),
+            Self::PerfData(trace) => trace.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        match self {
+            Self::Text(text) => text.consume(amount),
+            Self::TraceDat(trace) => trace.consume(amount),
+            Self::PerfData(trace) => trace.consume(amount),
+        }
+    }
+}
+
+/// So many of its first bytes tell the format.
+const MAGIC: usize = 8;
 
 /// Copies a stream, which cannot be read twice, to a file that is gone when the program ends.
 fn keep(stream: &mut impl Read) -> io::Result<File> {

@@ -185,7 +185,8 @@ fn stamped(head: &str) -> Option<(&str, Time)> {
         Some((before, difference)) if difference.ends_with(')') => before.trim_end(),
         _ => head,
     };
-    let at = head.rfind(' ')? + 1;
+    // `[001]39366369432242` of trace-cmd where times are counts.
+    let at = head.rfind([' ', ']'])? + 1;
     Some((head[..at].trim_end(), time(&head[at..])?))
 }
 
@@ -295,6 +296,8 @@ mod tests {
         let line = event("            find  4472  2218.866411: kmem:kmalloc: call_site=a");
         assert_eq!((line.task, line.cpu, line.time), (4472, None, Time::Ns(2_218_866_411_000)));
         assert_eq!(event("    bash-320     [000] ..... 36638: kmalloc: a").time, Time::Count(36638));
+        let line = event("    bash-320     [000]39366369432242: kmalloc: a");
+        assert_eq!((line.task, line.cpu, line.time), (320, Some(0), Time::Count(39_366_369_432_242)));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One event, in whichever of the three ways it is encoded, as the line that tracefs would have printed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use super::super::print;
 use super::super::protobuf::{Fields, Value};
 use super::{Line, bundle};
-use bouncescope_capture::event::Direction;
 
 /// Names of the fields of events that are messages of their own, by the field of `FtraceEvent`.
 #[derive(Debug)]
@@ -96,20 +97,22 @@ impl Shapes {
                 _ => found = found.or_else(|| self.of_message(field, value)),
             }
         }
-        let printed = found.as_ref().and_then(|(event, values)| print(event, values));
-        let Some(printed) = printed else {
+        let mut text = String::new();
+        print::head(&mut text, task as u32, Some(cpu), time_ns);
+        let address = |addr, line: &mut String| *line += &format!("{addr:#x}");
+        let printed = found.as_ref().and_then(|(event, values)| print::event(&mut text, event, values, &address));
+        if printed.is_none() {
             let is_list = found.is_some_and(|(event, _)| event.starts_with("dma_") && event.contains("_sg"));
             *(if is_list { &mut self.lists } else { &mut self.others }) += 1;
             return None;
-        };
-        let (seconds, rest) = (time_ns / 1_000_000_000, time_ns % 1_000_000_000);
-        Some(Line { time_ns, text: format!("task-{task} [{cpu:03}] {seconds}.{rest:09}: {printed}") })
+        }
+        Some(Line { time_ns, text })
     }
 
     fn of_message(&self, field: u32, value: Value<'_>) -> Option<(String, Values)> {
         let shape = self.by_field.get(&field)?;
         let named = |(number, value)| Some((shape.fields.get(&number)?.clone(), Content::of(value)));
-        Some((shape.event.clone(), Fields::of(value.bytes()).filter_map(named).collect()))
+        Some((shape.event.clone(), Values(Fields::of(value.bytes()).filter_map(named).collect())))
     }
 
     /// What was passed over.
@@ -145,16 +148,17 @@ impl Content {
     }
 }
 
-type Values = BTreeMap<String, Content>;
+#[derive(Debug, Default)]
+struct Values(BTreeMap<String, Content>);
 
 /// A text of one line, as a line holds it.
 fn text(value: Value<'_>) -> String {
-    String::from_utf8_lossy(value.bytes()).replace(['\n', '\r'], "?")
+    print::one_line(value.bytes()).into_owned()
 }
 
 /// A `GenericFtraceEvent`.
 fn generic(message: &[u8]) -> (String, Values) {
-    let (mut event, mut values) = (String::new(), Values::new());
+    let (mut event, mut values) = (String::new(), Values::default());
     for (field, value) in Fields::of(message) {
         match field {
             generic::EVENT_NAME => event = text(value),
@@ -169,7 +173,7 @@ fn generic(message: &[u8]) -> (String, Values) {
                         _ => {}
                     }
                 }
-                values.extend(content.map(|content| (name, content)));
+                values.0.extend(content.map(|content| (name, content)));
             }
             _ => {}
         }
@@ -177,62 +181,24 @@ fn generic(message: &[u8]) -> (String, Values) {
     (event, values)
 }
 
-/// As `print fmt` of the event has it (`include/trace/events/{dma,swiotlb,kmem}.h`), as far as it is read; `None` for events that are not,
-/// and where a field is missing.
-fn print(event: &str, values: &Values) -> Option<String> {
-    let number = |name: &str| match values.get(name)? {
-        Content::Number(number) => Some(*number),
-        Content::Text(_) => None,
-    };
-    let name = |name: &str| match values.get(name)? {
-        Content::Text(text) => Some(text.as_str()),
-        Content::Number(_) => None,
-    };
-    let direction = || Some(Direction::from_raw(u8::try_from(number("dir")?).ok()?)?.name());
-    let attrs = || number("attrs").unwrap_or(0);
-    Some(match event {
-        "kmalloc" | "kmalloc_node" => format!(
-            "{event}: call_site={:#x} ptr={:x} bytes_req={} bytes_alloc={}",
-            number("call_site").unwrap_or(0),
-            number("ptr")?,
-            number("bytes_req")?,
-            number("bytes_alloc")?
-        ),
-        "kfree" => format!("kfree: call_site={:#x} ptr={:x}", number("call_site").unwrap_or(0), number("ptr")?),
-        "swiotlb_bounced" => format!(
-            "swiotlb_bounced: dev_name: {} dma_mask={:x} dev_addr={:x} size={} {}",
-            name("dev_name")?,
-            number("dma_mask")?,
-            number("dev_addr")?,
-            number("size")?,
-            if number("force").unwrap_or(0) != 0 { "FORCE" } else { "NORMAL" }
-        ),
-        "dma_map_page" | "dma_map_phys" => format!(
-            "{event}: {} dir={} dma_addr={:x} size={} phys_addr={:x} attrs={:#x}",
-            name("device")?,
-            direction()?,
-            number("dma_addr")?,
-            number("size")?,
-            number("phys_addr")?,
-            attrs()
-        ),
-        "dma_unmap_page" | "dma_unmap_phys" => format!(
-            "{event}: {} dir={} dma_addr={:x} size={} attrs={:#x}",
-            name("device")?,
-            direction()?,
-            number("addr")?,
-            number("size")?,
-            attrs()
-        ),
-        "dma_sync_single_for_cpu" | "dma_sync_single_for_device" => format!(
-            "{event}: {} dir={} dma_addr={:x} size={}",
-            name("device")?,
-            direction()?,
-            number("dma_addr")?,
-            number("size")?
-        ),
-        _ => return None,
-    })
+impl print::Values for Values {
+    fn number(&self, name: &str) -> Option<u64> {
+        match self.0.get(name)? {
+            Content::Number(number) => Some(*number),
+            Content::Text(_) => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.0.get(name)? {
+            Content::Text(text) => Some(Cow::Borrowed(text)),
+            Content::Number(_) => None,
+        }
+    }
+
+    fn list(&self, _: &str, _: &mut String) -> Option<()> {
+        None
+    }
 }
 
 /// Fields of `FtraceEvent`.

@@ -1,0 +1,213 @@
+//! `trace.dat` of trace-cmd, versions 6 and 7: the kernel's own pages of its ring buffer, CPU by CPU, and the files of tracefs that say
+//! what is in them (`Documentation/trace-cmd/trace-cmd.dat.v6.5.txt` and `.v7.5.txt` of trace-cmd 3.4).
+//!
+//! [`TraceDat`] is the text that tracefs would have printed, in order of time, which [`ftrace`](super::ftrace) then reads as any other
+//! trace. A page of each CPU is in memory, and its chunk where the file is compressed.
+
+mod contents;
+mod pages;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, Read, Seek};
+
+use super::print;
+use super::tracefs::{Header, MAGIC, Order};
+use contents::Contents;
+use pages::{Damage, Pages, Step};
+
+/// The bytes begin as a `trace.dat` does.
+pub fn is_trace_dat(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// So much text is made at once, bytes.
+const AT_ONCE: usize = 32 << 10;
+
+/// A `trace.dat`, as text.
+#[derive(Debug)]
+pub struct TraceDat<R> {
+    file: R,
+    header: Header,
+    order: Order,
+    instances: Vec<Instance>,
+    cpus: Vec<Pages>,
+    /// The next event of each CPU.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Made and not yet read from `read` on.
+    text: String,
+    read: usize,
+    /// Events that were lost, as its pages say.
+    lost: u64,
+    /// The same, as the kernel counted them in all.
+    counted: Option<u64>,
+    is_over: bool,
+    damage: Damage,
+    notes: Vec<String>,
+}
+
+/// A buffer of tracefs: the main one, whose name is empty, or one of `instances/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Instance {
+    name: String,
+    clock: Clock,
+}
+
+/// What times are, and what makes nanoseconds of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Clock {
+    /// Counts of something that is not a nanosecond.
+    counts: bool,
+    /// From counts of the TSC to nanoseconds: multiplied, and shifted to the right.
+    tsc: Option<(u32, u32)>,
+    /// Added, ns.
+    offset: i64,
+}
+
+impl Clock {
+    /// As `timestamp_calc()` (`lib/trace-cmd/trace-input.c` of trace-cmd 3.4).
+    fn time(self, time: u64) -> u64 {
+        let time = match self.tsc {
+            Some((multiplier, shift)) => {
+                (u128::from(time) * u128::from(multiplier)).checked_shr(shift).unwrap_or(0) as u64
+            }
+            None => time,
+        };
+        time.wrapping_add_signed(self.offset)
+    }
+}
+
+impl<R: Read + Seek> TraceDat<R> {
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is no `trace.dat` whose events can be found. Later damage is passed over, counted as lost events, and
+    /// told in the notes.
+    pub fn open(mut file: R) -> io::Result<Self> {
+        let Contents { header, order, instances, cpus, counted, machine, release, mut notes, damage } =
+            Contents::read(&mut file).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it is cut off in its header"),
+                _ => error,
+            })?;
+        if header.symbols.is_empty() {
+            notes.push("call sites are addresses: the file has no /proc/kallsyms".to_owned());
+        }
+        let mut text = String::new();
+        for (name, value) in [("arch", machine), ("os release", release)] {
+            if !value.is_empty() {
+                let _ = writeln!(text, "# {name} : {}", print::one_line(value.as_bytes()));
+            }
+        }
+        let mut trace = Self {
+            file,
+            header,
+            order,
+            instances,
+            cpus,
+            next: BinaryHeap::new(),
+            text,
+            read: 0,
+            lost: 0,
+            counted,
+            is_over: false,
+            damage,
+            notes,
+        };
+        for at in 0..trace.cpus.len() {
+            trace.step(at)?;
+        }
+        Ok(trace)
+    }
+
+    /// What has to be known of the file, a line each; whole once it is read to the end.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.iter().cloned().chain(self.damage.notes()).collect()
+    }
+
+    /// Goes on to the next event of a CPU.
+    fn step(&mut self, at: usize) -> io::Result<()> {
+        let Self { file, header, order, cpus, damage, .. } = self;
+        loop {
+            match cpus[at].step(file, &header.page, *order, damage)? {
+                Step::Event(time) => {
+                    self.next.push(Reverse((time, at)));
+                    return Ok(());
+                }
+                Step::Lost(count) => {
+                    let count = count.max(1);
+                    self.lost = self.lost.saturating_add(count);
+                    let _ = writeln!(self.text, "CPU:{} [LOST {count} EVENTS]", cpus[at].cpu);
+                }
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Makes the text of the next events.
+    fn make(&mut self) -> io::Result<()> {
+        self.text.clear();
+        self.read = 0;
+        while self.text.len() < AT_ONCE {
+            let Some(Reverse((time, at))) = self.next.pop() else {
+                if !self.is_over {
+                    self.is_over = true;
+                    let more = self.counted.map_or(0, |counted| counted.saturating_sub(self.lost));
+                    if more > 0 {
+                        let _ = writeln!(self.text, "CPU:0 [LOST {more} EVENTS]");
+                    }
+                }
+                break;
+            };
+            let Self { header, cpus, instances, text, .. } = self;
+            let (cpu, event) = (cpus[at].cpu, cpus[at].event());
+            let Instance { name, clock } = &instances[cpus[at].instance];
+            if !name.is_empty() {
+                let _ = write!(text, "{name}: ");
+            }
+            let format = header.formats.of(event);
+            let task = format.map_or(0, |format| header.formats.task(format, event));
+            let time = clock.time(time);
+            if clock.counts {
+                let _ = write!(text, "task-{task} [{cpu:03}] {time}: ");
+            } else {
+                print::head(text, task, Some(u64::from(cpu)), time);
+            }
+            match format {
+                Some(format) => {
+                    let name_of = |addr, line: &mut String| header.symbols.name(addr, line);
+                    header.formats.print(text, format, event, &name_of);
+                }
+                None => text.push_str("unknown: (binary)"),
+            }
+            text.push('\n');
+            self.step(at)?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read + Seek> BufRead for TraceDat<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.read == self.text.len() {
+            self.make()?;
+        }
+        Ok(&self.text.as_bytes()[self.read..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.read = (self.read + amount).min(self.text.len());
+    }
+}
+
+impl<R: Read + Seek> Read for TraceDat<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;
