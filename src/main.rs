@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracer::plain::plain;
 
+#[cfg(all(target_os = "linux", feature = "live"))]
+mod boot;
 mod check;
 mod doctor;
 mod explain;
@@ -89,6 +91,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    boot::take_over();
     let Cli { color, command } = Cli::parse();
     input::choose_colours(color);
     let result = match command {

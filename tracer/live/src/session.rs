@@ -1,7 +1,7 @@
 //! One tracing session: from loading the programs to the last record after they are detached.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     ops::ControlFlow,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,6 +16,7 @@ use super::{
     decode::Decoder,
     hooks::{self, Link},
     load::{load, no_hook, raise_descriptor_limit},
+    naming::Naming,
     programs_log::ProgramsLog,
     rings::{self, Rings, STALL_NS},
     run_times::RunTimes,
@@ -33,7 +34,7 @@ use crate::kernel::{
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
-use bouncescope_capture::facts::{End, PoolTimes, SiteCount, Symbol};
+use bouncescope_capture::facts::{End, PoolTimes, SiteCount};
 use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
@@ -64,8 +65,8 @@ pub struct Session {
     rings: Rings,
     decoder: Decoder,
     tallies: Tallies,
-    symbols: Option<Symbols>,
-    named: HashSet<u64>,
+    /// `None` where there are no symbols.
+    naming: Option<Naming>,
     pool: PoolCounters,
     /// The sample of the caches that was taken when everything had been attached, until it is handed out.
     first_slab: Option<Item>,
@@ -178,8 +179,7 @@ impl Session {
             rings,
             decoder,
             tallies,
-            symbols,
-            named: HashSet::new(),
+            naming: symbols.map(|symbols| Naming::new(&root, symbols)),
             pool,
             first_slab,
             last_slab: now,
@@ -268,6 +268,10 @@ impl Session {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
             items.push(Item::Sites(sites));
         }
+        let waited = self.naming.as_mut().map(Naming::waiting).unwrap_or_default();
+        if !waited.is_empty() {
+            items.push(Item::Symbols(waited));
+        }
         Ok(items)
     }
 
@@ -335,10 +339,8 @@ impl Session {
 
     /// Adds the names of those addresses that have none yet.
     fn name(&mut self, addresses: impl Iterator<Item = u64>, items: &mut Vec<Item>) {
-        let Some(symbols) = &self.symbols else { return };
-        let named = &mut self.named;
-        let new: Vec<Symbol> =
-            addresses.filter(|addr| named.insert(*addr)).filter_map(|addr| symbols.resolve(addr)).collect();
+        let Some(naming) = &mut self.naming else { return };
+        let new = naming.name(addresses);
         if !new.is_empty() {
             items.push(Item::Symbols(new));
         }
