@@ -133,6 +133,13 @@ impl Args {
         self.max_size = Some(self.max_size.unwrap_or(largest).min(most));
     }
 
+    /// The files that are read lie in this directory as they lie in the root.
+    pub(crate) fn look_below(&mut self, root: &Path) {
+        if let Some(btf) = &mut self.btf {
+            *btf = root.join(btf.strip_prefix("/").unwrap_or(btf));
+        }
+    }
+
     /// When it ends by itself.
     pub(crate) fn duration(&self) -> Option<Duration> {
         self.duration
@@ -178,7 +185,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Records into a file that is open already, by its path among this process's descriptors, and says nothing; `attached` is called when
-/// the recording has begun.
+/// the hooks are attached, with all privileges still.
 pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) -> Result<()> {
     let args = Args { output: path, quiet: true, ..args };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -190,6 +197,7 @@ async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
     let file = output::begin_capture(&args.output, &inputs)?;
     let mut signals = Signals::new()?;
     let (mut session, start) = Session::start(&args.options())?;
+    attached();
     if !args.quiet {
         say_not_attached(&start, args.verbose);
     }
@@ -201,7 +209,6 @@ async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
         say(&format!("capabilities kept: {}\n", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") }));
     }
     capture.write(Item::Start(start))?;
-    attached();
 
     let mut command = Running::start(&args.command)?;
     let full = capture.full();

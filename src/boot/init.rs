@@ -28,8 +28,6 @@ use rustix::{
 use super::{log::tell, parameters::Parameters};
 use crate::record::{self, RECORDER};
 
-/// How long the boot waits for the recorder's hooks. A recorder that takes longer goes on, and misses what happened meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Where the kernel looks for its init (`kernel_init()` in `init/main.c`), and in an initramfs before that.
 const INITS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 const INIT_OF_INITRAMFS: &str = "/init";
@@ -41,8 +39,9 @@ pub(super) fn run() {
     let (command_line, program) = catch_unwind(of_proc).unwrap_or_default();
     let parameters = Parameters::parse(&command_line);
     let candidates = candidates(parameters.init.as_deref(), is_initramfs());
-    let recording = parameters.record;
-    let said = catch_unwind(move || start(&program, &recording)).unwrap_or_else(|_| Err("it panicked".to_owned()));
+    let (patience, recording) = (parameters.patience(), parameters.record);
+    let said =
+        catch_unwind(move || start(&program, &recording, patience)).unwrap_or_else(|_| Err("it panicked".to_owned()));
     match said {
         Ok(line) => tell(&line),
         Err(why) => tell(&format!("not recording from boot: {why}")),
@@ -70,15 +69,16 @@ fn of_proc() -> (String, PathBuf) {
     (String::from_utf8_lossy(&command_line).into_owned(), program)
 }
 
-/// Starts the recorder, and waits for its word; what is said of it.
-fn start(program: &Path, options: &[String]) -> Result<String, String> {
+/// Starts the recorder, and waits for its word for so long; what is said of it. A recorder that takes longer goes on, and misses what
+/// happens meanwhile.
+fn start(program: &Path, options: &[String], patience: Duration) -> Result<String, String> {
     if record::records_from_boot() {
         return Ok("already recording, since the initramfs".to_owned());
     }
     let began = Instant::now();
     let child = Command::new(program).arg0(RECORDER).args(options).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
-    let said = attached(&mut child, began)?;
+    let said = attached(&mut child, patience)?;
     let took = began.elapsed().as_secs_f64();
     if said {
         Ok(format!("recording from boot, attached after {took:.2} s"))
@@ -88,10 +88,9 @@ fn start(program: &Path, options: &[String]) -> Result<String, String> {
 }
 
 /// Whether the recorder said in time that it records.
-fn attached(child: &mut Child, began: Instant) -> Result<bool, String> {
+fn attached(child: &mut Child, patience: Duration) -> Result<bool, String> {
     let Some(mut said) = child.stdout.take() else { return Ok(false) };
-    let left = PATIENCE.saturating_sub(began.elapsed());
-    let limit = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
     let mut descriptors = [PollFd::from_borrowed_fd(said.as_fd(), PollFlags::IN)];
     match poll(&mut descriptors, Some(&limit)) {
         Ok(0) => Ok(false),
@@ -169,18 +168,15 @@ mod tests {
         let spawn = |script: &str| {
             Command::new("sh").args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        let now = Instant::now();
-        let past = now.checked_sub(PATIENCE - Duration::from_millis(200)).unwrap();
         let mut child = spawn("exec sleep 60");
-        assert_eq!(attached(&mut child, past), Ok(false));
-        assert!(now.elapsed() < PATIENCE);
+        assert_eq!(attached(&mut child, Duration::from_millis(100)), Ok(false));
         child.kill().unwrap();
         child.wait().unwrap();
         let mut ended = spawn("exit 3");
-        assert!(attached(&mut ended, Instant::now()).unwrap_err().contains("ended"));
+        assert!(attached(&mut ended, Duration::from_secs(60)).unwrap_err().contains("ended"));
         ended.wait().unwrap();
         let mut attaches = spawn("echo attached");
-        assert_eq!(attached(&mut attaches, Instant::now()), Ok(true));
+        assert_eq!(attached(&mut attaches, Duration::from_secs(60)), Ok(true));
         attaches.wait().unwrap();
     }
 }

@@ -5,16 +5,30 @@ use std::{
     io::{self, Write as _},
 };
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open, unlink};
 
 use crate::input::say;
 
 /// `PRINTKRB_RECORD_MAX` (`kernel/printk/internal.h`): the kernel takes no longer record.
 const LONGEST: usize = 1024;
 
-/// The kernel's log, to write a record at a time into; an error where there is none, such as without /dev.
+/// Where a node for the log is made for a moment while there is no /dev/kmsg: before devtmpfs is mounted.
+const NODES: [&str; 3] = ["/dev/bouncescope-kmsg", "/run/bouncescope-kmsg", "/bouncescope-kmsg"];
+
+/// The kernel's log, to write a record at a time into; an error where it cannot be had.
 pub(super) fn kernel_log() -> io::Result<File> {
-    Ok(open("/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+    let write = |path: &str| open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty());
+    let log = write("/dev/kmsg").or_else(|error| {
+        let made = |path: &&str| {
+            // `devlist` in `drivers/char/mem.c`.
+            mknodat(CWD, *path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 11)).is_ok()
+        };
+        let path = NODES.into_iter().find(|path| made(path)).ok_or(error)?;
+        let log = write(path);
+        unlink(path).ok();
+        log
+    })?;
+    Ok(log.into())
 }
 
 /// Says a line, on standard error where it cannot be logged.

@@ -1,9 +1,15 @@
 //! The kernel's parameters that are meant for this program. Parsing only.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 const INIT: &str = "bouncescope.init";
 const RECORD: &str = "bouncescope.record";
+const WAIT: &str = "bouncescope.wait";
+
+/// How long the boot waits for the recorder's hooks, unless it is told to wait longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// It does not wait longer than that, s.
+const LONGEST: u64 = 60;
 
 /// What the kernel's command line says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,6 +18,8 @@ pub(super) struct Parameters {
     pub(super) init: Option<PathBuf>,
     /// Options of `record`.
     pub(super) record: Vec<String>,
+    /// How long to wait for the hooks, s.
+    wait: Option<u64>,
 }
 
 impl Parameters {
@@ -28,10 +36,16 @@ impl Parameters {
                 Some((RECORD, options)) => {
                     parameters.record = options.split_whitespace().map(str::to_owned).collect();
                 }
+                Some((WAIT, seconds)) => parameters.wait = seconds.parse().ok(),
                 _ => {}
             }
         }
         parameters
+    }
+
+    /// How long to wait for the recorder's hooks; what is no number of seconds says nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.wait.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.min(LONGEST)))
     }
 }
 
@@ -41,7 +55,9 @@ fn words(command_line: &str) -> Vec<String> {
     for c in command_line.trim_end_matches('\0').chars() {
         match c {
             '"' => quoted = !quoted,
-            _ if c.is_whitespace() && !quoted => words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty())),
+            _ if c.is_whitespace() && !quoted => {
+                words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()))
+            }
             _ => word.push(c),
         }
     }
@@ -75,6 +91,15 @@ mod tests {
     fn the_last_of_two_counts_and_what_is_inits_is_left_to_it() {
         let parameters = Parameters::parse("bouncescope.init=/a bouncescope.init=/b -- bouncescope.init=/c");
         assert_eq!(parameters.init, Some("/b".into()));
+    }
+
+    #[test]
+    fn the_boot_waits_as_long_as_it_is_told_within_a_bound() {
+        let patience = |line| Parameters::parse(line).patience().as_secs();
+        assert_eq!(
+            ["", "bouncescope.wait=20", "bouncescope.wait=99999", "bouncescope.wait=-1"].map(patience),
+            [5, 20, 60, 5]
+        );
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! **Where the capture is.** In a memfd: memory that belongs to this process. Nothing can be mounted over it as over a file in /run, no
 //! switch of the root from the initramfs takes it away, and it needs no directory that can be written to. It goes away with the process.
 //!
-//! **What it sees.** It has mounts of its own: the file systems that it reads from stay where they are for it, whatever init mounts
-//! and moves, and init finds none that it has not mounted itself.
+//! **What it sees.** It has mounts of its own, so that init finds none that it has not mounted itself, and a root of its own. An initramfs is
+//! emptied when the root is switched, and to remove a directory takes away what others have mounted there (`detach_mounts()` in
+//! `fs/namespace.c`). The root of the boot stays in sight until the hooks are attached, for what is read of it: BTF and the kernel's
+//! configuration.
 //!
 //! **Who leaves it alone.** systemd ends all processes when it leaves the initramfs, but for those whose first argument begins with
 //! an `@` (`ignore_proc()` in `src/shared/killall.c`, "Storage Daemons for the Root File System"). Elsewhere it is a process that init did
@@ -22,10 +24,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fstat, memfd_create, open},
+    fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fstat, memfd_create, open, symlink},
     io::write,
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    process::{Resource, Rlimit, setrlimit, setsid},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change, move_mount, unmount,
+    },
+    process::{Resource, Rlimit, chroot, fchdir, setrlimit, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::{UnshareFlags, unshare_unsafe},
 };
@@ -41,6 +46,18 @@ const LARGEST: u64 = 32 << 20;
 /// Part of the machine's memory that the capture, or a ring, takes at the most.
 const PART_FOR_CAPTURE: u64 = 4;
 const PART_FOR_RING: u64 = 16;
+
+/// What a recorder reads from, and where.
+const FILE_SYSTEMS: [(&str, &str); 5] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tracefs", "/sys/kernel/tracing"),
+];
+/// Where the root of the boot is in the recorder's own root, and what of it is found at its usual place.
+const OLD_ROOT: &str = "/old";
+const OF_OLD_ROOT: [&str; 3] = ["/boot", "/lib", "/usr"];
 
 /// The options of `bouncescope.record=`.
 #[derive(Parser)]
@@ -75,19 +92,7 @@ fn prepare() -> Vec<String> {
     let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
     let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     note("the recorder has no mounts of its own", unshared.and_then(|()| mount_change("/", propagation)));
-    // What is looked for tells whether it is mounted.
-    for (kind, target, within) in [
-        ("proc", "/proc", "self"),
-        ("sysfs", "/sys", "kernel"),
-        ("devtmpfs", "/dev", "kmsg"),
-        ("debugfs", "/sys/kernel/debug", "bdi"),
-        ("tracefs", "/sys/kernel/tracing", "events"),
-    ] {
-        if !Path::new(target).join(within).exists() {
-            fs::create_dir_all(target).ok();
-            note(&format!("cannot mount {kind} on {target}"), mount(kind, target, kind, MountFlags::empty(), None));
-        }
-    }
+    note("the recorder has no root of its own", own_root());
     // What is said goes into the kernel's log: a console that is somebody else's by then, or closed, is no place for it.
     if let Ok(null) = open("/dev/null", OFlags::RDONLY, Mode::empty()) {
         dup2_stdin(&null).ok();
@@ -102,6 +107,29 @@ fn prepare() -> Vec<String> {
     failed
 }
 
+/// Goes into a root of its own, with what a recorder reads from and, for now, the root of the boot.
+fn own_root() -> rustix::io::Result<()> {
+    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&tmpfs, "size", "64k")?;
+    fsconfig_create(&tmpfs)?;
+    let root = fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let old = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    fchdir(&root)?;
+    chroot(".")?;
+    for (kind, target) in FILE_SYSTEMS {
+        fs::create_dir_all(target).ok();
+        // There are kernels without debugfs, or without tracing.
+        mount(kind, target, kind, MountFlags::empty(), None).ok();
+    }
+    fs::create_dir_all(OLD_ROOT).ok();
+    mount_bind(format!("/proc/self/fd/{}", old.as_raw_fd()), OLD_ROOT)?;
+    for path in OF_OLD_ROOT {
+        symlink(format!("{OLD_ROOT}{path}"), path)?;
+    }
+    Ok(())
+}
+
 /// Records until the end, and keeps what was recorded: with an error nothing is left to keep.
 fn recorded() -> Result<()> {
     let args = options(std::env::args().skip(1), memory()?)?;
@@ -109,11 +137,16 @@ fn recorded() -> Result<()> {
         let most = bytes(args.max_size());
         tell(&format!("records until it is fetched, for at most {} s and about {most}", longest.as_secs()));
     }
-    let capture = memfd_create(MEMFD, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).context("cannot make a memfd")?;
+    let capture =
+        memfd_create(MEMFD, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).context("cannot make a memfd")?;
     // A last batch comes after the limit has been reached.
     limit_files(args.max_size().saturating_mul(2));
     let path = format!("/proc/self/fd/{}", capture.as_raw_fd());
-    let result = catch_unwind(AssertUnwindSafe(|| record::into_memory(args, path.into(), say_attached)));
+    let attached = || {
+        unmount(OLD_ROOT, UnmountFlags::DETACH).ok();
+        say_attached();
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| record::into_memory(args, path.into(), attached)));
     let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
     let size = fstat(&capture).map_or(0, |file| file.st_size as u64);
     match result {
@@ -143,6 +176,7 @@ fn options(words: impl Iterator<Item = String>, memory: u64) -> Result<record::A
         "bouncescope.record= takes neither --output nor --finish nor a command: the capture is kept in memory"
     );
     let (ring, most) = (u64::from(args.ring_size()), memory / PART_FOR_RING);
+    args.look_below(Path::new(OLD_ROOT));
     ensure!(ring <= most, "a ring of {} is more than this machine has for it, {}", bytes(ring), bytes(most));
     args.bound(LONGEST, LARGEST, memory / PART_FOR_CAPTURE);
     Ok(args)
@@ -157,7 +191,8 @@ fn first_line(text: &str) -> &str {
 /// `MemTotal`, bytes.
 fn memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.map(|kib: u64| kib << 10).context("/proc/meminfo does not say how much memory there is")
 }
 
@@ -197,7 +232,9 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_from_boot_are_refused_in_one_line() {
-        for bad in ["-o x.bounce", "--finish", "-- true", "--no-such-option", "-m 512M", "--sample 3", "-d never", "--help"] {
+        for bad in
+            ["-o x.bounce", "--finish", "-- true", "--no-such-option", "-m 512M", "--sample 3", "-d never", "--help"]
+        {
             let said = of(bad, GIB).err().unwrap_or_else(|| panic!("{bad} was taken")).to_string();
             assert!(!said.is_empty() && !said.contains('\n'), "{bad}: {said}");
         }

@@ -109,7 +109,9 @@ impl Recorder {
             Ok(Self { process: opened, capture })
         };
         open().map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => anyhow::anyhow!("only root may fetch the recording from boot: run it with sudo"),
+            ErrorKind::PermissionDenied => {
+                anyhow::anyhow!("only root may fetch the recording from boot: run it with sudo")
+            }
             ErrorKind::NotFound => anyhow::anyhow!("the recorder of the boot has nothing recorded yet, or just ended"),
             _ => anyhow::Error::new(error).context("cannot fetch the recording from boot"),
         })
@@ -128,7 +130,10 @@ impl Recorder {
             }
             thread::sleep(LOOK_EVERY);
         }
-        bail!("the recorder has not ended the recording within {} s: try again, nothing is lost yet", PATIENCE.as_secs())
+        bail!(
+            "the recorder has not ended the recording within {} s: try again, nothing is lost yet",
+            PATIENCE.as_secs()
+        )
     }
 
     /// The memory is sealed when everything is in it.
@@ -139,7 +144,8 @@ impl Recorder {
 
 /// Directories of /proc.
 fn processes() -> impl Iterator<Item = PathBuf> {
-    let is_process = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit));
+    let is_process =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit));
     fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_process)
 }
 

@@ -23,6 +23,7 @@ use super::{
     tallies::{self, Tallies},
 };
 use crate::kernel::{
+    alloc_info::live_sites,
     btf::Btf,
     event_count::EventCount,
     events::Tracefs,
@@ -34,7 +35,7 @@ use crate::kernel::{
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
-use bouncescope_capture::facts::{End, PoolTimes, SiteCount};
+use bouncescope_capture::facts::{End, PoolTimes, SiteCount, SlabSample};
 use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
@@ -147,8 +148,13 @@ impl Session {
             })
             .ok();
         let shrunk = slabs.shrink();
+        let live_sites_at_start = live_sites(&root).unwrap_or_else(|error| {
+            notes.push(format!("live allocations by call site can't be told: /proc/allocinfo: {error}"));
+            None
+        });
         let first_slab = slabs
             .sample(now_ns(), shrunk)
+            .map(|sample| SlabSample { live_sites: live_sites_at_start, ..sample })
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
             .map(Item::Slab)
             .ok();
@@ -231,7 +237,7 @@ impl Session {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
         if self.last_slab.elapsed() >= SLAB_EVERY {
             self.last_slab = Instant::now();
-            items.extend(self.slab_sample(false));
+            items.extend(self.slab_sample());
         }
         if self.last_sums.elapsed() >= SUMS_EVERY {
             self.last_sums = Instant::now();
@@ -242,8 +248,8 @@ impl Session {
     }
 
     /// `None` where the caches cannot be read, which the start's notes say.
-    fn slab_sample(&self, shrunk: bool) -> Option<Item> {
-        self.slabs.sample(now_ns(), shrunk).ok().map(Item::Slab)
+    fn slab_sample(&self) -> Option<Item> {
+        self.slabs.sample(now_ns(), false).ok().map(Item::Slab)
     }
 
     /// `None` when nothing changed since the last time.
@@ -295,7 +301,9 @@ impl Session {
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
         let shrunk = self.slabs.shrink();
-        items.extend(self.slab_sample(shrunk));
+        let last_slab = self.slabs.sample(now_ns(), shrunk).ok();
+        let live_sites = live_sites(&Root::default()).ok().flatten();
+        items.extend(last_slab.map(|sample| Item::Slab(SlabSample { live_sites, ..sample })));
         items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();
