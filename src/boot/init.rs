@@ -173,10 +173,10 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let mut ended = spawn("exit 3");
-        assert!(attached(&mut ended, Duration::from_secs(60)).unwrap_err().contains("ended"));
+        assert!(attached(&mut ended, Duration::from_mins(1)).unwrap_err().contains("ended"));
         ended.wait().unwrap();
         let mut attaches = spawn("echo attached");
-        assert_eq!(attached(&mut attaches, Duration::from_secs(60)), Ok(true));
+        assert_eq!(attached(&mut attaches, Duration::from_mins(1)), Ok(true));
         attaches.wait().unwrap();
     }
 }

@@ -56,7 +56,7 @@ fn words(command_line: &str) -> Vec<String> {
         match c {
             '"' => quoted = !quoted,
             _ if c.is_whitespace() && !quoted => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()))
+                words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()));
             }
             _ => word.push(c),
         }

@@ -36,7 +36,7 @@ pub(crate) const RECORDER: &str = "@bouncescope";
 pub(crate) const MEMFD: &str = "bouncescope-boot";
 
 /// How long the recorder has to end the recording: it reads all maps once more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes of a capture's header, and of a part of the first frame: less is no recording.
 const BEGUN: u64 = 64;

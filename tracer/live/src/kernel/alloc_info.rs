@@ -38,9 +38,9 @@ fn line(line: &str) -> Option<LiveSite> {
     let mut site = LiveSite { place, calls, bytes, ..LiveSite::default() };
     for word in words {
         if let Some(function) = word.strip_prefix("func:") {
-            site.function = function.to_owned();
+            function.clone_into(&mut site.function);
         } else if let Some(module) = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
-            site.module = module.to_owned();
+            module.clone_into(&mut site.module);
         } else if word == "accurate:no" {
             site.inexact = true;
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_of_many_is_counted() {
-        let lines: String = (1..=MOST + 3).map(|n| format!("{} {n} a.c:{n} func:f\n", n * 64)).collect();
+        let lines = (1..=MOST + 3).map(|n| format!("{} {n} a.c:{n} func:f", n * 64)).collect::<Vec<_>>().join("\n");
         let live = parse(&lines);
         assert_eq!((live.sites.len(), live.left_out), (MOST, 1 + 2 + 3));
     }
