@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::breakdown::Symbols;
-use bouncescope_capture::facts::LiveSites;
+use bouncescope_capture::facts::{LiveSites, Symbol};
+
+/// Names of code addresses.
+type Symbols = hashbrown::HashMap<u64, Symbol>;
 
 /// A function: its module, empty for the kernel itself, and its name.
 pub type Function<'a> = (&'a str, &'a str);
@@ -51,7 +53,7 @@ impl<'a> LiveFunctions<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bouncescope_capture::facts::{LiveSite, Symbol};
+    use bouncescope_capture::facts::LiveSite;
 
     fn site(module: &str, function: &str, calls: u64, bytes: u64) -> LiveSite {
         LiveSite { module: module.into(), function: function.into(), calls, bytes, ..LiveSite::default() }

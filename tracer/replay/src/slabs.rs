@@ -443,7 +443,6 @@ impl Older {
 
 #[cfg(test)]
 mod tests {
-    use super::super::breakdown::Symbols;
     use super::*;
     use bouncescope_capture::facts::{KernelFacts, LiveSite, LiveSites, Symbol};
 
@@ -542,7 +541,7 @@ mod tests {
     fn what_a_function_allocated_before_is_like_what_it_was_seen_to_allocate() {
         let objects = 64_000;
         let named = |addr| (addr, Symbol { addr, name: format!("f{addr}+0x4"), module: String::new() });
-        let symbols: Symbols = (0..12).map(named).collect();
+        let symbols: hashbrown::HashMap<u64, Symbol> = (0..12).map(named).collect();
         let of = |function: &str, calls| LiveSite {
             function: function.into(),
             calls,
