@@ -9,6 +9,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 #[cfg(all(unix, feature = "report"))]
 mod android;
+#[cfg(all(target_os = "linux", feature = "live"))]
+mod boot;
 #[cfg(feature = "report")]
 mod browser;
 mod check;
@@ -100,6 +102,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", feature = "live"))]
+    boot::take_over();
     let Cli { color, command } = Cli::parse();
     input::choose_colours(color);
     let result = match command {

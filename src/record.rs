@@ -2,6 +2,7 @@
 
 mod capture;
 mod command;
+mod finish;
 
 use std::{
     ffi::OsString,
@@ -26,8 +27,12 @@ use crate::{
 };
 use capture::Capture;
 use command::Running;
+pub(crate) use finish::{MEMFD, RECORDER, holds_recording, records_from_boot};
 
 use tracer::size::parse_bytes;
+
+/// Where a capture goes of which nothing is said.
+const OUTPUT: &str = "bouncescope.bounce";
 
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
@@ -37,6 +42,7 @@ Examples:
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope record --mappings written -d 60   enough for every policy, but with more events
   bouncescope verify usb.bounce               compare the prediction with what the kernel did
+  bouncescope record --finish -o boot.bounce  end and fetch the recording that was begun at boot (init=/usr/bin/bouncescope)
 
 Recording needs root, or CAP_BPF and CAP_PERFMON. A complete capture also needs CAP_SYSLOG (names of call sites), \
 CAP_DAC_READ_SEARCH (debugfs, slabinfo) and CAP_SYS_RAWIO (kcore: which objects are mapped). The capture notes what is missing. \
@@ -44,11 +50,21 @@ Once the hooks are attached, privileges that are no longer needed are dropped. R
 the command, or at ^C.")]
 pub(crate) struct Args {
     /// Capture to write; an existing file is renamed to FILE.old once the new one has begun
-    #[arg(short, long, value_name = "FILE", default_value = "bouncescope.bounce", value_parser = output::path())]
+    #[arg(short, long, value_name = "FILE", default_value = OUTPUT, value_parser = output::path())]
     output: PathBuf,
     /// Stop after this time: seconds, or with a unit as in 500ms, 5m or 2h
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Stop when the capture has this size, such as 64M. It grows a little more until everything is detached
+    #[arg(long, value_name = "SIZE", value_parser = parse_max_size)]
+    max_size: Option<u64>,
+    /// End the recording that was begun at boot, and bring its capture into FILE: bouncescope was the kernel's init, as in
+    /// init=/usr/bin/bouncescope, and has recorded since
+    #[arg(long, conflicts_with_all = [
+        "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
+        "shrink_caches", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
+    ])]
+    finish: bool,
     /// Stream every mapping, allocation and free. Without it, only mappings that may bounce and a sample of the objects
     /// are streamed, with exact counts
     #[arg(long)]
@@ -106,6 +122,39 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Nothing is said of where the capture goes, or of a command.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.output == Path::new(OUTPUT) && !self.finish && self.command.is_empty()
+    }
+
+    /// Ends a recording of which neither is said at so much time and size, and any at `most` bytes.
+    pub(crate) fn bound(&mut self, longest: Duration, largest: u64, most: u64) {
+        self.duration.get_or_insert(longest);
+        self.max_size = Some(self.max_size.unwrap_or(largest).min(most));
+    }
+
+    /// The files that are read lie in this directory as they lie in the root.
+    pub(crate) fn look_below(&mut self, root: &Path) {
+        if let Some(btf) = &mut self.btf {
+            *btf = root.join(btf.strip_prefix("/").unwrap_or(btf));
+        }
+    }
+
+    /// When it ends by itself.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
+    /// Bytes of the capture with which it ends.
+    pub(crate) fn max_size(&self) -> u64 {
+        self.max_size.unwrap_or(u64::MAX)
+    }
+
+    /// Bytes of the ring of all that is no object.
+    pub(crate) fn ring_size(&self) -> u32 {
+        self.ring_size
+    }
+
     fn options(&self) -> Options {
         Options {
             allocation_sample: if self.full { 1 } else { self.sample },
@@ -128,15 +177,27 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    if args.finish {
+        return finish::run(&args.output, args.quiet);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(record(args))
+    runtime.block_on(record(args, || {}))
 }
 
-async fn record(args: Args) -> Result<ExitCode> {
+/// Records into a file that is open already, by its path among this process's descriptors, and says nothing; `attached` is called when
+/// the hooks are attached, with all privileges still.
+pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) -> Result<()> {
+    let args = Args { output: path, quiet: true, ..args };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(record(args, attached)).map(drop)
+}
+
+async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
     let inputs: Vec<&Path> = args.btf.iter().map(PathBuf::as_path).collect();
     let file = output::begin_capture(&args.output, &inputs)?;
     let mut signals = Signals::new()?;
     let (mut session, start) = Session::start(&args.options())?;
+    attached();
     if !args.quiet {
         say_not_attached(&start, args.verbose);
     }
@@ -150,11 +211,13 @@ async fn record(args: Args) -> Result<ExitCode> {
     capture.write(Item::Start(start))?;
 
     let mut command = Running::start(&args.command)?;
+    let full = capture.full();
     let ends = async {
         tokio::select! {
             ended = command.ended() => ended.map(Some),
             () = until(args.duration) => Ok(None),
             () = signals.end() => Ok(None),
+            () = full => Ok(None),
         }
     };
     let status = recorded(&mut session, &mut capture, ends).await??;
@@ -217,6 +280,12 @@ fn parse_ring_bytes(text: &str) -> Result<u32, String> {
         return Err("must be between 4K and 1G".to_owned());
     }
     Ok(bytes as u32)
+}
+
+fn parse_max_size(text: &str) -> Result<u64, String> {
+    /// What any capture begins with takes a few KiB.
+    const LEAST: u64 = 64 << 10;
+    parse_bytes(text).and_then(|bytes| if bytes < LEAST { Err("must be at least 64K".to_owned()) } else { Ok(bytes) })
 }
 
 #[cfg(test)]

@@ -580,3 +580,44 @@ fn a_time_namespace_costs_no_events() {
         fs::remove_file(&path).unwrap();
     }
 }
+
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn a_recorder_left_behind_at_boot_keeps_its_capture_until_it_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("boot.bounce");
+    let finish = || bouncescope().args(["record", "--finish", "-o"]).arg(&path).output().unwrap();
+    let none = finish();
+    assert!(none.status.code() == Some(2) && !path.exists(), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no recording from boot is under way"), "{none:?}");
+
+    // As process 1 starts it.
+    let mut recorder = bouncescope()
+        .arg0("@bouncescope")
+        .args(["-d", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut recorder.stdout.take().unwrap(), &mut said).unwrap();
+    assert_eq!(said, "attached\n");
+    storm(TIMES);
+    thread::sleep(Duration::from_secs(2));
+    assert!(recorder.try_wait().unwrap().is_none(), "the recording is over, and the recorder keeps it");
+    // Where it cannot be written, nothing is lost.
+    let nowhere = bouncescope().args(["record", "--finish", "-o"]).arg(dir.path()).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+    assert!(recorder.try_wait().unwrap().is_none());
+    assert_ok(&finish());
+    assert!(recorder.wait().unwrap().code().is_none(), "it was killed");
+
+    let contents = read(&path);
+    assert!(contents.ended && contents.gaps.is_empty());
+    // Counted when it began, from then on in a root of its own, and at the end.
+    assert!(contents.slabs.len() >= 2 && contents.slabs.iter().all(|sample| !sample.caches.is_empty()));
+    let counted: u64 =
+        contents.sites.values().filter(|site| u64::from(site.bytes_req) == IOVEC_BYTES).map(|site| site.count).sum();
+    assert!(counted >= TIMES as u64, "{counted}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}

@@ -2,11 +2,15 @@
 
 use std::{
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::sync::Notify;
 use tracer::{
     capture::{FileWriter, WriteError},
     facts::{Counters, End, PoolSample},
@@ -31,12 +35,49 @@ pub(super) struct Capture {
     pseudonyms: Option<Pseudonyms>,
     /// Whether a line on the terminal says how it goes.
     live: bool,
+    /// Told when the file has become as long as it may.
+    full: Arc<Notify>,
+    seen: Seen,
+}
+
+/// What is said of a recording, as far as it has been seen.
+#[derive(Default)]
+pub(super) struct Seen {
     line: LiveLine,
     now_ns: u64,
     last_counters: Option<Counters>,
     last_pool: Option<PoolSample>,
     hiwater_reset: bool,
     end: Option<End>,
+}
+
+impl Seen {
+    /// Takes in one item.
+    pub(super) fn item(&mut self, item: &Item) {
+        self.line.observe(item);
+        match item {
+            Item::Start(start) => self.hiwater_reset = start.kernel.pool.hiwater_reset,
+            Item::Pool(sample) => self.last_pool = Some(*sample),
+            Item::Counters(counters) => {
+                self.now_ns = counters.time_ns;
+                self.last_counters = Some(counters.clone());
+            }
+            Item::End(end) => self.end = Some(end.clone()),
+            _ => {}
+        }
+    }
+
+    /// What came of it, in a file of so many bytes.
+    pub(super) fn summary(self, bytes: u64) -> Summary {
+        Summary {
+            bytes,
+            line: self.line,
+            counters: self.last_counters.unwrap_or_default(),
+            pool: self.last_pool,
+            hiwater_reset: self.hiwater_reset,
+            end: self.end.unwrap_or_default(),
+        }
+    }
 }
 
 enum Work {
@@ -49,21 +90,25 @@ impl Capture {
     /// Items go to this file, without the kernel's addresses where that is asked for.
     pub(super) fn new(file: FileWriter, args: &Args, live: bool) -> Result<Self> {
         let (queue, work) = sync_channel(QUEUE);
-        let (path, runs_command) = (args.output.clone(), !args.command.is_empty());
-        let write = move || write_all(file, &path, runs_command, &work);
+        let full = Arc::new(Notify::new());
+        let ends = Ends { runs_command: !args.command.is_empty(), at: args.max_size, full: Arc::clone(&full) };
+        let path = args.output.clone();
+        let write = move || write_all(file, &path, &ends, &work);
         let writer = thread::Builder::new().name("capture".into()).spawn(write)?;
         Ok(Self {
             queue,
             writer: Some(writer),
             pseudonyms: args.no_addresses.then(Pseudonyms::default),
             live,
-            line: LiveLine::default(),
-            now_ns: 0,
-            last_counters: None,
-            last_pool: None,
-            hiwater_reset: false,
-            end: None,
+            full,
+            seen: Seen::default(),
         })
+    }
+
+    /// Ends when the file has become as long as it may.
+    pub(super) fn full(&self) -> impl Future<Output = ()> + use<> {
+        let full = Arc::clone(&self.full);
+        async move { full.notified().await }
     }
 
     pub(super) fn write_all(&mut self, items: Vec<Item>) -> Result<()> {
@@ -74,17 +119,7 @@ impl Capture {
         if let Some(pseudonyms) = &mut self.pseudonyms {
             pseudonyms.hide(&mut item);
         }
-        self.line.observe(&item);
-        match &item {
-            Item::Start(start) => self.hiwater_reset = start.kernel.pool.hiwater_reset,
-            Item::Pool(sample) => self.last_pool = Some(*sample),
-            Item::Counters(counters) => {
-                self.now_ns = counters.time_ns;
-                self.last_counters = Some(counters.clone());
-            }
-            Item::End(end) => self.end = Some(end.clone()),
-            _ => {}
-        }
+        self.seen.item(&item);
         self.send(Work::Write(item))
     }
 
@@ -110,14 +145,7 @@ impl Capture {
         if self.live {
             say("\r\x1b[K\n");
         }
-        Ok(Summary {
-            bytes,
-            line: std::mem::take(&mut self.line),
-            counters: self.last_counters.take().unwrap_or_default(),
-            pool: self.last_pool,
-            hiwater_reset: self.hiwater_reset,
-            end: self.end.take().unwrap_or_default(),
-        })
+        Ok(std::mem::take(&mut self.seen).summary(bytes))
     }
 }
 
@@ -142,15 +170,24 @@ impl Sink for Capture {
     async fn counted(&mut self, _: &Session) -> Result<()> {
         self.send(Work::Flush)?;
         if self.live {
-            say(&format!("\r\x1b[K{}", self.line.render(self.now_ns)));
+            say(&format!("\r\x1b[K{}", self.seen.line.render(self.seen.now_ns)));
         }
         Ok(())
     }
 }
 
+/// What the thread that writes has to know of the end.
+struct Ends {
+    /// A command is run, which gets what the user may have.
+    runs_command: bool,
+    /// From so many bytes on the recording is to end.
+    at: Option<u64>,
+    full: Arc<Notify>,
+}
+
 /// Writes what comes; its length, bytes. The file takes the place of what was there when the first counters are in: hooks are attached
 /// and the command runs, and from then on the thread needs no privilege any more.
-fn write_all(mut file: FileWriter, path: &Path, runs_command: bool, work: &Receiver<Work>) -> Result<u64> {
+fn write_all(mut file: FileWriter, path: &Path, ends: &Ends, work: &Receiver<Work>) -> Result<u64> {
     let mut has_name = false;
     for work in work {
         match work {
@@ -159,10 +196,13 @@ fn write_all(mut file: FileWriter, path: &Path, runs_command: bool, work: &Recei
             Work::Flush if has_name => file.flush()?,
             Work::Flush => {
                 file.publish_keeping(suffix_of_old(path)).map_err(|error| nothing_left(path, error))?;
-                renounce(runs_command).context("cannot give up capabilities")?;
+                renounce(ends.runs_command).context("cannot give up capabilities")?;
                 has_name = true;
             }
             Work::Finish => return Ok(file.finish_keeping(suffix_of_old(path))?),
+        }
+        if ends.at.is_some_and(|most| file.bytes_written() >= most) {
+            ends.full.notify_one();
         }
     }
     file.flush()?;

@@ -74,7 +74,8 @@ impl Drop for Running {
     }
 }
 
-fn has_ended(process: &OwnedFd) -> bool {
+/// Whether a process has ended.
+pub(super) fn has_ended(process: &OwnedFd) -> bool {
     let mut descriptors = [PollFd::new(process, PollFlags::IN)];
     poll(&mut descriptors, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, Segment, What},
     facts::{
-        Counters, Device, Hook, KernelFacts, LinearMap, PoolFacts, PoolFunction, PoolSample, PoolTime, PoolTimes,
-        RestrictedPool, SiteCount, SlabCache, SlabSample,
+        Counters, Device, Hook, KernelFacts, LinearMap, LiveSite, LiveSites, PoolFacts, PoolFunction, PoolSample,
+        PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample,
     },
     model::policy::builtins,
     replay::{
@@ -167,6 +167,7 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
         active_objects: b,
         ..SlabCache::default()
     };
+    let live = LiveSite { function: "f".into(), calls: a, bytes: b, inexact: c % 2 == 0, ..LiveSite::default() };
     let time = PoolTime { function: PoolFunction::Map, log2: a as u8, calls: b, bytes: c, total_ns: d };
     let site = SiteCount { call_site: 1, bytes_req: a as u32, bytes_alloc: b as u32, count: c };
     let other = SiteCount { bytes_req: !(a as u32), ..site };
@@ -177,9 +178,10 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
             time_ns: a,
             shrunk: a % 2 == 0,
             caches: vec![SlabCache { active_objects: c, ..cache.clone() }],
+            live_sites: Some(LiveSites { sites: vec![live.clone(), live], left_out: d }),
         }),
         Item::Pool(PoolSample { time_ns: a, slots: b, used_slots: c, hiwater_slots: Some(d) }),
-        Item::Slab(SlabSample { time_ns: b, shrunk: a % 2 == 0, caches: vec![cache.clone(), cache] }),
+        Item::Slab(SlabSample { time_ns: b, shrunk: a % 2 == 0, caches: vec![cache.clone(), cache], live_sites: None }),
         Item::PoolTimes(PoolTimes { time_ns: a, times: vec![time, time] }),
         Item::Sites(vec![site, other]),
         Item::Counters(Counters {

@@ -283,6 +283,41 @@ pub struct SlabSample {
     pub caches: Vec<SlabCache>,
     /// The caches were shrunk right before, so that CPUs had hardly anything at hand.
     pub shrunk: bool,
+    /// What `/proc/allocinfo` says at the same moment; `None` where the kernel has none, and in samples between the first and the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_sites: Option<LiveSites>,
+}
+
+/// The kernel's own count of live allocations by call site, of every one since boot (`CONFIG_MEM_ALLOC_PROFILING`, from 6.10 on).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct LiveSites {
+    /// Those with most live allocations, most first.
+    pub sites: Vec<LiveSite>,
+    /// Live allocations of sites that are left out because there are more.
+    pub left_out: u64,
+}
+
+/// One call site in `/proc/allocinfo` (`alloc_tag_to_text()`, `lib/alloc_tag.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct LiveSite {
+    /// Source file and line, such as `drivers/usb/core/urb.c:75`.
+    pub place: String,
+    /// Module; empty for the kernel itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub module: String,
+    /// The function that the line is in.
+    pub function: String,
+    /// Live allocations.
+    pub calls: u64,
+    /// Their bytes: of an object those of its cache, not those that were asked for (`alloc_tagging_slab_alloc_hook()`, `mm/slub.c`).
+    pub bytes: u64,
+    /// The kernel missed some (`accurate:no`, from 6.18 on).
+    #[serde(skip_serializing_if = "is_false")]
+    pub inexact: bool,
 }
 
 /// One cache of kmalloc at one moment.

@@ -100,6 +100,7 @@ fn one_frame_of_each() -> Vec<Item> {
             time_ns: 1,
             caches: vec![SlabCache { name: "kmalloc-64".into(), ..SlabCache::default() }],
             shrunk: true,
+            live_sites: None,
         }),
         Item::PoolTimes(PoolTimes { time_ns: 1, times: vec![PoolTime { calls: 1, ..PoolTime::default() }] }),
         Item::Counters(Counters { predicted: 1, ..Counters::default() }),

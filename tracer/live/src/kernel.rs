@@ -1,6 +1,7 @@
 //! What this kernel is: its types, settings, pool, symbols and events, read from procfs, sysfs, debugfs and tracefs.
 //! Linux only; nothing here loads or attaches a program.
 
+pub mod alloc_info;
 pub mod btf;
 pub mod build_config;
 pub mod cache_line;

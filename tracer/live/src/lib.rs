@@ -35,6 +35,7 @@ mod hooks;
 pub mod kernel;
 mod load;
 mod map_entries;
+mod naming;
 mod options;
 mod programs_log;
 mod provoke;

@@ -1,7 +1,7 @@
 //! One tracing session: from loading the programs to the last record after they are detached.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     ops::ControlFlow,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,12 +16,14 @@ use super::{
     decode::Decoder,
     hooks::{self, Link},
     load::{load, no_hook, raise_descriptor_limit},
+    naming::Naming,
     programs_log::ProgramsLog,
     rings::{self, Rings, STALL_NS},
     run_times::RunTimes,
     tallies::{self, Tallies},
 };
 use crate::kernel::{
+    alloc_info::live_sites,
     btf::Btf,
     event_count::EventCount,
     events::Tracefs,
@@ -33,7 +35,7 @@ use crate::kernel::{
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
-use bouncescope_capture::facts::{End, PoolTimes, SiteCount, Symbol};
+use bouncescope_capture::facts::{End, PoolTimes, SiteCount, SlabSample};
 use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
@@ -66,8 +68,8 @@ pub struct Session {
     rings: Rings,
     decoder: Decoder,
     tallies: Tallies,
-    symbols: Option<Symbols>,
-    named: HashSet<u64>,
+    /// `None` where there are no symbols.
+    naming: Option<Naming>,
     pool: PoolCounters,
     /// The sample of the caches that was taken when everything had been attached, until it is handed out.
     first_slab: Option<Item>,
@@ -148,8 +150,13 @@ impl Session {
             })
             .ok();
         let shrunk = slabs.shrink();
+        let live_sites_at_start = live_sites(&root).unwrap_or_else(|error| {
+            notes.push(format!("live allocations by call site can't be told: /proc/allocinfo: {error}"));
+            None
+        });
         let first_slab = slabs
             .sample(now_ns(), shrunk)
+            .map(|sample| SlabSample { live_sites: live_sites_at_start, ..sample })
             .map_err(|error| notes.push(format!("how full the kmalloc caches are can't be told: {error}")))
             .map(Item::Slab)
             .ok();
@@ -182,8 +189,7 @@ impl Session {
             rings,
             decoder,
             tallies,
-            symbols,
-            named: HashSet::new(),
+            naming: symbols.map(|symbols| Naming::new(&root, symbols)),
             pool,
             first_slab,
             last_slab: now,
@@ -235,7 +241,7 @@ impl Session {
         let mut items: Vec<Item> = self.pool_sample().into_iter().collect();
         if self.last_slab.elapsed() >= SLAB_EVERY {
             self.last_slab = Instant::now();
-            items.extend(self.slab_sample(false));
+            items.extend(self.slab_sample());
         }
         if self.last_sums.elapsed() >= SUMS_EVERY {
             self.last_sums = Instant::now();
@@ -246,8 +252,8 @@ impl Session {
     }
 
     /// `None` where the caches cannot be read, which the start's notes say.
-    fn slab_sample(&self, shrunk: bool) -> Option<Item> {
-        self.slabs.sample(now_ns(), shrunk).ok().map(Item::Slab)
+    fn slab_sample(&self) -> Option<Item> {
+        self.slabs.sample(now_ns(), false).ok().map(Item::Slab)
     }
 
     /// `None` when nothing changed since the last time.
@@ -272,6 +278,10 @@ impl Session {
             self.name(sites.iter().map(|site: &SiteCount| site.call_site), &mut items);
             items.push(Item::Sites(sites));
         }
+        let waited = self.naming.as_mut().map(Naming::waiting).unwrap_or_default();
+        if !waited.is_empty() {
+            items.push(Item::Symbols(waited));
+        }
         Ok(items)
     }
 
@@ -295,7 +305,9 @@ impl Session {
     pub fn stop(mut self) -> Result<Vec<Item>, LiveError> {
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
         let shrunk = self.slabs.shrink();
-        items.extend(self.slab_sample(shrunk));
+        let last_slab = self.slabs.sample(now_ns(), shrunk).ok();
+        let live_sites = live_sites(&Root::default()).ok().flatten();
+        items.extend(last_slab.map(|sample| Item::Slab(SlabSample { live_sites, ..sample })));
         items.extend(self.pool_sample());
         // What happens from here on, the tracing file system may no longer count.
         let detach_began_ns = now_ns();
@@ -340,10 +352,8 @@ impl Session {
 
     /// Adds the names of those addresses that have none yet.
     fn name(&mut self, addresses: impl Iterator<Item = u64>, items: &mut Vec<Item>) {
-        let Some(symbols) = &self.symbols else { return };
-        let named = &mut self.named;
-        let new: Vec<Symbol> =
-            addresses.filter(|addr| named.insert(*addr)).filter_map(|addr| symbols.resolve(addr)).collect();
+        let Some(naming) = &mut self.naming else { return };
+        let new = naming.name(addresses);
         if !new.is_empty() {
             items.push(Item::Symbols(new));
         }

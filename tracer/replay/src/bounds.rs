@@ -5,7 +5,7 @@ use tracer_ebpf::decide::ARM64_DMA_MINALIGN;
 use tracer_ebpf::streamed::SMALL_BELOW;
 
 use bouncescope_capture::event::{Event, What};
-use bouncescope_capture::facts::{Counters, Device, LengthCount, PoolTimes, SiteCount, SlabSample};
+use bouncescope_capture::facts::{Counters, Device, LengthCount, LiveSites, PoolTimes, SiteCount, SlabSample};
 use bouncescope_capture::names::Loss;
 use bouncescope_capture::plain::{plain_word, plain_words};
 use bouncescope_capture::stream::{Item, Start};
@@ -128,7 +128,17 @@ pub fn item(item: &mut Item) {
                 (*count, *bytes) = ((*count).min(MAX_COUNT), (*bytes).min(MAX_COUNT << 8));
             }
         }
-        Item::Slab(SlabSample { caches, .. }) => {
+        Item::Slab(SlabSample { caches, live_sites, .. }) => {
+            if let Some(LiveSites { sites, left_out }) = live_sites {
+                sites.truncate(MAX_CACHES);
+                *left_out = (*left_out).min(MAX_COUNT);
+                for site in sites {
+                    for word in [&mut site.place, &mut site.module, &mut site.function] {
+                        plain_word(word, MAX_NAME);
+                    }
+                    (site.calls, site.bytes) = (site.calls.min(MAX_COUNT), site.bytes.min(MAX_SIZE));
+                }
+            }
             caches.truncate(MAX_CACHES);
             for cache in caches {
                 plain_word(&mut cache.name, MAX_NAME);

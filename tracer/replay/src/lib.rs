@@ -42,6 +42,7 @@ pub mod figures;
 mod kernel;
 pub mod lengths;
 mod list_syncs;
+pub mod live_functions;
 mod lives;
 pub mod losses;
 pub mod mapping;
@@ -160,7 +161,9 @@ pub fn replay<S: Source>(
     let wanted = wanted(&start);
     let mut pass = Pass::new(start, wanted);
     let runs = pass.runs();
-    pass.alone(source, runs)
+    let mut replayed = pass.alone(source, runs)?;
+    slabs::narrow(&mut replayed);
+    Ok(replayed)
 }
 
 #[cfg(test)]

@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn sample(caches: Vec<SlabCache>) -> SlabSample {
-        SlabSample { time_ns: 0, caches, shrunk: true }
+        SlabSample { time_ns: 0, caches, shrunk: true, live_sites: None }
     }
 
     #[test]

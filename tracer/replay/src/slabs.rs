@@ -6,7 +6,8 @@
 //! as a whole, and their slabs follow from their number. Where they begin earlier, it is not known which objects fit a smaller
 //! cache. That none does and that all do are the bounds; an estimate comes from the objects whose allocation was recorded.
 //!
-//! **The estimate** takes each call site for one observation: its objects have the size of what that code allocates, and how many
+//! **The estimate** knows the objects that were recorded, and where the kernel counts live objects by line of source, takes those that a
+//! function had allocated before to be like those that it was seen to allocate ([`narrow`]). For the rest it takes each call site for one observation: its objects have the size of what that code allocates, and how many
 //! of them a boot makes says nothing about the others. Its error is four standard errors of the mean over call sites. That
 //! the call sites of a recording are like those of the boot is an assumption.
 
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::Replayed;
+use super::live_functions::{Function, LiveFunctions};
 use super::memory::{at_hand, standard_error};
 use super::objects::LiveObjects;
 use super::settings::Settings;
@@ -124,6 +127,28 @@ fn counted_bytes(cache: &SlabCache, page_size: u64) -> u64 {
 /// The slabs of all caches of a sample under these settings, on so many CPUs; `live` are the recorded objects, one allocation in
 /// `sample` of all. `None` where the names of the caches say nothing.
 pub fn under(slabs: &SlabSample, live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64) -> Option<Slabs> {
+    estimated(slabs, live, settings, cpus, sample, None)
+}
+
+/// Estimates the slabs of every outcome again with what the kernel itself counted by line of source; nothing changes where it did not.
+pub fn narrow(replayed: &mut Replayed) {
+    let Some((_, last)) = &replayed.slabs else { return };
+    let Some(live_sites) = &last.live_sites else { return };
+    let functions = LiveFunctions::new(live_sites, &replayed.statistics.symbols);
+    let (cpus, sample) = (replayed.start.kernel.possible_cpus, replayed.start.allocation_sample);
+    for (outcome, settings) in replayed.outcomes.iter_mut().zip(&replayed.settings) {
+        outcome.all_slabs = estimated(last, &replayed.live_objects, settings, cpus, sample, Some(&functions));
+    }
+}
+
+fn estimated(
+    slabs: &SlabSample,
+    live: &[LiveObjects],
+    settings: &Settings,
+    cpus: u32,
+    sample: u64,
+    functions: Option<&LiveFunctions>,
+) -> Option<Slabs> {
     let caches = moved(slabs, settings, cpus)?;
     let objects = recorded(live, settings, sample.max(1));
     let movers = || caches.iter().filter(|cache| !cache.stays);
@@ -142,7 +167,7 @@ pub fn under(slabs: &SlabSample, live: &[LiveObjects], settings: &Settings, cpus
         let bytes = place(&most_placed);
         return Some(Slabs { basis: Basis::Moved, bytes: Some(bytes), low: least, high: most, least, most });
     }
-    let estimates = estimates(&caches, &objects, &geometry);
+    let estimates = estimates(&caches, &objects, &geometry, functions);
     if estimates.is_empty() {
         return Some(Slabs { basis: Basis::Bounded, bytes: None, low: least, high: most, least, most });
     }
@@ -311,7 +336,12 @@ struct Estimated {
 }
 
 /// For each size of which some objects may go elsewhere than others, and of which enough call sites were seen.
-fn estimates(caches: &[Cache], recorded: &Recorded, geometry: &Geometry) -> BTreeMap<u64, Estimated> {
+fn estimates(
+    caches: &[Cache],
+    recorded: &Recorded,
+    geometry: &Geometry,
+    functions: Option<&LiveFunctions>,
+) -> BTreeMap<u64, Estimated> {
     let mut estimates = BTreeMap::new();
     for cache in caches.iter().filter(|cache| cache.to_least != cache.to_most) {
         let Some(sites) = recorded.by_given.get(&(cache.size + cache.debugging)) else { continue };
@@ -323,7 +353,10 @@ fn estimates(caches: &[Cache], recorded: &Recorded, geometry: &Geometry) -> BTre
             let slab = geometry.slab(cache.kind, to);
             slab.bytes as f64 / slab.objects as f64
         };
-        estimates.insert(cache.size, estimate(sites, objects, recorded.sample, cache.size, bytes));
+        let given = cache.size + cache.debugging;
+        let older = functions.map(|functions| Older::new(sites, recorded.sample, given, functions, bytes));
+        let older = older.unwrap_or_default();
+        estimates.insert(cache.size, estimate(sites, objects, recorded.sample, cache.size, &older, bytes));
     }
     estimates
 }
@@ -333,15 +366,20 @@ fn estimate(
     objects: u64,
     sample: u64,
     size: u64,
+    older: &Older,
     bytes: impl Fn(u64) -> f64,
 ) -> Estimated {
     let counts = || sites.values().flat_map(|site| &site.to);
     let seen: u64 = counts().map(|(_, count)| count).sum();
-    // What was recorded is known; the rest is like the mean of the call sites.
+    // What was recorded is known, and what the same functions had allocated before is like it; the rest is like the mean of the call
+    // sites.
+    let whole = (objects as f64).max(1.0);
     let known = (seen as f64 * sample as f64).min(objects as f64);
-    let unknown = objects as f64 - known;
-    let known_part = known / (objects as f64).max(1.0);
-    let mut shares: BTreeMap<u64, f64> = BTreeMap::new();
+    let of_older: f64 = older.to.values().sum();
+    let older_part = of_older.min(objects as f64 - known) / of_older.max(1.0);
+    let unknown = (objects as f64 - known - of_older * older_part).max(0.0);
+    let (known_part, unknown_part) = (known / whole, unknown / whole);
+    let mut shares: BTreeMap<u64, f64> = older.to.iter().map(|(to, count)| (*to, count * older_part / whole)).collect();
     for (to, count) in counts() {
         *shares.entry(*to).or_default() += known_part * *count as f64 / seen.max(1) as f64;
     }
@@ -350,20 +388,63 @@ fn estimate(
         let count = site.to.values().sum::<u64>().max(1) as f64;
         means.push(site.to.iter().map(|(to, part)| bytes(*to) * *part as f64).sum::<f64>() / count);
         for (to, part) in &site.to {
-            *shares.entry(*to).or_default() += (1.0 - known_part) * *part as f64 / count / sites.len() as f64;
+            *shares.entry(*to).or_default() += unknown_part * *part as f64 / count / sites.len() as f64;
         }
     }
     let number = means.len() as f64;
     let mean = means.iter().sum::<f64>() / number;
     let of_mean = means.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / (number - 1.0) / number;
     let of_sample = (standard_error(seen, sample) as f64 * size as f64).powi(2);
-    Estimated { shares, variance: of_mean * unknown.powi(2) + of_sample }
+    Estimated { shares, variance: of_mean * unknown.powi(2) + of_sample + older.variance * older_part.powi(2) }
+}
+
+/// Objects of one size that functions had allocated before the recording, of functions that were seen to allocate such in it.
+#[derive(Debug, Default)]
+struct Older {
+    /// By the size of the cache that they would come from.
+    to: BTreeMap<u64, f64>,
+    /// Square of the standard error of their bytes: a function may have asked for several sizes.
+    variance: f64,
+}
+
+impl Older {
+    fn new(
+        sites: &BTreeMap<u64, Site>,
+        sample: u64,
+        given: u64,
+        functions: &LiveFunctions,
+        bytes: impl Fn(u64) -> f64,
+    ) -> Self {
+        // Of each function: where its recorded objects go, and of how many call sites they are.
+        let mut by_function: BTreeMap<Function, (BTreeMap<u64, u64>, f64)> = BTreeMap::new();
+        for (call_site, site) in sites {
+            let Some(function) = functions.of(*call_site) else { continue };
+            let (to, sites) = by_function.entry(function).or_default();
+            for (size, count) in &site.to {
+                *to.entry(*size).or_default() += count;
+            }
+            *sites += 1.0;
+        }
+        let mut older = Self::default();
+        for (function, (to, sites)) in by_function {
+            let seen = to.values().sum::<u64>().max(1);
+            let before = functions.objects(function, given).saturating_sub(seen.saturating_mul(sample)) as f64;
+            let share = |count: u64| count as f64 / seen as f64;
+            let mean: f64 = to.iter().map(|(size, count)| bytes(*size) * share(*count)).sum();
+            let spread: f64 = to.iter().map(|(size, count)| (bytes(*size) - mean).powi(2) * share(*count)).sum();
+            older.variance += spread * before.powi(2) / sites;
+            for (size, count) in to {
+                *older.to.entry(size).or_default() += before * share(count);
+            }
+        }
+        older
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bouncescope_capture::facts::KernelFacts;
+    use bouncescope_capture::facts::{KernelFacts, LiveSite, LiveSites, Symbol};
 
     const PAGE: u64 = 4096;
 
@@ -454,6 +535,36 @@ mod tests {
         assert_eq!(all_known.bytes, Some((2 + 1) * PAGE));
         let few = slabs(vec![cache("kmalloc-64", 64, objects)], &live()[..9], 8);
         assert_eq!(few.basis, Basis::Bounded);
+    }
+
+    #[test]
+    fn what_a_function_allocated_before_is_like_what_it_was_seen_to_allocate() {
+        let objects = 64_000;
+        let named = |addr| (addr, Symbol { addr, name: format!("f{addr}+0x4"), module: String::new() });
+        let symbols: hashbrown::HashMap<u64, Symbol> = (0..12).map(named).collect();
+        let of = |function: &str, calls| LiveSite {
+            function: function.into(),
+            calls,
+            bytes: 64 * calls,
+            ..LiveSite::default()
+        };
+        // The function that asks for 8 bytes allocated nearly all, one that was not recorded the rest.
+        let sites = vec![of("f0", 60_000), of("g", 3_989)];
+        let live_sites = LiveSites { sites, left_out: 0 };
+        let functions = LiveFunctions::new(&live_sites, &symbols);
+        let sample = SlabSample { caches: vec![cache("kmalloc-64", 64, objects)], ..SlabSample::default() };
+        let with = |functions| estimated(&sample, &live(), &caches_from(8), 1, 1, functions).unwrap();
+        let (without, with) = (with(None), with(Some(&functions)));
+        let unknown = (objects - 60_000 - 11) as f64;
+        let expected = 60_000.0 * 8.0 + 11.0 * 64.0 + unknown * (8.0 + 11.0 * 64.0) / 12.0;
+        assert!((with.bytes.unwrap() as f64 - expected).abs() < 3.0 * PAGE as f64, "{with:?} {expected}");
+        assert!(with.high - with.low < (without.high - without.low) / 10, "{with:?} {without:?}");
+        assert_eq!((with.least, with.most), (without.least, without.most));
+        // No more than there are, whatever is said.
+        let more = LiveSites { sites: vec![of("f0", 1 << 40)], left_out: 0 };
+        let functions = LiveFunctions::new(&more, &symbols);
+        let all = estimated(&sample, &live(), &caches_from(8), 1, 1, Some(&functions)).unwrap();
+        assert!(all.bytes.unwrap() <= objects * 8 + 12 * 64 + 2 * PAGE, "{all:?}");
     }
 
     #[test]

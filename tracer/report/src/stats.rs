@@ -1,5 +1,7 @@
 //! `bouncescope stats`.
 
+use std::collections::BTreeMap;
+
 use super::label::{self, call_site};
 use super::lengths;
 use super::losses::{self, seconds};
@@ -7,6 +9,7 @@ use super::screen::{self, COLUMNS, folded, line};
 use super::table::{Table, bytes};
 use super::wrap::wrapped_to;
 use bouncescope_capture::event::Kind;
+use bouncescope_capture::facts::LiveSites;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::memory::{self, CacheRow, against_kernel};
 use bouncescope_replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
@@ -28,6 +31,7 @@ pub fn text(replayed: &Replayed) -> String {
     text += &mappings(&devices, start.kernel.cache_line_size);
     text += &allocations(replayed);
     text += &caches(replayed);
+    text += &live_since_boot(replayed);
     text.push('\n');
     text + &folded(&losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps))
 }
@@ -107,6 +111,59 @@ fn caches(replayed: &Replayed) -> String {
         wrapped_to(COLUMNS, why, "  ", "  ")
     };
     format!("\n{}{}{differs}", wrapped_to(COLUMNS, &caption, "", ""), table.text(2))
+}
+
+/// What `/proc/allocinfo` said at the end; where it said nothing, that.
+fn live_since_boot(replayed: &Replayed) -> String {
+    let Some((first, last)) = &replayed.slabs else { return String::new() };
+    let Some(live) = &last.live_sites else {
+        let why = "live since boot, by function: not in this capture; kernels from 6.10 on with CONFIG_MEM_ALLOC_PROFILING count \
+                   it, where sysctl vm.mem_profiling is 1";
+        return format!("\n{}", wrapped_to(COLUMNS, why, "", "  "));
+    };
+    let before = first.live_sites.as_ref().map(by_function).unwrap_or_default();
+    let functions = by_function(live);
+    let mut sorted: Vec<_> = functions.iter().collect();
+    sorted.sort_by_key(|(function, live)| (std::cmp::Reverse(live.calls), **function));
+    let mut table = Table::new(&["function", "live", "gained", "bytes each"]);
+    for (function, live) in sorted.iter().take(SITES) {
+        let before = before.get(*function).map_or(0, |before| before.calls);
+        table.row([
+            call_site(function.1, function.0),
+            format!("{}{}", live.calls, if live.is_exact { "" } else { " or more" }),
+            format!("{:+}", i128::from(live.calls) - i128::from(before)),
+            (live.bytes / live.calls.max(1)).to_string(),
+        ]);
+    }
+    let calls: u64 = live.sites.iter().map(|site| site.calls).fold(live.left_out, u64::saturating_add);
+    let caption = format!(
+        "live since boot, by function (/proc/allocinfo): {calls} allocations, of kmalloc, other caches and pages; an object counts \
+         with the bytes of its cache",
+    );
+    let more = sorted.len().saturating_sub(SITES);
+    let more = if more > 0 { format!("  … and {more} more (--json has all)\n") } else { String::new() };
+    format!("\n{}{}{more}", wrapped_to(COLUMNS, &caption, "", ""), table.text(2))
+}
+
+/// Live allocations of a function.
+#[derive(Default)]
+struct Live {
+    calls: u64,
+    bytes: u64,
+    is_exact: bool,
+}
+
+/// By module and function.
+fn by_function(live: &LiveSites) -> BTreeMap<(&str, &str), Live> {
+    let mut functions: BTreeMap<(&str, &str), Live> = BTreeMap::new();
+    for site in &live.sites {
+        let exact = Live { is_exact: true, ..Live::default() };
+        let function = functions.entry((&site.module, &site.function)).or_insert(exact);
+        function.calls = function.calls.saturating_add(site.calls);
+        function.bytes = function.bytes.saturating_add(site.bytes);
+        function.is_exact &= !site.inexact;
+    }
+    functions
 }
 
 fn mappings(devices: &[DeviceStatistics], line: u32) -> String {

@@ -21,7 +21,11 @@ use super::{
 };
 
 /// What they are asked for by, and their configuration: files of `xtask/lab/kernel-config`, of which later ones prevail.
-const KERNELS: [(&str, &[&str]); 2] = [("gki", &["gki.config"]), ("gki-64k", &["gki.config", "64k-pages.config"])];
+const KERNELS: [(&str, &[&str]); 3] = [
+    ("gki", &["gki.config"]),
+    ("gki-64k", &["gki.config", "64k-pages.config"]),
+    ("gki-allocinfo", &["gki.config", "allocinfo.config"]),
+];
 
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source-6.12";

@@ -24,7 +24,7 @@ use crate::{
 /// every one.
 const MATRIX: [(&str, &[&str]); 7] = [
     ("5.10", &["direct", "force"]),
-    ("6.1", &["direct", "force"]),
+    ("6.1", &["direct", "force", "from-boot"]),
     ("6.12", &[]),
     ("6.12-16k", &["direct", "smmu-16k"]),
     ("6.18", &["direct", "smmu", "kprobes"]),
@@ -35,7 +35,7 @@ const MATRIX: [(&str, &[&str]); 7] = [
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Args {
-    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's, and `gki-64k` too, with pages of 64 KiB [default: 6.12,7.3, and 6.1 before them for slab]
+    /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's, `gki-64k` too, with pages of 64 KiB, and `gki-allocinfo`, which counts allocations by call site [default: 6.12,7.3, and 6.1 before them for slab]
     #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
     /// Every kernel of the matrix, each in the scenarios that tell it from the others

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     boot::Boot,
-    default_mode, doctor,
+    default_mode, doctor, from_boot,
     kernel::Kernel,
     losses, mappings,
     recording::{self, Job},
@@ -67,7 +67,10 @@ impl Judge<'_> {
     fn recording(&self, recording: &Recording) -> Row {
         let (mut witness, mut verified) = (Witness::default(), None);
         let mut problems = self.boot.troubles.clone();
-        if self.is_made(recording.name) {
+        if self.is_made(recording.name) && self.scenario.recorder == Recorder::FailingAtBoot {
+            let found = from_boot::problems_of_failure(&self.share, recording.name);
+            problems.extend(found.unwrap_or_else(|error| vec![format!("{error:#}")]));
+        } else if self.is_made(recording.name) {
             let compared = Witness::read(&self.share, recording.name).and_then(|read| {
                 witness = read;
                 let (found, told) = self.compared(recording, &witness)?;
@@ -110,6 +113,9 @@ impl Judge<'_> {
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);
+        }
+        if scenario.recorder == Recorder::FromBoot {
+            problems.extend(from_boot::problems(&capture, &witness.facts, told.skipped.mappings)?);
         }
         let has_events = kernel.version() >= (6, 12);
         if scenario.recorder == Recorder::Usual && scenario.board.is_none() && has_events {

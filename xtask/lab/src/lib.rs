@@ -16,6 +16,7 @@ mod device_tree;
 mod docs;
 mod doctor;
 mod fetch;
+mod from_boot;
 mod initramfs;
 mod judge;
 mod kernel;

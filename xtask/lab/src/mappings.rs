@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use tracer::{
-    capture::{ReadError, Reader},
+    capture::Reader,
     event::What,
     stream::{Item, Source},
 };
@@ -35,23 +35,23 @@ pub(super) struct Recorded {
     pub(super) without_caller: u64,
 }
 
-/// A capture, of its events only those of that time.
-pub(super) struct Within<'a> {
-    reader: Reader<BufReader<File>>,
-    time_ns: &'a Range<u64>,
+/// A source, of its events only those of that time.
+pub(super) struct Within<'a, S> {
+    pub(super) source: S,
+    pub(super) time_ns: &'a Range<u64>,
 }
 
-impl<'a> Within<'a> {
+impl<'a> Within<'a, Reader<BufReader<File>>> {
     pub(super) fn open(capture: &Path, time_ns: &'a Range<u64>) -> Result<Self> {
-        Ok(Self { reader: Reader::open(capture)?, time_ns })
+        Ok(Self { source: Reader::open(capture)?, time_ns })
     }
 }
 
-impl Source for Within<'_> {
-    type Error = ReadError;
+impl<S: Source> Source for Within<'_, S> {
+    type Error = S::Error;
 
-    fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
-        let mut item = self.reader.next_item()?;
+    fn next_item(&mut self) -> Result<Option<Item>, S::Error> {
+        let mut item = self.source.next_item()?;
         if let Some(Item::Events(batch)) = &mut item {
             batch.events.retain(|event| self.time_ns.contains(&event.time_ns));
         }
@@ -61,9 +61,13 @@ impl Source for Within<'_> {
 
 /// Those that happened in that time (`CLOCK_MONOTONIC`, ns); by device only where the kernel's own count is.
 pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) -> Result<Recorded> {
+    counted(Within::open(capture, time_ns)?, by_device)
+}
+
+/// Those of a source; by device only where that is wanted.
+pub(super) fn counted(mut within: impl Source, by_device: bool) -> Result<Recorded> {
     let (mut names, mut recorded) = (Vec::new(), Recorded::default());
     let (mut callers, mut named) = (BTreeMap::<u64, u64>::new(), BTreeSet::new());
-    let mut within = Within::open(capture, time_ns)?;
     while let Some(item) = within.next_item()? {
         match item {
             Item::Device(device) => names.push(device.name),

@@ -63,6 +63,27 @@ pub(super) enum Recorder {
     BesideServe,
     /// By default, while the lab's module makes it lose what it would lose with any ring and maps.
     Losing,
+    /// From boot on: the product is the kernel's init, and becomes the lab's.
+    FromBoot,
+    /// The same with an option that it does not know: the machine has to come up all the same.
+    FailingAtBoot,
+}
+
+impl Recorder {
+    /// What goes onto the kernel's command line. The kernel's own events of mappings, where it has them, are written by the kernel
+    /// from boot on, as what the recording is compared with.
+    fn at_boot(self, kernel_version: (u32, u32)) -> String {
+        const INIT: &str = "rdinit=/bin/bouncescope bouncescope.init=/init bouncescope.wait=60";
+        const TRACE: &str = "trace_event=dma:* trace_clock=mono trace_buf_size=8M";
+        let trace = if kernel_version >= (6, 12) { TRACE } else { "" };
+        match self {
+            Self::FromBoot => format!("{INIT} bouncescope.record=\"--full --count-costs --count-tracefs\" {trace}")
+                .trim_end()
+                .to_owned(),
+            Self::FailingAtBoot => format!("{INIT} bouncescope.record=--no-such-option"),
+            _ => String::new(),
+        }
+    }
 }
 
 /// Which kernels a scenario is for.
@@ -127,10 +148,10 @@ impl Scenario {
         }
     }
 
-    /// Whether it runs only in the matrix, or when it is named: boards take long to boot, and of four emulated CPUs one may stall for
-    /// longer than replay waits for the end of a release.
+    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long, and of four
+    /// emulated CPUs one may stall for longer than replay waits for the end of a release.
     pub(super) fn is_matrix_only(&self) -> bool {
-        self.board.is_some() || self.cpus > 2
+        self.board.is_some() || self.cpus > 2 || self.recorder == Recorder::FromBoot
     }
 
     /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.
@@ -163,12 +184,14 @@ impl Scenario {
     /// From 7.3 on a kernel keeps the pool's high-water mark only when asked to (`setup_io_tlb_npages()`,
     /// `kernel/dma/swiotlb.c`).
     pub(super) fn parameters(&self, kernel_version: (u32, u32)) -> String {
-        match (self.pool, kernel_version >= (7, 3)) {
+        let pool = match (self.pool, kernel_version >= (7, 3)) {
             ("", false) => String::new(),
             ("", true) => "swiotlb=track_hiwater".to_owned(),
             (pool, false) => format!("swiotlb={pool}"),
             (pool, true) => format!("swiotlb={pool},track_hiwater"),
-        }
+        };
+        let from_boot = self.recorder.at_boot(kernel_version);
+        [pool, from_boot].into_iter().filter(|one| !one.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether the product's `doctor` runs at its end.
@@ -198,6 +221,8 @@ impl Scenario {
             Recorder::TooSmall => " record-too-small ",
             Recorder::BesideServe => " record-beside-serve ",
             Recorder::Losing => " record-losing ",
+            Recorder::FromBoot => " record-from-boot ",
+            Recorder::FailingAtBoot => " fail-at-boot ",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, mode(one), one.workload, "\n"]);
         let before = self.untrusted.then_some("untrusted untrust untrusted=1\n");

@@ -84,7 +84,7 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 25] = [
+pub(crate) const ALL: [Scenario; 27] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -220,6 +220,15 @@ pub(crate) const ALL: [Scenario; 25] = [
     },
     RACE,
     Scenario { name: "race-smmu", smmu: true, ..RACE },
+    // Drivers find their devices while it is recorded already.
+    Scenario { name: "from-boot", recorder: Recorder::FromBoot, on: On::Debian, recordings: &[mixed(MIXED)], ..DIRECT },
+    Scenario {
+        name: "failing-at-boot",
+        recorder: Recorder::FailingAtBoot,
+        on: On::Series("6.12"),
+        recordings: &[hold("refused", "usb-rescan 1", Expect { mappings: 0, ..SILENT })],
+        ..DIRECT
+    },
     // CPUs are turned off and on meanwhile.
     Scenario { name: "hotplug", on: On::Series("6.12"), recordings: &[hold("hotplug", "hotplug", MIXED)], ..DIRECT },
 ];
@@ -251,6 +260,17 @@ mod tests {
         assert_eq!(DIRECT.parameters((7, 3)), "swiotlb=track_hiwater");
         assert_eq!(force.parameters((6, 12)), "swiotlb=16384,force");
         assert_eq!(force.parameters((7, 3)), "swiotlb=16384,force,track_hiwater");
+    }
+
+    #[test]
+    fn the_product_is_init_where_it_records_from_boot() {
+        let parameters =
+            |name: &str, version| ALL.iter().find(|scenario| scenario.name == name).unwrap().parameters(version);
+        let from_boot = parameters("from-boot", (6, 1));
+        assert!(from_boot.starts_with("rdinit=/bin/bouncescope ") && !from_boot.contains("trace_event"), "{from_boot}");
+        assert!(parameters("from-boot", (6, 12)).ends_with(" trace_event=dma:* trace_clock=mono trace_buf_size=8M"));
+        assert!(parameters("from-boot", (7, 3)).starts_with("swiotlb=track_hiwater rdinit="));
+        assert!(parameters("failing-at-boot", (6, 12)).ends_with("--no-such-option"));
     }
 
     #[test]

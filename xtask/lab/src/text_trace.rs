@@ -44,7 +44,7 @@ pub(super) fn problems(capture: &Path, time_ns: &Range<u64>) -> Result<Vec<Strin
     Ok(problems)
 }
 
-fn kernel_and_devices(capture: &Path) -> Result<(KernelFacts, Vec<Device>)> {
+pub(super) fn kernel_and_devices(capture: &Path) -> Result<(KernelFacts, Vec<Device>)> {
     let (mut kernel, mut devices) = (KernelFacts::default(), Vec::new());
     let mut reader = Reader::open(capture)?;
     while let Some(item) = reader.next_item()? {

@@ -90,7 +90,7 @@ impl SlabFill {
                 cache.sheaf_capacity = files.sheaf_capacity;
             }
         }
-        Ok(SlabSample { time_ns, caches, shrunk })
+        Ok(SlabSample { time_ns, caches, shrunk, live_sites: None })
     }
 }
 

@@ -8,7 +8,7 @@ use super::kernel::Kernel;
 use super::{Document, hex};
 use crate::{losses, stats, verify};
 use bouncescope_capture::event::Kind;
-use bouncescope_capture::facts::{End, Hook};
+use bouncescope_capture::facts::{End, Hook, LiveSites};
 use bouncescope_capture::names::Loss;
 use bouncescope_capture::stream::Gaps;
 use bouncescope_replay::Replayed;
@@ -37,6 +37,8 @@ pub struct Stats<'a> {
     allocations: Allocations,
     /// Live objects as seen beside the kernel's own count; empty where a capture has no samples of the caches.
     caches: Vec<CacheRow>,
+    /// Live allocations since boot by line of source, as the kernel counted them at the end; `None` where it does not.
+    live_since_boot: Option<&'a LiveSites>,
     /// Frees of objects whose allocation was not seen.
     frees_of_older_objects: &'a OlderFrees,
     /// Objects whose fate and size are not known, estimated from the sample.
@@ -124,6 +126,7 @@ impl<'a> Stats<'a> {
             counted: &replayed.lengths,
             allocations: Allocations { by_call_site: statistics.call_sites(), by_size: statistics.sizes() },
             caches: stats::rows(replayed),
+            live_since_boot: replayed.slabs.as_ref().and_then(|(_, last)| last.live_sites.as_ref()),
             frees_of_older_objects: &replayed.older_frees,
             objects_unplaced: stats::unplaced(replayed),
             pool: PoolCounters {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    btf, carry, doctor, module, pool, process,
+    btf, carry, doctor, from_boot, module, pool, process,
     script::{self, Mode, Recording},
     serve::{self, Serve},
     slab, truth, witness, workload,
@@ -33,6 +33,11 @@ pub(crate) fn run() -> ! {
 }
 
 fn boot() -> Result<(), String> {
+    let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
+    let recordings = script::parse(&script)?;
+    if recordings.iter().any(|recording| recording.mode == Mode::RecordFromBoot) {
+        from_boot::switch_root()?;
+    }
     mount("proc", "/proc", "proc", "")?;
     mount("sysfs", "/sys", "sysfs", "")?;
     mount("devtmpfs", "/dev", "devtmpfs", "")?;
@@ -47,8 +52,6 @@ fn boot() -> Result<(), String> {
     } else {
         mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
     }
-    let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
-    let recordings = script::parse(&script)?;
     if !board && recordings.iter().any(|recording| recording.mode.maps()) {
         workload::wait_for_devices()?;
     }
@@ -69,7 +72,9 @@ fn boot() -> Result<(), String> {
             | Mode::RecordUndisturbed
             | Mode::RecordByDefault
             | Mode::RecordBesideServe
+            | Mode::RecordFromBoot
             | Mode::Bare => record(recording),
+            Mode::FailAtBoot => from_boot::failed(&recording.name, Path::new(SHARE)),
         };
         match made {
             Ok(code) => {
@@ -103,13 +108,19 @@ const TOO_SMALL: [&str; 5] =
 
 /// Makes one recording and puts capture, counts and `NAME.result` on the share. The exit code of the recorder.
 fn record(recording: &Recording) -> Result<i32, String> {
-    let (name, recorded) = (&recording.name, recording.mode != Mode::Bare);
+    let name = &recording.name;
+    let since_boot = recording.mode == Mode::RecordFromBoot;
+    let recorded = recording.mode != Mode::Bare && !since_boot;
     let beside_serve = recording.mode == Mode::RecordBesideServe;
     let serve = beside_serve.then(|| Serve::start(btf::options())).transpose()?;
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::hold()?;
-    pool::reset_hiwater();
+    let traced_to_ns = if since_boot { from_boot::save_trace(Path::new(SHARE), name)? } else { None };
+    // The recording from boot compares with what it has been since it began.
+    if !since_boot {
+        pool::reset_hiwater();
+    }
     let _ = fs::remove_file(workload::FACTS);
     let used_before = pool::used();
 
@@ -150,14 +161,18 @@ fn record(recording: &Recording) -> Result<i32, String> {
         process::undisturbed(&mut command);
     }
     let start = Instant::now();
-    let code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
+    let mut code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let share = Path::new(SHARE);
     drop(serve);
     witness::save(share, name)?;
+    if since_boot {
+        code = code.max(from_boot::finish(&capture)?);
+        from_boot::save_log(share, name)?;
+    }
     for (made, file, suffix) in [
-        (recorded, capture.as_str(), "bounce"),
+        (recorded || since_boot, capture.as_str(), "bounce"),
         (also_by_default, default_capture.as_str(), "default.bounce"),
         (beside_serve, serve::FILES[0], "before.metrics"),
         (beside_serve, serve::FILES[1], "metrics"),
@@ -171,6 +186,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let mut result = format!("exit={code}\nseconds={seconds:.1}\nquiet={quiet}\n");
     let counters = [
         ("slots", pool::slots()),
+        ("traced_to_ns", traced_to_ns),
         ("used_before", used_before),
         ("used_after", pool::used()),
         ("hiwater", pool::hiwater()),

@@ -19,6 +19,10 @@ pub(crate) enum Mode {
     RecordByDefault,
     /// The same by the kernel's events, with the product's `serve --live` beside it.
     RecordBesideServe,
+    /// The product records since it was the kernel's init; the recording is ended after the workload.
+    RecordFromBoot,
+    /// No workload: the product was to record from boot, and cannot; there is nothing to fetch.
+    FailAtBoot,
     /// The workload runs by itself, and only the kernel's own counts are taken.
     Bare,
     /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
@@ -35,7 +39,7 @@ pub(crate) enum Mode {
 impl Mode {
     /// A workload maps, and what it maps is counted.
     pub(crate) fn maps(self) -> bool {
-        !matches!(self, Self::Objects | Self::Truth | Self::Untrust | Self::Doctor)
+        !matches!(self, Self::Objects | Self::Truth | Self::Untrust | Self::Doctor | Self::FailAtBoot)
     }
 }
 
@@ -65,6 +69,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "record-undisturbed" => Some(Mode::RecordUndisturbed),
                 "record-by-default" => Some(Mode::RecordByDefault),
                 "record-beside-serve" => Some(Mode::RecordBesideServe),
+                "record-from-boot" => Some(Mode::RecordFromBoot),
+                "fail-at-boot" => Some(Mode::FailAtBoot),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),

@@ -80,7 +80,8 @@ fn settle() -> Result<(), String> {
 }
 
 /// `CLOCK_MONOTONIC`, which captures have.
-fn monotonic_ns() -> u64 {
+/// `CLOCK_MONOTONIC`, ns.
+pub(crate) fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid place for the result.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
