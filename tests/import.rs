@@ -286,6 +286,24 @@ fn the_file_says_its_machine_and_standard_input_will_do() {
 }
 
 #[test]
+fn replay_names_import_for_binary_traces_packed_or_not() {
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, what) in [
+        ("6.12-trace-cmd-6.dat.xz", "a trace.dat of trace-cmd"),
+        ("6.12-trace-cmd-7.dat", "a trace.dat of trace-cmd"),
+        ("6.12-perf.data.xz", "a perf.data"),
+    ] {
+        fs::copy(traces.join(name), dir.path().join(name)).unwrap();
+        let output = bouncescope(&["replay", name], dir.path());
+        let said = as_text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        let expected = format!("{name} is {what}, not a capture; run: bouncescope import {name} -o trace.bounce");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+#[test]
 fn a_damaged_binary_trace_keeps_what_is_whole_or_says_in_a_line_what_is_wrong() {
     let whole = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/6.12-trace-cmd-7.dat")).unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Text traces, imported.
 
-use std::io::BufRead;
+use std::io::Read;
 
 use tracer::{
     exchange::{
@@ -38,7 +38,7 @@ pub fn import(text: &[u8]) {
 const LONGEST: u64 = 4 << 20;
 
 /// The text that is made of a binary file, imported. Only what makes it may say that the file is damaged.
-pub fn import_binary(file: impl BufRead) {
+pub fn import_binary(file: impl Read) {
     let mut text = Vec::new();
     // What was read before the damage is as good as any text.
     let _ = file.take(LONGEST).read_to_end(&mut text);
