@@ -280,10 +280,10 @@ impl Comparison {
     }
 
     /// Takes in a mapping of buffers that the kernel left alone, as was predicted of all of them.
-    pub fn plain(&mut self, proofs: impl ExactSizeIterator<Item = Proof>) {
+    pub fn plain(&mut self, mut proofs: impl ExactSizeIterator<Item = Proof>) {
         self.mappings += 1;
         self.buffers += proofs.len() as u64;
-        let no_attempt = proofs.fold(false, |any, proof| any | (proof == Proof::NoAttempt));
+        let no_attempt = proofs.any(|proof| proof == Proof::NoAttempt);
         self.agreements.one(RestsOn { no_attempt, pool: false });
     }
 
