@@ -89,6 +89,7 @@ fn the_features_that_are_chosen_exist() {
 }
 
 /// The arguments of `ExecStart` behind the program.
+#[cfg(all(target_os = "linux", feature = "live", feature = "report"))]
 fn arguments_of(unit: &str) -> Vec<String> {
     let command = value(unit, "ExecStart=");
     let mut words = command.split_whitespace();
@@ -97,6 +98,7 @@ fn arguments_of(unit: &str) -> Vec<String> {
 }
 
 /// Whether the command takes these arguments. Nothing is done: help comes first.
+#[cfg(all(target_os = "linux", feature = "live", feature = "report"))]
 fn takes(arguments: &[String]) -> bool {
     let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
     all.push("--help");
