@@ -11,7 +11,7 @@ pub(crate) fn show(page: &Path) {
         return warn(&format!("not opened: {page_name} is not a file"));
     }
     if let Some(why) = privilege() {
-        return note(&format!("not opened {why}: open {page_name} in a browser of your own"));
+        return note(&format!("bouncescope runs {why} and does not start a browser; the page is {page_name}"));
     }
     if let Some(why) = no_session() {
         return warn(&format!("not opened: {why}; the page is {page_name}"));

@@ -30,6 +30,9 @@ use file::TraceFile;
 
 /// Page size, bytes.
 const PAGE_SIZE: u32 = 4096;
+/// Cache line size and alignment of the smallest kmalloc caches, bytes, unless they are given: those of most arm64 machines.
+const LINE_SIZE: u32 = 64;
+const MINALIGN: u32 = 8;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -64,12 +67,12 @@ pub(crate) struct Args {
     /// Machine type, as printed by uname -m [default: the one that the trace shows, else aarch64]
     #[arg(long, value_name = "MACHINE", conflicts_with = "like")]
     machine: Option<String>,
-    /// Cache line size of the machine, bytes
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_alignment, conflicts_with = "like")]
-    cache_line_size: u32,
-    /// Alignment of the smallest kmalloc caches, bytes
-    #[arg(long, value_name = "BYTES", default_value = "8", value_parser = parse_alignment, conflicts_with = "like")]
-    minalign: u32,
+    /// Cache line size of the machine, bytes [default: 64]
+    #[arg(long, value_name = "BYTES", value_parser = parse_alignment, conflicts_with = "like")]
+    cache_line_size: Option<u32>,
+    /// Alignment of the smallest kmalloc caches, bytes [default: 8]
+    #[arg(long, value_name = "BYTES", value_parser = parse_alignment, conflicts_with = "like")]
+    minalign: Option<u32>,
     /// Pool: a number of slots, or a size such as 4M; none for swiotlb=noforce
     #[arg(long, value_name = "SLOTS|SIZE|none", conflicts_with = "like")]
     swiotlb: Option<PoolChoice>,
@@ -103,7 +106,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Some(capture) => like(capture)?,
         None => (kernel(args, &survey)?, Vec::new()),
     };
+    let no_pool_given = args.like.is_none() && args.swiotlb.is_none();
     let mut assumed = assume(&survey, kernel, &known, &given);
+    if no_pool_given {
+        assumed.notes.push(
+            "the pool is taken to be the default of 64 MiB, which nothing in the trace shows (--swiotlb can say)"
+                .into(),
+        );
+    }
     if args.like.is_none() && args.machine.is_none() {
         let (machine, why) = match survey.machine() {
             Some(machine) => (machine, "as the trace shows"),
@@ -161,18 +171,18 @@ fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
         Some(other) => bail!("--swiotlb {other}: it has to be slots, a size such as 4M, or none"),
     };
     let cpus = u32::from(survey.last_cpu) + 1;
-    let told = "given to import".to_owned();
+    let source = |given: Option<u32>| if given.is_some() { "given to import" } else { "assumed by import" }.to_owned();
     let machine = args.machine.as_deref().or(survey.machine()).unwrap_or("aarch64");
     Ok(KernelFacts {
         release: if survey.release.is_empty() { "(imported)" } else { &survey.release }.to_owned(),
         machine: machine.to_owned(),
         page_size: PAGE_SIZE,
         possible_cpus: cpus,
-        cache_line_size: args.cache_line_size,
-        cache_line_source: told.clone(),
+        cache_line_size: args.cache_line_size.unwrap_or(LINE_SIZE),
+        cache_line_source: source(args.cache_line_size),
         dma_minalign: dma_minalign(machine),
-        kmalloc_minalign: args.minalign,
-        kmalloc_minalign_source: told,
+        kmalloc_minalign: args.minalign.unwrap_or(MINALIGN),
+        kmalloc_minalign_source: source(args.minalign),
         // Selected by arm64 and riscv (`DMA_BOUNCE_UNALIGNED_KMALLOC` in their Kconfig), which have devices that are not coherent.
         bounce_unaligned_kmalloc: !is_x86(machine),
         pool: PoolFacts { slots, areas: cpus.next_power_of_two(), ..PoolFacts::default() },

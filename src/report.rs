@@ -1,11 +1,13 @@
 //! `bouncescope report`.
 
 use std::{
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tracer::report::{
     document::Document,
     html, markdown,
@@ -37,8 +39,9 @@ pub(crate) struct Args {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE", value_parser = output::path())]
     output: Option<PathBuf>,
-    /// Show the finished page in the browser; without -o, the page is written beside the capture, as CAPTURE.html. As
-    /// root, or without a graphical session, it is written and not shown
+    /// Show the finished page in the browser; without -o, the page is written beside the capture, as CAPTURE.html
+    /// (BEFORE-AFTER.html for two, bouncescope.html here for none), in the place of an earlier page. As root, or without a
+    /// graphical session, it is written and not shown
     #[arg(long, conflicts_with = "md")]
     open: bool,
     #[command(flatten)]
@@ -57,7 +60,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         captures => page::document(&subject(captures.first())?),
     };
     let text = written(&document, args.md);
-    let output = args.output.clone().or_else(|| args.open.then(|| beside(args.captures.last())));
+    let output = match &args.output {
+        Some(path) => Some(path.clone()),
+        None if args.open => Some(beside(&args.captures)?),
+        None => None,
+    };
     match &output {
         Some(path) => {
             let captures = args.captures.iter().map(PathBuf::as_path);
@@ -72,10 +79,37 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the page of a capture goes that is to be shown.
-fn beside(capture: Option<&PathBuf>) -> PathBuf {
-    let is_file = |capture: &&PathBuf| !capture.starts_with("/dev");
-    capture.filter(is_file).map_or_else(|| PathBuf::from("bouncescope.html"), |capture| capture.with_extension("html"))
+/// Where the page of captures goes that is to be shown, when no name was given: beside the last of them. A page of before gives way, and
+/// nothing else.
+fn beside(captures: &[PathBuf]) -> Result<PathBuf> {
+    let stem = |capture: &Path| capture.file_stem().unwrap_or(capture.as_os_str()).to_os_string();
+    let path = match captures {
+        [before, after] => {
+            let mut name = stem(before);
+            name.push("-");
+            name.push(stem(after));
+            name.push(".html");
+            after.with_file_name(name)
+        }
+        [capture] if !capture.starts_with("/dev") && capture.as_os_str() != "-" => capture.with_extension("html"),
+        _ => PathBuf::from("bouncescope.html"),
+    };
+    ensure!(
+        !fs::exists(&path)? || is_page(&path),
+        "{} exists, and is not a report: name another file with --output",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Whether a file is a page that `report` wrote.
+fn is_page(path: &Path) -> bool {
+    let begins_so = || {
+        let mut beginning = Vec::new();
+        File::open(path)?.take(html::BEGINNING.len() as u64).read_to_end(&mut beginning)?;
+        io::Result::Ok(beginning == html::BEGINNING.as_bytes())
+    };
+    path.is_file() && begins_so().unwrap_or(false)
 }
 
 fn written(document: &Document, md: bool) -> String {

@@ -137,7 +137,7 @@ fn of_two_captures_what_changed_comes_first_and_then_both() {
 fn markdown_has_the_same_words_and_tables_and_no_plots() {
     let text = printed(&["report", HOLD_300, "--md"]);
     assert!(text.starts_with("# 6.12-full-hold-300.bounce: aarch64 6.12.107"), "{text}");
-    assert!(text.contains("- pool: boot with swiotlb=512"));
+    assert!(text.contains("- pool: ") && text.contains("boot with swiotlb=512"), "{text}");
     assert!(text.contains("| mainline | 64 | 8 | \\>= 256 |"), "{text}");
     assert!(!text.contains("<svg") && !text.contains("## Plots"));
 }
@@ -244,6 +244,29 @@ fn a_page_is_written_beside_its_capture_and_opened() {
 }
 
 #[test]
+fn a_page_beside_a_capture_takes_the_place_of_a_page_and_of_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["before.bounce", "after.bounce"] {
+        fs::write(dir.path().join(name), include_bytes!("../captures/7.3-direct-hold-300.bounce")).unwrap();
+    }
+    let open = |captures: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bouncescope"));
+        command.current_dir(dir.path()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("BROWSER");
+        command.args(["report", "--policy", "mainline", "--open"]).args(captures).output().unwrap()
+    };
+    let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(open(&["after.bounce"]).status.success() && open(&["after.bounce"]).status.success());
+    let alone = page("after.html");
+    assert!(open(&["before.bounce", "after.bounce"]).status.success());
+    assert!(page("before-after.html") != alone && page("after.html") == alone);
+    fs::write(dir.path().join("before.html"), "mine").unwrap();
+    let refused = open(&["before.bounce"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("before.html exists, and is not a report"), "{said}");
+    assert_eq!(page("before.html"), "mine");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn without_a_session_or_as_root_the_page_is_written_and_not_opened() {
     let (output, opened, dir) = opened(&[], false);
@@ -257,6 +280,6 @@ fn without_a_session_or_as_root_the_page_is_written_and_not_opened() {
     }
     let (output, opened, dir) = self::opened(&[("DISPLAY", ":9")], true);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.trim_end(), "note: not opened as root: open a b.html in a browser of your own");
+    assert_eq!(said.trim_end(), "note: bouncescope runs as root and does not start a browser; the page is a b.html");
     assert!(output.status.success() && dir.path().join("a b.html").exists() && !opened.exists());
 }

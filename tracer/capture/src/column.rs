@@ -45,6 +45,8 @@ impl ColumnWriter {
 pub(super) struct ColumnReader<'a> {
     bytes: &'a [u8],
     last: u64,
+    /// Not in the frame: nothing but zeroes.
+    is_left_out: bool,
 }
 
 impl<'a> ColumnReader<'a> {
@@ -53,20 +55,33 @@ impl<'a> ColumnReader<'a> {
         let length = get(from)?;
         let (bytes, rest) = from.split_at_checked(usize::try_from(length).ok()?)?;
         *from = rest;
-        Some(Self { bytes, last: 0 })
+        Some(Self { bytes, last: 0, is_left_out: false })
     }
 
     pub(super) const fn empty() -> Self {
-        Self { bytes: &[], last: 0 }
+        Self { bytes: &[], last: 0, is_left_out: false }
+    }
+
+    /// One that is nothing but zeroes, however many are asked for.
+    pub(super) const fn left_out() -> Self {
+        Self { is_left_out: true, ..Self::empty() }
     }
 
     /// Decodes the next values until `values` is full.
     pub(super) fn values(&mut self, values: &mut [u64]) -> Option<()> {
+        if self.is_left_out {
+            values.fill(0);
+            return Some(());
+        }
         self.fill(values, |value| value)
     }
 
     /// Decodes the next values from their differences until `values` is full.
     pub(super) fn deltas(&mut self, values: &mut [u64]) -> Option<()> {
+        if self.is_left_out {
+            values.fill(0);
+            return Some(());
+        }
         let mut last = self.last;
         self.fill(values, |zigzag| {
             let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);

@@ -55,7 +55,7 @@ enum Column {
     SyncAddr,
     /// 1 for a part handed to the device, 0 to the CPU.
     ForDevice,
-    /// Return addresses of who mapped a list.
+    /// Return addresses of who mapped a list; empty where all are 0.
     Caller,
 }
 
@@ -116,11 +116,6 @@ impl Column {
                 | C::SyncAddr
                 | C::Caller
         )
-    }
-
-    /// An empty one is all zeroes: captures were written before there was such a column.
-    const fn may_be_left_out(self) -> bool {
-        matches!(self, Self::Caller)
     }
 
     /// The largest value that fits its field.

@@ -109,7 +109,8 @@ fn about_trace(survey: &Survey) -> Vec<String> {
         ));
     }
     if survey.other_events > 0 {
-        notes.push(format!("{} lines of other events were passed over", survey.other_events));
+        let (lines, were) = if survey.other_events == 1 { ("line", "was") } else { ("lines", "were") };
+        notes.push(format!("{} {lines} of other events {were} passed over", survey.other_events));
     }
     for (instance, events) in &survey.other_instances {
         notes.push(format!(

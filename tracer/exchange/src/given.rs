@@ -1,5 +1,6 @@
 //! What a user adds about the devices of a trace: a TOML file.
 
+use bouncescope_model::policy::line_at;
 use serde::Deserialize;
 
 use bouncescope_capture::facts::Device;
@@ -45,7 +46,10 @@ struct File {
 ///
 /// In words, when the text is no such file.
 pub fn from_toml(text: &str) -> Result<Vec<GivenDevice>, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        let line = line_at(text, error.span().map_or(0, |span| span.start));
+        format!("line {line}: {}", error.message().replace('\n', "; "))
+    })?;
     Ok(file.device)
 }
 
@@ -87,6 +91,6 @@ mod tests {
     #[test]
     fn a_word_that_is_none_is_named() {
         let error = from_toml("[[device]]\nname = \"usb\"\ncoherant = true\n").unwrap_err();
-        assert!(error.contains("coherant"), "{error}");
+        assert!(error.starts_with("line 3: unknown field `coherant`") && !error.contains('\n'), "{error}");
     }
 }

@@ -28,7 +28,9 @@ pub(super) struct Decoder {
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
     /// Where the functions lie that map scatterlists; empty when kallsyms does not say.
-    mappers: Vec<Range<u64>>,
+    pub(super) mappers: Vec<Range<u64>>,
+    /// Where returns of probed functions are caught.
+    pub(super) trampolines: Vec<Range<u64>>,
     /// Address of the default pool; `None` when kallsyms does not tell.
     default_pool: Option<u64>,
     /// Records decoded, by kind as in [`Kind::ALL`].
@@ -38,8 +40,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(page_size: u32, default_pool: Option<u64>, mappers: Vec<Range<u64>>, only_names: bool) -> Self {
-        Self { page_size: u64::from(page_size), default_pool, mappers, only_names, ..Self::default() }
+    pub(super) fn new(page_size: u32, default_pool: Option<u64>, only_names: bool) -> Self {
+        Self { page_size: u64::from(page_size), default_pool, only_names, ..Self::default() }
     }
 
     /// Decodes one record of the ring.
@@ -157,12 +159,14 @@ impl Decoder {
     /// The return address of who mapped a list: the one behind the functions that map. 0 when it is not on the recorded part of the stack,
     /// or when kallsyms does not say where those functions lie.
     fn caller(&self, head: &record::MapSg) -> u64 {
+        let is_in = |functions: &[Range<u64>], addr: &u64| functions.iter().any(|function| function.contains(addr));
         if head.has_returned != 0 {
-            return head.stack[0];
+            // Before 5.16 it is where the probe itself returns to.
+            return Some(head.stack[0]).filter(|caller| !is_in(&self.trampolines, caller)).unwrap_or(0);
         }
-        let maps = |addr: &u64| self.mappers.iter().any(|function| function.contains(addr));
-        let last = head.stack.iter().rposition(maps);
-        last.and_then(|last| head.stack.get(last + 1)).copied().unwrap_or(0)
+        // What an interrupt or another driver maps lies in front of what was being mapped.
+        let frames = head.stack.iter().skip_while(|addr| !is_in(&self.mappers, addr));
+        frames.skip_while(|addr| is_in(&self.mappers, addr)).copied().next().unwrap_or(0)
     }
 
     /// The number of a device; one that was never described (its record was lost) gets a number and no traits.

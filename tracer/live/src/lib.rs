@@ -101,7 +101,7 @@ pub enum LiveError {
 /// for fuzzing.
 #[doc(hidden)]
 pub fn decode_records<'a>(records: impl Iterator<Item = &'a [u8]>) -> (Vec<Device>, Batch, u64) {
-    let mut decoder = decode::Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = decode::Decoder::new(4096, None, false);
     for record in records {
         decoder.record(record);
     }

@@ -42,6 +42,8 @@ use bouncescope_capture::stream::{Item, Start};
 const BATCH: usize = 64 << 10;
 /// What maps scatterlists, on the stack between the tracepoint and the caller (`kernel/dma/mapping.c`).
 const LIST_MAPPERS: [&str; 3] = ["dma_map_sg_attrs", "dma_map_sgtable", "__dma_map_sg_attrs"];
+/// Where a function with a kretprobe returns to, by the names of several kernels (`kernel/kprobes.c`, `kernel/trace/rethook.c`).
+const TRAMPOLINES: [&str; 3] = ["kretprobe_trampoline", "__kretprobe_trampoline", "arch_rethook_trampoline"];
 /// How often the kmalloc caches are sampled: the kernel walks lists of slabs for it.
 const SLAB_EVERY: Duration = Duration::from_secs(10);
 /// How often what the programs sum up is read: the times of the pool's functions, call sites, lengths. While a map is read, the
@@ -179,9 +181,11 @@ impl Session {
             notes,
             other: BTreeMap::new(),
         };
-        let mappers = symbols.iter().flat_map(|symbols| LIST_MAPPERS.iter().flat_map(|name| symbols.ranges_of(name)));
-        let default_pool = address_of("io_tlb_default_mem");
-        let decoder = Decoder::new(start.kernel.page_size, default_pool, mappers.collect(), btf.is_err());
+        let ranges = |names: &[&str]| -> Vec<_> {
+            symbols.iter().flat_map(|symbols| names.iter().flat_map(|name| symbols.ranges_of(name))).collect()
+        };
+        let mut decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
+        (decoder.mappers, decoder.trampolines) = (ranges(&LIST_MAPPERS), ranges(&TRAMPOLINES));
         let now = Instant::now();
         let session = Self {
             links,

@@ -42,9 +42,6 @@ fn nearly(whose: Whose) -> usize {
     (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
 }
 
-/// Devices and callers of which lists are counted apart; what comes later is counted by device alone.
-const MOST_CALLERS: usize = 1 << 12;
-
 /// Scatterlists of one device that one function mapped.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lists {
@@ -98,8 +95,7 @@ impl Breakdown {
     }
 
     fn lists(&mut self, device: Identity, caller: u64) -> &mut Lists {
-        let kept = self.lists.len() < MOST_CALLERS || self.lists.contains_key(&(device, caller));
-        self.lists.entry((device, if kept { caller } else { 0 })).or_default()
+        self.lists.entry((device, caller)).or_default()
     }
 
     /// The counts that a mapping's buffer belongs to.
@@ -338,13 +334,5 @@ mod tests {
         let mut breakdown = Breakdown::default();
         breakdown.list(Identity::default(), 0);
         assert_eq!((breakdown.list_callers(&Symbols::default()), breakdown.list_counts()), (Vec::new(), (1, 0)));
-    }
-
-    #[test]
-    fn callers_beyond_those_that_are_kept_are_counted_together() {
-        let mut breakdown = Breakdown::default();
-        let many = MOST_CALLERS as u64 + 100;
-        (1..=many).for_each(|caller| breakdown.list(Identity::default(), caller));
-        assert_eq!((breakdown.lists.len(), breakdown.list_counts().0), (MOST_CALLERS + 1, many));
     }
 }

@@ -33,6 +33,7 @@
 
 pub mod bounds;
 pub mod breakdown;
+mod callers;
 pub mod check;
 pub mod compare;
 pub mod default_pool;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::bounds;
+use super::callers::Callers;
 use super::compare::Comparison;
 use super::devices::Devices;
 use super::lengths::Lengths;
@@ -44,6 +45,7 @@ pub struct Pass {
     slabs: Option<(SlabSample, SlabSample)>,
     pool_times: Option<PoolTimes>,
     lengths: Lengths,
+    callers: Callers,
     end: Option<End>,
     /// More is to come: the kernel's totals are of another moment than the records.
     goes_on: bool,
@@ -94,6 +96,7 @@ impl Pass {
             slabs: None,
             pool_times: None,
             lengths: Lengths::new(wanted.verdict),
+            callers: Callers::default(),
             end: None,
             goes_on: false,
             start,
@@ -155,7 +158,10 @@ impl Pass {
                 let devices = Arc::make_mut(&mut self.devices);
                 for first in (0..batch.events.len()).step_by(CACHED) {
                     let chunk = first..batch.events.len().min(first + CACHED);
-                    batch.events[chunk.clone()].iter_mut().for_each(bounds::event);
+                    for event in &mut batch.events[chunk.clone()] {
+                        bounds::event(event);
+                        self.callers.bound(event, devices);
+                    }
                     let events = &batch.events[chunk];
                     self.watcher.statistics.events_of(events);
                     self.lengths.streamed(events, &batch);
@@ -226,7 +232,11 @@ impl Pass {
         let merged = (merged > 0).then(|| {
             format!("{merged} buffers are counted by device and direction alone: there are more sizes and call sites than are kept apart")
         });
-        counts.into_iter().filter_map(more).chain(merged).collect()
+        let lists = self.callers.merged;
+        let lists = (lists > 0).then(|| {
+            format!("{lists} scatterlists are counted by device alone: there are more functions that map lists than are kept apart")
+        });
+        counts.into_iter().filter_map(more).chain(merged).chain(lists).collect()
     }
 
     /// What has come of it so far, while the recording goes on.

@@ -398,6 +398,9 @@ fn estimate(
     Estimated { shares, variance: of_mean * unknown.powi(2) + of_sample + older.variance * older_part.powi(2) }
 }
 
+/// Of functions that were seen to allocate fewer objects than this, nobody knows what they had asked for before.
+const FEW: u64 = 10;
+
 /// Objects of one size that functions had allocated before the recording, of functions that were seen to allocate such in it.
 #[derive(Debug, Default)]
 struct Older {
@@ -427,7 +430,10 @@ impl Older {
         }
         let mut older = Self::default();
         for (function, (to, sites)) in by_function {
-            let seen = to.values().sum::<u64>().max(1);
+            let seen = to.values().sum::<u64>();
+            if seen < FEW {
+                continue;
+            }
             let before = functions.objects(function, given).saturating_sub(seen.saturating_mul(sample)) as f64;
             let share = |count: u64| count as f64 / seen as f64;
             let mean: f64 = to.iter().map(|(size, count)| bytes(*size) * share(*count)).sum();

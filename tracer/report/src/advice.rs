@@ -256,9 +256,11 @@ pub fn advice(replayed: &Replayed, tried: &Tried, headroom_percent: u8) -> Advic
         outcome.failed_at_most() == 0 && free * 100 >= outcome.total_slots * u64::from(headroom_percent)
     };
     // Restricted pools that the policy adds are counted in, and are set elsewhere.
+    // What the recorded kernel was booted to force stays forced under every pool.
+    let force = if replayed.settings.get(about).is_some_and(|settings| settings.force) { ",force" } else { "" };
     let parameter = |outcome: &Outcome| {
         let made = sizes.iter().find(|size| size.slots == outcome.total_slots);
-        format!("swiotlb={}", made.map_or(outcome.total_slots, |size| size.parameter))
+        format!("swiotlb={}{force}", made.map_or(outcome.total_slots, |size| size.parameter))
     };
     let fits = sized.iter().find(enough).filter(|_| own_pools.is_none());
     let memory = fits.and_then(|fits| Memory::new(replayed, fits, parameter(fits), none));

@@ -109,7 +109,11 @@ impl Judge<'_> {
         let told = verify(product, &capture)?;
         let by_device = witness.by_buffer.keys().any(|(device, ..)| !device.is_empty());
         let counted_ns = witness.time_ns()?;
-        let recorded = mappings::in_capture(&capture, &counted_ns, by_device)?;
+        let mut recorded = mappings::in_capture(&capture, &counted_ns, by_device)?;
+        if kernel.version() < (5, 16) {
+            // Where a probed function returns to is not on their stacks.
+            recorded.without_caller = 0;
+        }
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);

@@ -62,8 +62,13 @@ pub(super) fn package(root: &Path, out: &Path, packed: &Path, target: &Target) -
     let sums = must(Command::new("md5sum").args(&files).current_dir(&dir), "md5sum")?;
     let control = dir.join("DEBIAN");
     fs::create_dir(&control)?;
-    fs::write(control.join("control"), self::control(architecture, bytes.div_ceil(1024)))?;
-    fs::write(control.join("md5sums"), sums.stdout)?;
+    for (name, text) in
+        [("control", self::control(architecture, bytes.div_ceil(1024)).into()), ("md5sums", sums.stdout)]
+    {
+        fs::write(control.join(name), text)?;
+        fs::set_permissions(control.join(name), fs::Permissions::from_mode(0o644))?;
+    }
+    each_dir(&dir, &mut |dir| Ok(fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?))?;
     // The same files give the same package, whoever makes it and when.
     let epoch = env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| "0".to_owned());
     let mut dpkg = Command::new("dpkg-deb");
@@ -100,6 +105,18 @@ fn install(from: &Path, to: &Path, mode: u32) -> Result<()> {
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(mode))?)
 }
 
+/// Goes through a directory and all in it.
+fn each_dir(dir: &Path, take: &mut impl FnMut(&Path) -> Result<()>) -> Result<()> {
+    take(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            each_dir(&entry.path(), take)?;
+        }
+    }
+    Ok(())
+}
+
 fn must(command: &mut Command, name: &str) -> Result<Output> {
     let output = command.output().with_context(|| format!("cannot run {name}"))?;
     ensure!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -117,6 +134,11 @@ pub(super) fn check(out: &Path, name: &str, packed: &Path) -> Result<()> {
             ensure!(file.len() > 0, "{to} is empty");
             ensure!(file.permissions().mode() & 0o777 == mode, "{to} has the wrong mode");
         }
+        each_dir(&dir.join("usr"), &mut |dir| {
+            let mode = fs::metadata(dir)?.permissions().mode() & 0o777;
+            ensure!(mode == 0o755, "{} has the mode {mode:o}", dir.display());
+            Ok(())
+        })?;
         ensure!(dir.join("usr/share/man/man1/bouncescope-record.1.gz").exists(), "no man pages");
         ensure!(
             fs::read(dir.join("usr/bin/bouncescope"))? == fs::read(packed.join("bouncescope"))?,

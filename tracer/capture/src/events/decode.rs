@@ -42,6 +42,11 @@ impl Decoder {
             }
             *column = ColumnReader::take(&mut payload)?;
         }
+        let callers = &mut columns[Column::Caller as usize];
+        if callers.is_empty() {
+            // Nobody was recorded, or by a recorder from before there was such a column.
+            *callers = ColumnReader::left_out();
+        }
         let mut batch = self.used.pop().unwrap_or_default();
         batch.events.clear();
         batch.segments.clear();
@@ -127,10 +132,6 @@ impl Decoder {
 /// Decodes the next values of a column, each of which must fit its field.
 fn read(columns: &mut [ColumnReader<'_>; COLUMNS], column: Column, values: &mut [u64]) -> Option<()> {
     let reader = &mut columns[column as usize];
-    if column.may_be_left_out() && reader.is_empty() {
-        values.fill(0);
-        return Some(());
-    }
     if column.is_delta() {
         reader.deltas(values)?;
     } else {

@@ -28,7 +28,7 @@ fn map(dev: u64) -> record::Map {
 
 #[test]
 fn a_device_described_again_gets_a_new_number() {
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&device(0xd0, device_flag::COHERENT)));
     decoder.record(bytes_of(&map(0xd0)));
     decoder.record(bytes_of(&device(0xd0, device_flag::IOMMU)));
@@ -51,7 +51,7 @@ fn a_device_described_again_gets_a_new_number() {
 
 #[test]
 fn an_event_of_a_device_whose_description_was_lost_is_kept() {
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&map(0xd0)));
     assert_eq!(decoder.batch.events.len(), 1);
     assert_eq!(decoder.new_devices[0].name, "(description lost)");
@@ -60,7 +60,7 @@ fn an_event_of_a_device_whose_description_was_lost_is_kept() {
 #[test]
 fn a_pool_of_its_own_is_another_than_the_default_or_a_restricted_one() {
     let own = |default_pool, pool, flags| {
-        let mut decoder = Decoder::new(4096, default_pool, Vec::new(), false);
+        let mut decoder = Decoder::new(4096, default_pool, false);
         decoder.record(bytes_of(&record::Device { pool, ..device(0xd0, flags) }));
         decoder.new_devices[0].own_pool
     };
@@ -73,7 +73,7 @@ fn syncs_keep_their_direction_and_side() {
     let header = |kind| header(kind, Direction::ToDevice);
     let single = |for_device| record::Sync { header: header(Kind::Sync), dev: 1, dma_addr: 2, size: 8, for_device };
     let list = record::SyncSg { header: header(Kind::SyncSg), dev: 1, list: 3, nents: 2, for_device: 1 };
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&single(0)));
     decoder.record(bytes_of(&single(1)));
     decoder.record(bytes_of(&list));
@@ -95,7 +95,7 @@ fn segments_follow_their_list() {
     };
     let segments = [8, 4096].map(|length| record::Segment { length, ..record::Segment::zeroed() });
     let bytes = [bytes_of(&head), bytes_of(&segments[0]), bytes_of(&segments[1])].concat();
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(&bytes);
     let event = decoder.batch.events[0];
     assert_eq!(decoder.batch.segments(&event).iter().map(|s| s.length).collect::<Vec<_>>(), [8, 4096]);
@@ -103,7 +103,7 @@ fn segments_follow_their_list() {
 
 #[test]
 fn records_cut_short_or_of_unknown_kind_are_counted() {
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     decoder.record(&bytes_of(&map(1))[..40]);
     decoder.record(&[0xff; 64]);
     decoder.record(&[]);
@@ -112,7 +112,7 @@ fn records_cut_short_or_of_unknown_kind_are_counted() {
 
 #[test]
 fn a_description_keeps_its_first_number_and_one_that_never_came_gets_one() {
-    let mut decoder = Decoder::new(4096, None, Vec::new(), false);
+    let mut decoder = Decoder::new(4096, None, false);
     for fingerprint in [1, 2, 1] {
         decoder.record(bytes_of(&record::Device { fingerprint, ..device(0xd0, 0) }));
     }
@@ -131,7 +131,8 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
         let mut stack = [0; record::MAX_FRAMES];
         stack[..frames.len()].copy_from_slice(frames);
         let header = header(Kind::MapSg, Direction::ToDevice);
-        let mut decoder = Decoder::new(4096, None, mappers.to_vec(), false);
+        let mut decoder =
+            Decoder { mappers: mappers.to_vec(), trampolines: vec![0x8000..0x8040], ..Decoder::new(4096, None, false) };
         decoder.record(bytes_of(&record::MapSg { header, has_returned, stack, ..record::MapSg::zeroed() }));
         let What::MapSg { caller, .. } = decoder.batch.events[0].what else { panic!("{:?}", decoder.batch) };
         caller
@@ -139,6 +140,8 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
     assert_eq!(caller(&mappers, 0, &[bpf, inner + 8, sg + 4, driver, 0x9999]), driver);
     assert_eq!(caller(&mappers, 0, &[bpf, inner + 8, sgtable + 4, driver]), driver);
     assert_eq!(caller(&mappers, 1, &[driver, 0x9999]), driver, "at the function's return");
+    assert_eq!(caller(&mappers, 1, &[0x8000, driver]), 0, "of a kernel that shows the probe's own way back");
+    assert_eq!(caller(&mappers, 0, &[bpf, sg + 4, driver, 0x9999, sgtable + 4, 0x6666]), driver, "in an interrupt");
     assert_eq!(caller(&mappers, 0, &[bpf, 0x9999]), 0, "beyond what is recorded of the stack");
     assert_eq!(caller(&[], 0, &[bpf, inner + 8, driver]), 0, "without kallsyms");
 }

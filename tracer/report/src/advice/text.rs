@@ -111,9 +111,10 @@ fn sized(pool: &PoolAdvice, advice: &Advice, cpus: u32) -> String {
     } else {
         String::new()
     };
+    let provisional = if pool.peak_is_at_least { "provisional, since the peak may have been higher: " } else { "" };
     format!(
-        "  pool: boot with {}: {} ({}{}) with this kernel's {cpus} possible CPUs; no mapping fails under {}, with {at_least}{} in \
-         use at the fullest moment, so that {at_most}{free} % stay free ({} % asked for){lasting}\n",
+        "  pool: {provisional}boot with {}: {} ({}{}) with this kernel's {cpus} possible CPUs; no mapping fails under {}, with \
+         {at_least}{} in use at the fullest moment, so that {at_most}{free} % stay free ({} % asked for){lasting}\n",
         pool.parameter,
         slots(pool.slots),
         bytes(pool.slots * SLOT),

@@ -102,7 +102,7 @@ fn never_fits(size: u64, fill: Option<(u64, u64)>) -> Said {
     Said::new(Kind::NeverFits)
         .means(format!(
             "{size} bytes can never bounce: a mapping must lie in one segment of {SEGMENT_SLOTS} slots (IO_TLB_SEGSIZE), {LARGEST} bytes, \
-             and this one needs {} slots, as many as {segments} segments have.{not_full}",
+             and this one needs {} slots, which would span {segments} segments.{not_full}",
             size.div_ceil(SLOT),
         ))
         .means(
