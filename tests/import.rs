@@ -160,7 +160,7 @@ fn a_trace_becomes_a_capture_that_verifies_and_replays() {
     let output = bouncescope(&["import", "board.txt", "-o", "board.bounce", "--swiotlb", "4M"], dir.path());
     let said = as_text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    for part in ["1-1: taken as not coherent", "1 lines can't be read", "1 lines of other events", "4 events"] {
+    for part in ["1-1: taken as not coherent", "1 line can't be read", "1 line of other events", "4 events"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let verified = bouncescope(&["verify", "board.bounce"], dir.path());

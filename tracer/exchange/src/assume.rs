@@ -139,7 +139,8 @@ fn about_trace(survey: &Survey) -> Vec<String> {
         ));
     }
     if survey.nonsense > 0 {
-        notes.push(format!("{} lines can't be read, the first: {}", survey.nonsense, survey.first_nonsense));
+        let lines = if survey.nonsense == 1 { "line" } else { "lines" };
+        notes.push(format!("{} {lines} can't be read, the first: {}", survey.nonsense, survey.first_nonsense));
     }
     notes
 }

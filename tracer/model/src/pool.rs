@@ -228,12 +228,11 @@ impl Pool {
     }
 
     /// Finds slots in the area that is the `nth` to be searched from the request's CPU on, if there are so many: `swiotlb_search_area()`.
-    fn map_in(&mut self, request: &Request, nth: u32) -> Option<Bounce> {
-        if nth as usize >= self.areas.len() {
+    fn map_in(&mut self, cpu: u32, demand: &Demand, nth: u32) -> Option<Bounce> {
+        if nth as usize >= self.areas.len() || demand.slots > self.area_slots {
             return None;
         }
-        let demand = self.demand(request).ok()?;
-        let bounce = self.find_in(request.cpu.wrapping_add(nth), &demand)?;
+        let bounce = self.find_in(cpu.wrapping_add(nth), demand)?;
         self.peak = self.peak.max(self.used);
         Some(bounce)
     }

@@ -6,7 +6,7 @@
 //! it in a work item some time later: here after a delay that is chosen ([`Growing::delay_worker`]). Memory for pools is taken to be there, for
 //! 1023 more pools and 32 GiB in all.
 
-use super::{Bounce, MAX_SLOTS, Pool, PoolConfig, Possible, Refused, Request, SLOT, Usage};
+use super::{Bounce, Demand, MAX_SLOTS, Pool, PoolConfig, Possible, Refused, Request, SLOT, Usage};
 
 /// Pools that are added at most. Mappings that no pool has room for, whatever their number, would add one each.
 const MOST_POOLS: usize = 1024;
@@ -178,7 +178,7 @@ impl Growing {
             self.visits_left = self.visits_left.saturating_sub_unsigned(first.visits() - before);
             return found;
         }
-        if let Some(held) = self.search_all(request) {
+        if let Some(held) = self.search_all(request.cpu, &demand) {
             return Ok(held);
         }
         self.visits_left = self.visits_left.saturating_sub_unsigned(self.pools.len() as u64);
@@ -193,16 +193,19 @@ impl Growing {
     }
 
     /// Each area in all pools before the next one. `add_mem_pool()` puts a pool at the head of the list.
-    fn search_all(&mut self, request: &Request) -> Option<Held> {
-        for nth in 0..self.config.areas.max(1) {
+    fn search_all(&mut self, cpu: u32, demand: &Demand) -> Option<Held> {
+        // The first has the most: pools that are added are no larger.
+        for nth in 0..self.pools[0].areas.len() as u32 {
             for (n, pool) in self.pools.iter_mut().enumerate().rev() {
                 if self.visits_left < 0 {
                     self.given_up += 1;
                     return None;
                 }
                 let before = pool.visits();
-                let found = pool.map_in(request, nth);
-                self.visits_left = self.visits_left.saturating_sub_unsigned(pool.visits() - before);
+                let found = pool.map_in(cpu, demand, nth);
+                // To pass over a pool is work too: there may be a thousand.
+                let visits = (pool.visits() - before).max(1);
+                self.visits_left = self.visits_left.saturating_sub_unsigned(visits);
                 if let Some(bounce) = found {
                     return Some(Held::In(n, bounce));
                 }
@@ -254,6 +257,18 @@ mod tests {
             pool.map(&SMALL).unwrap()
         };
         (0..count).map(&mut map).collect()
+    }
+
+    #[test]
+    fn passing_over_full_pools_is_work_whatever_the_number_of_areas() {
+        let slot_rule = SlotRule::PoolAligned;
+        let mut pool = Growing::new(PoolConfig { slots: 128, areas: 1 << 12, slot_rule, page_size: 4096 }, true);
+        let _held = hold(&mut pool, 128 * 20);
+        let (pools, before) = (pool.pools.len() as i64, pool.visits_left);
+        assert!(pool.pools.iter().all(|pool| pool.used_slots() > 100) && pools >= 19, "{pools} pools");
+        let _ = pool.map(&SMALL);
+        let visits = before + VISITS_EACH - pool.visits_left;
+        assert!((1..=8 * pools).contains(&visits), "{visits} visits of {pools} pools");
     }
 
     #[test]

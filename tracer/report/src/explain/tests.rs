@@ -29,7 +29,7 @@ fn more_than_a_segment_never_fits_and_no_pool_is_proposed() {
         "[ 52.1] spacemit-k1xvi c0230000.vi: swiotlb buffer is full (sz: 1048576 bytes), total 65536 (slots), used 498 (slots)",
     );
     assert_eq!((said.kind, said.device.as_deref(), said.size), (Kind::NeverFits, Some("c0230000.vi"), Some(1 << 20)));
-    assert!(means(&said).contains("needs 512 slots, as many as 4 segments have"), "{said:#?}");
+    assert!(means(&said).contains("needs 512 slots, which would span 4 segments"), "{said:#?}");
     assert!(means(&said).contains("498 of 65536 slots were in use"), "{said:#?}");
     assert!(helps(&said).starts_with("No swiotlb= helps"), "{said:#?}");
 }
