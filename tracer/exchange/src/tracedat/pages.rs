@@ -160,7 +160,7 @@ impl Pages {
                     Loaded::Nothing => return Ok(Step::End),
                 }
             }
-            if let Some(lost) = self.turn(page, order, damage)? {
+            if let Some(lost) = self.turn(page, order, damage) {
                 return Ok(lost);
             }
         }
@@ -221,7 +221,7 @@ impl Pages {
     }
 
     /// Goes to the next page of the chunk; what was lost before it.
-    fn turn(&mut self, page: &Page, order: Order, damage: &mut Damage) -> io::Result<Option<Step>> {
+    fn turn(&mut self, page: &Page, order: Order, damage: &mut Damage) -> Option<Step> {
         /// `RB_MISSED_EVENTS` and `RB_MISSED_STORED` (`kernel/trace/ring_buffer.c`), and the bits of the length.
         const MISSED: u64 = 1 << 31;
         const STORED: u64 = 1 << 30;
@@ -233,19 +233,19 @@ impl Pages {
         let (time, commit) = (order.number_at(bytes, 0, 8), order.number_at(bytes, page.commit, page.long));
         let (Some(time), Some(commit)) = (time, commit) else {
             damage.pages += 1;
-            return Ok(Some(Step::Lost(0)));
+            return Some(Step::Lost(0));
         };
         self.time = time;
         let length = (commit & LENGTH) as usize;
         if length > self.page_size.saturating_sub(page.data) {
             damage.pages += 1;
-            return Ok(Some(Step::Lost(0)));
+            return Some(Step::Lost(0));
         }
         let events = begin + page.data..begin + page.data + length;
         let stored = order.number_at(&self.chunk[..end], events.end, page.long);
         self.events = events.start.min(end)..events.end.min(end);
         let is_stored = commit & STORED != 0;
-        Ok((commit & MISSED != 0).then(|| Step::Lost(if is_stored { stored.unwrap_or(0) } else { 0 })))
+        (commit & MISSED != 0).then(|| Step::Lost(if is_stored { stored.unwrap_or(0) } else { 0 }))
     }
 
     /// Reads the next chunk.
