@@ -8,7 +8,11 @@ mod forge;
 #[path = "hostile/measured.rs"]
 mod measured;
 
-use std::{fmt::Write as _, fs};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _},
+};
 
 use forge::{Events, Forged};
 use measured::{Measured, bouncescope};
@@ -202,6 +206,20 @@ fn files_that_are_no_texts_are_refused_by_name() {
         let said = bouncescope(dir.path(), arguments);
         assert_eq!((said.code, said.err.lines().count()), (Some(2), 1), "{arguments:?}: {}", said.err);
         assert!(said.err.contains(why), "{arguments:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_packed_binary_trace_that_unpacks_to_many_times_its_size_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, magic) in [("trace.dat.zst", &b"\x17\x08\x44tracing6\0"[..]), ("perf.data.zst", b"PERFILE2")] {
+        let file = fs::File::create(dir.path().join(name)).unwrap();
+        let bytes = magic.chain(io::repeat(0).take(100 << 20));
+        zstd::stream::copy_encode(bytes, file, 1).unwrap();
+        let said = bouncescope(dir.path(), &["import", name, "-o", "x.bounce"]);
+        assert_eq!((said.code, said.err.lines().count()), (Some(2), 1), "{}", said.err);
+        assert!(said.err.contains(&format!("{name} unpacks to more than ")), "{}", said.err);
+        assert!(!dir.path().join("x.bounce").exists());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The file that an import reads: which format it has, told by its first bytes, and its text.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Cursor, Read, Seek},
     path::{Path, PathBuf},
 };
@@ -90,7 +90,20 @@ impl TraceFile {
         if format != Format::Text {
             // Both are read here and there: of a file that is packed, what it holds is kept.
             let is_packed = trace.begins()? != first[..first.len().min(MAGIC)];
-            let kept = if is_packed { Some(keep(&mut text).with_context(cannot_read)?) } else { None };
+            let kept = if is_packed {
+                let most = trace.most_unpacked()?;
+                let kept = keep(&mut text.by_ref().take(most.saturating_add(1))).with_context(cannot_read)?;
+                if kept.metadata().with_context(cannot_read)?.len() > most {
+                    bail!(
+                        "{} unpacks to more than {} MiB, many times what a trace does: if it is to be trusted, unpack it, and import what is in it",
+                        trace.name,
+                        most >> 20
+                    );
+                }
+                Some(kept)
+            } else {
+                None
+            };
             drop(text);
             trace.format = format;
             trace.source = kept.map_or(trace.source, Source::Kept);
@@ -154,6 +167,17 @@ impl TraceFile {
         Ok(first)
     }
 
+    /// What the file may unpack to where it is packed, bytes.
+    fn most_unpacked(&self) -> Result<u64> {
+        Ok(match &self.source {
+            Source::File(path) => {
+                let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", self.name))?;
+                metadata.len().saturating_mul(UNPACKED.0).saturating_add(UNPACKED.1)
+            }
+            Source::Kept(_) | Source::Lines(_) => UNPACKED_INPUT,
+        })
+    }
+
     /// What the file holds, whatever it is packed in.
     fn unpacked(&self) -> Result<Box<dyn BufRead + '_>> {
         let text = match &self.source {
@@ -197,6 +221,12 @@ impl BufRead for Opened<'_> {
         }
     }
 }
+
+/// So many times its size a packed file may unpack to, besides so many bytes.
+const UNPACKED: (u64, u64) = (256, 4 << 20);
+
+/// What a packed standard input or pipe may unpack to, bytes.
+const UNPACKED_INPUT: u64 = 1 << 30;
 
 /// So many of its first bytes tell the format.
 const MAGIC: usize = 8;

@@ -126,23 +126,23 @@ impl<R: Read + Seek> TraceDat<R> {
         self.notes.iter().cloned().chain(self.damage.notes()).collect()
     }
 
-    /// Goes on to the next event of a CPU.
+    /// Goes on to the next event of a CPU. All that was lost before it is one line, however many pages are damaged.
     fn step(&mut self, at: usize) -> io::Result<()> {
         let Self { file, header, order, cpus, damage, .. } = self;
-        loop {
+        let mut lost = 0_u64;
+        let event = loop {
             match cpus[at].step(file, &header.page, *order, damage)? {
-                Step::Event(time) => {
-                    self.next.push(Reverse((time, at)));
-                    return Ok(());
-                }
-                Step::Lost(count) => {
-                    let count = count.max(1);
-                    self.lost = self.lost.saturating_add(count);
-                    let _ = writeln!(self.text, "CPU:{} [LOST {count} EVENTS]", cpus[at].cpu);
-                }
-                Step::End => return Ok(()),
+                Step::Event(time) => break Some(Reverse((time, at))),
+                Step::Lost(count) => lost = lost.saturating_add(count.max(1)),
+                Step::End => break None,
             }
+        };
+        self.next.extend(event);
+        if lost > 0 {
+            self.lost = self.lost.saturating_add(lost);
+            let _ = writeln!(self.text, "CPU:{} [LOST {lost} EVENTS]", cpus[at].cpu);
         }
+        Ok(())
     }
 
     /// Makes the text of the next events.

@@ -1,5 +1,7 @@
 //! How the samples of an event are laid out (`struct perf_event_attr`).
 
+use std::collections::HashMap;
+
 use super::super::tracefs::Order;
 
 /// `PERF_SAMPLE_*` that come before the raw data of a tracepoint (`include/uapi/linux/perf_event.h`).
@@ -32,6 +34,16 @@ mod format {
 pub(super) struct Attribute {
     samples: u64,
     reads: u64,
+}
+
+/// The attributes of a file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attributes {
+    all: Vec<Attribute>,
+    /// Not all samples are laid out alike.
+    differ: bool,
+    /// Attributes by the id of a sample.
+    by_id: HashMap<u64, usize>,
 }
 
 /// A sample, as far as it is read.
@@ -68,6 +80,38 @@ impl<'a> Values<'a> {
     /// Passes over so many 64-bit values.
     fn skip(&mut self, count: u64) -> Option<()> {
         self.take(usize::try_from(count).ok()?.checked_mul(8)?).map(|_| ())
+    }
+}
+
+impl Attributes {
+    pub(super) fn all(&self) -> &[Attribute] {
+        &self.all
+    }
+
+    /// Adds one; of bytes that are too short, none.
+    pub(super) fn add(&mut self, bytes: &[u8], order: Order) {
+        let Some(attribute) = Attribute::of(bytes, order) else { return };
+        self.differ |= self.all.first().is_some_and(|first| *first != attribute);
+        self.all.push(attribute);
+    }
+
+    /// Gives an id to an attribute, by its place.
+    pub(super) fn add_id(&mut self, id: u64, at: usize) {
+        self.by_id.insert(id, at);
+    }
+
+    pub(super) fn ids(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// That of the event that a sample is of. Where all are laid out alike, any will do.
+    pub(super) fn of_sample(&self, record: &[u8], order: Order) -> Option<Attribute> {
+        let first = *self.all.first()?;
+        if !self.differ {
+            return Some(first);
+        }
+        let id = order.number_at(record, first.id_at()?, 8)?;
+        self.all.get(*self.by_id.get(&id)?).copied()
     }
 }
 

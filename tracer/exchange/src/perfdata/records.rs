@@ -1,6 +1,5 @@
 //! Records of a `perf.data`, one after the other, those that are compressed too.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -8,7 +7,7 @@ use zstd::stream::raw::{Decoder, Operation as _};
 
 use super::super::print;
 use super::super::tracefs::{Begin, Header, Numbers, Order, damaged};
-use super::attributes::Attribute;
+use super::attributes::Attributes;
 use super::{MAGICS, header_line};
 
 /// Events with attributes of their own, and ids of them: one for each event and CPU.
@@ -65,9 +64,7 @@ pub(super) struct Records<R> {
     order: Order,
     /// Bytes of records that are left; `None` in what a pipe wrote, which has records up to its end.
     left: Option<u64>,
-    attributes: Vec<Attribute>,
-    /// Attributes by the id of a sample.
-    by_id: HashMap<u64, usize>,
+    attributes: Attributes,
     header: Option<Header>,
     /// Lines that come first.
     ahead: String,
@@ -113,8 +110,7 @@ impl<R: Read + Seek> Records<R> {
         let mut records = Self {
             order,
             left: None,
-            attributes: Vec::new(),
-            by_id: HashMap::new(),
+            attributes: Attributes::default(),
             header: None,
             ahead: String::new(),
             record: Vec::new(),
@@ -157,17 +153,26 @@ impl<R: Read + Seek> Records<R> {
         if count > ATTRIBUTES as u64 {
             return Err(damaged(format!("it can't have {count} events")));
         }
-        for n in 0..count {
-            numbers.from.seek(SeekFrom::Start(attributes.0.saturating_add(n * attribute_size)))?;
-            let attribute = numbers.bytes(attribute_size - 16, ATTRIBUTE)?;
-            let (ids, size) = (numbers.u64()?, numbers.u64()?);
-            self.attributes.extend(Attribute::of(&attribute, order));
-            numbers.from.seek(SeekFrom::Start(ids))?;
-            for _ in 0..size / 8 {
-                if self.by_id.len() >= IDS {
-                    return Err(damaged("it has more than 4 million ids of events"));
-                }
-                self.by_id.insert(numbers.u64()?, self.attributes.len().saturating_sub(1));
+        let mut ids = Vec::new();
+        numbers.from.seek(SeekFrom::Start(attributes.0))?;
+        for _ in 0..count {
+            self.attributes.add(&numbers.bytes(attribute_size - 16, ATTRIBUTE)?, order);
+            ids.push((self.attributes.all().len().saturating_sub(1), numbers.u64()?, numbers.u64()? / 8));
+        }
+        // Each id is in the file once.
+        let in_all = ids.iter().fold(0_u64, |sum, (_, _, count)| sum.saturating_add(*count));
+        if in_all > (length / 8).min(IDS as u64) {
+            return Err(damaged(format!("it can't have {in_all} ids of events")));
+        }
+        for (attribute, from, count) in ids.into_iter().filter(|(_, _, count)| *count > 0) {
+            if from > length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // In a file of perf they follow each other: what is in the buffer is kept.
+            let here = numbers.from.stream_position()?;
+            numbers.from.seek_relative(from.cast_signed() - here.cast_signed())?;
+            for _ in 0..count {
+                self.attributes.add_id(numbers.u64()?, attribute);
             }
         }
         let end = data.0.saturating_add(data.1);
@@ -212,12 +217,12 @@ impl<R: Read + Seek> Records<R> {
                 "it is cut off: the formats of its events were at its end. Record again, or with perf record -o - > FILE, which has them first",
             ));
         }
-        if self.header.is_none() || !self.attributes.iter().any(|attribute| attribute.has_raw()) {
+        if self.header.is_none() || !self.attributes.all().iter().any(|attribute| attribute.has_raw()) {
             return Err(damaged(
                 "it has no tracepoints: record with perf record -e 'dma:*,swiotlb:*,kmem:kmalloc,kmem:kfree'",
             ));
         }
-        if !self.attributes.iter().all(|attribute| attribute.has_time() || !attribute.has_raw()) {
+        if !self.attributes.all().iter().all(|attribute| attribute.has_time() || !attribute.has_raw()) {
             return Err(damaged("its events have no times: record with perf record -T"));
         }
         Ok(())
@@ -382,13 +387,13 @@ impl<R: Read + Seek> Records<R> {
     fn attribute(&mut self) {
         let size = self.order.number_at(&self.record, 4, 4).unwrap_or(0) as usize;
         let Some((attribute, ids)) = self.record.split_at_checked(size) else { return };
-        if self.attributes.len() >= ATTRIBUTES {
+        if self.attributes.all().len() >= ATTRIBUTES {
             return;
         }
-        self.attributes.extend(Attribute::of(attribute, self.order));
+        self.attributes.add(attribute, self.order);
         for id in ids.chunks_exact(8).filter_map(|id| self.order.number(id)) {
-            if self.by_id.len() < IDS {
-                self.by_id.insert(id, self.attributes.len().saturating_sub(1));
+            if self.attributes.ids() < IDS {
+                self.attributes.add_id(id, self.attributes.all().len().saturating_sub(1));
             }
         }
     }
@@ -396,7 +401,7 @@ impl<R: Read + Seek> Records<R> {
     /// Appends the line of a sample; its time. `None` for a sample that cannot be read.
     fn sample(&self, line: &mut String) -> Option<u64> {
         let header = self.header.as_ref()?;
-        let attribute = self.attribute_of_sample()?;
+        let attribute = self.attributes.of_sample(&self.record, self.order)?;
         let sample = attribute.sample(&self.record, self.order)?;
         print::head(line, sample.task, sample.cpu, sample.time_ns);
         match header.formats.of(sample.raw) {
@@ -409,16 +414,6 @@ impl<R: Read + Seek> Records<R> {
         }
         line.push('\n');
         Some(sample.time_ns)
-    }
-
-    /// The attribute of the event that a sample is of. Where all are laid out alike, any will do.
-    fn attribute_of_sample(&self) -> Option<Attribute> {
-        let first = *self.attributes.first()?;
-        if self.attributes.iter().all(|other| *other == first) {
-            return Some(first);
-        }
-        let id = self.order.number_at(&self.record, first.id_at()?, 8)?;
-        self.attributes.get(*self.by_id.get(&id)?).copied()
     }
 
     /// Unpacks a compressed record behind what is left of the last one; whether it could be. All of them are one stream of zstd.

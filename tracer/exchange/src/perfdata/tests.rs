@@ -1,6 +1,7 @@
 //! Small files, made here; `tests/import.rs` has real ones.
 
 use std::io::Cursor;
+use std::time::{Duration, Instant};
 
 use super::super::tracefs::made::{self, Bytes, kfree};
 use super::*;
@@ -188,6 +189,29 @@ fn a_file_that_cannot_be_read_says_why() {
     assert!(error(&timeless).starts_with("its events have no times"), "{}", error(&timeless));
     assert_eq!(error(&pipe(Little, &[])[..40]), "it is cut off before its events");
     assert!(error(&pipe(Little, &[])[..16]).starts_with("it has no tracepoints"));
+}
+
+#[test]
+fn ids_are_not_read_again_and_again() {
+    let mut file =
+        file_of(Little, &[attribute(Little, SAMPLES, 4), attribute(Little, SAMPLES, 4)], &rounds(Little).concat());
+    let ids = file.len() as u64 / 8;
+    // Behind the two ids, and the 64 bytes of each attribute: where its ids are.
+    for at in [104 + 16 + 64, 104 + 16 + 80 + 64] {
+        let all = Bytes::new(Little).u64(0).u64(8 * ids).bytes;
+        file[at..at + 16].copy_from_slice(&all);
+    }
+    let error = PerfData::open(Cursor::new(file)).unwrap_err().to_string();
+    assert_eq!(error, format!("it can't have {} ids of events", 2 * ids));
+}
+
+#[test]
+fn time_does_not_grow_with_attributes_times_samples() {
+    let attributes = vec![attribute(Little, SAMPLES, 4); 1 << 16];
+    let file = file_of(Little, &attributes, &sample(Little, 10, 10).repeat(20_000));
+    let began = Instant::now();
+    assert_eq!(text(&file).0.matches("kfree").count(), 20_000);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -7,17 +7,24 @@ use super::super::tracefs::{Begin, Header, Numbers, Order, damaged};
 use super::pages::{Compression, Damage, LARGEST, Pages};
 use super::{Clock, Instance};
 
-/// CPUs and buffers, at most.
+/// CPUs of a buffer, and parts of CPUs of all buffers, at most.
 const CPUS: u32 = 1 << 16;
+
+/// Buffers, at most: the main one and instances.
+const BUFFERS: usize = 1 << 10;
 
 /// Largest section that is read, bytes, in the file.
 const SECTION: u64 = 64 << 20;
 
-/// Largest option, and all options of a section, bytes.
-const OPTION: u64 = 16 << 20;
+/// All options of a file, bytes.
+const OPTIONS: u64 = 16 << 20;
 
-/// Sections of options; a file has one or two.
-const SECTIONS: usize = 1 << 10;
+/// Sections of options, and sections that options name; a file has one or two, and four.
+const SECTIONS: usize = 64;
+
+/// Smallest page, bytes. The kernel's sub-buffers have a page of memory at least, 4 KiB (`ring_buffer_subbuf_order_set()`,
+/// `kernel/trace/ring_buffer.c`, Linux 6.18).
+const SMALLEST: u64 = 512;
 
 /// Bytes of a name.
 const NAME: usize = 255;
@@ -71,7 +78,11 @@ struct Buffer {
 /// What the options say.
 #[derive(Debug, Default)]
 struct Options {
+    /// Bytes of options that were read, with their heads.
+    read: u64,
     buffers: Vec<Buffer>,
+    /// Parts of CPUs of all buffers.
+    parts: usize,
     cpus: Option<u32>,
     clock: Option<String>,
     tsc: Option<(u32, u32)>,
@@ -92,7 +103,7 @@ impl Contents {
         let begin = Begin::read(&mut from)?;
         let mut header = Header::new(begin.order);
         let (options, compression) = match begin.version.as_str() {
-            "6" => (version_6(from, &begin, &mut header, length)?, Compression::None),
+            "6" => (version_6(from, &begin, &mut header)?, Compression::None),
             "7" => version_7(from, &begin, &mut header, length)?,
             other => {
                 let other: String = other.chars().filter(char::is_ascii_graphic).take(20).collect();
@@ -143,8 +154,8 @@ impl Contents {
             let clock = buffer.clock.or_else(|| options.clock.clone()).unwrap_or_default();
             contents.instances.push(Instance { name: instance_name(&buffer.name), clock: clock_of(&clock, &options) });
             let page = contents.header.page;
-            let smallest = page.data.max(page.commit + page.long).max(16) as u64;
-            if !(smallest + 4..=LARGEST).contains(&buffer.page_size) {
+            let smallest = page.data.max(page.commit + page.long) as u64;
+            if !((smallest + 4).max(SMALLEST)..=LARGEST).contains(&buffer.page_size) {
                 return Err(damaged(format!("its pages can't have {} bytes", buffer.page_size)));
             }
             for (cpu, part) in buffer.parts {
@@ -188,12 +199,7 @@ fn chosen_clock(text: &str) -> String {
     chosen.trim().chars().take(NAME).collect()
 }
 
-fn version_6<R: Read + Seek>(
-    file: BufReader<R>,
-    begin: &Begin,
-    header: &mut Header,
-    length: u64,
-) -> io::Result<Options> {
+fn version_6<R: Read + Seek>(file: BufReader<R>, begin: &Begin, header: &mut Header) -> io::Result<Options> {
     let mut numbers = Numbers::new(file, begin.order);
     header.read_pages(&mut numbers)?;
     header.read_ftrace(&mut numbers)?;
@@ -211,18 +217,17 @@ fn version_6<R: Read + Seek>(
         if at > 0 {
             numbers.from.seek(SeekFrom::Start(buffers[at].at))?;
         }
-        let mut kind = numbers.bytes(10, OPTION)?;
+        let mut kind = numbers.bytes(10, 10)?;
         if kind.starts_with(b"options") {
             loop {
                 let id = numbers.u16()?;
                 if id == option::DONE {
                     break;
                 }
-                let size = u64::from(numbers.u32()?);
-                let data = numbers.bytes(size, OPTION)?;
-                options.take(id, &data, begin.order, false);
+                let data = options.data(&mut numbers)?;
+                options.take(id, &data, begin.order, false)?;
             }
-            kind = numbers.bytes(10, OPTION)?;
+            kind = numbers.bytes(10, 10)?;
         }
         if at == 0 {
             buffers.append(&mut options.buffers);
@@ -239,15 +244,13 @@ fn version_6<R: Read + Seek>(
             }
             if at == 0 && options.clock.is_some() {
                 let size = numbers.u64()?;
-                let text = numbers.bytes(size, OPTION)?;
+                let text = numbers.bytes(size, OPTIONS)?;
                 options.clock = Some(chosen_clock(&String::from_utf8_lossy(&text)));
             }
         }
+        options.count_parts(&buffers[at])?;
         buffers[at].page_size = begin.page_size;
         at += 1;
-        if buffers.len() > 1024 || length == 0 {
-            return Err(damaged("it has more than 1024 buffers"));
-        }
     }
     options.buffers = buffers;
     Ok(options)
@@ -275,21 +278,24 @@ fn version_7<R: Read + Seek>(
     let mut next = numbers.u64()?;
     let mut file = numbers.from;
     let mut options = Options::default();
-    for _ in 0..SECTIONS {
-        if next == 0 {
-            break;
+    let mut read = Vec::new();
+    while next != 0 {
+        if read.contains(&next) {
+            return Err(damaged("its sections of options lead back to one of them"));
         }
+        if read.len() == SECTIONS {
+            return Err(damaged(format!("it has more than {SECTIONS} sections of options")));
+        }
+        read.push(next);
         let mut sections = Sections { file: &mut file, order: begin.order, compression, length };
         next = sections.read(next, option::DONE, |numbers| {
-            let mut left = OPTION;
             loop {
-                let (id, size) = (numbers.u16()?, u64::from(numbers.u32()?));
-                let data = numbers.bytes(size, left)?;
-                left -= size;
+                let id = numbers.u16()?;
+                let data = options.data(numbers)?;
                 if id == option::DONE {
                     return Ok(begin.order.number_at(&data, 0, 8).unwrap_or(0));
                 }
-                options.take(id, &data, begin.order, true);
+                options.take(id, &data, begin.order, true)?;
             }
         })?;
     }
@@ -354,8 +360,29 @@ impl Buffer {
 }
 
 impl Options {
+    /// Reads what an option holds, behind its id.
+    fn data<R: Read>(&mut self, numbers: &mut Numbers<R>) -> io::Result<Vec<u8>> {
+        /// The id, and the size.
+        const HEAD: u64 = 6;
+        self.read += HEAD;
+        let size = u64::from(numbers.u32()?);
+        if self.read + size > OPTIONS {
+            return Err(damaged("it has more than 16 MiB of options"));
+        }
+        self.read += size;
+        numbers.bytes(size, OPTIONS)
+    }
+
+    fn count_parts(&mut self, buffer: &Buffer) -> io::Result<()> {
+        self.parts += buffer.parts.len();
+        if self.parts > CPUS as usize {
+            return Err(damaged(format!("its buffers have more than {CPUS} CPUs in all")));
+        }
+        Ok(())
+    }
+
     /// Takes in an option. One that is too short is passed over, as trace-cmd does.
-    fn take(&mut self, id: u16, data: &[u8], order: Order, is_7: bool) {
+    fn take(&mut self, id: u16, data: &[u8], order: Order, is_7: bool) -> io::Result<()> {
         let text = || String::from_utf8_lossy(data.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
         let number = |at, length| order.number_at(data, at, length);
         match id {
@@ -376,12 +403,22 @@ impl Options {
                 if id == option::BUFFER_TEXT {
                     self.has_text = true;
                 } else if let Some(buffer) = Buffer::of(&mut Numbers::new(data, order), is_7) {
+                    if self.buffers.len() == BUFFERS {
+                        return Err(damaged(format!("it has more than {BUFFERS} buffers")));
+                    }
+                    self.count_parts(&buffer)?;
                     self.buffers.push(buffer);
                 }
             }
-            option::HEADER_INFO..=option::KALLSYMS => self.sections.extend(number(0, 8).map(|at| (id, at))),
+            option::HEADER_INFO..=option::KALLSYMS => {
+                if self.sections.len() == SECTIONS {
+                    return Err(damaged(format!("its options name more than {SECTIONS} sections")));
+                }
+                self.sections.extend(number(0, 8).map(|at| (id, at)));
+            }
             _ => {}
         }
+        Ok(())
     }
 }
 

@@ -17,7 +17,8 @@ const HELD: u64 = 256 << 20;
 /// So much of what is not compressed is read at once, bytes.
 const READ: u64 = 16 << 10;
 
-/// So many times its size a file may unpack to, besides so many bytes: events, each with its time, compress to a tenth or so.
+/// So many times its size a file may unpack to, besides so many bytes: pages of events, each with its time, compress to a
+/// tenth or so.
 const UNPACKED: (u64, u64) = (256, 4 << 20);
 
 /// How a file is compressed.
@@ -51,9 +52,9 @@ pub(super) struct Damage {
     chunks: u64,
     /// Bytes of chunks that are in memory.
     held: u64,
-    /// Bytes of events that were read, and how many there may be.
-    events: u64,
-    pub(super) most: u64,
+    /// Bytes that chunks unpacked to, and how many there may be.
+    unpacked: u64,
+    most: u64,
 }
 
 impl Damage {
@@ -159,7 +160,7 @@ impl Pages {
                     Loaded::Nothing => return Ok(Step::End),
                 }
             }
-            if let Some(lost) = self.turn(page, order, damage)? {
+            if let Some(lost) = self.turn(page, order, damage) {
                 return Ok(lost);
             }
         }
@@ -220,7 +221,7 @@ impl Pages {
     }
 
     /// Goes to the next page of the chunk; what was lost before it.
-    fn turn(&mut self, page: &Page, order: Order, damage: &mut Damage) -> io::Result<Option<Step>> {
+    fn turn(&mut self, page: &Page, order: Order, damage: &mut Damage) -> Option<Step> {
         /// `RB_MISSED_EVENTS` and `RB_MISSED_STORED` (`kernel/trace/ring_buffer.c`), and the bits of the length.
         const MISSED: u64 = 1 << 31;
         const STORED: u64 = 1 << 30;
@@ -232,23 +233,19 @@ impl Pages {
         let (time, commit) = (order.number_at(bytes, 0, 8), order.number_at(bytes, page.commit, page.long));
         let (Some(time), Some(commit)) = (time, commit) else {
             damage.pages += 1;
-            return Ok(Some(Step::Lost(0)));
+            return Some(Step::Lost(0));
         };
         self.time = time;
         let length = (commit & LENGTH) as usize;
         if length > self.page_size.saturating_sub(page.data) {
             damage.pages += 1;
-            return Ok(Some(Step::Lost(0)));
-        }
-        damage.events = damage.events.saturating_add(length as u64);
-        if damage.events > damage.most {
-            return Err(damaged("its events unpack to many times what a trace does"));
+            return Some(Step::Lost(0));
         }
         let events = begin + page.data..begin + page.data + length;
         let stored = order.number_at(&self.chunk[..end], events.end, page.long);
         self.events = events.start.min(end)..events.end.min(end);
         let is_stored = commit & STORED != 0;
-        Ok((commit & MISSED != 0).then(|| Step::Lost(if is_stored { stored.unwrap_or(0) } else { 0 })))
+        (commit & MISSED != 0).then(|| Step::Lost(if is_stored { stored.unwrap_or(0) } else { 0 }))
     }
 
     /// Reads the next chunk.
@@ -280,7 +277,7 @@ impl Pages {
     }
 
     /// Unpacks the next chunk; whether it is whole.
-    fn unpack<R: Read>(&mut self, numbers: &mut Numbers<R>, damage: &Damage) -> io::Result<bool> {
+    fn unpack<R: Read>(&mut self, numbers: &mut Numbers<R>, damage: &mut Damage) -> io::Result<bool> {
         let mut sizes = || -> io::Result<_> {
             let chunks = match self.chunks {
                 Some(chunks) => chunks,
@@ -308,6 +305,11 @@ impl Pages {
         let mut bytes = Vec::new();
         numbers.from.by_ref().take(packed).read_to_end(&mut bytes)?;
         let unpacked = self.compression.unpack(&bytes).and_then(|from| from.take(length).read_to_end(&mut self.chunk));
+        // Pages that hold nothing, or are damaged, take as long to unpack as others.
+        damage.unpacked = damage.unpacked.saturating_add(self.chunk.len() as u64);
+        if damage.unpacked > damage.most {
+            return Err(damaged("its events unpack to many times what a trace does"));
+        }
         // Whole pages of a chunk that is damaged further on are no less whole.
         self.chunk.truncate(self.chunk.len() / self.page_size * self.page_size);
         Ok(unpacked.is_ok() && self.chunk.len() as u64 == length)

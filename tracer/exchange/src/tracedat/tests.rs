@@ -61,6 +61,11 @@ fn packed(compression: &str, bytes: &[u8]) -> Vec<u8> {
 
 /// A file of version 7 with two buffers, each with the pages of a CPU, in chunks of a page.
 fn version_7(order: Order, compression: &str, cpus: [&[u8]; 2]) -> Vec<u8> {
+    version_7_with(order, compression, cpus, 4096, &[])
+}
+
+/// The same in chunks of so many bytes, and with more options.
+fn version_7_with(order: Order, compression: &str, cpus: [&[u8]; 2], chunk: usize, more: &[u8]) -> Vec<u8> {
     let is_packed = compression != "none";
     let section = |id: u64, data: &[u8]| {
         let packed = packed(compression, data);
@@ -84,9 +89,10 @@ fn version_7(order: Order, compression: &str, cpus: [&[u8]; 2]) -> Vec<u8> {
         let at = file.bytes.len() as u64;
         let mut parts = Bytes::new(order);
         if is_packed {
-            parts = parts.u32(pages.len() as u64 / 4096);
-            for chunk in pages.chunks(4096).map(|page| packed(compression, page)) {
-                parts = parts.u32(chunk.len() as u64).u32(4096).raw(&chunk);
+            parts = parts.u32(pages.len().div_ceil(chunk) as u64);
+            for chunk in pages.chunks(chunk) {
+                let packed = packed(compression, chunk);
+                parts = parts.u32(packed.len() as u64).u32(chunk.len() as u64).raw(&packed);
             }
         } else {
             parts = parts.raw(pages);
@@ -98,7 +104,7 @@ fn version_7(order: Order, compression: &str, cpus: [&[u8]; 2]) -> Vec<u8> {
         options = options.u16(3).u32(buffer.len() as u64).raw(&buffer);
         file = file.raw(&parts.bytes);
     }
-    options = options.u16(0).u32(8).u64(0);
+    options = options.raw(more).u16(0).u32(8).u64(0);
     let at = Bytes::new(order).u64(file.bytes.len() as u64).bytes;
     file = file.raw(&section(0, &options.bytes));
     file.bytes[options_at..options_at + 8].copy_from_slice(&at);
@@ -234,7 +240,7 @@ fn what_is_whole_in_a_damaged_file_is_kept() {
             "1 pages of events are damaged: the rest of each was left out"
         ]
     );
-    assert_eq!((kept.matches("kfree").count(), kept.matches("LOST").count()), (9, 2), "{kept}");
+    assert_eq!((kept.matches("kfree").count(), kept.matches("LOST 2 EVENTS").count()), (9, 1), "{kept}");
 
     let mut broken = cpus[0].clone();
     // The second event of the first page is longer than the page.
@@ -277,6 +283,57 @@ fn a_file_that_cannot_be_read_says_why() {
     assert_eq!(text(&overlapping).0.matches("kfree").count(), 12, "within the length of the file");
     let large = changed(&table(8192), &Bytes::new(Little).u64(0).u64(32768).bytes, &overlapping);
     assert_eq!(error(&large), "the parts of its CPUs overlap");
+}
+
+#[test]
+fn options_are_read_once_and_up_to_a_bound() {
+    let cpus = alternating(Little);
+    let with = |more: &[u8]| version_7_with(Little, "none", [&cpus[0], &cpus[1]], 4096, more);
+    let mut back = with(&[]);
+    let options = back.windows(4).position(|bytes| bytes == b"none").unwrap() + 7;
+    let (end, section) = (back.len() - 8, back[options..options + 8].to_vec());
+    back[end..].copy_from_slice(&section);
+    assert_eq!(error(&back), "its sections of options lead back to one of them");
+
+    let option = |id, data: &[u8]| Bytes::new(Little).u16(id).u32(data.len() as u64).raw(data).bytes;
+    let buffer = |parts: u64| {
+        let head = Bytes::new(Little).u64(0).text("x").text("local").u32(4096).u32(parts);
+        option(3, &head.raw(&Bytes::new(Little).u32(0).u64(0).u64(1).bytes.repeat(parts as usize)).bytes)
+    };
+    let section = option(16, &[0; 8]);
+    assert_eq!(text(&with(&buffer(0).repeat(1022))).0.matches("kfree").count(), 12);
+    assert_eq!(error(&with(&buffer(0).repeat(1023))), "it has more than 1024 buffers");
+    assert_eq!(error(&with(&buffer(65_535))), "its buffers have more than 65536 CPUs in all");
+    assert_eq!(text(&with(&section.repeat(60))).0.matches("kfree").count(), 12);
+    assert_eq!(error(&with(&section.repeat(61))), "its options name more than 64 sections");
+    assert_eq!(error(&with(&option(99, &[]).repeat((16 << 20) / 6))), "it has more than 16 MiB of options");
+}
+
+#[test]
+fn damaged_pages_in_a_row_are_one_line() {
+    let whole = page(Little, 8, 1, 0, &[event(Little, 0, 1, 1)], &[]);
+    let damaged = page(Little, 8, 1, 0xffff, &[], &[]);
+    let (text, _) = text(&version_6(Little, 8, &[], &[[&*whole, &damaged.repeat(1000), &whole].concat()]));
+    assert_eq!(text.lines().nth(1), Some("CPU:0 [LOST 1000 EVENTS]"));
+    assert_eq!((text.lines().count(), text.matches("kfree").count()), (3, 2));
+}
+
+#[test]
+fn pages_without_events_count_as_unpacked() {
+    let pages = page(Little, 8, 1, 0, &[event(Little, 0, 1, 1)], &[]);
+    for (what, page) in [("empty", page(Little, 8, 1, 0, &[], &[])), ("damaged", page(Little, 8, 1, 0xffff, &[], &[]))]
+    {
+        let of = |count| version_7_with(Little, "zstd", [&page.repeat(count), &pages], 1 << 20, &[]);
+        assert_eq!(text(&of(512)).0.matches("kfree").count(), 1, "{what}");
+        assert_eq!(error(&of(8192)), "its events unpack to many times what a trace does", "{what}");
+    }
+}
+
+#[test]
+fn pages_smaller_than_the_kernels_are_refused() {
+    let mut file = version_6(Little, 8, &[], &alternating(Little));
+    file[MAGIC.len() + 4..][..4].copy_from_slice(&256_u32.to_le_bytes());
+    assert_eq!(error(&file), "its pages can't have 256 bytes");
 }
 
 #[test]
