@@ -273,10 +273,10 @@ figures! {
     /// Most slots of the pool in use at once, where mappings that the recorded kernel refused last as long as others like them and pools
     /// are added late.
     PeakSlotsAtMost: Slots, Outcome(crate::Outcome::peak_slots_at_most),
-        [Csv, Json, PolicyMetric("peak_slots_at_most", "Most slots in use, if refused mappings last as long as others like them.")];
+        [Csv, Json, PolicyMetric("peak_slots_at_most", "Upper bound on the most slots in use, if refused mappings had lasted as long as similar ones.")];
     /// Mappings refused, where those that the recorded kernel refused last as long as others like them and pools are added late.
     FailedAtMost: Count, Outcome(crate::Outcome::failed_at_most),
-        [Csv, Json, PolicyMetric("failed_at_most", "Mappings refused, if refused ones last as long as others like them.")];
+        [Csv, Json, PolicyMetric("failed_at_most", "Upper bound on refused mappings, if refused ones had lasted as long as similar ones.")];
     /// Mappings that this run bounces and the kernel refused, whose unmapping is therefore not known.
     MappedButRefusedByKernel: Count, Outcome(|outcome| outcome.mapped_but_refused_by_kernel), [Json];
     /// Records lost, of every kind, and damaged frames of the capture.

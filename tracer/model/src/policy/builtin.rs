@@ -59,7 +59,7 @@ const ROWS: [Row; 12] = [
     (
         "always-small",
         "caches from 8 B; bounce every length below 2 * ARCH_DMA_MINALIGN",
-        "option (b) of the discussion: small is small, whatever its alignment",
+        "option (b) of the mailing-list discussion: bounce every short buffer, whatever its alignment",
         Caches::Smallest,
         Rule::Short,
         LINE,
