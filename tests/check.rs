@@ -105,6 +105,12 @@ fn a_capture_that_cannot_be_read_leaves_its_rules_open_and_hides_no_broken_one()
     assert_eq!(code(BROKEN, &["/nonexistent.bounce", HOLD_300]), 1);
     let said = text(&check(KEPT, &["/nonexistent.bounce"]).stdout);
     assert!(said.contains("CANNOT TELL") && said.contains("No such file"), "{said}");
+    let output = check(KEPT, &[HOLD_300, "/nonexistent.bounce", "rustfmt.toml", "--ktap"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("\nok 1 ") && said.contains("\nnot ok 2 ") && said.contains("\nnot ok 3 "), "{said}");
+    assert!(said.contains(": error: cannot open /nonexistent.bounce: No such file"), "{said}");
+    assert!(said.contains("\n  not ok 1 mappings-300\n") && !said.contains("SKIP"), "{said}");
 }
 
 #[test]

@@ -98,7 +98,13 @@ fn a_baseline_is_named_for_rules_that_compare_and_for_no_others() {
     let output = check("[[rule]]\nfigure = \"failed\"\nmax = 44\n", &["--baseline", ROOMY]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).starts_with("note: no rule compares with the baseline"));
-    assert_eq!(check(relative, &["--baseline", "/nonexistent.bounce"]).status.code(), Some(2));
+    for text in [relative, "[[rule]]\nfigure = \"failed\"\nmax = 44\n"] {
+        for bad in ["/nonexistent.bounce", "rustfmt.toml"] {
+            let output = check(text, &["--baseline", bad]);
+            assert_eq!(output.status.code(), Some(2), "{text} {bad}");
+            assert!(self::text(&output.stderr).starts_with("error: ") && output.stdout.is_empty());
+        }
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(super) fn judged(judgement: &Judgement) -> String {
     };
     let limit = limit(judgement);
     let mut words = format!("{}{run}: {figure}, limit {limit}", plain(&name(judgement)));
-    if let Verdict::CannotTell(why) = &judgement.verdict {
+    if let Some(why) = judgement.verdict.why() {
         words += &format!(": {}", plain(why));
     }
     let label = format!("  {:<12} ", word(&judgement.verdict));
@@ -79,7 +79,7 @@ fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Kept => KEPT,
         Verdict::Broken => BROKEN,
-        Verdict::CannotTell(_) => OPEN,
+        Verdict::CannotTell(_) | Verdict::Unreadable(_) => OPEN,
     }
 }
 

@@ -84,10 +84,10 @@ impl<'a> Check<'a> {
 
 impl<'a> Judged<'a> {
     pub(super) fn new(judgement: &'a Judgement) -> Self {
-        let (verdict, why) = match &judgement.verdict {
-            Verdict::Kept => (Word::Kept, None),
-            Verdict::Broken => (Word::Broken, None),
-            Verdict::CannotTell(why) => (Word::CannotTell, Some(why.as_str())),
+        let verdict = match &judgement.verdict {
+            Verdict::Kept => Word::Kept,
+            Verdict::Broken => Word::Broken,
+            Verdict::CannotTell(_) | Verdict::Unreadable(_) => Word::CannotTell,
         };
         let rule = judgement.rule;
         let before = judgement.before.as_ref();
@@ -105,7 +105,7 @@ impl<'a> Judged<'a> {
             before: judgement.before.as_ref(),
             limit: Limits { min: rule.limit.min.and_then(end), max: rule.limit.max.and_then(end) },
             verdict,
-            why,
+            why: judgement.verdict.why(),
         }
     }
 }
