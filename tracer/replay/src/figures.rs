@@ -351,6 +351,15 @@ impl Figure {
         self.row().of
     }
 
+    /// The figure that is this one, a second, where there is one.
+    pub fn per_second(self) -> Option<Self> {
+        match self {
+            Self::Bounces => Some(Self::BouncesPerSecond),
+            Self::BytesCopied => Some(Self::BytesCopiedPerSecond),
+            _ => None,
+        }
+    }
+
     /// Where it is shown.
     pub fn places(self) -> &'static [Place] {
         self.row().places

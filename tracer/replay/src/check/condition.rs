@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use super::limit::{self, Limit};
 use super::select::Selector;
-use super::text::{SELECTORS, made_up, selected};
+use super::text::{SELECTORS, selected};
 use super::{IfAbsent, Rule, RunOf};
 use crate::figures::Figure;
+use bouncescope_capture::plain::plain;
 
 /// A condition under which something is wrong, and the run that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// The rule that is broken by it; of the real run.
+    /// The rule that is broken by it, called as the condition was written; of the real run.
     pub rule: Rule,
     /// The policy in brackets behind it, where there is one.
     pub policy: Option<String>,
@@ -52,7 +53,7 @@ impl FromStr for Condition {
             b'>' => Limit { min: None, max: Some(end) },
             _ => Limit { min: Some(end), max: None },
         };
-        let name = made_up(&selector, figure, &limit);
+        let name = plain(text).into_owned();
         let rule = Rule { name, selector, figure, limit, each: true, if_absent: IfAbsent::Unknown, run: RunOf::Real };
         Ok(Self { rule, policy })
     }
@@ -60,6 +61,7 @@ impl FromStr for Condition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::made_up;
     use super::*;
 
     fn read(text: &str) -> Result<Condition, String> {
@@ -68,20 +70,24 @@ mod tests {
 
     #[test]
     fn a_condition_is_the_rule_that_it_breaks() {
-        let named = |text: &str| read(text).unwrap().rule.name;
-        assert_eq!(named("failed > 0"), "failed <= 0");
-        assert_eq!(named("failed>before"), "failed <= before");
+        let broken_by = |text: &str| {
+            let rule = read(text).unwrap().rule;
+            assert_eq!(rule.name, text, "it is called as it was written");
+            made_up(&rule.selector, rule.figure, &rule.limit)
+        };
+        assert_eq!(broken_by("failed > 0"), "failed <= 0");
+        assert_eq!(broken_by("failed>before"), "failed <= before");
         assert_eq!(
-            named("driver *hci*: bounces-per-second > before * 1.1"),
+            broken_by("driver *hci*: bounces-per-second > before * 1.1"),
             "driver *hci*: bounces-per-second <= before * 1.1"
         );
-        assert_eq!(named("device 0000:00:04.0: bytes-copied > 64K"), "device 0000:00:04.0: bytes-copied <= 64K");
-        assert_eq!(named("peak-percent > 50 %"), "peak-percent <= 50 %");
-        assert_eq!(named("mappings < before * 0.5"), "mappings >= before * 0.5");
+        assert_eq!(broken_by("device 0000:00:04.0: bytes-copied > 64K"), "device 0000:00:04.0: bytes-copied <= 64K");
+        assert_eq!(broken_by("peak-percent > 50 %"), "peak-percent <= 50 %");
+        assert_eq!(broken_by("mappings < before * 0.5"), "mappings >= before * 0.5");
         let of_policy = read("failed > 0 [legacy line 128]").unwrap();
         assert_eq!(
             (of_policy.policy.as_deref(), of_policy.rule.name.as_str()),
-            (Some("legacy line 128"), "failed <= 0")
+            (Some("legacy line 128"), "failed > 0")
         );
     }
 

@@ -37,7 +37,7 @@ fn judged_by(text: &str, change: impl FnOnce(&mut Replayed)) -> String {
     let sign = |judgement: &Judgement| match &judgement.verdict {
         Verdict::Kept => '=',
         Verdict::Broken => 'x',
-        Verdict::CannotTell(why) => {
+        Verdict::CannotTell(why) | Verdict::Unreadable(why) => {
             assert!(!why.is_empty());
             '?'
         }

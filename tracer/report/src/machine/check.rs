@@ -22,7 +22,7 @@ pub struct Check<'a> {
 /// One thing held to one rule.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) struct Judged<'a> {
+struct Judged<'a> {
     /// The rule's name.
     rule: &'a str,
     /// The capture's path.
@@ -83,7 +83,7 @@ impl<'a> Check<'a> {
 }
 
 impl<'a> Judged<'a> {
-    pub(super) fn new(judgement: &'a Judgement) -> Self {
+    fn new(judgement: &'a Judgement) -> Self {
         let verdict = match &judgement.verdict {
             Verdict::Kept => Word::Kept,
             Verdict::Broken => Word::Broken,
