@@ -34,12 +34,18 @@ impl FromStr for Condition {
         };
         let at = text.rfind(['>', '<']).ok_or_else(|| format!("'{text}' is no condition: {FORM}"))?;
         let (whose, value) = (text[..at].trim(), text[at + 1..].trim());
+        if let Some((_, policy)) = value.split_once('[').filter(|_| policy.is_none()) {
+            return Err(format!("a ] is missing behind '[{policy}'"));
+        }
         if value.starts_with('=') {
             return Err(format!("'{text}': a limit is an allowed value; write > or <"));
         }
         let (whose, figure) = whose.rsplit_once(": ").map_or((None, whose), |(whose, figure)| (Some(whose), figure));
         let figure = figure.trim().trim_matches('"');
-        let figure = Figure::named(figure)?;
+        let figure = Figure::named(figure).map_err(|why| match with_colon(figure) {
+            Some(whose) => format!("did you mean '{whose} {}'?", text[at..].trim()),
+            None => why,
+        })?;
         let selector = whose.map(str::trim).map_or(Ok(Selector::Totals), |whose| {
             let (key, pattern) = whose.split_once(' ').unwrap_or((whose, ""));
             let (key, make) = SELECTORS
@@ -57,6 +63,14 @@ impl FromStr for Condition {
         let rule = Rule { name, selector, figure, limit, each: true, if_absent: IfAbsent::Unknown, run: RunOf::Real };
         Ok(Self { rule, policy })
     }
+}
+
+/// A selector and a figure with the colon between them that was forgotten, or stands without a blank behind it.
+fn with_colon(text: &str) -> Option<String> {
+    let (whose, figure) = text.rsplit_once(|c: char| c == ':' || c.is_whitespace())?;
+    let (key, pattern) = whose.trim_end().split_once(' ')?;
+    let is_one = SELECTORS.iter().any(|(known, _)| *known == key) && Figure::named(figure).is_ok();
+    is_one.then(|| format!("{key} {}: {figure}", pattern.trim()))
 }
 
 #[cfg(test)]
@@ -97,8 +111,13 @@ mod tests {
             ("", "is no condition: FIGURE > LIMIT"),
             ("failed = 0", "is no condition"),
             ("failed >= 1", "write > or <"),
-            ("bounce > 0", "unknown variant `bounce`, expected one of `mappings`"),
-            ("failed > some", "is no limit for failed: a whole number"),
+            ("bounce > 0", "no figure 'bounce'; figures are: mappings, "),
+            ("driver nvme bounces > 0", "did you mean 'driver nvme: bounces > 0'?"),
+            ("driver nvme:bounces > 0", "did you mean 'driver nvme: bounces > 0'?"),
+            ("device 0000:00:04.0 failed > before * 2", "did you mean 'device 0000:00:04.0: failed > before * 2'?"),
+            ("driver nvme bounce > 0", "no figure 'driver nvme bounce'; figures are: "),
+            ("failed > 0 [mainline", "a ] is missing behind '[mainline'"),
+            ("failed > some", "is no limit for failed: a whole number, before, before * 1.1, before + 5"),
             ("modem x: failed > 0", "'modem' is none of device, driver, call-site"),
             ("device x: peak-slots > 0", "peak-slots is a figure of everything together"),
             ("device : failed > 0", "device is empty"),
