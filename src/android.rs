@@ -98,7 +98,7 @@ fn binary(args: &Args) -> Result<PathBuf> {
         Some(path) => path.clone(),
         None if cfg!(target_arch = "aarch64") => std::env::current_exe()?,
         None => bail!(
-            "this is no arm64 program that could be pushed: name one with --binary, such as that of the archive \
+            "this bouncescope is not an arm64 build: give one with --binary, such as that of the archive \
              bouncescope-{}-aarch64-linux.tar.gz",
             env!("CARGO_PKG_VERSION")
         ),

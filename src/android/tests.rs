@@ -111,7 +111,7 @@ fn no_device_several_and_those_that_are_not_ready_are_told_apart() {
     let cases = [
         ("", &[][..], "no device: connect one"),
         ("A\\tdevice\\nB\\tdevice", &[], "several devices (A, B): choose one with -s SERIAL"),
-        ("A\\tdevice\\nB\\tdevice", &["-s", "C"], "no device C; there is A, B"),
+        ("A\\tdevice\\nB\\tdevice", &["-s", "C"], "no device C; connected: A, B"),
         ("A\\tunauthorized", &[], "allow USB debugging"),
         ("A\\toffline", &[], "A is offline"),
     ];
