@@ -213,7 +213,7 @@ fn a_duration_is_one_of_record() {
 fn arguments_that_record_does_not_take_are_refused_before_adb_is_asked() {
     let stage = Stage::new(&[ONE, ROOT, CAPTURE]);
     for (argument, says) in [
-        ("--fulll", "behind --: unexpected argument '--fulll' found"),
+        ("--whole", "behind --: unexpected argument '--whole' found"),
         ("--sample=3", "not a power of two"),
         ("--duration=9", "cannot be used multiple times"),
         ("--help", "bouncescope record --help"),

@@ -29,6 +29,7 @@ pub struct Diff<'a> {
 /// One thing of which a condition was to be true.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(clippy::struct_field_names, reason = "the fields are the names in JSON")]
 struct Condition<'a> {
     /// As it was given, without a policy in brackets.
     condition: &'a str,
