@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::adb::Device;
-use crate::input::{fail, print, warn};
+use crate::{
+    duration::parse_duration,
+    input::{fail, print, warn},
+};
 
 mod adb;
 #[cfg(test)]
@@ -19,6 +22,8 @@ mod tests;
 
 /// Ours alone on the device, and only while this runs. The only place where the shell may write and run programs.
 const DIR: &str = "/data/local/tmp/bouncescope";
+/// The capture on the device, in [`DIR`].
+const CAPTURE: &str = "/data/local/tmp/bouncescope/capture.bounce";
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -35,8 +40,8 @@ pub(crate) struct Args {
     /// Serial number of the device, where there are several; given more than once, one is recorded after the other
     #[arg(short, long, value_name = "SERIAL", env = "ANDROID_SERIAL", hide_env_values = true)]
     serial: Vec<String>,
-    /// Record for so many seconds
-    #[arg(short, long, value_name = "SECONDS", default_value = "30")]
+    /// Record for this time: seconds, or with a unit as in 500ms, 5m or 2h
+    #[arg(short, long, value_name = "TIME", default_value = "30", value_parser = duration)]
     duration: String,
     /// Where the capture goes on this machine; of several devices, the serial number stands before the ending
     #[arg(short, long, value_name = "FILE", default_value = "phone.bounce")]
@@ -49,7 +54,39 @@ pub(crate) struct Args {
     record: Vec<String>,
 }
 
+/// As it was written, for `record` on the phone.
+fn duration(text: &str) -> Result<String, String> {
+    parse_duration(text).map(|_| text.to_owned())
+}
+
+/// What `record` is called with on the phone.
+fn record_arguments(args: &Args) -> impl Iterator<Item = &str> {
+    ["record", "-d", &args.duration, "-o", CAPTURE].into_iter().chain(args.record.iter().map(String::as_str))
+}
+
+/// Reads the arguments as `record` on the phone will.
+#[cfg(all(target_os = "linux", feature = "live"))]
+fn check_record_arguments(args: &Args) -> Result<()> {
+    use clap::{Arg, Args as _, Command, error::ErrorKind};
+    // The one option of all commands.
+    let command = crate::record::Args::augment_args(Command::new("record")).arg(Arg::new("color").long("color"));
+    let Err(error) = command.try_get_matches_from(record_arguments(args)) else { return Ok(()) };
+    if error.kind() == ErrorKind::DisplayHelp {
+        bail!("see `bouncescope record --help` for what may stand behind --");
+    }
+    let said = error.to_string();
+    let line = said.lines().next().unwrap_or_default();
+    bail!("behind --: {}", line.strip_prefix("error: ").unwrap_or(line));
+}
+
+/// This program has no `record` to ask.
+#[cfg(not(all(target_os = "linux", feature = "live")))]
+fn check_record_arguments(_: &Args) -> Result<()> {
+    Ok(())
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    check_record_arguments(args)?;
     let binary = binary(args)?;
     if let [] | [_] = args.serial[..] {
         one(args, &binary, args.serial.first().map(String::as_str), &args.output)?;
@@ -98,7 +135,7 @@ fn binary(args: &Args) -> Result<PathBuf> {
         Some(path) => path.clone(),
         None if cfg!(target_arch = "aarch64") => std::env::current_exe()?,
         None => bail!(
-            "this is no arm64 program that could be pushed: name one with --binary, such as that of the archive \
+            "this bouncescope is not an arm64 build: give one with --binary, such as that of the archive \
              bouncescope-{}-aarch64-linux.tar.gz",
             env!("CARGO_PKG_VERSION")
         ),
@@ -146,20 +183,17 @@ fn push_and_record(device: &Device, binary: &Path, args: &Args) -> Result<()> {
     if !device.run_as_root(&[program, "doctor"])? {
         warn("doctor found something wrong; recording all the same");
     }
-    let capture = format!("{DIR}/capture.bounce");
-    let mut words = vec![program.as_str(), "record", "-d", &args.duration, "-o", &capture];
-    words.extend(args.record.iter().map(String::as_str));
+    let words: Vec<&str> = std::iter::once(program.as_str()).chain(record_arguments(args)).collect();
     ensure!(device.run_as_root(&words)?, "record failed on {}", device.serial());
     Ok(())
 }
 
 /// Brings the capture here, where it is its owner's alone too.
 fn pull(device: &Device, output: &Path) -> Result<()> {
-    let capture = &format!("{DIR}/capture.bounce");
     let to = output.to_str().with_context(|| format!("{} is no UTF-8", output.display()))?;
     // It is root's, and adb pulls as the shell.
-    device.must_as_root(&["chown", "shell", capture])?;
-    device.must(["pull", capture, to])?;
+    device.must_as_root(&["chown", "shell", CAPTURE])?;
+    device.must(["pull", CAPTURE, to])?;
     fs::set_permissions(output, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("adb said it pulled the capture, but {} can't be protected", output.display()))
 }

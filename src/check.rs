@@ -114,12 +114,15 @@ fn baseline(rules: &Rules, args: &Args) -> Result<Option<Replayed>> {
             "{} has rules that compare with a capture before (max = \"before\"): name it with --baseline CAPTURE",
             args.rules.display()
         ),
-        (Some(_), false) => {
-            note("no rule compares with the baseline: none has a limit such as max = \"before * 1.1\"");
-            Ok(None)
-        }
-        (Some(path), true) => Ok(Some(replay(rules, path, args.limit)?)),
         (None, false) => Ok(None),
+        (Some(path), compare) => {
+            // One that cannot be read is an error even if no rule needs it yet.
+            let before = replay(rules, path, args.limit)?;
+            if !compare {
+                note("no rule compares with the baseline: none has a limit such as max = \"before * 1.1\"");
+            }
+            Ok(compare.then_some(before))
+        }
     }
 }
 
@@ -128,7 +131,7 @@ pub(crate) fn exit_code(judgements: &[Judgement]) -> u8 {
     let any = |is: fn(&Verdict) -> bool| judgements.iter().any(|judgement| is(&judgement.verdict));
     if any(|verdict| *verdict == Verdict::Broken) {
         1
-    } else if any(|verdict| matches!(verdict, Verdict::CannotTell(_))) {
+    } else if any(|verdict| verdict.why().is_some()) {
         2
     } else {
         0

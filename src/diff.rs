@@ -8,7 +8,6 @@ use tracer::{
     check::{Condition, Rule, RunOf, WhatIf},
     replay::{Replayed, Wanted},
     report::{
-        check::overall,
         diff::{Diff, Side, Survey, Verdict, text},
         machine::{self, Document as _},
     },
@@ -16,7 +15,7 @@ use tracer::{
 
 use crate::{
     check::exit_code,
-    input::{capture_path, print_json, print_verdict, replay_capture},
+    input::{capture_path, note, print_json, print_verdict, replay_capture},
     limit::Limit,
     what_if::WhatIfArgs,
 };
@@ -74,11 +73,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (before, after) = (replayed(&args.before)?, replayed(&args.after)?);
     args.what_if.explain(&policies, &after);
     let diff = survey.compare(Side { name: &names[0], replayed: &before }, Side { name: &names[1], replayed: &after });
+    for words in diff.notes() {
+        note(&words);
+    }
     if args.json {
         print_json(&machine::Diff::new(&diff).to_json())?;
     } else {
-        let (word, colour) = first_word(&diff);
-        print_verdict(&text(&diff), word, colour)?;
+        print_verdict(&text(&diff), diff.word(), colour(&diff))?;
     }
     Ok(ExitCode::from(exit_code(&diff.conditions)))
 }
@@ -98,21 +99,18 @@ fn rule(condition: &Condition, simulated: &[WhatIf]) -> Result<Rule> {
     Ok(rule)
 }
 
-/// The verdict that comes first, and its colour: that on the conditions, where there are any.
-fn first_word(diff: &Diff) -> (&'static str, AnsiColor) {
+/// That of the verdict that comes first.
+fn colour(diff: &Diff) -> AnsiColor {
     if diff.conditions.is_empty() {
-        let verdict = diff.verdict();
-        let colour = match verdict {
+        return match diff.verdict() {
             Verdict::Same | Verdict::Better => AnsiColor::Green,
             Verdict::Worse => AnsiColor::Red,
             Verdict::Mixed | Verdict::CannotTell => AnsiColor::Yellow,
         };
-        return (verdict.word(), colour);
     }
-    let colour = match exit_code(&diff.conditions) {
+    match exit_code(&diff.conditions) {
         0 => AnsiColor::Green,
         1 => AnsiColor::Red,
         _ => AnsiColor::Yellow,
-    };
-    (overall(&diff.conditions), colour)
+    }
 }

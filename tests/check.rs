@@ -105,6 +105,12 @@ fn a_capture_that_cannot_be_read_leaves_its_rules_open_and_hides_no_broken_one()
     assert_eq!(code(BROKEN, &["/nonexistent.bounce", HOLD_300]), 1);
     let said = text(&check(KEPT, &["/nonexistent.bounce"]).stdout);
     assert!(said.contains("CANNOT TELL") && said.contains("No such file"), "{said}");
+    let output = check(KEPT, &[HOLD_300, "/nonexistent.bounce", "rustfmt.toml", "--ktap"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("\nok 1 ") && said.contains("\nnot ok 2 ") && said.contains("\nnot ok 3 "), "{said}");
+    assert!(said.contains(": error: cannot open /nonexistent.bounce: No such file"), "{said}");
+    assert!(said.contains("\n  not ok 1 mappings-300\n") && !said.contains("SKIP"), "{said}");
 }
 
 #[test]
@@ -142,9 +148,9 @@ fn every_policy_there_is_can_be_judged() {
 fn nonsense_is_told_in_one_line_with_the_place_and_the_choices() {
     for (nonsense, says) in [
         ("", "line 1: there is no [[rule]]"),
-        ("[[rule]\n", "line 1: "),
-        ("[[rule]]\nfigure = \"bounce\"\nmax = 0\n", "line 2: unknown variant `bounce`"),
-        ("[[rule]]\nfigure = \"failed\"\nmaximum = 0\n", "line 3: unknown field `maximum`"),
+        ("[[rule]\n", "line 1: a ] is missing"),
+        ("[[rule]]\nfigure = \"bounce\"\nmax = 0\n", "line 2: no figure 'bounce'; figures are: "),
+        ("[[rule]]\nfigure = \"failed\"\nmaximum = 0\n", "line 3: no key 'maximum'; keys are: "),
         ("[[rule]]\nfigure = \"failed\"\nmax = \"50 %\"\n", "line 3: \"50 %\" is no limit for failed: a whole number"),
         (
             "[[rule]]\nfigure = \"peak-slots\"\ndevice = \"x\"\nmax = 0\n",
@@ -182,9 +188,9 @@ fn the_example_in_the_documentation_prints_what_is_said_there() {
 fn every_figure_is_in_the_documentation() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/check.md")).unwrap();
     let said = text(&check("[[rule]]\nfigure = \"\"\nmax = 0\n", &[HOLD_300]).stderr);
-    let figures: Vec<&str> = said.split("expected one of ").nth(1).unwrap().trim().split(", ").collect();
+    let figures: Vec<&str> = said.split("figures are: ").nth(1).unwrap().trim().split(", ").collect();
     assert_eq!(figures.len(), 18, "{said}");
     for figure in figures {
-        assert!(page.contains(&format!("| {figure} | ")), "{figure}");
+        assert!(page.contains(&format!("| `{figure}` | ")), "{figure}");
     }
 }

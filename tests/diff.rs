@@ -62,6 +62,27 @@ fn a_condition_about_a_policy_is_about_that_simulated_kernel() {
 }
 
 #[test]
+fn conditions_are_printed_as_they_were_typed_with_what_became_of_them() {
+    let output = diff(ROOMY, FULL, &["failed>0", "failed > before + 44", "device gone: bounces > 0"]);
+    let said = text(&output.stdout);
+    assert!(said.contains("\nMET        1 met, 1 not met, 1 inconclusive\n"), "{said}");
+    assert!(said.contains("\n  met          failed>0: 44\n"), "{said}");
+    assert!(said.contains("\n  not met      failed > before + 44: 44 (before: 0)\n"), "{said}");
+    assert!(said.contains("\n  CANNOT TELL  device gone: bounces > 0: no figure"), "{said}");
+    assert!(!said.contains("BROKEN") && !said.contains("kept"), "{said}");
+}
+
+#[test]
+fn counts_of_recordings_of_other_lengths_are_noted_with_the_rate_to_compare() {
+    let said = |before, conditions: &[&str]| text(&diff(before, ROOMY, conditions).stderr);
+    let note =
+        "note: 'bytes-copied > before' compares counts of 4.1 s and 3.5 s; bytes-copied-per-second compares rates\n";
+    assert_eq!(said(FULL, &["bytes-copied > before", "bytes-copied > before"]), note);
+    assert_eq!(said(FULL, &["bytes-copied > 0", "bytes-copied-per-second > before"]), "");
+    assert_eq!(said(ROOMY, &["bytes-copied > before"]), "", "they are equally long");
+}
+
+#[test]
 fn a_device_that_is_new_did_nothing_before() {
     // Only the other capture has an NVMe drive.
     let condition = "device 0000:00:02.0: mappings > before";
@@ -98,7 +119,13 @@ fn a_baseline_is_named_for_rules_that_compare_and_for_no_others() {
     let output = check("[[rule]]\nfigure = \"failed\"\nmax = 44\n", &["--baseline", ROOMY]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).starts_with("note: no rule compares with the baseline"));
-    assert_eq!(check(relative, &["--baseline", "/nonexistent.bounce"]).status.code(), Some(2));
+    for text in [relative, "[[rule]]\nfigure = \"failed\"\nmax = 44\n"] {
+        for bad in ["/nonexistent.bounce", "rustfmt.toml"] {
+            let output = check(text, &["--baseline", bad]);
+            assert_eq!(output.status.code(), Some(2), "{text} {bad}");
+            assert!(self::text(&output.stderr).starts_with("error: ") && output.stdout.is_empty());
+        }
+    }
 }
 
 #[test]

@@ -589,7 +589,7 @@ fn a_recorder_left_behind_at_boot_keeps_its_capture_until_it_is_fetched() {
     let finish = || bouncescope().args(["record", "--finish", "-o"]).arg(&path).output().unwrap();
     let none = finish();
     assert!(none.status.code() == Some(2) && !path.exists(), "{none:?}");
-    assert!(String::from_utf8_lossy(&none.stderr).contains("no recording from boot is under way"), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no recording from boot is running"), "{none:?}");
 
     // As process 1 starts it.
     let mut recorder = bouncescope()

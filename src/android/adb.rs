@@ -112,7 +112,7 @@ fn choose(listed: &str, wanted: Option<&str>) -> Result<String> {
         (None, _) => bail!("several devices ({}): choose one with -s SERIAL", serials()),
         (Some(wanted), listed) => match listed.iter().find(|(serial, _)| *serial == wanted) {
             Some(found) => *found,
-            None => bail!("no device {wanted}; there is {}", serials()),
+            None => bail!("no device {wanted}; connected: {}", serials()),
         },
     };
     match state.trim() {

@@ -111,7 +111,7 @@ fn no_device_several_and_those_that_are_not_ready_are_told_apart() {
     let cases = [
         ("", &[][..], "no device: connect one"),
         ("A\\tdevice\\nB\\tdevice", &[], "several devices (A, B): choose one with -s SERIAL"),
-        ("A\\tdevice\\nB\\tdevice", &["-s", "C"], "no device C; there is A, B"),
+        ("A\\tdevice\\nB\\tdevice", &["-s", "C"], "no device C; connected: A, B"),
         ("A\\tunauthorized", &[], "allow USB debugging"),
         ("A\\toffline", &[], "A is offline"),
     ];
@@ -196,6 +196,32 @@ fn a_doctor_that_finds_something_wrong_does_not_keep_from_recording() {
     let stage = Stage::new(&[ONE, ROOT, CAPTURE, "*doctor|1|\n"]);
     stage.run(&[]).unwrap();
     assert!(stage.asked().iter().any(|line| line.contains(" record ")));
+}
+
+#[test]
+fn a_duration_is_one_of_record() {
+    let read = |text: &str| Line::try_parse_from(["android", "-d", text]).map(|line| line.args.duration);
+    assert_eq!(read("5m").unwrap(), "5m");
+    for (text, says) in [("0", "more than 0 seconds"), ("soon", "not a time such as 30")] {
+        let said = read(text).unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+#[cfg(all(target_os = "linux", feature = "live"))]
+fn arguments_that_record_does_not_take_are_refused_before_adb_is_asked() {
+    let stage = Stage::new(&[ONE, ROOT, CAPTURE]);
+    for (argument, says) in [
+        ("--whole", "behind --: unexpected argument '--whole' found"),
+        ("--sample=3", "not a power of two"),
+        ("--duration=9", "cannot be used multiple times"),
+        ("--help", "bouncescope record --help"),
+    ] {
+        let said = stage.error(&["--", argument]);
+        assert!(said.contains(says), "{said}");
+    }
+    assert!(stage.asked().is_empty());
 }
 
 #[test]

@@ -93,8 +93,8 @@ impl Recorder {
     fn find() -> Result<Self> {
         let Some(process) = processes().find(|process| is_recorder(process)) else {
             bail!(
-                "no recording from boot is under way; it takes init=/usr/bin/bouncescope (or wherever it lies) on the kernel's \
-                 command line, and what became of it is in the kernel's log: dmesg | grep bouncescope"
+                "no recording from boot is running. To start one, boot with init= or rdinit= set to the path of bouncescope; if you \
+                 did, see: dmesg | grep bouncescope:"
             );
         };
         let id = process.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use builtin::{builtin, builtins};
 pub use choice::{Alignment, Caches, PoolChoice, PoolSize};
-pub use text::line_at;
 pub use text::{PolicyError, from_toml, to_toml};
+pub use text::{in_plain_words, line_at};
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use crate::Replayed;
 use crate::estimate::Estimate;
 use crate::outcome::{Outcome, Tally};
 use crate::slabs::{self, Slabs};
+use bouncescope_capture::plain::plain;
 use bouncescope_model::size::exact;
 
 /// One run of a capture: the real one, or a simulated one.
@@ -320,12 +321,11 @@ impl Figure {
 
     /// The figure of this name in rules; else what is wrong, with the names that there are.
     pub fn named(name: &str) -> Result<Self, String> {
-        use serde::de::Error as _;
         if let Some((_, now)) = RENAMED.iter().find(|(before, _)| *before == name) {
             return Err((*now).to_owned());
         }
         let known = Self::ALL.iter().find(|figure| figure.scope().is_some() && figure.name() == name);
-        let unknown = || serde::de::value::Error::unknown_variant(name, &IN_RULES).to_string();
+        let unknown = || format!("no figure '{}'; figures are: {}", plain(name), IN_RULES.join(", "));
         known.copied().ok_or_else(unknown)
     }
 
@@ -349,6 +349,15 @@ impl Figure {
     /// What it is read from.
     pub fn of(self) -> Of {
         self.row().of
+    }
+
+    /// The figure that is this one, a second, where there is one.
+    pub fn per_second(self) -> Option<Self> {
+        match self {
+            Self::Bounces => Some(Self::BouncesPerSecond),
+            Self::BytesCopied => Some(Self::BytesCopiedPerSecond),
+            _ => None,
+        }
     }
 
     /// Where it is shown.
@@ -539,7 +548,7 @@ mod tests {
         }
         assert_eq!((Figure::PoolCpuNs.name(), Figure::PoolCpuNs.key()), ("pool-cpu-ns", "pool_cpu_ns"));
         let error = serde_json::from_value::<Figure>("pool-cpu-ns".into()).unwrap_err().to_string();
-        assert!(error.contains("expected one of `mappings`, `buffers`, `bounces`"), "{error}");
+        assert!(error.contains("; figures are: mappings, buffers, bounces, "), "{error}");
     }
 
     #[test]

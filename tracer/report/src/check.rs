@@ -1,6 +1,7 @@
 //! `bouncescope check`: verdicts on rules, for people and for programs.
 
-use super::screen::{COLUMNS, line};
+use super::screen::COLUMNS;
+use super::table::bytes;
 use super::wrap::wrapped_to;
 use bouncescope_capture::plain::{plain, shortened};
 use bouncescope_replay::check::{Judgement, Measured, RunOf, Verdict};
@@ -32,7 +33,7 @@ pub fn text(judgements: &[Judgement]) -> String {
 }
 
 /// A judgement, and what it rests on.
-pub(super) fn judged(judgement: &Judgement) -> String {
+fn judged(judgement: &Judgement) -> String {
     let unit = judgement.rule.figure.unit();
     let figure = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
     let run = match judgement.rule.run {
@@ -41,7 +42,7 @@ pub(super) fn judged(judgement: &Judgement) -> String {
     };
     let limit = limit(judgement);
     let mut words = format!("{}{run}: {figure}, limit {limit}", plain(&name(judgement)));
-    if let Verdict::CannotTell(why) = &judgement.verdict {
+    if let Some(why) = judgement.verdict.why() {
         words += &format!(": {}", plain(why));
     }
     let label = format!("  {:<12} ", word(&judgement.verdict));
@@ -60,17 +61,6 @@ fn sum(judgements: &[Judgement]) -> (&'static str, String) {
     (verdict, format!("{kept} kept, {broken} broken, {open} inconclusive"))
 }
 
-/// The same in a line that begins with the verdict's word.
-pub(super) fn verdict_line(judgements: &[Judgement]) -> String {
-    let (verdict, counts) = sum(judgements);
-    line(verdict, &counts)
-}
-
-/// The word that [`verdict_line`] begins with.
-pub fn overall(judgements: &[Judgement]) -> &'static str {
-    sum(judgements).0
-}
-
 const KEPT: &str = "kept";
 const BROKEN: &str = "BROKEN";
 const OPEN: &str = "CANNOT TELL";
@@ -79,7 +69,7 @@ fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Kept => KEPT,
         Verdict::Broken => BROKEN,
-        Verdict::CannotTell(_) => OPEN,
+        Verdict::CannotTell(_) | Verdict::Unreadable(_) => OPEN,
     }
 }
 
@@ -110,7 +100,14 @@ fn limit(judgement: &Judgement) -> String {
     }
 }
 
-/// What was seen, and how far the truth may be from it.
-fn range(figure: &Measured, unit: Unit) -> String {
-    format!("{}{}", figure.mark(), unit.show(figure.value))
+/// What was seen, and how far the truth may be from it; bytes as `replay` shows them.
+pub(super) fn range(figure: &Measured, unit: Unit) -> String {
+    let value = match unit {
+        Unit::Bytes => bytes(figure.value.round() as u64),
+        Unit::BytesPerSecond if figure.value == 0.0 || figure.value >= 1.0 => {
+            format!("{}/s", bytes(figure.value.round() as u64))
+        }
+        _ => unit.show(figure.value),
+    };
+    format!("{}{value}", figure.mark())
 }

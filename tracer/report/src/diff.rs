@@ -3,7 +3,8 @@
 //! Both captures are judged by the same rules, one without a limit for each figure and run. A figure of `diff` is therefore the one of `check`,
 //! with the same range where something is missing.
 
-use super::check::{judged, verdict_line};
+use super::check::range;
+use super::conditions;
 use super::devices;
 use super::losses;
 use super::screen::{COLUMNS, folded, line, recording};
@@ -22,6 +23,8 @@ const WORSE: [Figure; 4] =
     [Figure::Failed, Figure::BouncesPerSecond, Figure::BytesCopiedPerSecond, Figure::HazardsForeign];
 /// No two runs of one workload are the same: a change of so much of a figure is none.
 const TOLERANCE: f64 = 0.1;
+/// Recordings whose lengths differ by no more than this are equally long.
+const EQUALLY_LONG: f64 = 0.01;
 /// What is compared of policies.
 const OF_POLICIES: [Figure; 4] = [Figure::BouncesPerSecond, Figure::PeakSlots, Figure::Failed, Figure::HazardsForeign];
 /// Devices that are said to have changed.
@@ -174,10 +177,7 @@ impl Survey {
 
 impl Row {
     fn new(figure: Figure, before: Option<Measured>, after: Option<Measured>, seconds: [f64; 2]) -> Self {
-        let by = match figure.unit() {
-            Unit::Count | Unit::Bytes => seconds,
-            _ => [1.0, 1.0],
-        };
+        let by = if grows(figure) { seconds } else { [1.0, 1.0] };
         let (mut ratio, mut change) = (None, Change::CannotTell);
         if let (Some(from), Some(to)) = (&before, &after) {
             let from = [from.low, from.value, from.high].map(|value| value / by[0]);
@@ -202,13 +202,27 @@ impl Row {
 
     fn shown(&self) -> [String; 2] {
         let unit = self.figure.unit();
-        let show = |measured: &Measured| format!("{}{}", measured.mark(), unit.show(measured.value));
+        let show = |measured: &Measured| range(measured, unit);
         [&self.before, &self.after].map(|one| one.as_ref().map_or_else(|| "?".to_owned(), show))
     }
 
-    /// In percent; in words where that cannot be.
+    /// From the one value to the other.
     fn changed(&self) -> String {
-        match (self.ratio, self.values()) {
+        let ratio = match self.values() {
+            [Some(before), Some(after)] if before > 0.0 => Some(after / before),
+            _ => None,
+        };
+        self.in_words(ratio)
+    }
+
+    /// What [`Self::change`] rests on: from the one value by the second to the other, for what grows with the recording.
+    fn changed_by_the_second(&self) -> Option<String> {
+        grows(self.figure).then(|| self.in_words(self.ratio))
+    }
+
+    /// In percent; in words where that cannot be.
+    fn in_words(&self, ratio: Option<f64>) -> String {
+        match (ratio, self.values()) {
             (_, [None, _] | [_, None]) => "?".to_owned(),
             (Some(ratio), [_, Some(after)]) if after > 0.0 => percent(ratio),
             (Some(_), _) => "gone".to_owned(),
@@ -224,6 +238,11 @@ impl Row {
     }
 }
 
+/// It is the larger, the longer the recording is.
+fn grows(figure: Figure) -> bool {
+    matches!(figure.unit(), Unit::Count | Unit::Bytes)
+}
+
 fn percent(ratio: f64) -> String {
     let percent = (ratio - 1.0) * 100.0;
     match percent.abs() {
@@ -234,6 +253,31 @@ fn percent(ratio: f64) -> String {
 }
 
 impl Diff<'_> {
+    /// The verdict that comes first in the text: that on the conditions, where there are any.
+    pub fn word(&self) -> &'static str {
+        if self.conditions.is_empty() { self.verdict().word() } else { conditions::overall(&self.conditions) }
+    }
+
+    /// Conditions that compare counts of recordings which are not equally long, and what to compare instead.
+    pub fn notes(&self) -> Vec<String> {
+        let [before, after] = [self.before, self.after].map(|side| side.replayed.seconds());
+        let mut notes = Vec::new();
+        for rule in self.conditions.iter().map(|judgement| judgement.rule).filter(|rule| rule.limit.is_relative()) {
+            let Some(rate) = rule.figure.per_second().filter(|_| (after / before - 1.0).abs() > EQUALLY_LONG) else {
+                continue;
+            };
+            let note = format!(
+                "'{}' compares counts of {before:.1} s and {after:.1} s; {} compares rates",
+                rule.name,
+                rate.name()
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        notes
+    }
+
     /// What the kernels did comes to.
     pub fn verdict(&self) -> Verdict {
         if [self.before, self.after].into_iter().any(|side| losses::nothing_mapped(side.replayed).is_some()) {
@@ -266,7 +310,12 @@ impl Diff<'_> {
             let rows = self.decisive().filter(|row| wanted(row.change));
             let one = |row: &Row| {
                 let [before, after] = row.shown();
-                format!("{} {before} -> {after} ({})", row.figure.name(), row.changed())
+                let changed = match row.changed_by_the_second() {
+                    Some(changed) if changed.ends_with('%') => format!("{changed} by the second"),
+                    Some(changed) => changed,
+                    None => row.changed(),
+                };
+                format!("{} {before} -> {after} ({changed})", row.figure.name())
             };
             rows.map(one).collect::<Vec<_>>().join("; ")
         };
@@ -287,8 +336,7 @@ pub fn text(diff: &Diff) -> String {
     }
     text.push('\n');
     if !diff.conditions.is_empty() {
-        text += &verdict_line(&diff.conditions);
-        text.extend(diff.conditions.iter().map(judged));
+        text += &conditions::text(&diff.conditions);
         text.push('\n');
     }
     text += &line(diff.verdict().word(), &diff.why());
@@ -302,18 +350,19 @@ pub fn text(diff: &Diff) -> String {
 /// What the kernels did, a line for each figure.
 fn figures(diff: &Diff) -> String {
     let Some(run) = diff.runs.first() else { return String::new() };
-    let mut table = Table::new(&["what the kernels did", "before", "after", "change"]);
+    let mut table = Table::new(&["what the kernels did", "before", "after", "change", "change/s"]);
     let (zero, rows): (Vec<&Row>, Vec<&Row>) = run.rows.iter().partition(|row| row.is_zero());
     for row in rows {
         let [before, after] = row.shown();
-        table.row([format!("  {}", row.figure.name()), before, after, row.changed()]);
+        let by_the_second = row.changed_by_the_second().unwrap_or_default();
+        table.row([format!("  {}", row.figure.name()), before, after, row.changed(), by_the_second]);
     }
     let mut text = format!("\n{}", table.text(0));
     if !zero.is_empty() {
         let names = zero.iter().map(|row| row.figure.name()).collect::<Vec<_>>().join(", ");
         text += &wrapped_to(COLUMNS, &names, "  0 in both: ", "    ");
     }
-    text + "  (counts and bytes: the change is one by the second)\n"
+    text
 }
 
 /// The simulated kernels beside each other.
@@ -445,6 +494,10 @@ mod tests {
         assert_eq!(change(measured(100.0, 100.0, 100.0), measured(80.0, 80.0, f64::INFINITY)), Change::CannotTell);
         assert_eq!(change(None, measured(1.0, 1.0, 1.0)), Change::CannotTell);
         let by_the_second = Row::new(Figure::Failed, measured(8.0, 8.0, 8.0), measured(16.0, 16.0, 16.0), [1.0, 2.0]);
-        assert_eq!((by_the_second.change, by_the_second.changed()), (Change::Same, "same".to_owned()));
+        assert_eq!(by_the_second.change, Change::Same);
+        assert_eq!(by_the_second.changed(), "+100.0 %");
+        assert_eq!(by_the_second.changed_by_the_second().as_deref(), Some("same"));
+        let peak = Row::new(Figure::PeakSlots, measured(8.0, 8.0, 8.0), measured(4.0, 4.0, 4.0), [1.0, 2.0]);
+        assert_eq!((peak.changed(), peak.changed_by_the_second()), ("-50.0 %".to_owned(), None));
     }
 }

@@ -32,7 +32,7 @@ fn counts<'a, 'r: 'a>(judgements: impl Iterator<Item = &'a Judgement<'r>>) -> St
     for judgement in judgements {
         tests += 1;
         failures += u32::from(judgement.verdict == Verdict::Broken);
-        errors += u32::from(matches!(judgement.verdict, Verdict::CannotTell(_)));
+        errors += u32::from(judgement.verdict.why().is_some());
     }
     format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"0\"")
 }
@@ -46,7 +46,7 @@ fn case(judgement: &Judgement) -> String {
         Verdict::Broken => {
             format!("{open}>\n      <failure type=\"broken\" message=\"{}\"/>\n    </testcase>\n", escaped(&said))
         }
-        Verdict::CannotTell(why) => format!(
+        Verdict::CannotTell(why) | Verdict::Unreadable(why) => format!(
             "{open}>\n      <error type=\"inconclusive\" message=\"{}\"/>\n    </testcase>\n",
             escaped(&format!("{said}: {why}"))
         ),

@@ -1,5 +1,5 @@
 //! Verdicts on rules as KTAP (`Documentation/dev-tools/ktap.rst`), as LAVA and the kernel's own test tools read it: a test for each
-//! capture with a subtest for each judgement. A rule that is inconclusive is skipped, with why.
+//! capture with a subtest for each judgement. A rule that is inconclusive is skipped, with why. What cannot be read is `not ok`, with the error.
 
 use super::check::{figure, name};
 use bouncescope_replay::check::{Judgement, Verdict};
@@ -16,7 +16,8 @@ pub fn text(judgements: &[Judgement]) -> String {
             names.push(unique(&word(&name(judgement)), &names));
             text += &result(judgement, m + 1, &names[m]);
         }
-        let is_broken = of_one.iter().any(|judgement| judgement.verdict == Verdict::Broken);
+        let is_not_ok = |verdict: &Verdict| matches!(verdict, Verdict::Broken | Verdict::Unreadable(_));
+        let is_broken = of_one.iter().any(|judgement| is_not_ok(&judgement.verdict));
         let all_open = of_one.iter().all(|judgement| matches!(judgement.verdict, Verdict::CannotTell(_)));
         text += &format!("{} {} {capture}", if is_broken { "not ok" } else { "ok" }, n + 1);
         text += if all_open { " # SKIP every rule is inconclusive\n" } else { "\n" };
@@ -26,12 +27,14 @@ pub fn text(judgements: &[Judgement]) -> String {
 
 /// A judgement, after its figure as a diagnostic line.
 fn result(judgement: &Judgement, number: usize, name: &str) -> String {
-    let (verdict, directive) = match &judgement.verdict {
-        Verdict::Kept => ("ok", String::new()),
-        Verdict::Broken => ("not ok", String::new()),
-        Verdict::CannotTell(why) => ("ok", format!(" # SKIP {}", in_a_line(why))),
+    let said = figure(judgement, "limit");
+    let (said, verdict, directive) = match &judgement.verdict {
+        Verdict::Kept => (said, "ok", String::new()),
+        Verdict::Broken => (said, "not ok", String::new()),
+        Verdict::CannotTell(why) => (said, "ok", format!(" # SKIP {}", in_a_line(why))),
+        Verdict::Unreadable(why) => (format!("error: {why}"), "not ok", String::new()),
     };
-    format!("  # {name}: {}\n  {verdict} {number} {name}{directive}\n", in_a_line(&figure(judgement, "limit")))
+    format!("  # {name}: {}\n  {verdict} {number} {name}{directive}\n", in_a_line(&said))
 }
 
 /// One word of a text, of the characters that all parsers take in a name.

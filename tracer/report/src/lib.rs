@@ -18,6 +18,7 @@ pub mod advice;
 pub mod answer;
 mod breakdown;
 pub mod check;
+mod conditions;
 pub mod csv;
 mod devices;
 pub mod diff;

@@ -24,11 +24,41 @@ pub fn line_at(text: &str, at: usize) -> usize {
     text.get(..at).unwrap_or(text).matches('\n').count() + 1
 }
 
+/// What the TOML reader says, in the words of somebody who writes TOML and knows no Rust; in one line.
+pub fn in_plain_words(message: &str) -> String {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
+    let choices = expected.split('`').skip(1).step_by(2).collect::<Vec<_>>().join(", ");
+    let plain = match (what.split_once(" `"), what.split_once(": ")) {
+        (Some(("unknown field", _)), _) => quoted(what).map(|key| format!("no key '{key}'; keys are: {choices}")),
+        (Some(("unknown variant", _)), _) => quoted(what).map(|word| format!("'{word}' is none of: {choices}")),
+        (Some(("missing field", _)), _) => quoted(what).map(|key| format!("{key} is missing")),
+        (_, Some(("invalid type" | "invalid value", got))) => {
+            let got = quoted(got).unwrap_or_else(|| kind(got).to_owned());
+            Some(format!("{} belongs here, not {got}", kind(expected)))
+        }
+        _ if what.starts_with("unclosed") => quoted(expected).map(|missing| format!("a {missing} is missing")),
+        _ => None,
+    };
+    plain.unwrap_or_else(|| message.to_owned()).replace('\n', "; ")
+}
+
+/// A kind of value as TOML calls it.
+fn kind(kind: &str) -> &str {
+    match kind {
+        "map" | "a map" => "a table",
+        "sequence" | "a sequence" => "a list",
+        "a boolean" => "true or false",
+        of_ours if of_ours.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
+
 /// Reads a policy.
 pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
     let policy: Policy = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        PolicyError::Text { line: line_at(text, at), message: error.message().replace('\n', "; ") }
+        PolicyError::Text { line: line_at(text, at), message: in_plain_words(error.message()) }
     })?;
     let wrong = |what: &str| Err(PolicyError::Choices(what.to_owned()));
     if policy.name.is_empty() {
@@ -77,6 +107,24 @@ mod tests {
     fn every_builtin_survives_its_own_text() {
         for policy in builtins() {
             assert_eq!(from_toml(&to_toml(&policy)).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn what_the_reader_says_has_no_word_of_rust_in_it() {
+        for (message, plain) in [
+            ("unknown field `a`, expected one of `b`, `c`", "no key 'a'; keys are: b, c"),
+            ("unknown field `a`, expected `b` or `c`", "no key 'a'; keys are: b, c"),
+            ("unknown variant `a`, expected `b` or `c`", "'a' is none of: b, c"),
+            ("missing field `figure`", "figure is missing"),
+            ("invalid type: integer `3`, expected a string", "a string belongs here, not 3"),
+            ("invalid type: map, expected a sequence", "a list belongs here, not a table"),
+            ("invalid type: string \"x\", expected struct WhatIfText", "a table belongs here, not string \"x\""),
+            ("unclosed array table, expected `]`", "a ] is missing"),
+            ("duplicate key", "duplicate key"),
+            ("a\nb", "a; b"),
+        ] {
+            assert_eq!(in_plain_words(message), plain);
         }
     }
 

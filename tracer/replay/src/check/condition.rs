@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use super::limit::{self, Limit};
 use super::select::Selector;
-use super::text::{SELECTORS, made_up, selected};
+use super::text::{SELECTORS, selected};
 use super::{IfAbsent, Rule, RunOf};
 use crate::figures::Figure;
+use bouncescope_capture::plain::plain;
 
 /// A condition under which something is wrong, and the run that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// The rule that is broken by it; of the real run.
+    /// The rule that is broken by it, called as the condition was written; of the real run.
     pub rule: Rule,
     /// The policy in brackets behind it, where there is one.
     pub policy: Option<String>,
@@ -33,12 +34,18 @@ impl FromStr for Condition {
         };
         let at = text.rfind(['>', '<']).ok_or_else(|| format!("'{text}' is no condition: {FORM}"))?;
         let (whose, value) = (text[..at].trim(), text[at + 1..].trim());
+        if let Some((_, policy)) = value.split_once('[').filter(|_| policy.is_none()) {
+            return Err(format!("a ] is missing behind '[{policy}'"));
+        }
         if value.starts_with('=') {
             return Err(format!("'{text}': a limit is an allowed value; write > or <"));
         }
         let (whose, figure) = whose.rsplit_once(": ").map_or((None, whose), |(whose, figure)| (Some(whose), figure));
         let figure = figure.trim().trim_matches('"');
-        let figure = Figure::named(figure)?;
+        let figure = Figure::named(figure).map_err(|why| match with_colon(figure) {
+            Some(whose) => format!("did you mean '{whose} {}'?", text[at..].trim()),
+            None => why,
+        })?;
         let selector = whose.map(str::trim).map_or(Ok(Selector::Totals), |whose| {
             let (key, pattern) = whose.split_once(' ').unwrap_or((whose, ""));
             let (key, make) = SELECTORS
@@ -52,14 +59,23 @@ impl FromStr for Condition {
             b'>' => Limit { min: None, max: Some(end) },
             _ => Limit { min: Some(end), max: None },
         };
-        let name = made_up(&selector, figure, &limit);
+        let name = plain(text).into_owned();
         let rule = Rule { name, selector, figure, limit, each: true, if_absent: IfAbsent::Unknown, run: RunOf::Real };
         Ok(Self { rule, policy })
     }
 }
 
+/// A selector and a figure with the colon between them that was forgotten, or stands without a blank behind it.
+fn with_colon(text: &str) -> Option<String> {
+    let (whose, figure) = text.rsplit_once(|c: char| c == ':' || c.is_whitespace())?;
+    let (key, pattern) = whose.trim_end().split_once(' ')?;
+    let is_one = SELECTORS.iter().any(|(known, _)| *known == key) && Figure::named(figure).is_ok();
+    is_one.then(|| format!("{key} {}: {figure}", pattern.trim()))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::text::made_up;
     use super::*;
 
     fn read(text: &str) -> Result<Condition, String> {
@@ -68,20 +84,24 @@ mod tests {
 
     #[test]
     fn a_condition_is_the_rule_that_it_breaks() {
-        let named = |text: &str| read(text).unwrap().rule.name;
-        assert_eq!(named("failed > 0"), "failed <= 0");
-        assert_eq!(named("failed>before"), "failed <= before");
+        let broken_by = |text: &str| {
+            let rule = read(text).unwrap().rule;
+            assert_eq!(rule.name, text, "it is called as it was written");
+            made_up(&rule.selector, rule.figure, &rule.limit)
+        };
+        assert_eq!(broken_by("failed > 0"), "failed <= 0");
+        assert_eq!(broken_by("failed>before"), "failed <= before");
         assert_eq!(
-            named("driver *hci*: bounces-per-second > before * 1.1"),
+            broken_by("driver *hci*: bounces-per-second > before * 1.1"),
             "driver *hci*: bounces-per-second <= before * 1.1"
         );
-        assert_eq!(named("device 0000:00:04.0: bytes-copied > 64K"), "device 0000:00:04.0: bytes-copied <= 64K");
-        assert_eq!(named("peak-percent > 50 %"), "peak-percent <= 50 %");
-        assert_eq!(named("mappings < before * 0.5"), "mappings >= before * 0.5");
+        assert_eq!(broken_by("device 0000:00:04.0: bytes-copied > 64K"), "device 0000:00:04.0: bytes-copied <= 64K");
+        assert_eq!(broken_by("peak-percent > 50 %"), "peak-percent <= 50 %");
+        assert_eq!(broken_by("mappings < before * 0.5"), "mappings >= before * 0.5");
         let of_policy = read("failed > 0 [legacy line 128]").unwrap();
         assert_eq!(
             (of_policy.policy.as_deref(), of_policy.rule.name.as_str()),
-            (Some("legacy line 128"), "failed <= 0")
+            (Some("legacy line 128"), "failed > 0")
         );
     }
 
@@ -91,8 +111,13 @@ mod tests {
             ("", "is no condition: FIGURE > LIMIT"),
             ("failed = 0", "is no condition"),
             ("failed >= 1", "write > or <"),
-            ("bounce > 0", "unknown variant `bounce`, expected one of `mappings`"),
-            ("failed > some", "is no limit for failed: a whole number"),
+            ("bounce > 0", "no figure 'bounce'; figures are: mappings, "),
+            ("driver nvme bounces > 0", "did you mean 'driver nvme: bounces > 0'?"),
+            ("driver nvme:bounces > 0", "did you mean 'driver nvme: bounces > 0'?"),
+            ("device 0000:00:04.0 failed > before * 2", "did you mean 'device 0000:00:04.0: failed > before * 2'?"),
+            ("driver nvme bounce > 0", "no figure 'driver nvme bounce'; figures are: "),
+            ("failed > 0 [mainline", "a ] is missing behind '[mainline'"),
+            ("failed > some", "is no limit for failed: a whole number, before, before * 1.1, before + 5"),
             ("modem x: failed > 0", "'modem' is none of device, driver, call-site"),
             ("device x: peak-slots > 0", "peak-slots is a figure of everything together"),
             ("device : failed > 0", "device is empty"),

@@ -17,6 +17,18 @@ pub enum Verdict {
     Broken,
     /// The capture does not tell, and why.
     CannotTell(String),
+    /// The capture could not be opened or read, and why.
+    Unreadable(String),
+}
+
+impl Verdict {
+    /// Why it cannot be told; `None` where it can.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Kept | Self::Broken => None,
+            Self::CannotTell(why) | Self::Unreadable(why) => Some(why),
+        }
+    }
 }
 
 /// A rule and a capture, and one thing that the rule selects in it.
@@ -136,7 +148,7 @@ pub fn unreadable<'a>(rules: &'a Rules, capture: &str, why: &str) -> Vec<Judgeme
         subject: rule.selector.describe().unwrap_or_default(),
         figure: None,
         before: None,
-        verdict: Verdict::CannotTell(why.to_owned()),
+        verdict: Verdict::Unreadable(why.to_owned()),
     };
     rules.rules.iter().map(judgement).collect()
 }

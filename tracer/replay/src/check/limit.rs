@@ -136,7 +136,7 @@ pub(super) fn parse(value: &toml::Value, figure: Figure) -> Result<End, String> 
 /// Reads what stands behind `before`.
 fn parse_relative(behind: &str, value: &toml::Value, figure: Figure) -> Result<End, String> {
     let amount = |text: &str| fixed(&literal(text.trim()), figure);
-    let wrong = || format!("{value} is no limit for {}: before, before * 1.1, before + 5 or before - 5", figure.name());
+    let wrong = || format!("{value} is no limit for {}: {}", figure.name(), choices(figure.unit()));
     if behind.is_empty() {
         return Ok(End::Before { times: 1.0, plus: 0.0 });
     }
@@ -182,11 +182,15 @@ fn parse_text(text: &str, unit: Unit) -> Option<f64> {
 
 fn choices(unit: Unit) -> &'static str {
     match unit {
-        Unit::Count | Unit::Slots | Unit::Duration | Unit::Moment => "a whole number such as 0",
-        Unit::PerSecond => "a number such as 0 or 2.5, a second",
-        Unit::Bytes | Unit::Alignment => "bytes such as 512, or a size such as \"64K\", \"4M\", \"1G\"",
-        Unit::BytesPerSecond => "bytes such as 512, or a size such as \"64K\", \"4M\", \"1G\", a second",
-        Unit::Percent => "a percentage such as 50 or \"50 %\"",
+        Unit::Count | Unit::Slots | Unit::Duration | Unit::Moment => "a whole number, before, before * 1.1, before + 5",
+        Unit::PerSecond => "a number such as 2.5 (by the second), before, before * 1.1, before + 5",
+        Unit::Bytes | Unit::Alignment => {
+            "bytes such as 512, a size such as \"64K\", before, before * 1.1, before + 64K"
+        }
+        Unit::BytesPerSecond => {
+            "bytes such as 512 or a size such as \"64K\" (by the second), before, before * 1.1, before + 64K"
+        }
+        Unit::Percent => "a percentage such as 50 or \"50 %\", before, before * 1.1, before + 5 %",
     }
 }
 

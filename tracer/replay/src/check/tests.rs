@@ -37,7 +37,7 @@ fn judged_by(text: &str, change: impl FnOnce(&mut Replayed)) -> String {
     let sign = |judgement: &Judgement| match &judgement.verdict {
         Verdict::Kept => '=',
         Verdict::Broken => 'x',
-        Verdict::CannotTell(why) => {
+        Verdict::CannotTell(why) | Verdict::Unreadable(why) => {
             assert!(!why.is_empty());
             '?'
         }
@@ -288,5 +288,5 @@ fn of_a_capture_that_cannot_be_read_no_rule_can_tell() {
     let rules = rules("[[rule]]\nfigure = \"failed\"\nmax = 0\n[[rule]]\nfigure = \"losses\"\nmax = 0\n");
     let judgements = unreadable(&rules, "gone", "no such file");
     assert_eq!(judgements.len(), 2);
-    assert!(judgements.iter().all(|one| one.verdict == Verdict::CannotTell("no such file".into())));
+    assert!(judgements.iter().all(|one| one.verdict == Verdict::Unreadable("no such file".into())));
 }

@@ -10,7 +10,7 @@ use crate::figures::{Figure, Scope};
 use crate::losses::TOLERATED;
 use crate::settings;
 use bouncescope_capture::plain::plain;
-use bouncescope_model::policy::{self, Lists, PoolChoice, WhenFull, builtin, line_at};
+use bouncescope_model::policy::{self, Lists, PoolChoice, WhenFull, builtin, in_plain_words, line_at};
 
 /// Why a text is no set of rules.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,12 @@ impl Rules {
     pub fn from_toml(text: &str, mut read: impl FnMut(&str) -> Result<String, String>) -> Result<Self, RulesError> {
         let located = |(at, message): Wrong| RulesError { line: line_at(text, at), message };
         let file: File = toml::from_str(text).map_err(|error| {
-            located((error.span().map_or(0, |span| span.start), error.message().replace('\n', "; ")))
+            let message = match error.message() {
+                // Rules alone are a list.
+                "invalid type: map, expected a sequence" => "write [[rule]], with two brackets".to_owned(),
+                message => in_plain_words(message),
+            };
+            located((error.span().map_or(0, |span| span.start), message))
         })?;
         let common = file.what_if.as_ref().map(|text| what_if(text, &mut read)).transpose().map_err(located)?;
         if file.rule.is_empty() {

@@ -22,7 +22,7 @@ pub struct Check<'a> {
 /// One thing held to one rule.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) struct Judged<'a> {
+struct Judged<'a> {
     /// The rule's name.
     rule: &'a str,
     /// The capture's path.
@@ -83,11 +83,11 @@ impl<'a> Check<'a> {
 }
 
 impl<'a> Judged<'a> {
-    pub(super) fn new(judgement: &'a Judgement) -> Self {
-        let (verdict, why) = match &judgement.verdict {
-            Verdict::Kept => (Word::Kept, None),
-            Verdict::Broken => (Word::Broken, None),
-            Verdict::CannotTell(why) => (Word::CannotTell, Some(why.as_str())),
+    fn new(judgement: &'a Judgement) -> Self {
+        let verdict = match &judgement.verdict {
+            Verdict::Kept => Word::Kept,
+            Verdict::Broken => Word::Broken,
+            Verdict::CannotTell(_) | Verdict::Unreadable(_) => Word::CannotTell,
         };
         let rule = judgement.rule;
         let before = judgement.before.as_ref();
@@ -105,7 +105,7 @@ impl<'a> Judged<'a> {
             before: judgement.before.as_ref(),
             limit: Limits { min: rule.limit.min.and_then(end), max: rule.limit.max.and_then(end) },
             verdict,
-            why,
+            why: judgement.verdict.why(),
         }
     }
 }

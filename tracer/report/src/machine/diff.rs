@@ -3,10 +3,9 @@
 use serde::Serialize;
 
 use super::Document;
-use super::check::Judged;
 use crate::devices::both;
 use crate::diff::{self, Change, Verdict};
-use bouncescope_replay::check::Measured;
+use bouncescope_replay::check::{self, Judgement, Measured};
 use bouncescope_replay::outcome::Tally;
 
 /// `diff --json`.
@@ -23,8 +22,44 @@ pub struct Diff<'a> {
     runs: Vec<Run<'a>>,
     /// Devices of either, as their kernels did it, by name.
     devices: Vec<Device>,
-    /// For each `--fail-if`, one for each thing that it selects, in their order. A condition is broken where it is met.
-    conditions: Vec<Judged<'a>>,
+    /// For each `--fail-if`, one for each thing that it selects, in their order.
+    conditions: Vec<Condition<'a>>,
+}
+
+/// One thing of which a condition was to be true.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(clippy::struct_field_names, reason = "the fields are the names in JSON")]
+struct Condition<'a> {
+    /// As it was given, without a policy in brackets.
+    condition: &'a str,
+    /// `real`, or the policy with what else is changed.
+    run: String,
+    /// The device, driver or call site; empty for the totals.
+    subject: &'a str,
+    /// The figure's name, as in rules.
+    figure: &'static str,
+    /// What it comes to in the second capture; `null` where that has no such figure.
+    measured: Option<&'a Measured>,
+    /// What it comes to in the first one; `null` where that has no such figure.
+    before: Option<&'a Measured>,
+    /// What became of it.
+    verdict: IsMet,
+    /// Why it cannot be told; else `null`.
+    why: Option<&'a str>,
+}
+
+/// What became of a condition.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+enum IsMet {
+    /// It is so, whatever is missing from the captures.
+    Met,
+    /// It is not so.
+    NotMet,
+    /// The captures do not tell.
+    CannotTell,
 }
 
 /// A capture.
@@ -129,7 +164,27 @@ impl<'a> Diff<'a> {
             after: Capture::new(diff.after),
             runs: diff.runs.iter().map(Run::new).collect(),
             devices: both(before, after).into_iter().map(device).collect(),
-            conditions: diff.conditions.iter().map(Judged::new).collect(),
+            conditions: diff.conditions.iter().map(Condition::new).collect(),
+        }
+    }
+}
+
+impl<'a> Condition<'a> {
+    fn new(judgement: &'a Judgement) -> Self {
+        let rule = judgement.rule;
+        Self {
+            condition: &rule.name,
+            run: rule.run.describe(),
+            subject: &judgement.subject,
+            figure: rule.figure.name(),
+            measured: judgement.figure.as_ref(),
+            before: judgement.before.as_ref(),
+            verdict: match judgement.verdict {
+                check::Verdict::Kept => IsMet::NotMet,
+                check::Verdict::Broken => IsMet::Met,
+                check::Verdict::CannotTell(_) | check::Verdict::Unreadable(_) => IsMet::CannotTell,
+            },
+            why: judgement.verdict.why(),
         }
     }
 }
