@@ -7,6 +7,7 @@ mod finish;
 use std::{
     ffi::OsString,
     io::IsTerminal,
+    ops::RangeInclusive,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
@@ -34,6 +35,8 @@ use tracer::size::parse_bytes;
 
 /// Where a capture goes of which nothing is said.
 const OUTPUT: &str = "bouncescope.bounce";
+/// What a ring may be told to have.
+const RING_BYTES: RangeInclusive<u32> = 4096..=1 << 30;
 
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
@@ -156,6 +159,12 @@ impl Args {
         self.ring_size
     }
 
+    /// Takes the largest ring that fits `most` bytes, where it would be larger; never less than the least.
+    pub(crate) fn shrink_ring(&mut self, most: u64) {
+        let fits = 1 << most.clamp(u64::from(*RING_BYTES.start()), u64::from(*RING_BYTES.end())).ilog2();
+        self.ring_size = self.ring_size.min(fits);
+    }
+
     fn options(&self) -> Options {
         Options {
             allocation_sample: if self.full { 1 } else { self.sample },
@@ -251,10 +260,8 @@ fn parse_streamed(text: &str) -> Result<Streamed, String> {
 
 fn parse_ring_bytes(text: &str) -> Result<u32, String> {
     let bytes = parse_bytes(text)?;
-    if !(4096..=1 << 30).contains(&bytes) {
-        return Err("must be between 4K and 1G".to_owned());
-    }
-    Ok(bytes as u32)
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| RING_BYTES.contains(bytes));
+    bytes.ok_or_else(|| "must be between 4K and 1G".to_owned())
 }
 
 fn parse_max_size(text: &str) -> Result<u64, String> {

@@ -36,13 +36,17 @@ const INITRAMFS: [u64; 2] = [0x8584_58f6, 0x0102_1994];
 
 /// Becomes the real init; returns only where none can be executed.
 pub(super) fn run() {
-    let (command_line, program) = catch_unwind(of_proc).unwrap_or_default();
+    let OfProc { command_line, program, already } = catch_unwind(of_proc).unwrap_or_default();
     let parameters = Parameters::parse(&command_line);
     let candidates = candidates(parameters.init.as_deref(), is_initramfs());
     let (patience, recording) = (parameters.patience(), parameters.record);
-    let said =
-        catch_unwind(move || start(&program, &recording, patience)).unwrap_or_else(|_| Err("it panicked".to_owned()));
-    match said {
+    let begin = move || {
+        if already {
+            return Ok("already recording, since the initramfs".to_owned());
+        }
+        start(&program, &recording, patience)
+    };
+    match catch_unwind(begin).unwrap_or_else(|_| Err("it panicked".to_owned())) {
         Ok(line) => tell(&line),
         Err(why) => tell(&format!("not recording from boot: {why}")),
     }
@@ -54,27 +58,36 @@ pub(super) fn run() {
     }
 }
 
-/// The kernel's command line and this program's path; /proc is mounted for that alone where it is not there yet.
-fn of_proc() -> (String, PathBuf) {
+/// What is read of /proc.
+#[derive(Default)]
+struct OfProc {
+    /// The kernel's.
+    command_line: String,
+    /// This program's path.
+    program: PathBuf,
+    /// A recorder runs already.
+    already: bool,
+}
+
+/// Reads it; /proc is mounted for that alone where it is not there yet.
+fn of_proc() -> OfProc {
     let mounted = !Path::new("/proc/self").exists() && {
         fs::create_dir("/proc").ok();
         mount("proc", "/proc", "proc", MountFlags::empty(), None).is_ok()
     };
     let command_line = fs::read("/proc/cmdline").unwrap_or_default();
     let program = std::env::current_exe().ok();
+    let already = record::records_from_boot();
     if mounted {
         unmount("/proc", UnmountFlags::DETACH).ok();
     }
     let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from)).unwrap_or_default();
-    (String::from_utf8_lossy(&command_line).into_owned(), program)
+    OfProc { command_line: String::from_utf8_lossy(&command_line).into_owned(), program, already }
 }
 
 /// Starts the recorder, and waits for its word for so long; what is said of it. A recorder that takes longer goes on, and misses what
 /// happens meanwhile.
 fn start(program: &Path, options: &[String], patience: Duration) -> Result<String, String> {
-    if record::records_from_boot() {
-        return Ok("already recording, since the initramfs".to_owned());
-    }
     let began = Instant::now();
     let child = Command::new(program).arg0(RECORDER).args(options).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cannot run {}: {error}", program.display()))?;

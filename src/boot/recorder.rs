@@ -6,7 +6,8 @@
 //! **What it sees.** It has mounts of its own, so that init finds none that it has not mounted itself, and a root of its own. An initramfs is
 //! emptied when the root is switched, and to remove a directory takes away what others have mounted there (`detach_mounts()` in
 //! `fs/namespace.c`). The root of the boot stays in sight until the hooks are attached, for what is read of it: BTF and the kernel's
-//! configuration.
+//! configuration. It stays mounted below the recorder's own: this binary keeps its file system busy in any case, and the root of an initramfs
+//! cannot be left with `pivot_root()`.
 //!
 //! **Who leaves it alone.** systemd ends all processes when it leaves the initramfs, but for those whose first argument begins with
 //! an `@` (`ignore_proc()` in `src/shared/killall.c`, "Storage Daemons for the Root File System"). Elsewhere it is a process that init did
@@ -22,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, parser::ValueSource};
 use rustix::{
     fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fstat, memfd_create, open, symlink},
     io::write,
@@ -69,10 +70,7 @@ struct Options {
 
 /// Records until it is ended, keeps the capture until it is fetched, and never returns.
 pub(super) fn run() -> ! {
-    for failed in prepare() {
-        tell(&failed);
-    }
-    if let Err(error) = recorded() {
+    if let Err(error) = prepare().and_then(|()| recorded()) {
         tell(&format!("the recorder ended: {error:#}"));
         std::process::exit(2);
     }
@@ -81,18 +79,13 @@ pub(super) fn run() -> ! {
     }
 }
 
-/// Makes a session and mounts of its own, and opens what the program says things through. What failed, a line each.
-fn prepare() -> Vec<String> {
+/// Makes a session and mounts of its own, and opens what the program says things through. An error where init would see the mounts.
+fn prepare() -> Result<()> {
     setsid().ok();
-    let mut failed = Vec::new();
-    let mut note = |what: &str, result: rustix::io::Result<()>| {
-        failed.extend(result.err().map(|error| format!("{what}: {error}")));
-    };
-    // SAFETY: this process has one thread, and shares its descriptors with no other.
-    let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
-    let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    note("the recorder has no mounts of its own", unshared.and_then(|()| mount_change("/", propagation)));
-    note("the recorder has no root of its own", own_root());
+    own_mounts().context("it has no mounts of its own")?;
+    if let Err(error) = own_root() {
+        tell(&format!("the recorder has no root of its own: {error}"));
+    }
     // What is said goes into the kernel's log: a console that is somebody else's by then, or closed, is no place for it.
     if let Ok(null) = open("/dev/null", OFlags::RDONLY, Mode::empty()) {
         dup2_stdin(&null).ok();
@@ -104,7 +97,14 @@ fn prepare() -> Vec<String> {
     if let Ok(score) = open("/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
         write(&score, b"1000").ok();
     }
-    failed
+    Ok(())
+}
+
+/// From here on, what this process mounts is mounted for it alone.
+fn own_mounts() -> rustix::io::Result<()> {
+    // SAFETY: this process has one thread, and shares its descriptors with no other.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
 /// Goes into a root of its own, with what a recorder reads from and, for now, the root of the boot.
@@ -156,28 +156,37 @@ fn recorded() -> Result<()> {
         }
         Err(error) => return Err(error),
     }
-    seal(capture);
+    if let Err(error) = seal(capture) {
+        tell(&format!("cannot seal the capture: {error}; `bouncescope record --finish` takes longer to fetch it"));
+    }
     Ok(())
 }
 
-/// Whoever waits for the end sees it by that; the descriptor stays open.
-fn seal(capture: OwnedFd) {
-    fcntl_add_seals(capture.as_fd(), SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK).ok();
+/// Whoever waits for the end sees it by that; the descriptor stays open in any case.
+fn seal(capture: OwnedFd) -> rustix::io::Result<()> {
+    let sealed = fcntl_add_seals(capture.as_fd(), SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK);
     std::mem::forget(capture);
+    sealed
 }
 
 /// The options, bounded; an error says which of them cannot be used.
 fn options(words: impl Iterator<Item = String>, memory: u64) -> Result<record::Args> {
     let name = "bouncescope.record".to_owned();
-    let parsed = Options::try_parse_from(std::iter::once(name).chain(words));
-    let mut args = parsed.map_err(|error| anyhow::anyhow!("{}", first_line(&error.to_string())))?.record;
+    let unusable = |error: clap::Error| anyhow::anyhow!("{}", first_line(&error.to_string()));
+    let matches = Options::command().try_get_matches_from(std::iter::once(name).chain(words)).map_err(unusable)?;
+    let mut args = Options::from_arg_matches(&matches).map_err(unusable)?.record;
     ensure!(
         args.is_plain(),
         "bouncescope.record= takes neither --output nor --finish nor a command: the capture is kept in memory"
     );
-    let (ring, most) = (u64::from(args.ring_size()), memory / PART_FOR_RING);
+    let most = memory / PART_FOR_RING;
+    if matches.value_source("ring_size") == Some(ValueSource::DefaultValue) {
+        args.shrink_ring(most);
+    } else {
+        let ring = u64::from(args.ring_size());
+        ensure!(ring <= most, "a ring of {} is more than this machine has for it, {}", bytes(ring), bytes(most));
+    }
     args.look_below(Path::new(OLD_ROOT));
-    ensure!(ring <= most, "a ring of {} is more than this machine has for it, {}", bytes(ring), bytes(most));
     args.bound(LONGEST, LARGEST, memory / PART_FOR_CAPTURE);
     Ok(args)
 }
@@ -228,6 +237,14 @@ mod tests {
         assert_eq!((args.max_size(), args.duration()), (LARGEST, Some(LONGEST)));
         let args = of("--max-size 1G -d 2h --full", GIB).unwrap();
         assert_eq!((args.max_size(), args.duration()), (GIB / 4, Some(Duration::from_hours(2))));
+    }
+
+    #[test]
+    fn a_ring_of_which_nothing_is_said_fits_a_small_machine() {
+        let ring = |memory| of("", memory).unwrap().ring_size();
+        assert_eq!([GIB, 128 << 20, 64 << 20, 50 << 20, 1 << 10].map(ring), [8 << 20, 8 << 20, 4 << 20, 2 << 20, 4096]);
+        assert_eq!(of("-m 4M", 64 << 20).unwrap().ring_size(), 4 << 20);
+        assert!(of("-m 8M", 64 << 20).is_err_and(|error| error.to_string().contains("4.0 MiB")));
     }
 
     #[test]
