@@ -230,9 +230,12 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
                 })
                 .collect(),
         ),
-        Part::Slab(caches) => {
-            Item::Slab(SlabSample { time_ns: *time_ns, caches: caches.into_iter().map(cache).collect(), shrunk: false, live_sites: None })
-        }
+        Part::Slab(caches) => Item::Slab(SlabSample {
+            time_ns: *time_ns,
+            caches: caches.into_iter().map(cache).collect(),
+            shrunk: false,
+            live_sites: None,
+        }),
         Part::PoolTimes(times) => Item::PoolTimes(PoolTimes {
             time_ns: *time_ns,
             times: times

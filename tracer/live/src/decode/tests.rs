@@ -131,8 +131,11 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
         let mut stack = [0; record::MAX_FRAMES];
         stack[..frames.len()].copy_from_slice(frames);
         let header = header(Kind::MapSg, Direction::ToDevice);
-        let mut decoder =
-            Decoder { mappers: mappers.to_vec(), trampolines: vec![0x8000..0x8040], ..Decoder::new(4096, None, false) };
+        let mut decoder = Decoder {
+            mappers: mappers.to_vec(),
+            trampolines: Vec::from([0x8000..0x8040]),
+            ..Decoder::new(4096, None, false)
+        };
         decoder.record(bytes_of(&record::MapSg { header, has_returned, stack, ..record::MapSg::zeroed() }));
         let What::MapSg { caller, .. } = decoder.batch.events[0].what else { panic!("{:?}", decoder.batch) };
         caller
