@@ -133,7 +133,7 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
         let header = header(Kind::MapSg, Direction::ToDevice);
         let mut decoder = Decoder {
             mappers: mappers.to_vec(),
-            trampolines: Vec::from([0x8000..0x8040]),
+            trampolines: vec![0x8000..0x8040, 0x8080..0x80c0],
             ..Decoder::new(4096, None, false)
         };
         decoder.record(bytes_of(&record::MapSg { header, has_returned, stack, ..record::MapSg::zeroed() }));
