@@ -563,5 +563,5 @@ fn a_line_without_end_in_a_trace_costs_itself() {
     fs::write(dir.path().join("x.txt"), trace).unwrap();
     let said = bouncescope(dir.path(), &["import", "x.txt", "-o", "x.bounce"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert!(said.err.contains("1 lines can't be read") && said.err.contains("2 events"), "{}", said.err);
+    assert!(said.err.contains("1 line can't be read") && said.err.contains("2 events"), "{}", said.err);
 }
