@@ -53,7 +53,7 @@ fn a_trace_replays_like_a_capture() {
     assert_eq!((replayed.verdict.bounces_predicted, replayed.verdict.bounces_kernel), (1, 1));
     assert!(notes.iter().any(|note| note.starts_with("usb: taken as not coherent")), "{notes:?}");
     assert!(notes.iter().any(|note| note.starts_with("nvme: taken as coherent")), "{notes:?}");
-    assert!(notes.iter().any(|note| note.contains("1 lines of other events")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("1 line of other events")), "{notes:?}");
     assert_eq!(replayed.statistics.call_sites()[0].call_site, "a+0x1");
 }
 
