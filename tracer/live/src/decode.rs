@@ -164,9 +164,14 @@ impl Decoder {
             // Before 5.16 it is where the probe itself returns to.
             return Some(head.stack[0]).filter(|caller| !is_in(&self.trampolines, caller)).unwrap_or(0);
         }
-        // What an interrupt or another driver maps lies in front of what was being mapped.
-        let frames = head.stack.iter().skip_while(|addr| !is_in(&self.mappers, addr));
-        frames.skip_while(|addr| is_in(&self.mappers, addr)).copied().next().unwrap_or(0)
+        // What an interrupt or another driver maps lies in front of what was being mapped. A trampoline of fexit lies between a function
+        // and its own beginning.
+        let maps = |at: &usize| head.stack.get(*at).is_some_and(|addr| is_in(&self.mappers, addr));
+        let mut at = (0..head.stack.len()).find(maps);
+        while let Some(next) = at.and_then(|at| [at + 1, at + 2].into_iter().find(maps)) {
+            at = Some(next);
+        }
+        at.and_then(|at| head.stack.get(at + 1)).copied().unwrap_or(0)
     }
 
     /// The number of a device; one that was never described (its record was lost) gets a number and no traits.

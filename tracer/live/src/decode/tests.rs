@@ -145,6 +145,8 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
     assert_eq!(caller(&mappers, 1, &[driver, 0x9999]), driver, "at the function's return");
     assert_eq!(caller(&mappers, 1, &[0x8000, driver]), 0, "of a kernel that shows the probe's own way back");
     assert_eq!(caller(&mappers, 0, &[bpf, sg + 4, driver, 0x9999, sgtable + 4, 0x6666]), driver, "in an interrupt");
+    let through_trampoline = [bpf, inner + 8, sg + 40, 0xa000, sg + 8, driver, 0x9999];
+    assert_eq!(caller(&mappers, 0, &through_trampoline), driver, "beside fexit");
     assert_eq!(caller(&mappers, 0, &[bpf, 0x9999]), 0, "beyond what is recorded of the stack");
     assert_eq!(caller(&[], 0, &[bpf, inner + 8, driver]), 0, "without kallsyms");
 }
