@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tracer::exchange::{
+    as_text::Noted,
     packed::unpacked,
     perfdata::{PerfData, is_perf_data},
     perfetto,
@@ -36,8 +37,8 @@ enum Format {
 /// The text of a file, which is read once.
 pub(super) enum Opened<'a> {
     Text(Box<dyn BufRead + 'a>),
-    TraceDat(Box<TraceDat<Box<dyn ReadSeek + 'a>>>),
-    PerfData(Box<PerfData<Box<dyn ReadSeek + 'a>>>),
+    /// Made from a trace in binary.
+    Made(Box<dyn Noted + 'a>),
 }
 
 /// A file, or one that is kept.
@@ -87,41 +88,47 @@ impl TraceFile {
             first if is_perf_data(first) => Format::PerfData,
             _ => Format::Text,
         };
-        if format != Format::Text {
-            // Both are read here and there: of a file that is packed, what it holds is kept.
-            let is_packed = trace.begins()? != first[..first.len().min(MAGIC)];
-            let kept = if is_packed {
-                let most = trace.most_unpacked()?;
-                let kept = keep(&mut text.by_ref().take(most.saturating_add(1))).with_context(cannot_read)?;
-                if kept.metadata().with_context(cannot_read)?.len() > most {
-                    bail!(
-                        "{} unpacks to more than {} MiB, many times what a trace does: if it is to be trusted, unpack it, and import what is in it",
-                        trace.name,
-                        most >> 20
-                    );
-                }
-                Some(kept)
-            } else {
-                None
-            };
+        // A packet of Perfetto begins with a byte that in a text is an empty line.
+        let may_be_perfetto = first.starts_with(b"\n");
+        if format == Format::Text && !may_be_perfetto {
             drop(text);
-            trace.format = format;
-            trace.source = kept.map_or(trace.source, Source::Kept);
             return Ok(trace);
         }
-        // A packet of Perfetto begins with a byte that in a text is an empty line.
-        if first.starts_with(b"\n") {
+        // All these are read here and there: of a file that is packed, what it holds is kept.
+        let most = if trace.begins()? == first[..first.len().min(MAGIC)] { None } else { Some(trace.most_unpacked()?) };
+        let mut text = text.take(most.map_or(u64::MAX, |most| most.saturating_add(1)));
+        if may_be_perfetto {
             let mut bytes = Vec::new();
             text.read_to_end(&mut bytes).with_context(cannot_read)?;
+            trace.check_unpacked(bytes.len() as u64, most)?;
             if perfetto::is_trace(&bytes) {
                 drop(text);
                 let perfetto::Text { lines, notes } = perfetto::read(&bytes);
                 (trace.source, trace.notes) = (Source::Lines(lines), notes);
                 return Ok(trace);
             }
+        } else if most.is_some() {
+            let kept = keep(&mut text).with_context(cannot_read)?;
+            trace.check_unpacked(kept.metadata().with_context(cannot_read)?.len(), most)?;
+            drop(text);
+            (trace.source, trace.format) = (Source::Kept(kept), format);
+            return Ok(trace);
         }
         drop(text);
+        trace.format = format;
         Ok(trace)
+    }
+
+    /// An error when a packed file has unpacked to more than it may, bytes.
+    fn check_unpacked(&self, bytes: u64, most: Option<u64>) -> Result<()> {
+        if let Some(most) = most.filter(|most| bytes > *most) {
+            bail!(
+                "{} unpacks to more than {} MiB, many times what a trace does: if it is to be trusted, unpack it, and import what is in it",
+                self.name,
+                most >> 20
+            );
+        }
+        Ok(())
     }
 
     /// The file, for messages.
@@ -134,8 +141,8 @@ impl TraceFile {
         let cannot_read = || format!("cannot read {}", self.name);
         Ok(match self.format {
             Format::Text => Opened::Text(self.unpacked()?),
-            Format::TraceDat => Opened::TraceDat(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?)),
-            Format::PerfData => Opened::PerfData(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?)),
+            Format::TraceDat => Opened::Made(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?)),
+            Format::PerfData => Opened::Made(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?)),
         })
     }
 
@@ -143,8 +150,7 @@ impl TraceFile {
     pub(super) fn notes(&self, opened: &Opened<'_>) -> Vec<String> {
         match opened {
             Opened::Text(_) => self.notes.clone(),
-            Opened::TraceDat(trace) => trace.notes(),
-            Opened::PerfData(trace) => trace.notes(),
+            Opened::Made(text) => text.notes(),
         }
     }
 
@@ -194,13 +200,18 @@ impl TraceFile {
     }
 }
 
+impl Opened<'_> {
+    fn text(&mut self) -> &mut dyn BufRead {
+        match self {
+            Self::Text(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
 impl Read for Opened<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Text(text) => text.read(buffer),
-            Self::TraceDat(trace) => trace.read(buffer),
-            Self::PerfData(trace) => trace.read(buffer),
-        }
+        self.text().read(buffer)
     }
 }
 
@@ -208,17 +219,12 @@ impl BufRead for Opened<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match self {
             Self::Text(text) => text.fill_buf(),
-            Self::TraceDat(trace) => trace.fill_buf(),
-            Self::PerfData(trace) => trace.fill_buf(),
+            Self::Made(text) => text.fill_buf(),
         }
     }
 
     fn consume(&mut self, amount: usize) {
-        match self {
-            Self::Text(text) => text.consume(amount),
-            Self::TraceDat(trace) => trace.consume(amount),
-            Self::PerfData(trace) => trace.consume(amount),
-        }
+        self.text().consume(amount);
     }
 }
 

@@ -27,6 +27,7 @@
 // They panic where a terminal or a disk is gone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod as_text;
 pub mod assume;
 pub mod export;
 pub mod ftrace;

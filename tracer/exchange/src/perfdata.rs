@@ -10,8 +10,9 @@ mod records;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, Read, Seek};
+use std::io::{self, Read, Seek};
 
+use super::as_text::{AT_ONCE, AsText, MakeText};
 use super::print;
 use super::tracefs::Order;
 use records::{Found, Records};
@@ -24,14 +25,11 @@ pub fn is_perf_data(bytes: &[u8]) -> bool {
     MAGICS.iter().any(|(magic, _)| bytes.starts_with(magic))
 }
 
-/// So much text is made at once, bytes.
-const AT_ONCE: usize = 32 << 10;
-
 /// So many bytes of lines wait for earlier ones, at most. perf ends a round each time that it has read the buffers of all CPUs; a line of
 /// one round is never later than those of the round after the next.
 const WAITING: usize = 64 << 20;
 
-/// A `perf.data`, as text.
+/// A `perf.data`, to be read as text.
 #[derive(Debug)]
 pub struct PerfData<R> {
     records: Records<R>,
@@ -45,9 +43,6 @@ pub struct PerfData<R> {
     rounds: (u64, u64),
     /// Up to here lines are complete.
     complete_ns: u64,
-    /// Made and not yet read from `read` on.
-    text: String,
-    read: usize,
 }
 
 impl<R: Read + Seek> PerfData<R> {
@@ -57,32 +52,23 @@ impl<R: Read + Seek> PerfData<R> {
     ///
     /// When it cannot be read, or has no tracepoints whose events can be found. Later damage is passed over, counted as lost events, and
     /// told in the notes.
-    pub fn open(file: R) -> io::Result<Self> {
+    pub fn open(file: R) -> io::Result<AsText<Self>> {
         let records = Records::open(file).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it is cut off in its header"),
             _ => error,
         })?;
-        Ok(Self {
-            records,
-            waiting: BinaryHeap::new(),
-            held: 0,
-            count: 0,
-            rounds: (0, 0),
-            complete_ns: 0,
-            text: String::new(),
-            read: 0,
-        })
+        let waiting = BinaryHeap::new();
+        let trace = Self { records, waiting, held: 0, count: 0, rounds: (0, 0), complete_ns: 0 };
+        Ok(AsText::new(trace, String::new()))
     }
+}
 
-    /// What has to be known of the file, a line each; whole once it is read to the end.
-    pub fn notes(&self) -> Vec<String> {
+impl<R: Read + Seek> MakeText for PerfData<R> {
+    fn notes(&self) -> Vec<String> {
         self.records.notes()
     }
 
-    /// Makes the text of the next events; none at the end.
-    fn make(&mut self) -> io::Result<()> {
-        self.text.clear();
-        self.read = 0;
+    fn make(&mut self, text: &mut String) -> io::Result<()> {
         let mut line = String::new();
         loop {
             while let Some(Reverse((time_ns, ..))) = self.waiting.peek()
@@ -90,12 +76,12 @@ impl<R: Read + Seek> PerfData<R> {
                 && let Some(Reverse((_, _, line))) = self.waiting.pop()
             {
                 self.held -= held(&line);
-                self.text.push_str(&line);
-                if self.text.len() >= AT_ONCE {
+                text.push_str(&line);
+                if text.len() >= AT_ONCE {
                     return Ok(());
                 }
             }
-            if !self.text.is_empty() {
+            if !text.is_empty() {
                 return Ok(());
             }
             line.clear();
@@ -106,7 +92,7 @@ impl<R: Read + Seek> PerfData<R> {
                     self.count += 1;
                     self.waiting.push(Reverse((time_ns, self.count, line.as_str().into())));
                 }
-                Found::Line => self.text.push_str(&line),
+                Found::Line => text.push_str(&line),
                 Found::RoundEnd => {
                     let (last, this) = self.rounds;
                     (self.complete_ns, self.rounds.0) = (last, this);
@@ -121,27 +107,6 @@ impl<R: Read + Seek> PerfData<R> {
 /// Bytes that a waiting line takes.
 fn held(line: &str) -> usize {
     line.len() + size_of::<Reverse<(u64, u64, Box<str>)>>()
-}
-
-impl<R: Read + Seek> BufRead for PerfData<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.read == self.text.len() {
-            self.make()?;
-        }
-        Ok(&self.text.as_bytes()[self.read..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.read = (self.read + amount).min(self.text.len());
-    }
-}
-
-impl<R: Read + Seek> Read for PerfData<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
 }
 
 /// `# arch : aarch64`, as `perf script --header` prints it.

@@ -10,8 +10,9 @@ mod pages;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, Read, Seek};
+use std::io::{self, Read, Seek};
 
+use super::as_text::{AT_ONCE, AsText, MakeText};
 use super::print;
 use super::tracefs::{Header, MAGIC, Order};
 use contents::Contents;
@@ -22,10 +23,7 @@ pub fn is_trace_dat(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// So much text is made at once, bytes.
-const AT_ONCE: usize = 32 << 10;
-
-/// A `trace.dat`, as text.
+/// A `trace.dat`, to be read as text.
 #[derive(Debug)]
 pub struct TraceDat<R> {
     file: R,
@@ -35,9 +33,6 @@ pub struct TraceDat<R> {
     cpus: Vec<Pages>,
     /// The next event of each CPU.
     next: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Made and not yet read from `read` on.
-    text: String,
-    read: usize,
     /// Events that were lost, as its pages say.
     lost: u64,
     /// The same, as the kernel counted them in all.
@@ -85,7 +80,7 @@ impl<R: Read + Seek> TraceDat<R> {
     ///
     /// When it cannot be read, or is no `trace.dat` whose events can be found. Later damage is passed over, counted as lost events, and
     /// told in the notes.
-    pub fn open(mut file: R) -> io::Result<Self> {
+    pub fn open(mut file: R) -> io::Result<AsText<Self>> {
         let Contents { header, order, instances, cpus, counted, machine, release, mut notes, damage } =
             Contents::read(&mut file).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it is cut off in its header"),
@@ -107,8 +102,6 @@ impl<R: Read + Seek> TraceDat<R> {
             instances,
             cpus,
             next: BinaryHeap::new(),
-            text,
-            read: 0,
             lost: 0,
             counted,
             is_over: false,
@@ -116,18 +109,13 @@ impl<R: Read + Seek> TraceDat<R> {
             notes,
         };
         for at in 0..trace.cpus.len() {
-            trace.step(at)?;
+            trace.step(at, &mut text)?;
         }
-        Ok(trace)
-    }
-
-    /// What has to be known of the file, a line each; whole once it is read to the end.
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.iter().cloned().chain(self.damage.notes()).collect()
+        Ok(AsText::new(trace, text))
     }
 
     /// Goes on to the next event of a CPU. All that was lost before it is one line, however many pages are damaged.
-    fn step(&mut self, at: usize) -> io::Result<()> {
+    fn step(&mut self, at: usize, text: &mut String) -> io::Result<()> {
         let Self { file, header, order, cpus, damage, .. } = self;
         let mut lost = 0_u64;
         let event = loop {
@@ -140,27 +128,30 @@ impl<R: Read + Seek> TraceDat<R> {
         self.next.extend(event);
         if lost > 0 {
             self.lost = self.lost.saturating_add(lost);
-            let _ = writeln!(self.text, "CPU:{} [LOST {lost} EVENTS]", cpus[at].cpu);
+            let _ = writeln!(text, "CPU:{} [LOST {lost} EVENTS]", cpus[at].cpu);
         }
         Ok(())
     }
+}
 
-    /// Makes the text of the next events.
-    fn make(&mut self) -> io::Result<()> {
-        self.text.clear();
-        self.read = 0;
-        while self.text.len() < AT_ONCE {
+impl<R: Read + Seek> MakeText for TraceDat<R> {
+    fn notes(&self) -> Vec<String> {
+        self.notes.iter().cloned().chain(self.damage.notes()).collect()
+    }
+
+    fn make(&mut self, text: &mut String) -> io::Result<()> {
+        while text.len() < AT_ONCE {
             let Some(Reverse((time, at))) = self.next.pop() else {
                 if !self.is_over {
                     self.is_over = true;
                     let more = self.counted.map_or(0, |counted| counted.saturating_sub(self.lost));
                     if more > 0 {
-                        let _ = writeln!(self.text, "CPU:0 [LOST {more} EVENTS]");
+                        let _ = writeln!(text, "CPU:0 [LOST {more} EVENTS]");
                     }
                 }
                 break;
             };
-            let Self { header, cpus, instances, text, .. } = self;
+            let Self { header, cpus, instances, .. } = self;
             let (cpu, event) = (cpus[at].cpu, cpus[at].event());
             let Instance { name, clock } = &instances[cpus[at].instance];
             if !name.is_empty() {
@@ -182,30 +173,9 @@ impl<R: Read + Seek> TraceDat<R> {
                 None => text.push_str("unknown: (binary)"),
             }
             text.push('\n');
-            self.step(at)?;
+            self.step(at, text)?;
         }
         Ok(())
-    }
-}
-
-impl<R: Read + Seek> BufRead for TraceDat<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.read == self.text.len() {
-            self.make()?;
-        }
-        Ok(&self.text.as_bytes()[self.read..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.read = (self.read + amount).min(self.text.len());
-    }
-}
-
-impl<R: Read + Seek> Read for TraceDat<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::tracefs::made::{self, Bytes, kfree};
 use super::*;
+use crate::as_text::Noted as _;
 use Order::{Big, Little};
 
 /// `PERF_SAMPLE_*`: identifier, IP, thread, time, CPU, period, raw data.

@@ -6,6 +6,7 @@ use flate2::{Compression as Level, write::ZlibEncoder};
 
 use super::super::tracefs::made::{self, Bytes, kfree};
 use super::*;
+use crate::as_text::Noted as _;
 use Order::{Big, Little};
 
 /// An event's head, a word of 32 bits.
