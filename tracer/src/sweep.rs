@@ -11,7 +11,6 @@ use bouncescope_capture::stream::{Source, Start};
 use bouncescope_replay::devices::Devices;
 use bouncescope_replay::pass::{self, Pass};
 use bouncescope_replay::run::Run;
-use bouncescope_replay::slabs;
 use bouncescope_replay::step::Step;
 use bouncescope_replay::{ReplayError, Replayed, Wanted};
 
@@ -64,9 +63,7 @@ pub fn sweep<S: Source>(
         driven.map(|()| runs)
     })?;
     runs.sort_by_key(|(n, _)| *n);
-    let mut replayed = pass.finish(runs.into_iter().map(|(_, run)| run).collect(), source.gaps());
-    slabs::narrow(&mut replayed);
-    Ok(replayed)
+    Ok(pass.finish(runs.into_iter().map(|(_, run)| run).collect(), source.gaps()))
 }
 
 fn take_all(mut part: Vec<(usize, Run)>, steps: &Receiver<Steps>) -> Vec<(usize, Run)> {

@@ -69,19 +69,11 @@ impl<'a> ColumnReader<'a> {
 
     /// Decodes the next values until `values` is full.
     pub(super) fn values(&mut self, values: &mut [u64]) -> Option<()> {
-        if self.is_left_out {
-            values.fill(0);
-            return Some(());
-        }
         self.fill(values, |value| value)
     }
 
     /// Decodes the next values from their differences until `values` is full.
     pub(super) fn deltas(&mut self, values: &mut [u64]) -> Option<()> {
-        if self.is_left_out {
-            values.fill(0);
-            return Some(());
-        }
         let mut last = self.last;
         self.fill(values, |zigzag| {
             let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
@@ -96,6 +88,10 @@ impl<'a> ColumnReader<'a> {
     /// same length all along, for which the CPU then learns the way through these branches.
     #[inline]
     fn fill(&mut self, into: &mut [u64], mut each: impl FnMut(u64) -> u64) -> Option<()> {
+        if self.is_left_out {
+            into.fill(0);
+            return Some(());
+        }
         let mut bytes = self.bytes;
         let mut filled = 0;
         while let Some(&eight) = bytes.first_chunk()

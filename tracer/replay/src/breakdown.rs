@@ -11,6 +11,7 @@ use super::mapping::{Buffer, Mapping};
 use super::objects::{Objects, Whose};
 use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, ListCallerRow, Rows, Tally};
 use super::site::SiteId;
+use super::spread::spread;
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_capture::facts::Symbol;
 
@@ -39,7 +40,7 @@ const RECENT_BITS: u32 = 10;
 fn nearly(whose: Whose) -> usize {
     let Whose { device, direction, class, site } = whose;
     let parts = class ^ u64::from(device.0) << 24 ^ u64::from(site.0) << 40 ^ u64::from(direction) << 62;
-    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
+    spread(parts, RECENT_BITS)
 }
 
 /// Scatterlists of one device that one function mapped.

@@ -11,6 +11,7 @@ use tracer_ebpf::streamed::{SMALL_BELOW, Streamed};
 use super::devices::{Devices, Identity};
 use super::losses;
 use super::settings::{self, Settings};
+use super::spread::spread;
 use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, What};
 use bouncescope_capture::facts::{Counters, KernelFacts, LengthCount, Mapped};
 use bouncescope_model::policy::WhenFull;
@@ -57,7 +58,7 @@ const RECENT_BITS: u32 = 10;
 fn nearly(key: Key) -> usize {
     let Key { device, direction, mapped, length } = key;
     let parts = u64::from(length) ^ u64::from(device.0) << 16 ^ (direction as u64) << 56 ^ (mapped as u64) << 60;
-    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - RECENT_BITS)) as usize
+    spread(parts, RECENT_BITS)
 }
 
 impl Events {

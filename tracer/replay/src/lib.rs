@@ -60,6 +60,7 @@ pub mod scenarios;
 pub mod settings;
 pub mod site;
 pub mod slabs;
+mod spread;
 pub mod statistics;
 pub mod step;
 mod views;
@@ -162,9 +163,7 @@ pub fn replay<S: Source>(
     let wanted = wanted(&start);
     let mut pass = Pass::new(start, wanted);
     let runs = pass.runs();
-    let mut replayed = pass.alone(source, runs)?;
-    slabs::narrow(&mut replayed);
-    Ok(replayed)
+    pass.alone(source, runs)
 }
 
 #[cfg(test)]

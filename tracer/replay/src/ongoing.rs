@@ -8,7 +8,6 @@ mod records;
 use super::bounds;
 use super::pass::Pass;
 use super::run::Run;
-use super::slabs;
 use super::{Replayed, Wanted};
 use bouncescope_capture::facts::End;
 use bouncescope_capture::stream::{Item, Start};
@@ -45,7 +44,6 @@ impl Ongoing {
         let Self { mut pass, mut runs, records } = copy;
         pass.end(&mut |steps, devices| runs.iter_mut().for_each(|run| run.steps(&steps, devices)));
         let mut replayed = pass.finish_so_far(runs);
-        slabs::narrow(&mut replayed);
         replayed.verdict.problems.extend(records.problems(&replayed.counters));
         replayed
     }

@@ -8,6 +8,7 @@ use super::callers::Callers;
 use super::compare::Comparison;
 use super::devices::Devices;
 use super::lengths::Lengths;
+use super::live_functions::LiveFunctions;
 use super::lives::Lives;
 use super::losses::Doubts;
 use super::memory;
@@ -265,14 +266,17 @@ impl Pass {
         };
         let live_objects = watcher.objects.live();
         let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
+        let live_sites = slabs.as_ref().and_then(|(_, last)| last.live_sites.as_ref());
+        let functions = live_sites.map(|sites| LiveFunctions::new(sites, &watcher.statistics.symbols));
         let outcome = |mut run: Run| {
             let view = run.view();
             // The curve goes on to the end.
             run.end_occupancy(start.time_ns.saturating_add(span_ns));
             let caches = memory::caches(&live_objects, run.settings(), cpus, sample);
             let slab_bytes = watcher.objects.were_seen().then(|| memory::slab_bytes(&caches, sample));
-            let all_slabs =
-                slabs.as_ref().and_then(|(_, last)| slabs::under(last, &live_objects, run.settings(), cpus, sample));
+            let all_slabs = slabs.as_ref().and_then(|(_, last)| {
+                slabs::under(last, &live_objects, run.settings(), cpus, sample, functions.as_ref())
+            });
             let misses = !start.streamed.includes(run.settings().looks_at());
             let counted = if misses { lengths.bounces(&devices, run.settings()) } else { 0 };
             let unaligned = run.settings().wanted_multiple().and_then(|of| watcher.unaligned(of));

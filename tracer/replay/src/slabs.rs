@@ -7,7 +7,7 @@
 //! cache. That none does and that all do are the bounds; an estimate comes from the objects whose allocation was recorded.
 //!
 //! **The estimate** knows the objects that were recorded, and where the kernel counts live objects by line of source, takes those that a
-//! function had allocated before to be like those that it was seen to allocate ([`narrow`]). For the rest it takes each call site for one observation: its objects have the size of what that code allocates, and how many
+//! function had allocated before to be like those that it was seen to allocate. For the rest it takes each call site for one observation: its objects have the size of what that code allocates, and how many
 //! of them a boot makes says nothing about the others. Its error is four standard errors of the mean over call sites. That
 //! the call sites of a recording are like those of the boot is an assumption.
 
@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::Replayed;
 use super::live_functions::{Function, LiveFunctions};
 use super::memory::{at_hand, standard_error};
 use super::objects::LiveObjects;
@@ -125,23 +124,9 @@ fn counted_bytes(cache: &SlabCache, page_size: u64) -> u64 {
 }
 
 /// The slabs of all caches of a sample under these settings, on so many CPUs; `live` are the recorded objects, one allocation in
-/// `sample` of all. `None` where the names of the caches say nothing.
-pub fn under(slabs: &SlabSample, live: &[LiveObjects], settings: &Settings, cpus: u32, sample: u64) -> Option<Slabs> {
-    estimated(slabs, live, settings, cpus, sample, None)
-}
-
-/// Estimates the slabs of every outcome again with what the kernel itself counted by line of source; nothing changes where it did not.
-pub fn narrow(replayed: &mut Replayed) {
-    let Some((_, last)) = &replayed.slabs else { return };
-    let Some(live_sites) = &last.live_sites else { return };
-    let functions = LiveFunctions::new(live_sites, &replayed.statistics.symbols);
-    let (cpus, sample) = (replayed.start.kernel.possible_cpus, replayed.start.allocation_sample);
-    for (outcome, settings) in replayed.outcomes.iter_mut().zip(&replayed.settings) {
-        outcome.all_slabs = estimated(last, &replayed.live_objects, settings, cpus, sample, Some(&functions));
-    }
-}
-
-fn estimated(
+/// `sample` of all, and `functions` what the kernel itself counted by line of source, where it did. `None` where the names of the
+/// caches say nothing.
+pub(crate) fn under(
     slabs: &SlabSample,
     live: &[LiveObjects],
     settings: &Settings,
@@ -478,7 +463,7 @@ mod tests {
 
     fn slabs(caches: Vec<SlabCache>, live: &[LiveObjects], minalign: u32) -> Slabs {
         let sample = SlabSample { caches, ..SlabSample::default() };
-        under(&sample, live, &caches_from(minalign), 1, 1).unwrap()
+        under(&sample, live, &caches_from(minalign), 1, 1, None).unwrap()
     }
 
     /// One of 64 bytes, from 12 call sites of which the first made most: it asked for 8 bytes, the others for 64.
@@ -559,7 +544,7 @@ mod tests {
         let live_sites = LiveSites { sites, left_out: 0 };
         let functions = LiveFunctions::new(&live_sites, &symbols);
         let sample = SlabSample { caches: vec![cache("kmalloc-64", 64, objects)], ..SlabSample::default() };
-        let with = |functions| estimated(&sample, &live(), &caches_from(8), 1, 1, functions).unwrap();
+        let with = |functions| under(&sample, &live(), &caches_from(8), 1, 1, functions).unwrap();
         let (without, with) = (with(None), with(Some(&functions)));
         let unknown = (objects - 60_000 - 11) as f64;
         let expected = 60_000.0 * 8.0 + 11.0 * 64.0 + unknown * (8.0 + 11.0 * 64.0) / 12.0;
@@ -569,7 +554,7 @@ mod tests {
         // No more than there are, whatever is said.
         let more = LiveSites { sites: vec![of("f0", 1 << 40)], left_out: 0 };
         let functions = LiveFunctions::new(&more, &symbols);
-        let all = estimated(&sample, &live(), &caches_from(8), 1, 1, Some(&functions)).unwrap();
+        let all = under(&sample, &live(), &caches_from(8), 1, 1, Some(&functions)).unwrap();
         assert!(all.bytes.unwrap() <= objects * 8 + 12 * 64 + 2 * PAGE, "{all:?}");
     }
 
@@ -593,7 +578,7 @@ mod tests {
     #[test]
     fn caches_of_other_names_say_nothing() {
         let sample = SlabSample { caches: vec![cache("dentry", 192, 5)], ..SlabSample::default() };
-        assert_eq!(under(&sample, &[], &caches_from(8), 1, 1), None);
+        assert_eq!(under(&sample, &[], &caches_from(8), 1, 1, None), None);
         assert_eq!(counted(&SlabSample::default(), PAGE), None);
     }
 }

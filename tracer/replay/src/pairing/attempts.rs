@@ -169,10 +169,14 @@ impl Attempts {
         Some(attempt)
     }
 
+    /// None has been given up.
+    pub(super) fn gave_up_none(&self) -> bool {
+        self.given_up.is_empty()
+    }
+
     /// Whether one like it has been given up, as far as length and offset into a page go.
     pub(super) fn may_have_given_up(&self, event: &Event, identity: Identity, size: u64, phys: u64) -> bool {
-        !self.given_up.is_empty()
-            && self.given_up.contains_key(&(Context::of(event), identity, size, phys & PAGE_OFFSET))
+        !self.gave_up_none() && self.given_up.contains_key(&(Context::of(event), identity, size, phys & PAGE_OFFSET))
     }
 
     /// Whether an attempt has been given up that a mapping could have claimed which comes without one: of a buffer at `phys`, or

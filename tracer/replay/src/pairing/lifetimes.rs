@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::{
     devices::Identity,
     mapping::{Handle, Mapping},
+    spread::spread,
     step::{Holder, Step},
 };
 use bouncescope_capture::event::{Direction, MAPPING_ERROR};
@@ -27,7 +28,7 @@ const KEY_BITS: u32 = 11;
 fn nearly(identity: Identity, handle: Handle) -> usize {
     let (Handle::Single(address) | Handle::List(address)) = handle;
     let parts = address ^ u64::from(identity.0) << 52;
-    (parts.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - KEY_BITS)) as usize
+    spread(parts, KEY_BITS)
 }
 
 /// What is mapped at this moment.
