@@ -14,7 +14,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, fail, note, one_line, print, print_json, read_text, replay_capture},
+    input::{fail, input_path, note, one_line, print, print_json, read_text, replay_capture},
     limit::Limit,
     output,
 };
@@ -43,13 +43,13 @@ Exit code: 0 if every capture keeps every rule, 1 if a rule is broken, otherwise
 could not be read.")]
 pub(crate) struct Args {
     /// File of rules
-    #[arg(value_name = "RULES.toml")]
+    #[arg(value_name = "RULES.toml", value_parser = input_path())]
     rules: PathBuf,
     /// Captures to check
-    #[arg(required = true, value_name = "CAPTURE", value_parser = capture_path())]
+    #[arg(required = true, value_name = "CAPTURE", value_parser = input_path())]
     captures: Vec<PathBuf>,
     /// Capture that rules compare with: their limits may be "before", "before * 1.1" or "before + 5"
-    #[arg(long, value_name = "CAPTURE", value_parser = capture_path())]
+    #[arg(long, value_name = "CAPTURE", value_parser = input_path())]
     baseline: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,
@@ -65,11 +65,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let is_capture = |path: &PathBuf| Reader::open(path).is_ok();
-    if let Some(capture) = Some(&args.rules).filter(|rules| is_capture(rules)) {
-        bail!("{} is a capture; the rules come first: bouncescope check RULES.toml CAPTURE", capture.display());
-    }
-    let rules = read_rules(&args.rules)?;
+    let rules = read_rules(&args.rules).or_else(|error| match Reader::open(&args.rules) {
+        Ok(_) => {
+            bail!("{} is a capture; the rules come first: bouncescope check RULES.toml CAPTURE", args.rules.display())
+        }
+        Err(_) => Err(error),
+    })?;
     let before = baseline(&rules, args)?;
     let mut judgements = Vec::new();
     for path in &args.captures {

@@ -15,7 +15,7 @@ use tracer::{
 
 use crate::{
     check::exit_code,
-    input::{capture_path, note, print_json, print_verdict, replay_capture},
+    input::{input_path, note, print_json, print_verdict, replay_capture},
     limit::Limit,
     what_if::WhatIfArgs,
 };
@@ -35,10 +35,10 @@ Examples:
 Exit code: 0 if no condition is met, 1 if one is, otherwise 2 if one is inconclusive or a capture cannot be read.")]
 pub(crate) struct Args {
     /// Capture to compare with
-    #[arg(value_name = "BEFORE", value_parser = capture_path())]
+    #[arg(value_name = "BEFORE", value_parser = input_path())]
     before: PathBuf,
     /// Capture that is compared
-    #[arg(value_name = "AFTER", value_parser = capture_path())]
+    #[arg(value_name = "AFTER", value_parser = input_path())]
     after: PathBuf,
     /// Exit with 1 if this is so, such as 'failed > before'; may be given more than once
     #[arg(long, value_name = "CONDITION")]

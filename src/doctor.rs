@@ -11,7 +11,7 @@ use tracer::{
     },
 };
 
-use crate::input::{capture_path, open_capture, print, print_json};
+use crate::input::{input_path, open_capture, print, print_json};
 
 /// Longest self-test, seconds.
 #[cfg(all(target_os = "linux", feature = "live"))]
@@ -32,7 +32,7 @@ Examples:
 Exit code: 0 if tracing works here (or the capture can be read), 1 if it does not, 2 if the page cannot be made.")]
 pub(crate) struct Args {
     /// Describe the kernel of this capture instead of this one
-    #[arg(long, value_name = "FILE", value_parser = capture_path())]
+    #[arg(long, value_name = "FILE", value_parser = input_path())]
     #[cfg_attr(not(all(target_os = "linux", feature = "live")), arg(required = true))]
     capture: Option<PathBuf>,
     /// How long the hooks stay attached, seconds

@@ -22,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{EMBEDDED, capture_path, open_capture, warn},
+    input::{EMBEDDED, input_path, open_capture, warn},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -41,7 +41,7 @@ Tables: devices, mappings, segments, bounces, allocations, symbols, occupancy; d
 the capture's addresses.")]
 pub(crate) struct Args {
     /// Capture to export; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value = "csv")]

@@ -28,8 +28,8 @@ use crate::{
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
 
-/// A capture among the arguments; `-` is standard input.
-pub(crate) fn capture_path() -> impl TypedValueParser<Value = PathBuf> {
+/// A file to read among the arguments; `-` is standard input.
+pub(crate) fn input_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| if path == Path::new("-") { "/dev/stdin".into() } else { path })
 }
 

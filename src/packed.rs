@@ -12,7 +12,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, print, print_json, replay_capture},
+    input::{input_path, print, print_json, replay_capture},
     limit::Limit,
 };
 
@@ -24,7 +24,7 @@ Examples:
   bouncescope replay phone.bounce --policy packed,mainline --packed-sites sites")]
 pub(crate) struct Args {
     /// Capture to read; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

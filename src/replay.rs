@@ -17,7 +17,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, print, print_json, print_verdict, replay_capture, warn},
+    input::{input_path, print, print_json, print_verdict, replay_capture, warn},
     limit::Limit,
     what_if::{WhatIfArgs, explain_pools},
 };
@@ -36,7 +36,7 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Args {
     /// Capture to replay; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     what_if: WhatIfArgs,

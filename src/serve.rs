@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 
 #[cfg(all(target_os = "linux", feature = "live"))]
 use crate::recording::parse_sample;
-use crate::{input::capture_path, limit::Limit, report::subject, what_if::WhatIfArgs};
+use crate::{input::input_path, limit::Limit, report::subject, what_if::WhatIfArgs};
 use http::Server;
 use shown::{Rendered, Shown};
 
@@ -31,7 +31,7 @@ Anyone who can reach the address can read the page: names of devices, drivers an
 dashboards/ has panels and rules for Grafana and Prometheus. docs/serve.md describes the metrics and the limits.")]
 pub(crate) struct Args {
     /// Capture to serve; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     /// Serve the running kernel, traced from now on; needs the same privileges as `record`
     #[cfg(all(target_os = "linux", feature = "live"))]

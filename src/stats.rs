@@ -12,14 +12,14 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, print, print_json, replay_capture},
+    input::{input_path, print, print_json, replay_capture},
     limit::Limit,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Capture to show; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

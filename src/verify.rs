@@ -12,7 +12,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{capture_path, print, print_json, replay_capture},
+    input::{input_path, print, print_json, replay_capture},
     limit::Limit,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 Exit code: 0 if everything compared agrees, 1 on any disagreement, 2 if nothing was mapped or the capture cannot be read.")]
 pub(crate) struct Args {
     /// Capture to verify; - for standard input [default: the embedded sample]
-    #[arg(value_parser = capture_path())]
+    #[arg(value_parser = input_path())]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

@@ -54,6 +54,18 @@ fn the_exit_code_is_0_when_all_is_kept_1_when_a_rule_is_broken_and_else_2() {
 }
 
 #[test]
+#[cfg(unix)]
+fn rules_come_from_standard_input_too() {
+    let (_dir, path) = rules(BROKEN);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bouncescope"));
+    command.current_dir(root).args(["check", "-", HOLD_300]).stdin(fs::File::open(path).unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("BROKEN"));
+}
+
+#[test]
 fn every_rule_is_printed_with_its_figure_for_every_capture() {
     let output = check(&[KEPT, BROKEN, OPEN].concat(), &[HOLD_300, ROOMY]);
     let said = text(&output.stdout);
