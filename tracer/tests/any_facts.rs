@@ -1,8 +1,8 @@
 //! Whatever a capture says, replay answers, and all cores answer what one does.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+mod items;
 
+use items::Items;
 use proptest::prelude::*;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, Segment, What},
@@ -15,20 +15,9 @@ use tracer::{
         Wanted, proposals, replay,
         settings::{Settings, WhatIf},
     },
-    stream::{Item, Source, Start},
+    stream::{Item, Start},
     sweep::sweep,
 };
-
-#[derive(Clone)]
-struct Items(VecDeque<Item>);
-
-impl Source for Items {
-    type Error = Infallible;
-
-    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
-        Ok(self.0.pop_front())
-    }
-}
 
 /// Numbers at every edge, and those of which a few meet.
 fn number() -> impl Strategy<Value = u64> + Clone {

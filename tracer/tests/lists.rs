@@ -1,28 +1,18 @@
 //! Scatterlists that lose their concatenation, by driver and by the function that mapped them: from the record to what is printed.
 
-use std::convert::Infallible;
+mod items;
 
+use items::Items;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, Segment, What},
     facts::{Device, Hook, KernelFacts, PoolFacts, Symbol},
     replay::{Wanted, replay, settings::Settings},
     report,
-    stream::{Item, Source, Start},
+    stream::{Item, Start},
 };
 
 const DISPLAY: u64 = 0x1040;
 const DISK: u64 = 0x2040;
-
-/// Items from memory.
-struct Items(std::vec::IntoIter<Item>);
-
-impl Source for Items {
-    type Error = Infallible;
-
-    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
-        Ok(self.0.next())
-    }
-}
 
 /// A device that is not coherent, behind an IOMMU, and lists of two segments that are neighbours for the IOMMU. The last of each has this
 /// many bytes.
@@ -55,7 +45,7 @@ fn stream(lists: &[(u64, u32)]) -> Items {
     let device = Device { name: "1.gpu".into(), driver: "gpu".into(), iommu_granule: Some(4096), ..Device::default() };
     let symbol = |addr, name: &str, module: &str| Symbol { addr, name: name.into(), module: module.into() };
     let symbols = vec![symbol(DISPLAY, "drm_gem_map_dma_buf+0x40", "drm"), symbol(DISK, "nvme_map_data+0x40", "")];
-    Items(vec![Item::Start(start), Item::Device(device), Item::Symbols(symbols), Item::Events(batch)].into_iter())
+    Items([Item::Start(start), Item::Device(device), Item::Symbols(symbols), Item::Events(batch)].into())
 }
 
 /// What is printed of lists.

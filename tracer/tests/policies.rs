@@ -1,8 +1,8 @@
 //! Laws that the policies must obey on any stream.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+mod items;
 
+use items::Items;
 use proptest::prelude::*;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, What},
@@ -14,25 +14,13 @@ use tracer::{
         replay,
         settings::{Settings, WhatIf},
     },
-    stream::{Item, Source, Start},
+    stream::{Item, Start},
     sweep::sweep,
 };
 use tracer_ebpf::decide::{ARM64_DMA_MINALIGN, Decider, size_roundup};
 
 const VIRT: u64 = 0xffff_0000_0000_0000;
 const PHYS: u64 = 0x4000_0000;
-
-/// Items from memory.
-#[derive(Clone)]
-struct Items(VecDeque<Item>);
-
-impl Source for Items {
-    type Error = Infallible;
-
-    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
-        Ok(self.0.pop_front())
-    }
-}
 
 /// An object, and a part of it that is mapped.
 #[derive(Clone, Copy, Debug)]

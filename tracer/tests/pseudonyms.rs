@@ -1,12 +1,10 @@
 //! A capture of a real kernel replays the same with pseudonyms for its addresses, and none of these is left in it.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    convert::Infallible,
-    fs,
-    path::PathBuf,
-};
+mod items;
 
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use items::Items;
 use serde_json::Value;
 use tracer::{
     capture::Reader,
@@ -24,16 +22,6 @@ use tracer::{
 const KERNEL: u64 = 0xff00_0000_0000_0000;
 /// What lies from here on is an error code, or the mask of a device.
 const FIRST_ERROR: u64 = (-4095_i64) as u64;
-
-struct Items(VecDeque<Item>);
-
-impl Source for Items {
-    type Error = Infallible;
-
-    fn next_item(&mut self) -> Result<Option<Item>, Infallible> {
-        Ok(self.0.pop_front())
-    }
-}
 
 fn captures() -> Vec<(PathBuf, Vec<Item>)> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../captures");
