@@ -1,13 +1,16 @@
-//! `doctor` on the bundled captures, whose pages are in `tests/doctor/`, and `explain`, as a user runs them. After a wanted
-//! change of the pages: `BOUNCESCOPE_BLESS=1 cargo test --test doctor`, and look at the difference.
+//! `doctor` on the bundled captures, whose pages are in `tests/doctor/`, and `explain`, as a user runs them.
+
+#[path = "golden/file.rs"]
+mod golden_file;
 
 use std::{
-    env, fs,
+    fs,
     io::Write as _,
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
+use golden_file::compare;
 use serde_json::Value;
 
 fn bouncescope(arguments: &[&str]) -> Output {
@@ -54,11 +57,7 @@ fn the_pages_of_the_bundled_captures_are_as_expected() {
         assert!(output.status.success(), "{name}: {}", text(&output.stderr));
         let page = text(&output.stdout);
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/doctor/{name}.txt"));
-        if env::var_os("BOUNCESCOPE_BLESS").is_some() {
-            fs::write(&file, &page).unwrap();
-        }
-        let expected = fs::read_to_string(&file).unwrap();
-        assert_eq!(page, expected, "{name}: the page is not the one in {}", file.display());
+        compare(&file, page).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
 }
 

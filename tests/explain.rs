@@ -1,13 +1,17 @@
 //! `explain` on logs of every kind, as a user runs it: what has to be said and what must not is in `tests/explain/cases.toml`, the whole
-//! answers are beside it. After a wanted change: `BOUNCESCOPE_BLESS=1 cargo test --test explain`, and look at the difference.
+//! answers are beside it.
+
+#[path = "golden/file.rs"]
+mod golden_file;
 
 use std::{
-    env, fs,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
+use golden_file::compare;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -99,11 +103,7 @@ fn the_answers_are_as_expected() {
     for case in cases() {
         let said = said(&explain(&[], &bytes(&case)));
         let file = directory().join(format!("{}.txt", case.name));
-        if env::var_os("BOUNCESCOPE_BLESS").is_some() {
-            fs::write(&file, &said).unwrap();
-        }
-        let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(said, expected, "{}: the answer is not the one in {}", case.name, file.display());
+        compare(&file, said).unwrap_or_else(|wrong| panic!("{}: {wrong}", case.name));
     }
 }
 

@@ -7,6 +7,8 @@
 
 #[path = "golden/console.rs"]
 mod console;
+#[path = "golden/file.rs"]
+mod golden_file;
 #[path = "golden/schema.rs"]
 mod schema;
 #[path = "golden/tables.rs"]
@@ -20,17 +22,8 @@ use std::{
 };
 
 use console::{Block, root};
-use snapbox::{Assert, Data, assert::DEFAULT_ACTION_ENV, data::DataFormat};
-
-/// Fails with the difference unless the file has this text, or writes the file where that was asked for.
-fn compare(file: &Path, text: String) -> Result<(), String> {
-    let expected = Data::read_from(file, Some(DataFormat::Text)).raw();
-    let name = file.strip_prefix(root()).unwrap_or(file).display();
-    Assert::new()
-        .action_env(DEFAULT_ACTION_ENV)
-        .try_eq(Some(&name), Data::text(text), expected)
-        .map_err(|difference| format!("{name}: {difference}\n`cargo xtask golden` renews it\n"))
-}
+use golden_file::compare;
+use snapbox::{Assert, Data, data::DataFormat};
 
 /// Compares each file with what its text becomes when its commands are run; fails with all differences.
 fn compare_all(files: &[PathBuf], renewed: impl Fn(&str) -> Result<String, String>) {

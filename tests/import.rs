@@ -1,13 +1,17 @@
 //! `import` as a user runs it. Traces of every kind, and what has to be made of each, are in `tests/import/cases.toml`, the whole answers
-//! beside it. After a wanted change: `BOUNCESCOPE_BLESS=1 cargo test --test import`, and look at the difference.
+//! beside it.
+
+#[path = "golden/file.rs"]
+mod golden_file;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+use golden_file::compare;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -121,11 +125,7 @@ fn the_answers_are_as_expected() {
     for Told { case, said, text: [_, verify], .. } in told() {
         let answer = format!("{said}\n{verify}");
         let file = directory().join(format!("{}.txt", case.name));
-        if env::var_os("BOUNCESCOPE_BLESS").is_some() {
-            fs::write(&file, &answer).unwrap();
-        }
-        let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(answer, expected, "{}: the answer is not the one in {}", case.name, file.display());
+        compare(&file, answer).unwrap_or_else(|wrong| panic!("{}: {wrong}", case.name));
         names.push(format!("{}.txt", case.name));
     }
     for file in fs::read_dir(directory()).unwrap() {

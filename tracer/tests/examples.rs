@@ -1,8 +1,9 @@
 //! The programs of `examples/` build, run, and print what the files beside this one have (`cargo xtask golden` renews them).
 
-use std::{env, path::Path, process::Command};
+#[path = "../../tests/golden/file.rs"]
+mod golden_file;
 
-use snapbox::{Assert, Data, assert::DEFAULT_ACTION_ENV, data::DataFormat};
+use std::{env, path::Path, process::Command};
 
 /// What an example prints.
 fn printed(name: &str, argument: &Path) -> String {
@@ -18,8 +19,7 @@ fn printed(name: &str, argument: &Path) -> String {
 
 fn compare(name: &str, text: String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/examples/{name}.txt"));
-    let expected = Data::read_from(&file, Some(DataFormat::Text)).raw();
-    Assert::new().action_env(DEFAULT_ACTION_ENV).eq(Data::text(text), expected);
+    golden_file::compare(&file, text).unwrap_or_else(|wrong| panic!("{wrong}"));
 }
 
 #[test]

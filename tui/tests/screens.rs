@@ -1,10 +1,11 @@
-//! Every screen of the bundled capture at three sizes, in colour and in ASCII without, held against `tests/screens/`. After a wanted
-//! change: `BOUNCESCOPE_BLESS=1 cargo test -p bouncescope-tui --test screens`, and look at the difference.
+//! Every screen of the bundled capture at three sizes, in colour and in ASCII without, held against `tests/screens/`.
+
+#[path = "../../tests/golden/file.rs"]
+mod golden_file;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::{env, fs};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -94,11 +95,7 @@ fn styled(buffer: &Buffer) -> String {
 
 fn hold(name: &str, shown: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/screens/{name}.txt"));
-    if env::var_os("BOUNCESCOPE_BLESS").is_some() {
-        fs::write(&file, shown).unwrap();
-    }
-    let expected = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    assert!(shown == expected, "{name}: the screen is not the one in {}:\n{shown}", file.display());
+    golden_file::compare(&file, shown).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
 }
 
 #[test]

@@ -19,8 +19,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         let mut cargo = workspace::cargo();
         cargo.current_dir(workspace::root()).args(["test", "--quiet", "--package", package]);
         cargo.args(tests.iter().flat_map(|test| ["--test", test]));
-        // snapbox's switch, and that of the files which are compared without it.
-        let status = cargo.env("SNAPSHOTS", "overwrite").env("BOUNCESCOPE_BLESS", "1").status()?;
+        let status = cargo.env("SNAPSHOTS", "overwrite").status()?;
         ensure!(status.success(), "the tests of {package} fail even with the golden files renewed");
     }
     println!("golden files are renewed: read `git diff` before you commit");
