@@ -32,8 +32,16 @@ mod tests {
         };
         writer.write_file_header(&header).unwrap();
         for &p_type in types {
-            let header =
-                ProgramHeader { p_type, p_flags: 0, p_offset: 0, p_vaddr: 0, p_paddr: 0, p_filesz: 0, p_memsz: 0, p_align: 0 };
+            let header = ProgramHeader {
+                p_type,
+                p_flags: 0,
+                p_offset: 0,
+                p_vaddr: 0,
+                p_paddr: 0,
+                p_filesz: 0,
+                p_memsz: 0,
+                p_align: 0,
+            };
             writer.write_program_header(&header);
         }
         bytes
