@@ -1,6 +1,7 @@
 //! How many events of a capture are taken in, so that work is bounded by what is read: a few hundred bytes may unpack to events without end.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use tracer::event::Batch;
 use tracer::stream::{Gaps, Item, Source};
@@ -16,14 +17,21 @@ pub(crate) struct Limit {
     /// capture]
     #[arg(long, value_name = "N")]
     max_events: Option<NonZeroU64>,
+    #[arg(skip)]
+    until: Option<Duration>,
 }
 
 impl Limit {
+    /// With the events up to this moment only, counted from the beginning, as if the recording had ended then.
+    pub(crate) fn until(self, moment: Duration) -> Self {
+        Self { until: Some(moment), ..self }
+    }
+
     /// A source with this limit, of a file of `length` bytes; 0 for a pipe, which has no other limit than the one that is asked for.
     pub(crate) fn of<S: Source>(self, source: S, length: u64) -> Limited<S> {
         let by_length = if length == 0 { u64::MAX } else { AT_LEAST.saturating_add(PER_BYTE.saturating_mul(length)) };
         let most = self.max_events.map_or(by_length, NonZeroU64::get);
-        Limited { source, length, most, left: most, is_over: false }
+        Limited { source, length, most, left: most, until: self.until, until_ns: u64::MAX, is_over: false }
     }
 }
 
@@ -33,6 +41,9 @@ pub(crate) struct Limited<S> {
     length: u64,
     most: u64,
     left: u64,
+    until: Option<Duration>,
+    /// The same moment by the stream's clock.
+    until_ns: u64,
     is_over: bool,
 }
 
@@ -55,6 +66,15 @@ impl<S: Source> Source for Limited<S> {
             return Ok(None);
         }
         let mut item = self.source.next_item()?;
+        match &mut item {
+            Some(Item::Start(start)) => {
+                let until = self.until.and_then(|until| u64::try_from(until.as_nanos()).ok());
+                self.until_ns = until.map_or(u64::MAX, |until| start.time_ns.saturating_add(until));
+            }
+            Some(Item::Events(batch)) => batch.events.retain(|event| event.time_ns <= self.until_ns),
+            Some(Item::End(end)) => end.time_ns = end.time_ns.min(self.until_ns),
+            _ => {}
+        }
         if let Some(Item::Events(batch)) = &mut item {
             let count = batch.events.len() as u64;
             if count > self.left {
@@ -99,13 +119,13 @@ mod tests {
     fn a_capture_that_was_recorded_is_taken_in_whole() {
         let (all, left_out, no_end) = events(Limit::default());
         assert!(all > 1000 && left_out.is_none() && !no_end);
-        let exactly = Limit { max_events: NonZeroU64::new(all as u64) };
+        let exactly = Limit { max_events: NonZeroU64::new(all as u64), ..Limit::default() };
         assert_eq!(events(exactly), (all, None, false));
     }
 
     #[test]
     fn a_limit_is_kept_to_the_event_and_said() {
-        let (events, left_out, no_end) = events(Limit { max_events: NonZeroU64::new(777) });
+        let (events, left_out, no_end) = events(Limit { max_events: NonZeroU64::new(777), ..Limit::default() });
         assert!(events == 777 && no_end, "{events}");
         assert!(left_out.is_some_and(|line| line.starts_with("only the first 777 events are taken in, from ")));
     }

@@ -7,9 +7,10 @@ LIC_FILES_CHKSUM = " \
 
 # Where the repository is, and which commit of it, in local.conf or a bbappend.
 BOUNCESCOPE_URI ?= "git:///path/to/bouncescope;protocol=file;branch=main"
-SRC_URI = "${BOUNCESCOPE_URI}"
+SRC_URI = "${BOUNCESCOPE_URI};destsuffix=git"
 SRCREV ?= "${AUTOREV}"
-S = "${WORKDIR}/git"
+# Releases before styhead (5.1) unpack into WORKDIR.
+S = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/git"
 
 inherit cargo cargo-update-recipe-crates systemd
 
@@ -31,5 +32,3 @@ do_install:append() {
         install -D -m 0644 ${S}/packaging/systemd/bouncescope.service ${D}${systemd_system_unitdir}/bouncescope.service
     fi
 }
-
-FILES:${PN} += "${systemd_system_unitdir}/bouncescope.service"

@@ -263,7 +263,7 @@ impl Breakdown {
 }
 
 /// What an address in the kernel's code is called, and the module; the address where it has no name, nothing for 0.
-fn named(address: u64, symbols: &Symbols) -> (String, String) {
+pub(crate) fn named(address: u64, symbols: &Symbols) -> (String, String) {
     match symbols.get(&address) {
         Some(symbol) => (symbol.name.clone(), symbol.module.clone()),
         None if address == 0 => Default::default(),

@@ -40,6 +40,7 @@ pub mod default_pool;
 pub mod devices;
 pub mod estimate;
 pub mod figures;
+pub mod holders;
 mod kernel;
 pub mod lengths;
 mod list_syncs;
@@ -73,6 +74,7 @@ use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Source, Start};
 
 use compare::Verdict;
+use holders::SlotHolders;
 use lengths::Counted;
 use objects::{LiveObjects, OlderFrees, SinceCount};
 use outcome::{Outcome, Rows};
@@ -114,6 +116,8 @@ pub struct Replayed {
     pub counters: Counters,
     /// Time that the stream covers, ns.
     pub span_ns: u64,
+    /// Who held slots, where the captured settings are simulated ([`Wanted::verdict`]).
+    pub held: Option<SlotHolders>,
     /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
     pub live_objects: Vec<LiveObjects>,
     /// Frees of objects whose allocation was not.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::estimate::Estimate;
 use super::memory::CacheUse;
+use super::holders::Holders;
 use super::occupancy::Occupancy;
 use super::slabs::Slabs;
 use bouncescope_capture::event::Direction;
@@ -203,6 +204,10 @@ pub struct Outcome {
     pub peak_time_ns: u64,
     /// Slots in use over time, where that was asked for.
     pub occupancy: Option<Occupancy>,
+    /// Who held slots at that moment; without those whose slots were taken before the recording began.
+    pub held_at_peak: Holders,
+    /// Who held slots at the end; without those too.
+    pub held_at_end: Holders,
     /// Mappings of which the order of searches and releases that overlap in time decides whether they are refused; counted here as
     /// the order of the records has it.
     pub raced: u64,

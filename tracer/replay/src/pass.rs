@@ -7,6 +7,7 @@ use super::bounds;
 use super::callers::Callers;
 use super::compare::Comparison;
 use super::devices::Devices;
+use super::holders::SlotHolders;
 use super::lengths::Lengths;
 use super::live_functions::LiveFunctions;
 use super::lives::Lives;
@@ -251,16 +252,18 @@ impl Pass {
         let left_out = self.left_out();
         let Self { mut start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
         start.notes.extend(left_out);
-        let span_ns = watcher.statistics.span_ns.map_or(0, |(first, last)| {
-            let until = end.as_ref().map_or(last, |end| end.time_ns.max(last));
-            until.saturating_sub(start.time_ns.min(first))
-        });
+        let (first_ns, last_ns) = watcher.statistics.span_ns.unwrap_or((start.time_ns, start.time_ns));
+        let end_ns = end.as_ref().map_or(last_ns, |end| end.time_ns.max(last_ns));
+        let has_events = watcher.statistics.span_ns.is_some();
+        let span_ns = if has_events { end_ns.saturating_sub(start.time_ns.min(first_ns)) } else { 0 };
         watcher.observed.complete(&watcher.common);
         let last = Last {
             devices: &devices,
             objects: &watcher.objects,
             symbols: &watcher.statistics.symbols,
             pool_times: pool_times.as_ref(),
+            start_ns: start.time_ns,
+            end_ns,
             span_ns,
             not_simulated: watcher.not_simulated,
         };
@@ -294,9 +297,14 @@ impl Pass {
             outcome.total.bounces += outcome.bounces_only_counted;
             outcome
         };
-        let own = own.map(outcome);
+        let mut own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
         let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
+        let held = own.as_mut().map(|own| SlotHolders {
+            at_peak: std::mem::take(&mut own.held_at_peak),
+            at_end: std::mem::take(&mut own.held_at_end),
+            at_most: doubts.pool,
+        });
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
         let mut verdict = comparison.finish(
             &own.unwrap_or_default(),
@@ -322,6 +330,7 @@ impl Pass {
             observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
             span_ns,
             live_objects,
+            held,
             older_frees: watcher.objects.older_frees(),
             since_count: watcher.objects.since_count().clone(),
             origins_known: watcher.objects.can_tell(),

@@ -21,6 +21,7 @@ use tracer_ebpf::decide::size_roundup;
 use super::{
     breakdown::Breakdown,
     devices::{Devices, Identity},
+    holders::{Names, Turnover, Who},
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
     mapping::{Buffer, Mapping},
@@ -109,6 +110,9 @@ pub struct Run {
     /// Memory of buffers that found no slots, bytes.
     elsewhere_bytes: u64,
     predicted: Vec<Prediction>,
+    turnover: Turnover,
+    /// The moment of the step that is being taken, ns.
+    now_ns: u64,
     /// The same kernel, where what the recording leaves open turns out badly: mappings which the recorded one refused last as long as
     /// others like them, and the worker that adds pools is late. From the first moment on at which either matters.
     worst: Option<Box<Run>>,
@@ -157,6 +161,8 @@ impl Run {
             reasons: [0; Reason::ALL.len()],
             elsewhere_bytes: 0,
             predicted: Vec::new(),
+            turnover: Turnover::default(),
+            now_ns: start.time_ns,
             worst: None,
             is_worst: false,
         }
@@ -178,6 +184,7 @@ impl Run {
             worst.step(step, devices);
         }
         self.predicted.clear();
+        self.now_ns = step.time_ns();
         if let Some(pool) = self.pools.first_mut().filter(|pool| pool.grows()) {
             pool.reach(step.time_ns());
         }
@@ -245,6 +252,13 @@ impl Run {
             transient_pools: worst.pools.iter().map(Growing::transient_pools).sum(),
         });
         self.all_lists_synced();
+        self.keep_peak();
+        let turnover = std::mem::take(&mut self.turnover);
+        let names = Names { devices: last.devices, objects: last.objects, symbols: last.symbols };
+        let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
+        let end = (last.end_ns, self.used_slots());
+        [self.outcome.held_at_peak, self.outcome.held_at_end] =
+            turnover.finish(self.holders(), last.start_ns, peak, end, names);
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));
@@ -300,7 +314,7 @@ impl Run {
                 self.held.entry(mapping.id).or_default().hold(index, slots);
                 self.note_peak(&search, buffer.time_ns, overlap);
             }
-            (Some(Ok(slots)), _) => self.release(slots),
+            (Some(Ok(slots)), _) => self.put_back(slots),
             (Some(Err(_)), Some(search)) if recorded == Some(true) => {
                 self.owe(Taker::Buffer(mapping.id, index), search);
             }
@@ -323,7 +337,9 @@ impl Run {
             align_mask,
             min_align_mask: taken.traits.min_align_mask,
         };
-        Search { pool: self.pool_of(devices.identity(mapping.device), taken), request }
+        let device = devices.identity(mapping.device);
+        let who = Who { since_ns: buffer.time_ns, device, site: buffer.site };
+        Search { pool: self.pool_of(device, taken), request, who }
     }
 
     fn bounce(
@@ -425,6 +441,7 @@ impl Run {
         if let Some(list) = self.list_syncs.take(mapping.id) {
             self.list_synced(&list);
         }
+        self.keep_peak();
         let Some(held) = self.held.get_mut(&mapping.id) else { return };
         let direct = devices.described(mapping.device).is_some_and(|device| device.iommu_granule.is_none());
         for &index in held.bounced() {
@@ -458,7 +475,13 @@ impl Run {
         }
     }
 
+    /// A mapping gives its slots back.
     fn release(&mut self, slots: Slots) {
+        self.turnover.give_back(slots.who, self.now_ns);
+        self.put_back(slots);
+    }
+
+    fn put_back(&mut self, slots: Slots) {
         self.pools[slots.pool].unmap(slots.held);
         self.pay();
     }
@@ -475,6 +498,7 @@ impl Run {
     }
 
     fn give_back(&mut self, holder: &Holder) {
+        self.keep_peak();
         let slots = match holder {
             Holder::Unseen(id) => {
                 self.forgive(|taker| *taker == Taker::Unseen(*id));
@@ -500,6 +524,7 @@ impl Run {
 
     /// Gives back what a mapping holds, and forgets it.
     fn forget(&mut self, mapping: u64) {
+        self.keep_peak();
         if let Some(list) = self.list_syncs.take(mapping) {
             self.list_synced(&list);
         }

@@ -27,6 +27,7 @@ pub mod doctor;
 pub mod document;
 pub mod explain;
 mod figures;
+pub mod holders;
 #[cfg(feature = "plots")]
 pub mod html;
 pub mod junit;

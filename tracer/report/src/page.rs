@@ -5,6 +5,7 @@ mod breakdown;
 mod changes;
 mod facts;
 mod figures;
+mod holders;
 pub mod plan;
 mod plots;
 
@@ -71,6 +72,7 @@ fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
         section("verdict", "Verdict", verdict(subject)),
         section("policies", "Policies", figures::policies(replayed)),
         section("plots", "Plots", plots::blocks(subject)),
+        section("holders", "What held the pool", holders::blocks(replayed)),
         section("devices", "Devices", breakdown::devices(replayed)),
         section("drivers", "Drivers", breakdown::drivers(replayed)),
         section("call-sites", "Call sites", breakdown::call_sites(replayed)),

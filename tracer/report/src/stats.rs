@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::holders;
 use super::label::{self, call_site};
 use super::lengths;
 use super::losses::{self, seconds};
@@ -29,6 +30,7 @@ pub fn text(replayed: &Replayed) -> String {
     let besides = lengths::besides(replayed);
     text += &if besides.is_empty() { besides } else { wrapped_to(COLUMNS, &besides, "\n", "") };
     text += &mappings(&devices, start.kernel.cache_line_size);
+    text += &holders::text(replayed);
     text += &allocations(replayed);
     text += &caches(replayed);
     text += &live_since_boot(replayed);

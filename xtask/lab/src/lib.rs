@@ -17,6 +17,7 @@ mod docs;
 mod doctor;
 mod fetch;
 mod from_boot;
+mod holders;
 mod initramfs;
 mod judge;
 mod kernel;

@@ -1,6 +1,8 @@
 //! How full the pools are, over time where that was asked for.
 
+use super::held::Held;
 use super::{Growing, Run};
+use crate::holders::Who;
 use crate::occupancy::Occupancy;
 
 impl Run {
@@ -21,6 +23,21 @@ impl Run {
         let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
         if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
             occupancy.set(time_ns, used);
+        }
+    }
+
+    /// Who holds how many slots now.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (Who, u64)> {
+        let unseen = self.unseen.values().map(|slots| (slots.who, slots.held.slots()));
+        self.held.values().flat_map(Held::holders).chain(unseen)
+    }
+
+    /// Before slots are given back: if the pools have never been fuller, this is who has filled them.
+    pub(super) fn keep_peak(&mut self) {
+        if self.turnover.at_peak {
+            let mut turnover = std::mem::take(&mut self.turnover);
+            turnover.keep_peak(self.holders());
+            self.turnover = turnover;
         }
     }
 

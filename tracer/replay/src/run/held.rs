@@ -1,5 +1,6 @@
 //! The slots that one mapping holds.
 
+use crate::holders::Who;
 use bouncescope_model::pool::{self, Request};
 use hashbrown::HashMap;
 
@@ -14,6 +15,7 @@ const SHORT: usize = 64;
 pub(super) struct Search {
     pub(super) pool: usize,
     pub(super) request: Request,
+    pub(super) who: Who,
 }
 
 /// Slots of one buffer, and the pool that they are of.
@@ -21,6 +23,7 @@ pub(super) struct Search {
 pub(super) struct Slots {
     pub(super) pool: usize,
     pub(super) held: pool::Held,
+    pub(super) who: Who,
 }
 
 /// What the simulated kernel holds for a mapping.
@@ -103,6 +106,12 @@ impl Held {
     /// It has been unmapped and holds nothing any more.
     pub(super) fn is_over(&self) -> bool {
         self.unmapped && self.slots.is_empty()
+    }
+
+    /// Who holds how many slots, of what has not been unmapped.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (Who, u64)> {
+        let held = if self.unmapped { &[] } else { self.slots.as_slice() };
+        held.iter().map(|(_, slots)| (slots.who, slots.held.slots()))
     }
 
     /// All slots still held.

@@ -2,6 +2,9 @@
 
 use super::follow::Taker;
 use super::held::{Search, Slots};
+use crate::holders::Who;
+use crate::site::SiteId;
+
 use super::{Devices, Growing, Identity, Overlap, PoolConfig, Refused, Request, Run, SLOT, SlotRelease, Taken, Unseen};
 
 /// Slots held without a mapping that are followed.
@@ -47,7 +50,9 @@ impl Run {
             align_mask: unseen.align_mask,
             min_align_mask: taken.traits.min_align_mask,
         };
-        let search = Search { pool: self.pool_of(devices.identity(unseen.device), taken), request };
+        let device = devices.identity(unseen.device);
+        let who = Who { since_ns: unseen.time_ns, device, site: SiteId::UNKNOWN };
+        let search = Search { pool: self.pool_of(device, taken), request, who };
         match self.search(&search) {
             Ok(slots) => {
                 self.outcome.slots_without_mapping += slots.held.slots();
@@ -65,7 +70,7 @@ impl Run {
         if self.owed.iter().any(|owed| owed.search.pool == search.pool) {
             return Err(Refused::Full);
         }
-        Ok(Slots { pool: search.pool, held: pool.map(&search.request)? })
+        Ok(Slots { pool: search.pool, held: pool.map(&search.request)?, who: search.who })
     }
 
     /// After slots have been taken: notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
@@ -77,6 +82,7 @@ impl Run {
         }
         if used > self.outcome.peak_slots {
             (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
+            self.turnover.at_peak = true;
         }
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));

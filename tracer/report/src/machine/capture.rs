@@ -13,6 +13,7 @@ use bouncescope_capture::names::Loss;
 use bouncescope_capture::stream::Gaps;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::compare::Verdict;
+use bouncescope_replay::holders::SlotHolders;
 use bouncescope_replay::lengths::Counted;
 use bouncescope_replay::memory::CacheRow;
 use bouncescope_replay::objects::OlderFrees;
@@ -45,6 +46,8 @@ pub struct Stats<'a> {
     objects_unplaced: u64,
     /// The pool's own counters.
     pool: PoolCounters,
+    /// Who held slots: when the pool was fullest, and at the end, or at the moment of `--at`.
+    held: Option<&'a SlotHolders>,
     /// `swiotlb_bounced` hits counted by the tracing file system, where that was asked for.
     tracefs_bounced: Option<u64>,
     /// Losses by name, per CPU where the kernel counts so.
@@ -133,6 +136,7 @@ impl<'a> Stats<'a> {
                 used_slots_peak: replayed.observed.used_peak,
                 hiwater_slots: replayed.observed.hiwater,
             },
+            held: replayed.held.as_ref(),
             tracefs_bounced: replayed.counters.tracefs_bounced,
             losses: &replayed.counters.lost,
             end: replayed.end.as_ref(),

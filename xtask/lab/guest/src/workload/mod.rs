@@ -7,6 +7,7 @@ use crate::{module, serve, sysfs, truth, usbfs, witness};
 
 mod hold;
 mod hotplug;
+mod leak;
 mod objects;
 mod programs;
 mod race;
@@ -28,6 +29,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     if name == "objects" {
         // Maps nothing that could be counted, or would have to become quiet.
         return objects::run();
+    }
+    if name == "leaking" {
+        return leak::keep(number(0)?);
     }
     serve::keep_in(serve::FILES[0])?;
     // Not before: until a recorder has attached everything, devices may do what no capture has.
@@ -59,6 +63,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             usb_control::run()?;
             hold::run(number(600)?, &hold::LENGTHS)?;
         }
+        "leak" => leak::run(number(24)?)?,
         "race" => race::run(number(1500)?)?,
         "mixed" => mixed()?,
         "hotplug" => hotplug::during(mixed)?,

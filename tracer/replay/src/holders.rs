@@ -1,0 +1,273 @@
+//! Who holds slots of the pool: by device and call site, for how long, and whether they are ever given back.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use serde::Serialize;
+
+use super::breakdown::{Symbols, named};
+use super::devices::{Devices, Identity};
+use super::objects::Objects;
+use super::site::SiteId;
+
+/// Devices and call sites of which it is kept how long they held slots. Slots of more are not told apart by what was given back.
+const MOST_KEPT: usize = 1 << 14;
+
+/// Buffers that are looked at for the peak, at the most, each time that a peak is over. A pool of 64 MiB has 32768 slots, and at most so
+/// many of such peaks follow each other.
+const MOST_VISITS: u64 = 1 << 24;
+
+/// Who took slots, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Who {
+    /// When, ns.
+    pub(crate) since_ns: u64,
+    /// For which device.
+    pub(crate) device: Identity,
+    /// Where the buffer's object was allocated.
+    pub(crate) site: SiteId,
+}
+
+/// Slots that a device held for buffers of one call site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HolderRow {
+    /// `dev_name()`.
+    pub device: String,
+    /// Driver.
+    pub driver: String,
+    /// Where the buffers' objects were allocated, `function+0xoffset`; empty where that is not known.
+    pub call_site: String,
+    /// Its module.
+    pub module: String,
+    /// Buffers that held slots.
+    pub buffers: u64,
+    /// Their slots.
+    pub slots: u64,
+    /// For how long the first of them had held its slots, ns.
+    pub longest_ns: u64,
+    /// For how long half of them had, ns.
+    pub median_ns: u64,
+    /// Buffers of this device and call site that had given back their slots.
+    pub given_back: u64,
+    /// For how long the slowest of those had held them, ns; 0 where there was none.
+    pub longest_given_back_ns: u64,
+    /// Of `buffers`, those that had held their slots longer than any that were given back, by the quarter of the time until then in which
+    /// they had taken them.
+    pub outlasting: [u64; 4],
+}
+
+impl HolderRow {
+    /// Buffers keep being mapped whose slots are not given back: some of three quarters of the time or more still hold theirs, for
+    /// longer than any did that were given back. Buffers that a driver maps when it starts are of one quarter, and the buffers of a ring are
+    /// given back one after the other.
+    pub fn is_leak(&self) -> bool {
+        self.outlasting.iter().filter(|count| **count > 0).count() >= 3
+    }
+}
+
+/// Who held slots at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Holders {
+    /// The moment, ns of the stream's clock.
+    pub time_ns: u64,
+    /// Slots in use then; more than the rows have where some were taken before the recording began.
+    pub used_slots: u64,
+    /// Most slots first.
+    pub rows: Vec<HolderRow>,
+}
+
+/// What was given back of one device and call site.
+#[derive(Clone, Copy, Debug, Default)]
+struct GivenBack {
+    count: u64,
+    longest_ns: u64,
+}
+
+/// Who held slots of the recorded kernel's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SlotHolders {
+    /// When it was fullest.
+    pub at_peak: Holders,
+    /// At the end of the recording.
+    pub at_end: Holders,
+    /// Records of slots that were given back may be missing: some of those named may hold none.
+    pub at_most: bool,
+}
+
+/// Follows who holds slots. It is told of slots that are given back; those that are held are where they are held.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turnover {
+    given_back: HashMap<(Identity, SiteId), GivenBack>,
+    visits: u64,
+    /// The pool is as full as it has ever been, since the moment of `peak`.
+    pub(crate) at_peak: bool,
+    peak: Vec<Share>,
+}
+
+/// What one device and call site held.
+#[derive(Clone, Debug)]
+struct Share {
+    device: Identity,
+    site: SiteId,
+    slots: u64,
+    /// When its buffers got them, ns, in order.
+    since_ns: Vec<u64>,
+    given_back: GivenBack,
+}
+
+impl Turnover {
+    /// Slots are given back.
+    pub(crate) fn give_back(&mut self, who: Who, now_ns: u64) {
+        let key = (who.device, who.site);
+        if self.given_back.len() >= MOST_KEPT && !self.given_back.contains_key(&key) {
+            return;
+        }
+        let kept = self.given_back.entry(key).or_default();
+        kept.count += 1;
+        kept.longest_ns = kept.longest_ns.max(now_ns.saturating_sub(who.since_ns));
+    }
+
+    /// The peak is over, or everything is: keeps who holds what.
+    pub(crate) fn keep_peak(&mut self, held: impl Iterator<Item = (Who, u64)>) {
+        self.at_peak = false;
+        if self.visits < MOST_VISITS {
+            self.peak = self.shares(held);
+            self.visits += self.peak.iter().map(|share| share.since_ns.len() as u64).sum::<u64>();
+        } else {
+            self.peak = Vec::new();
+        }
+    }
+
+    fn shares(&self, held: impl Iterator<Item = (Who, u64)>) -> Vec<Share> {
+        let mut shares: BTreeMap<(Identity, u32), Share> = BTreeMap::new();
+        for (Who { since_ns, device, site }, slots) in held {
+            let share = shares.entry((device, site.0)).or_insert_with(|| {
+                let given_back = self.given_back.get(&(device, site)).copied().unwrap_or_default();
+                Share { device, site, slots: 0, since_ns: Vec::new(), given_back }
+            });
+            share.slots += slots;
+            share.since_ns.push(since_ns);
+        }
+        let mut shares: Vec<Share> = shares.into_values().collect();
+        for share in &mut shares {
+            share.since_ns.sort_unstable();
+        }
+        shares.sort_by_key(|share| (Reverse(share.slots), share.device, share.site.0));
+        shares
+    }
+}
+
+/// What names need.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) devices: &'a Devices,
+    pub(crate) objects: &'a Objects,
+    pub(crate) symbols: &'a Symbols,
+}
+
+impl Turnover {
+    /// Who held slots when the pool was fullest, and who holds some at the end: at moments in ns, with so many slots in use.
+    pub(crate) fn finish(
+        self,
+        held: impl Iterator<Item = (Who, u64)>,
+        start_ns: u64,
+        peak: (u64, u64),
+        end: (u64, u64),
+        names: Names,
+    ) -> [Holders; 2] {
+        let at_end = self.shares(held);
+        [(self.peak, peak), (at_end, end)].map(|(shares, (time_ns, used_slots))| Holders {
+            time_ns,
+            used_slots,
+            rows: shares.iter().map(|share| share.row(start_ns, time_ns, names)).collect(),
+        })
+    }
+}
+
+impl Share {
+    fn row(&self, start_ns: u64, time_ns: u64, names: Names) -> HolderRow {
+        let latest = names.devices.latest(self.device);
+        let device = latest.map(|latest| names.devices.get(latest)).unwrap_or_default();
+        let (call_site, module) = named(names.objects.address(self.site), names.symbols);
+        let age = |since_ns: &u64| time_ns.saturating_sub(*since_ns);
+        let quarter_ns = (time_ns.saturating_sub(start_ns) / 4).max(1);
+        let mut outlasting = [0; 4];
+        for since_ns in self.since_ns.iter().filter(|since_ns| age(since_ns) > self.given_back.longest_ns) {
+            outlasting[((since_ns.saturating_sub(start_ns) / quarter_ns) as usize).min(3)] += 1;
+        }
+        HolderRow {
+            device: device.name,
+            driver: device.driver,
+            call_site,
+            module,
+            buffers: self.since_ns.len() as u64,
+            slots: self.slots,
+            longest_ns: self.since_ns.first().map_or(0, age),
+            median_ns: self.since_ns.get(self.since_ns.len() / 2).map_or(0, age),
+            given_back: self.given_back.count,
+            longest_given_back_ns: self.given_back.longest_ns,
+            outlasting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn who(since_ns: u64, site: u32) -> Who {
+        Who { since_ns, device: Identity(0), site: SiteId(site) }
+    }
+
+    fn at_end(turnover: Turnover, held: &[(Who, u64)]) -> Vec<HolderRow> {
+        let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
+        let [_, at_end] = turnover.finish(held.iter().copied(), 0, (0, 0), (40 * SECOND, 0), names);
+        at_end.rows
+    }
+
+    #[test]
+    fn a_leak_is_told_from_what_a_driver_keeps_and_from_a_ring() {
+        // One buffer of a hundred is forgotten, all the time.
+        let mut turnover = Turnover::default();
+        for second in 0..40 {
+            turnover.give_back(who(second * SECOND, 1), second * SECOND + 1000);
+        }
+        let leaked: Vec<_> = (0..40).map(|second| (who(second * SECOND + 500, 1), 1)).collect();
+        let rows = at_end(turnover, &leaked);
+        assert_eq!((rows[0].buffers, rows[0].outlasting, rows[0].given_back), (40, [10; 4], 40));
+        assert!(rows[0].is_leak());
+
+        let kept: Vec<_> = (0..64).map(|n| (who(n, 1), 1)).collect();
+        assert!(!at_end(Turnover::default(), &kept)[0].is_leak(), "mapped when the driver started");
+
+        // A ring of 40 buffers, of which one is given back a second.
+        let mut turnover = Turnover::default();
+        turnover.give_back(who(0, 1), 40 * SECOND);
+        let ring: Vec<_> = (1..40).map(|second| (who(second * SECOND, 1), 1)).collect();
+        assert_eq!(at_end(turnover, &ring)[0].outlasting, [0; 4]);
+    }
+
+    #[test]
+    fn rows_have_most_slots_first_and_their_ages() {
+        let held = [(who(10 * SECOND, 1), 1), (who(20 * SECOND, 1), 2), (who(39 * SECOND, 1), 1), (who(0, 2), 8)];
+        let rows = at_end(Turnover::default(), &held);
+        let ages: Vec<_> = rows.iter().map(|row| (row.slots, row.longest_ns / SECOND, row.median_ns / SECOND)).collect();
+        assert_eq!(ages, [(8, 40, 40), (4, 30, 20)]);
+    }
+
+    #[test]
+    fn who_held_the_peak_is_kept_until_there_is_a_higher_one() {
+        let mut turnover = Turnover::default();
+        turnover.keep_peak([(who(1, 7), 3)].into_iter());
+        let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
+        let [peak, at_end] = turnover.finish(std::iter::empty(), 0, (5, 3), (9, 0), names);
+        assert_eq!((peak.time_ns, peak.rows[0].slots, peak.rows[0].longest_ns), (5, 3, 4));
+        assert!(at_end.rows.is_empty());
+    }
+}

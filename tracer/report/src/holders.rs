@@ -1,0 +1,109 @@
+//! Who held slots of the pool, in words.
+
+use super::label;
+use super::screen::{COLUMNS, folded};
+use super::table::Table;
+use super::wrap::wrapped_to;
+use bouncescope_replay::Replayed;
+use bouncescope_replay::holders::{HolderRow, Holders, SlotHolders};
+
+/// What became of the slots: who held them at the fullest moment, and who held some at the end.
+pub(super) fn text(replayed: &Replayed) -> String {
+    let Some(held) = replayed.held.as_ref().filter(|held| !held.at_peak.rows.is_empty()) else { return String::new() };
+    let table = |holders, when| format!("\n{}", table(holders, when, replayed));
+    table(&held.at_peak, "at the fullest moment, ") + &table(&held.at_end, "at the end, ") + &leaking(&held.at_end)
+}
+
+/// For people: who holds slots at the end of a recording that is cut at that moment.
+pub fn at(replayed: &Replayed) -> String {
+    let Some(SlotHolders { at_end, .. }) = &replayed.held else { return String::new() };
+    table(at_end, "at ", replayed) + &leaking(at_end)
+}
+
+pub(super) fn since_start(holders: &Holders, replayed: &Replayed) -> u64 {
+    holders.time_ns.saturating_sub(replayed.start.time_ns)
+}
+
+fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
+    let moment = age(since_start(holders, replayed));
+    let mut table = Table::new(&["device", "buffers from", "slots", "buffers", "longest", "median"]);
+    for row in holders.rows.iter().take(label::SHOWN) {
+        table.row([
+            label::device(&row.device, &row.driver, false),
+            from(row),
+            row.slots.to_string(),
+            row.buffers.to_string(),
+            age(row.longest_ns),
+            age(row.median_ns),
+        ]);
+    }
+    let caption = format!("slots held {when}{moment}: {}", slots(holders, replayed));
+    let mut text = wrapped_to(COLUMNS, &caption, "", "  ");
+    if !table.is_empty() {
+        text += &table.text(2);
+    }
+    text + &label::more(holders.rows.len(), "holders")
+}
+
+/// How many slots the rows have, and of how many in use.
+pub(super) fn slots(holders: &Holders, replayed: &Replayed) -> String {
+    let slots: u64 = holders.rows.iter().map(|row| row.slots).sum();
+    let older = match holders.used_slots.saturating_sub(slots) {
+        0 => String::new(),
+        older => format!(", and {older} taken before the recording began"),
+    };
+    // Slots whose release was lost stay with those who hold them no more.
+    let at_most = slots > 0 && replayed.held.as_ref().is_some_and(|held| held.at_most);
+    let doubt = if at_most { ", or fewer: releases were lost" } else { "" };
+    format!("{slots}{older}{doubt}")
+}
+
+fn leaking(holders: &Holders) -> String {
+    folded(&leaks(holders).map(|line| line + "\n").collect::<String>())
+}
+
+/// A line for everybody whose slots are not given back.
+pub(super) fn leaks(holders: &Holders) -> impl Iterator<Item = String> {
+    holders.rows.iter().filter(|row| row.is_leak()).map(|row| {
+        let count: u64 = row.outlasting.iter().sum();
+        let others = match row.given_back {
+            0 => "no other buffer of this call site gave its slots back".to_owned(),
+            others => {
+                format!("the slowest of {others} others gave them back after {}", age(row.longest_given_back_ns))
+            }
+        };
+        format!(
+            "LEAK? {}, {}: {count} buffers, mapped throughout the recording, still hold their slots; {others}",
+            label::device(&row.device, &row.driver, false),
+            from(row),
+        )
+    })
+}
+
+pub(super) fn from(row: &HolderRow) -> String {
+    if row.call_site.is_empty() { "not known".to_owned() } else { label::call_site(&row.call_site, &row.module) }
+}
+
+/// A time that people read: two digits and more, and a unit.
+pub(super) fn age(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{} µs", ns / 1_000),
+        1_000_000..10_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        10_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        1_000_000_000..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
+        600_000_000_000..36_000_000_000_000 => format!("{:.1} min", ns as f64 / 60e9),
+        _ => format!("{:.1} h", ns as f64 / 3600e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_the_unit_that_people_use() {
+        let texts = [999, 1_500, 9_900_000, 12_000_000, 3_140_000_000, 86_400_000_000_000].map(age);
+        assert_eq!(texts, ["999 ns", "1 µs", "9.9 ms", "12 ms", "3.1 s", "24.0 h"]);
+    }
+}
