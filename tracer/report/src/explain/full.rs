@@ -12,7 +12,7 @@ use bouncescope_model::pool::{Boot, ByDefault, DEFAULT_SLOTS, SEGMENT_SLOTS, SLO
 /// Pools are not made larger than this by what is proposed here, slots: 1 GiB, of the 4 GiB that devices with 32 bits reach.
 const MOST_PROPOSED: u64 = 1 << 19;
 
-const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, then `bouncescope replay --advise`. Mappings that are held for \
+const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, then `bouncescope stats`. Mappings that are held for \
      long, or a device that needs no bouncing with the right DMA mask, are cheaper to mend than the pool.";
 
 /// A message with its three figures.
