@@ -189,8 +189,10 @@ pub struct Outcome {
     pub cache_line_size: u32,
     /// Minimum alignment of the kmalloc caches, bytes.
     pub minalign: u32,
-    /// Slots of the pool.
+    /// Slots that the pool begins with.
     pub total_slots: u64,
+    /// Slots of all pools when most were first in use: with those that were added by then, and those made for one mapping alone.
+    pub pool_slots_at_peak: u64,
     /// Counts of all mappings.
     pub total: Tally,
     /// Why buffers bounce.
@@ -269,6 +271,11 @@ pub struct AtMost {
 }
 
 impl Outcome {
+    /// Whether the pool was larger than at the beginning when most slots were in use.
+    pub fn has_grown_at_peak(&self) -> bool {
+        self.pool_slots_at_peak > self.total_slots
+    }
+
     /// Most slots that can have been in use at once, as far as is known.
     pub fn peak_slots_at_most(&self) -> u64 {
         self.at_most.map_or(0, |most| most.peak_slots).max(self.peak_slots)

@@ -127,6 +127,7 @@ impl Run {
             cache_line_size: settings.decider.cache_line_size,
             minalign: settings.decider.minalign,
             total_slots: pool.total_slots(),
+            pool_slots_at_peak: pool.total_slots(),
             caches_may_be_smaller: settings.caches_may_be_smaller,
             peak_time_ns: start.time_ns,
             ..Outcome::default()

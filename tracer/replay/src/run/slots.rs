@@ -77,6 +77,7 @@ impl Run {
         }
         if used > self.outcome.peak_slots {
             (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
+            self.outcome.pool_slots_at_peak = self.pools.iter().map(Growing::present_slots).sum();
         }
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));
