@@ -144,7 +144,13 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
     // Mappings that fail are recorded one by one in any mode.
     let counted = replayed.lengths.total.mappings;
     if let Some(why) = losses::nothing_mapped(replayed).filter(|_| counted == 0 || !is_captured) {
-        return (Verdict::CannotTell, format!("Nothing to replay: {why}."));
+        let words = match outcome.bounces_only_counted {
+            0 => format!("Nothing to replay: {why}."),
+            counted => {
+                format!("{counted} buffers would bounce under {}. How many at once is not known: {why}.", outcome.name)
+            }
+        };
+        return (Verdict::CannotTell, words);
     }
     let failed = gauge.total(outcome, Figure::Failed);
     let refused = failed.as_ref().map_or(0, |failed| failed.low as u64);
