@@ -201,6 +201,9 @@ pub struct Outcome {
     pub peak_slots: u64,
     /// The least and the greatest peak of any order that the records leave open.
     pub peak_slots_range: [u64; 2],
+    /// The most that the kernel's high-water mark may say. It may be more than the pool has: the slots of a release are counted for a
+    /// while after others can take them (`swiotlb_release_slots()`, `kernel/dma/swiotlb.c`, 6.12).
+    pub mark_at_most: u64,
     /// When they first were.
     pub peak_time_ns: u64,
     /// Slots in use over time, where that was asked for.

@@ -82,6 +82,14 @@ impl Run {
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));
         *most = (*most).max(if overlap.is_cut { u64::MAX } else { used.saturating_add(overlap.more.into()) });
+        self.note_mark(overlap);
         self.order.took(&self.pools[search.pool], &search.request, overlap);
+    }
+
+    /// The kernel counts slots that it has found (`inc_used_and_hiwater()`, `kernel/dma/swiotlb.c`, 6.12).
+    pub(super) fn note_mark(&mut self, overlap: Overlap) {
+        let used: u64 = self.pools.iter().map(Growing::used_slots).sum();
+        let counted = (used + self.owed_slots(|_| true)).saturating_add(overlap.counted.into());
+        self.mark = self.mark.max(if overlap.is_cut { u64::MAX } else { counted });
     }
 }
