@@ -62,6 +62,15 @@ fn what_if_options_are_those_of_replay_with_the_same_words() {
 }
 
 #[test]
+fn a_page_says_that_a_pool_had_grown_at_its_fullest_moment() {
+    let page = |pool: &str| printed(&["report", HOLD_300, "--policy", "mainline", "--swiotlb", pool, "-o", "-"]);
+    let grown = page("dynamic");
+    assert!(grown.contains("257 of 256, grown") && grown.contains("at the beginning: 256 slots"));
+    let fixed = page("128");
+    assert!(fixed.contains("256 of 256") && fixed.contains("limit: 256 slots") && !fixed.contains("grown"));
+}
+
+#[test]
 fn a_page_has_every_section_and_a_link_to_each() {
     for capture in [HOLD_300, NOFORCE, FORCE, SMMU] {
         let page = printed(&["report", capture]);

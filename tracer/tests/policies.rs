@@ -202,6 +202,27 @@ fn the_rest_of_ones_own_object_is_a_hazard_under_every_policy_without_bounces() 
 }
 
 #[test]
+fn lines_that_a_driver_says_it_shares_are_no_hazard_where_the_kernel_has_that_bit() {
+    let hazards = |release: &str, bit: u64| {
+        let mut items = stream(&[Mapped { requested: 100, offset: 8, size: 40, ..SMALL }]);
+        for item in &mut items.0 {
+            match item {
+                Item::Start(start) => start.kernel.release = release.into(),
+                Item::Events(batch) => batch.events.iter_mut().for_each(|event| {
+                    if let What::Map { attrs, .. } = &mut event.what {
+                        *attrs = bit;
+                    }
+                }),
+                _ => {}
+            }
+        }
+        named(&replay(&mut items, everything).unwrap(), "legacy").total.hazards()
+    };
+    assert_eq!([0, 1 << 11].map(|bit| hazards("7.2.0", bit)), [1, 0]);
+    assert_eq!([0, 1 << 11].map(|bit| hazards("6.12.0", bit)), [1, 1]);
+}
+
+#[test]
 fn a_mapping_is_traced_to_the_call_site_of_its_object() {
     let replayed = replayed(&[SMALL, SMALL, SMALL, SMALL]);
     let sites = &named(&replayed, "mainline").rows.by_call_site;

@@ -127,6 +127,14 @@ pub struct PoolFacts {
     pub restricted: Vec<RestrictedPool>,
 }
 
+impl PoolFacts {
+    /// Whether the kernel has added pools if so many slots are in use at once, of the default pool and the restricted ones together.
+    pub fn has_grown(&self, used: u64) -> bool {
+        let restricted = self.restricted.iter().fold(0, |sum: u64, pool| sum.saturating_add(pool.slots));
+        self.dynamic && used > self.slots.saturating_add(restricted)
+    }
+}
+
 /// A `restricted-dma-pool` of the device tree (`rmem_swiotlb_device_init()`, `kernel/dma/swiotlb.c`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -148,7 +148,8 @@ pub struct Verdict {
     pub failed_kernel: u64,
     /// Most slots in use at once, in the model.
     pub peak_slots_predicted: u64,
-    /// The least and the greatest peak of any order that the records leave open.
+    /// The least that the peak is, and the most that the kernel's high-water mark may say, in any order that the records leave open. The
+    /// mark may be more than the pool has: it counts the slots of a release for a while after others can take them.
     pub peak_slots_range: [u64; 2],
     /// The same in the kernel; `None` where it tells nothing.
     pub peak_slots_kernel: Option<u64>,
@@ -408,7 +409,7 @@ impl Comparison {
             failed_predicted: own.total.failed,
             failed_kernel: observed.total().failed,
             peak_slots_predicted: own.peak_slots,
-            peak_slots_range: own.peak_slots_range,
+            peak_slots_range: [own.peak_slots_range[0], own.mark_at_most],
             // Samples hold what was in use before the recording, and may never have been again.
             peak_slots_kernel: exact_peak.or(observed.used_peak),
             peak_is_exact: exact_peak.is_some(),

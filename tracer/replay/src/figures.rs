@@ -161,7 +161,7 @@ figures! {
     Minalign: Alignment,
         Settings(|run| run.outcome.map_or(run.replayed.start.kernel.kmalloc_minalign, |outcome| outcome.minalign).into()),
         [Text("kmalloc from", Some("bytes of the smallest caches")), Csv, Json];
-    /// Slots of the pool.
+    /// Slots that the pool begins with.
     TotalSlots: Slots, All(|run| run.total_slots()),
         [CsvAs("pool_slots"), Json, PolicyMetric("pool_slots", "Slots of the pool assumed.")];
     /// Calls of `dma_map_*`. A list belongs to the call site of its first segment.
@@ -196,8 +196,11 @@ figures! {
     PeakSlots: Slots, Of::Run(|run| run.peak_slots().map(Value::Count)),
         [Text("peak slots", None), Csv, Json, Rule(Totals), Change("peak slots"),
          PolicyMetric("peak_slots", "Most slots that would be in use.")];
-    /// Most slots of the pool in use at once, of the slots that there are.
+    /// Most slots of the pool in use at once, of the slots that the pool begins with.
     PeakPercent: Percent, Of::Run(|run| Some(Value::Real(run.peak_slots()? as f64 * 100.0 / run.slots_if_any()?))), [Rule(Totals)];
+    /// Slots of all pools when most were first in use: more than `total_slots` where the kernel had added pools by then, or had made some
+    /// for one mapping alone.
+    PoolSlotsAtPeak: Slots, Outcome(|outcome| outcome.pool_slots_at_peak), [Json];
     /// The least that `peak_slots` is in any order of the searches and releases that overlap in time.
     PeakSlotsLeast: Slots, Outcome(|outcome| outcome.peak_slots_range[0]), [Json];
     /// The most that `peak_slots` is in any order of them.
@@ -442,6 +445,15 @@ impl Run<'_> {
     /// Slots of the pool.
     pub fn total_slots(&self) -> u64 {
         self.outcome.map_or(self.replayed.start.kernel.pool.slots, |outcome| outcome.total_slots)
+    }
+
+    /// Whether the pool was larger than at the beginning when most slots were in use. Of the recorded kernel only this much is known:
+    /// more slots were in use than it began with.
+    pub fn has_grown_at_peak(self) -> bool {
+        match self.outcome {
+            Some(outcome) => outcome.has_grown_at_peak(),
+            None => self.peak_slots().is_some_and(|slots| self.replayed.start.kernel.pool.has_grown(slots)),
+        }
     }
 
     /// Slabs of all kmalloc caches.

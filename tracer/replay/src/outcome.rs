@@ -190,8 +190,10 @@ pub struct Outcome {
     pub cache_line_size: u32,
     /// Minimum alignment of the kmalloc caches, bytes.
     pub minalign: u32,
-    /// Slots of the pool.
+    /// Slots that the pool begins with.
     pub total_slots: u64,
+    /// Slots of all pools when most were first in use: with those that were added by then, and those made for one mapping alone.
+    pub pool_slots_at_peak: u64,
     /// Counts of all mappings.
     pub total: Tally,
     /// Why buffers bounce.
@@ -200,6 +202,9 @@ pub struct Outcome {
     pub peak_slots: u64,
     /// The least and the greatest peak of any order that the records leave open.
     pub peak_slots_range: [u64; 2],
+    /// The most that the kernel's high-water mark may say. It may be more than the pool has: the slots of a release are counted for a
+    /// while after others can take them (`swiotlb_release_slots()`, `kernel/dma/swiotlb.c`, 6.12).
+    pub mark_at_most: u64,
     /// When they first were.
     pub peak_time_ns: u64,
     /// Slots in use over time, where that was asked for.
@@ -274,6 +279,11 @@ pub struct AtMost {
 }
 
 impl Outcome {
+    /// Whether the pool was larger than at the beginning when most slots were in use.
+    pub fn has_grown_at_peak(&self) -> bool {
+        self.pool_slots_at_peak > self.total_slots
+    }
+
     /// Most slots that can have been in use at once, as far as is known.
     pub fn peak_slots_at_most(&self) -> u64 {
         self.at_most.map_or(0, |most| most.peak_slots).max(self.peak_slots)

@@ -94,6 +94,8 @@ pub struct Run {
     order: Order,
     /// The least and the greatest peak.
     peak_range: [u64; 2],
+    /// The most that the kernel may have counted in use.
+    mark: u64,
     /// Slots held without a mapping.
     unseen: HashMap<u64, Slots>,
     /// Mappings that still hold slots after their unmapping's event, and when that can only mean that the release was missed.
@@ -131,6 +133,7 @@ impl Run {
             cache_line_size: settings.decider.cache_line_size,
             minalign: settings.decider.minalign,
             total_slots: pool.total_slots(),
+            pool_slots_at_peak: pool.total_slots(),
             caches_may_be_smaller: settings.caches_may_be_smaller,
             peak_time_ns: start.time_ns,
             ..Outcome::default()
@@ -145,6 +148,7 @@ impl Run {
             owed: VecDeque::new(),
             order,
             peak_range: [0; 2],
+            mark: 0,
             kernel: Kernel::new(settings, view),
             pools: vec![pool],
             own_pools: HashMap::new(),
@@ -273,6 +277,7 @@ impl Run {
         outcome.span_ns = last.span_ns;
         outcome.pool_cpu_ns = last.pool_times.and_then(|times| self.work.time_ns(times));
         outcome.peak_slots_range = peak_slots_range;
+        outcome.mark_at_most = self.mark.max(peak_slots_range[1]);
         outcome.pools_added = self.pools.iter().map(Growing::added_pools).sum();
         outcome.searches_given_up = self.pools.iter().map(Growing::given_up).sum();
         outcome.transient_pools = self.pools.iter().map(Growing::transient_pools).sum();
@@ -317,6 +322,7 @@ impl Run {
             (Some(Ok(slots)), _) => self.put_back(slots),
             (Some(Err(_)), Some(search)) if recorded == Some(true) => {
                 self.owe(Taker::Buffer(mapping.id, index), search);
+                self.note_mark(overlap);
             }
             _ => {}
         }

@@ -74,6 +74,8 @@ pub struct Overlap {
     pub fewer: u32,
     /// Slots by which there may have been more in use.
     pub more: u32,
+    /// Slots by which the kernel may have counted more in use: it counts those of a release for a while after others can take them.
+    pub counted: u32,
     /// Slots that would be in use besides if releases without an end had stalled for longer than is likely.
     pub stalled: u32,
     /// So much was under way that it was not all looked at.

@@ -21,6 +21,9 @@ use bouncescope_model::sharing::Sharing;
 const SPECIAL: u64 = MMIO | 1 << 12;
 /// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines.
 const MMIO: u64 = 1 << 10;
+/// `DMA_ATTR_DEBUGGING_IGNORE_CACHELINES` (7.2 on; `DMA_ATTR_CPU_CACHE_CLEAN` in late releases of 6.18): the driver says that it shares
+/// the buffer's lines and knows how that goes well (`include/linux/dma-mapping.h`). The bit meant nothing before.
+const SHARES_KNOWINGLY: u64 = 1 << 11;
 
 /// Looks at every mapping.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Watcher {
     unaligned: Vec<(u64, Breakdown)>,
     /// Mappings of devices whose description was lost.
     pub(super) not_simulated: u64,
+    /// `DMA_ATTR_*` bits with which what shares the buffer's lines is no hazard.
+    harmless: u64,
     /// No two of which decide alike.
     kernels: Vec<Kernel>,
     views: Views,
@@ -65,6 +70,7 @@ struct Quick {
 impl Watcher {
     /// For a kernel's stream.
     pub(super) fn new(kernel: &KernelFacts, statistics: Statistics, comparison: Option<Comparison>) -> Self {
+        let has_bit = kernel.release_numbers().is_some_and(|release| release.is_at_least(6, 18));
         Self {
             objects: Objects::new(kernel),
             common: Breakdown::default(),
@@ -74,6 +80,7 @@ impl Watcher {
             unfollowed: Vec::new(),
             unaligned: Vec::new(),
             not_simulated: 0,
+            harmless: MMIO | if has_bit { SHARES_KNOWINGLY } else { 0 },
             kernels: Vec::new(),
             views: Views::default(),
             quick: Vec::new(),
@@ -234,7 +241,7 @@ impl Watch for Watcher {
     fn mapped(&mut self, mapping: &mut Mapping, segments: &[Segment], devices: &Devices) -> bool {
         let quick = self.quick(mapping.device, devices);
         self.not_simulated += u64::from(!quick.known);
-        let written = mapping.direction != Direction::ToDevice && mapping.attrs & MMIO == 0;
+        let written = mapping.direction != Direction::ToDevice && mapping.attrs & self.harmless == 0;
         self.scratch.clear();
         let mut shares = false;
         if written && quick.writes_memory || self.objects.were_seen() {

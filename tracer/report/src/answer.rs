@@ -8,7 +8,7 @@ use super::lengths;
 use super::losses;
 use super::replay::{because_of_tags, pool, unknowns};
 use super::screen::{COLUMNS, folded, line, recording};
-use super::table::{Table, bytes, percent};
+use super::table::{Table, at_fullest, bytes, percent};
 use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::Gauge;
@@ -144,7 +144,13 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
     // Mappings that fail are recorded one by one in any mode.
     let counted = replayed.lengths.total.mappings;
     if let Some(why) = losses::nothing_mapped(replayed).filter(|_| counted == 0 || !is_captured) {
-        return (Verdict::CannotTell, format!("Nothing to replay: {why}."));
+        let words = match outcome.bounces_only_counted {
+            0 => format!("Nothing to replay: {why}."),
+            counted => {
+                format!("{counted} buffers would bounce under {}. How many at once is not known: {why}.", outcome.name)
+            }
+        };
+        return (Verdict::CannotTell, words);
     }
     let failed = gauge.total(outcome, Figure::Failed);
     let refused = failed.as_ref().map_or(0, |failed| failed.low as u64);
@@ -186,9 +192,11 @@ fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
         0 => "none".to_owned(),
         slots => {
             let peak = outcome.peak_slots;
-            // A pool is never more than full.
-            let mark = if peak < slots { mark(Figure::PeakSlots) } else { "" };
-            format!("{mark}{peak} of {slots} slots at its fullest moment ({:.1} %)", peak as f64 * 100.0 / slots as f64)
+            // A pool that does not grow is never more than full.
+            let has_grown = outcome.has_grown_at_peak();
+            let mark = if peak < slots || has_grown { mark(Figure::PeakSlots) } else { "" };
+            let percent = format!(" ({:.1} %)", peak as f64 * 100.0 / slots as f64);
+            format!("{mark}{}{}", at_fullest(peak, slots, has_grown), if has_grown { "" } else { &percent })
         }
     };
     let cost = if outcome.total.bounces == 0 {

@@ -2,7 +2,7 @@
 
 use super::label::OBSERVED;
 use super::losses::seconds;
-use super::table::bytes;
+use super::table::{GROWN, bytes};
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::Gauge;
 use bouncescope_replay::figures::{Figure, Place, Run, Unit, Value};
@@ -109,7 +109,9 @@ fn shown(unit: Unit, value: Value, run: Run) -> Cell {
         },
         (Unit::Bytes | Unit::BytesPerSecond, _) => bytes(number as u64),
         (Unit::Percent, _) => format!("{number:.3} %"),
-        (Unit::Slots, _) => format!("{number} of {}", run.total_slots()),
+        (Unit::Slots, _) => {
+            format!("{number} of {}{}", run.total_slots(), if run.has_grown_at_peak() { GROWN } else { "" })
+        }
         // Of a pool that stays empty there is none.
         (Unit::Moment, _) if run.outcome.is_none_or(|outcome| outcome.peak_slots == 0) => {
             return ("-".to_owned(), None);

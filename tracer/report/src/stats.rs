@@ -7,7 +7,7 @@ use super::label::{self, call_site};
 use super::lengths;
 use super::losses::{self, seconds};
 use super::screen::{self, COLUMNS, folded, line};
-use super::table::{Table, bytes};
+use super::table::{GROWN, Table, at_fullest, bytes};
 use super::wrap::wrapped_to;
 use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::LiveSites;
@@ -54,11 +54,17 @@ fn summary(replayed: &Replayed, devices: &[DeviceStatistics]) -> String {
     );
     text +=
         &line("bounced", &format!("{} buffers; {} mappings refused", sum(|one| one.bounces), sum(|one| one.refused)));
-    let slots = replayed.start.kernel.pool.slots;
-    let hiwater = replayed.observed.hiwater.filter(|_| replayed.start.kernel.pool.hiwater_reset);
+    let pool = &replayed.start.kernel.pool;
+    let slots = pool.slots;
+    let hiwater = replayed.observed.hiwater.filter(|_| pool.hiwater_reset);
     let fullest = match (hiwater, replayed.observed.used_peak) {
-        (Some(most), _) => format!("{most} of {slots} slots at its fullest moment, by the kernel's high-water mark"),
-        (None, Some(most)) => format!("{most} of {slots} slots in the fullest sample; no high-water mark"),
+        (Some(most), _) => {
+            format!("{}, by the kernel's high-water mark", at_fullest(most, slots, pool.has_grown(most)))
+        }
+        (None, Some(most)) => {
+            let grown = if pool.has_grown(most) { GROWN } else { "" };
+            format!("{most} of {slots} slots{grown} in the fullest sample; no high-water mark")
+        }
         (None, None) => format!("{slots} slots; how many were in use is not known"),
     };
     text += &line("pool", &fullest);

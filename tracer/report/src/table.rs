@@ -94,6 +94,14 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 { 0 } else { (part as f64 * 100.0 / whole as f64).round() as u64 }
 }
 
+/// What stands behind the slots that a pool begins with, where it was larger when most were in use.
+pub(super) const GROWN: &str = ", grown";
+
+/// `257 of 256 slots, grown, at its fullest moment`: the slots that the pool begins with, and whether it was larger then.
+pub(super) fn at_fullest(peak: u64, slots: u64, has_grown: bool) -> String {
+    format!("{peak} of {slots} slots{} at its fullest moment", if has_grown { ", grown," } else { "" })
+}
+
 /// Bytes with a unit of 1024, exact below 10 KiB.
 pub fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;

@@ -7,11 +7,13 @@ use super::bars::{bar, chart};
 use super::canvas::{Canvas, Piece, dim, plain, title};
 use super::numbers::{clock, count};
 use crate::theme::Tone;
+use tracer::replay::outcome::Outcome;
 
 /// The gauge.
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let kernel = &seen.history.start.kernel.pool;
-    let inner = canvas.panel(area, &title(format!("pool, {} slots of 2 KiB", kernel.slots)));
+    let real = grown(seen_to_grow(seen));
+    let inner = canvas.panel(area, &title(format!("pool, {} slots of 2 KiB{real}", kernel.slots)));
     let (from, to) = seen.state.time.window();
     let sum = seen.history.sum(from, to);
     let used = sum.used_slots;
@@ -39,7 +41,8 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         canvas.text(inner, 2, &[plain("predicted "), dim("replaying")]);
         return;
     };
-    let what = format!("of {}, {}", count(outcome.total_slots), outcome.name);
+    let grown = grown(outcome.has_grown_at_peak());
+    let what = format!("of {}{grown}, {}", count(outcome.total_slots), outcome.name);
     canvas.text(
         inner,
         2,
@@ -58,6 +61,16 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     );
 }
 
+/// Whether the kernel added pools, as far as it was seen.
+fn seen_to_grow(seen: &Seen) -> bool {
+    seen.history.fullest().is_some_and(|(_, slots)| seen.history.start.kernel.pool.has_grown(slots))
+}
+
+/// What stands behind the slots that a pool begins with, where it was larger when most were in use.
+fn grown(has_grown: bool) -> &'static str {
+    if has_grown { ", grown" } else { "" }
+}
+
 /// Occupancy over the window.
 pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let (from, to) = seen.state.time.window();
@@ -68,10 +81,12 @@ pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         heading.extend([(Tone::Predicted, format!("  {} predicted at most {level}", canvas.theme.signs().level))]);
     }
     let slots = seen.history.start.kernel.pool.slots;
+    let has_grown =
+        seen_to_grow(seen) || seen.answer.and_then(|answer| answer.chosen()).is_some_and(Outcome::has_grown_at_peak);
     heading.push(dim(match (seen.state.zoomed, slots) {
         (_, 0) => String::new(),
         (true, _) => "  z: to the scale of the pool".to_owned(),
-        (false, slots) => format!("  of {} (z: zoom in)", count(slots)),
+        (false, slots) => format!("  of {}{} (z: zoom in)", count(slots), grown(has_grown)),
     }));
     let inner = canvas.panel(area, &heading);
     let wide = inner.width.saturating_sub(6);

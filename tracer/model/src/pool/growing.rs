@@ -143,6 +143,11 @@ impl Growing {
         self.pools.iter().map(Pool::total_slots).sum()
     }
 
+    /// Slots in all pools that there are at the moment, the transient ones too.
+    pub fn present_slots(&self) -> u64 {
+        self.total_slots() + self.transient_slots
+    }
+
     /// Slots in use.
     pub fn used_slots(&self) -> u64 {
         self.pools.iter().map(Pool::used_slots).sum::<u64>() + self.transient_slots
@@ -277,6 +282,7 @@ mod tests {
         let mut held = hold(&mut pool, 130);
         assert_eq!((pool.added_pools(), pool.transient_pools(), pool.used_slots()), (1, 1, 130));
         assert_eq!(held[128], Held::Transient(1));
+        assert_eq!((pool.total_slots(), pool.present_slots()), (256, 257));
         held.drain(..).for_each(|one| pool.unmap(one));
         assert_eq!(pool.used_slots(), 0);
     }

@@ -41,6 +41,9 @@ struct Moment {
     from_ns: u64,
     /// It happened no later, ns.
     until_ns: u64,
+    /// The kernel counts the slots until then, ns: a release is counted after the slots can be taken again (`dec_used()` in
+    /// `swiotlb_release_slots()`, 6.12). Of a search as above.
+    counted_until_ns: u64,
     slot: u64,
     /// 0 where none were found.
     slots: u32,
@@ -66,6 +69,8 @@ pub(super) struct Moments {
     overlapping: Vec<Moment>,
     /// Slots of releases that may have stalled: without an end for longer than [`PATIENCE_NS`].
     stalled: u64,
+    /// The same with those whose slots were seen to be free.
+    still_counted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +82,8 @@ struct Held {
 impl Moments {
     /// A search between these two moments that found so many slots at `slot`, or 0.
     pub(super) fn searched(&mut self, place: u64, from_ns: u64, until_ns: u64, slot: u64, slots: u32) {
-        let mut search = Moment { place, from_ns, until_ns, slot, slots, is_release: false };
+        let counted_until_ns = until_ns;
+        let mut search = Moment { place, from_ns, until_ns, counted_until_ns, slot, slots, is_release: false };
         if slots > 0 {
             self.make_room();
             // The slot was free: whoever had it before has given it back by then, and not later.
@@ -103,7 +109,8 @@ impl Moments {
             held.released = Some(number);
             held.slots
         });
-        self.push(Moment { place, from_ns, until_ns: OPEN, slot, slots, is_release: true });
+        let (until_ns, counted_until_ns) = (OPEN, OPEN);
+        self.push(Moment { place, from_ns, until_ns, counted_until_ns, slot, slots, is_release: true });
         // The caller has said that this thread goes on: it has none here.
         if self.open.len() == UNENDED {
             self.goes_on(self.open[0].0, from_ns);
@@ -123,8 +130,9 @@ impl Moments {
     /// A release is over by then.
     fn end(&mut self, number: u64, time_ns: u64) {
         let Some(release) = self.numbered(number) else { return };
-        release.until_ns = release.until_ns.min(time_ns.max(release.from_ns));
-        if release.until_ns - release.from_ns > REACH_NS {
+        release.counted_until_ns = time_ns.max(release.from_ns);
+        release.until_ns = release.until_ns.min(release.counted_until_ns);
+        if release.counted_until_ns - release.from_ns > REACH_NS {
             self.note_long(number);
         }
     }
@@ -187,7 +195,7 @@ impl Moments {
     /// Collects what overlaps the search. Whether that is all.
     fn look_around(&mut self, at: usize, search: &Moment) -> bool {
         self.overlapping.clear();
-        self.stalled = 0;
+        (self.stalled, self.still_counted) = (0, 0);
         for index in (0..at).rev() {
             let one = self.latest[index];
             if one.came_ns().saturating_add(REACH_NS) < search.from_ns {
@@ -216,12 +224,13 @@ impl Moments {
             if one.place == search.place || self.overlapping.iter().any(|other| other.place == one.place) {
                 return true;
             }
-            let open_for_ns = if one.until_ns == OPEN { search.from_ns.saturating_sub(one.from_ns) } else { 0 };
+            let open_for_ns = if one.counted_until_ns == OPEN { search.from_ns.saturating_sub(one.from_ns) } else { 0 };
             if open_for_ns <= PATIENCE_NS {
                 return self.note(one, search);
             }
             if open_for_ns <= STALLED_NS {
-                self.stalled += u64::from(one.slots);
+                self.still_counted += u64::from(one.slots);
+                self.stalled += u64::from(one.slots) * u64::from(one.until_ns == OPEN);
             }
             true
         })
@@ -229,9 +238,8 @@ impl Moments {
 
     /// Notes one that overlaps the search. Whether there is room for it.
     fn note(&mut self, one: Moment, search: &Moment) -> bool {
-        let is_before = one.place < search.place;
-        let overlaps = if is_before { one.until_ns > search.from_ns } else { one.from_ns < search.until_ns };
-        if one.slots > 0 && overlaps {
+        let is_counted = one.place < search.place && one.counted_until_ns > search.from_ns;
+        if one.slots > 0 && (is_counted || one.overlaps(search)) {
             self.overlapping.push(one);
         }
         self.overlapping.len() <= OVERLAPPING
@@ -239,28 +247,34 @@ impl Moments {
 
     /// The least and the most slots that may have been in use at one moment of the search, as differences to those at its place.
     fn extremes(&self, search: &Moment) -> Overlap {
-        let (mut fewer, mut more) = (0, 0);
+        let (mut fewer, mut more, mut counted) = (0, 0, 0);
         let within = twice(search.from_ns)..=twice(search.until_ns);
         let count = |slots: i64| u32::try_from(slots).unwrap_or(u32::MAX);
-        let stalled = u32::try_from(self.stalled).unwrap_or(u32::MAX);
+        let [stalled, still_counted] =
+            [self.stalled, self.still_counted].map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));
         if self.overlapping.is_empty() {
-            return Overlap { stalled, ..Overlap::default() };
+            return Overlap { counted: still_counted, stalled, ..Overlap::default() };
         }
-        let ends = self.overlapping.iter().flat_map(|other| [other.from_ns, other.until_ns]);
+        let ends = self.overlapping.iter().flat_map(|other| [other.from_ns, other.until_ns, other.counted_until_ns]);
         let around = ends.flat_map(|ns| [twice(ns).saturating_sub(1), twice(ns), twice(ns) + 1]);
         for at in around.filter(|at| within.contains(at)).chain([*within.start(), *within.end()]) {
-            let (mut surely, mut maybe) = (0_i64, 0_i64);
+            let (mut surely, mut maybe, mut may_count) = (0_i64, 0_i64, 0_i64);
             for other in &self.overlapping {
                 let slots = i64::from(other.slots);
                 // After the step of a search its slots are held, after that of a release they are not.
                 let placed = slots * i64::from(other.is_release != (other.place < search.place));
-                surely += slots * i64::from(other.surely_holds(at)) - placed;
-                maybe += slots * i64::from(self.may_hold(other, at)) - placed;
+                if other.overlaps(search) {
+                    surely += slots * i64::from(other.surely_holds(at)) - placed;
+                    maybe += slots * i64::from(self.may_hold(other, at)) - placed;
+                }
+                may_count += slots * i64::from(other.may_count(at)) - placed;
             }
             fewer = fewer.max(-surely);
             more = more.max(maybe);
+            counted = counted.max(may_count);
         }
-        Overlap { fewer: count(fewer), more: count(more), stalled, is_cut: false }
+        let counted = count(counted).saturating_add(still_counted);
+        Overlap { fewer: count(fewer), more: count(more), counted, stalled, is_cut: false }
     }
 
     /// Whether the slots may be held at this moment by whom this is about.
@@ -278,9 +292,19 @@ impl Moments {
 }
 
 impl Moment {
+    /// Whether it may come before or after the search looks.
+    fn overlaps(&self, search: &Self) -> bool {
+        if self.place < search.place { self.until_ns > search.from_ns } else { self.from_ns < search.until_ns }
+    }
+
     /// Whether the slots are held at this moment in every order.
     fn surely_holds(&self, at: u128) -> bool {
         if self.is_release { twice(self.from_ns) >= at } else { twice(self.until_ns) <= at }
+    }
+
+    /// Whether the kernel may count the slots at this moment as in use because of it, whoever has them.
+    fn may_count(&self, at: u128) -> bool {
+        if self.is_release { twice(self.counted_until_ns) > at } else { twice(self.from_ns) <= at }
     }
 
     /// When its record came.

@@ -83,10 +83,19 @@ impl Run {
         if used > self.outcome.peak_slots {
             (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
             self.turnover.at_peak = true;
+            self.outcome.pool_slots_at_peak = self.pools.iter().map(Growing::present_slots).sum();
         }
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));
         *most = (*most).max(if overlap.is_cut { u64::MAX } else { used.saturating_add(overlap.more.into()) });
+        self.note_mark(overlap);
         self.order.took(&self.pools[search.pool], &search.request, overlap);
+    }
+
+    /// The kernel counts slots that it has found (`inc_used_and_hiwater()`, `kernel/dma/swiotlb.c`, 6.12).
+    pub(super) fn note_mark(&mut self, overlap: Overlap) {
+        let used: u64 = self.pools.iter().map(Growing::used_slots).sum();
+        let counted = (used + self.owed_slots(|_| true)).saturating_add(overlap.counted.into());
+        self.mark = self.mark.max(if overlap.is_cut { u64::MAX } else { counted });
     }
 }

@@ -304,6 +304,27 @@ fn a_wrong_guess_about_a_full_pool_stays_one() {
 }
 
 #[test]
+fn the_kernels_mark_may_count_a_slot_twice_while_its_release_is_not_over() {
+    let mark = |over: fn(&mut Sample)| {
+        let mut sample = almost_full();
+        sample.bounce(0x5000_0000, 8, SLOT + 511 * 2048).on(2, 1).slot_unmap(DEVICE, SLOT, 8);
+        over(&mut sample);
+        // Another takes the slot.
+        sample.on(1, 0).bounce(0x6000_0000, 8, SLOT);
+        let outcome = mainline(&mut sample);
+        assert_eq!((outcome.total.failed, outcome.peak_slots, outcome.peak_slots_range), (0, 512, [512, 512]));
+        outcome.mark_at_most
+    };
+    let unmapped = |sample: &mut Sample| {
+        sample.unmap(DEVICE, SLOT, 8);
+    };
+    let stalled = |sample: &mut Sample| {
+        sample.wait(200_000_000);
+    };
+    assert_eq!([mark(|_| ()), mark(unmapped), mark(stalled)], [513, 512, 512]);
+}
+
+#[test]
 fn what_a_pool_that_grows_refuses_is_bounded_by_a_late_worker() {
     let mut sample = almost_full();
     let device = Device { name: "nvme".into(), min_align_mask: 4095, ..Device::default() };

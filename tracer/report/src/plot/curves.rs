@@ -1,7 +1,7 @@
 //! Plots of policies: how full the pool is, and what becomes of bounces, failures and hazards.
 
 use super::{Area, Axis, Colour, Mark, Plot, Series, Shape};
-use crate::table::{bytes, slots};
+use crate::table::{GROWN, bytes, slots};
 use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::occupancy::Occupancy;
@@ -58,18 +58,26 @@ pub(crate) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
         });
     }
     let pool = kernel.pool.slots;
+    let has_grown = replayed.observed.used_peak.max(hiwater).is_some_and(|slots| kernel.pool.has_grown(slots))
+        || replayed.outcomes.iter().any(Outcome::has_grown_at_peak);
     // A limit far above everything would press the curves to the ground.
     if pool > 0 && pool <= most.saturating_mul(4) {
         most = most.max(pool);
         let line = vec![(0.0, pool as f64), (seconds, pool as f64)];
         series.push(Series {
-            name: format!("limit: {}", slots(pool)),
+            // No limit where pools are added.
+            name: format!("{}: {}", if has_grown { "at the beginning" } else { "limit" }, slots(pool)),
             colour: Colour::Limit,
             shape: Shape::Dashes(line),
         });
     }
     let mut plot = Plot {
-        title: format!("Slots in use over time; the pool has {} ({})", slots(pool), bytes(pool.saturating_mul(SLOT))),
+        title: format!(
+            "Slots in use over time; the pool has {} ({}{})",
+            slots(pool),
+            bytes(pool.saturating_mul(SLOT)),
+            if has_grown { GROWN } else { "" }
+        ),
         about: about.to_owned(),
         x: Axis { name: "seconds from the beginning".into(), most: seconds, ..Axis::default() },
         y: Axis::numbers("slots of 2 KiB", most),
