@@ -12,7 +12,7 @@ use crate::{
     boot::Boot,
     default_mode, doctor, from_boot, holders,
     kernel::Kernel,
-    losses, mappings,
+    losses, mappings, overlaps,
     recording::{self, Job},
     run::Run,
     scenario::{Recorder, Recording, Scenario},
@@ -128,6 +128,9 @@ impl Judge<'_> {
             if recording.workload == "mixed" {
                 problems.extend(default_mode::problems(product, &capture)?);
             }
+        }
+        if expect.raced_percent > 0 {
+            problems.extend(overlaps::problems(&capture, scenario.cpus)?);
         }
         problems.extend(mappings::differences(&recorded.by_buffer, &witness.by_buffer, told.skipped.mappings));
         Ok((problems, Some(Verified { bounced_recorded: recorded.bounced, ..told })))

@@ -27,6 +27,7 @@ mod losses;
 mod machine;
 mod mappings;
 mod modules;
+mod overlaps;
 mod packages;
 mod recording;
 mod run;

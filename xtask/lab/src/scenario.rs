@@ -148,10 +148,9 @@ impl Scenario {
         }
     }
 
-    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long, and of four
-    /// emulated CPUs one may stall for longer than replay waits for the end of a release.
+    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long.
     pub(super) fn is_matrix_only(&self) -> bool {
-        self.board.is_some() || self.cpus > 2 || self.recorder == Recorder::FromBoot
+        self.board.is_some() || self.recorder == Recorder::FromBoot
     }
 
     /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.

@@ -29,6 +29,8 @@ pub(super) struct Verified {
     pub(super) bounces: (u64, u64),
     /// Most slots in use at once predicted, and the kernel's own high-water mark where it keeps one.
     pub(super) peak_slots: (u64, Option<u64>),
+    /// The least and the most that the kernel's mark may be where searches and releases overlap in time.
+    pub(super) peak_range: [u64; 2],
     /// Mappings refused for want of slots predicted, and seen.
     pub(super) failed: (u64, u64),
     /// `swiotlb_bounced` events in the capture.
@@ -56,6 +58,7 @@ impl Verified {
             raced,
             bounces: (number("bounces_predicted")?, number("bounces_kernel")?),
             peak_slots: (number("peak_slots_predicted")?, exact_peak.then(|| number("peak_slots_kernel")).transpose()?),
+            peak_range: [0, 1].map(|side| value["peak_slots_range"][side].as_u64().unwrap_or(0)),
             failed: (number("failed_predicted")?, number("failed_kernel")?),
             bounced_recorded: number("bounced_recorded")?,
             skipped: Skipped::parse(value.get("losses")),
@@ -138,8 +141,11 @@ pub(super) fn product_side(expect: Expect, verified: &Verified, recorded: &Recor
     );
     // Slots that were in use before are part of both.
     if let Some(kernel) = peak_slots.1 {
+        let [least, most] = verified.peak_range;
+        // The kernel's mark is off by releases under way (`mark_at_most` of an outcome).
+        let within = expect.raced_percent > 0 && (least..=most).contains(&kernel);
         check(
-            peak_slots.0.abs_diff(kernel) <= skipped.slots,
+            within || peak_slots.0.abs_diff(kernel) <= skipped.slots,
             format!("peak of {} slots predicted, {kernel} counted", peak_slots.0),
         );
     } else {
@@ -212,6 +218,7 @@ mod tests {
             raced: 0,
             bounces: (256, 256),
             peak_slots: (256, Some(256)),
+            peak_range: [256, 256],
             failed: (44, 44),
             bounced_recorded: 300,
             skipped: Skipped::default(),
@@ -320,6 +327,16 @@ mod tests {
         assert_eq!(judged(6, 50), [1, 0]);
         assert_eq!(judged(6, 51), [2, 1]);
         assert_eq!(judged(7, 44), [1, 1]);
+    }
+
+    #[test]
+    fn a_mark_that_counts_releases_under_way_is_within_the_range_where_searches_overlap() {
+        let expect = Expect { raced_percent: 2, ..EXPECT };
+        let judged = |kernel| {
+            let verified = Verified { peak_slots: (256, Some(kernel)), peak_range: [255, 257], ..verified() };
+            [EXPECT, expect].map(|expect| problems(expect, &verified, &witness()).len())
+        };
+        assert_eq!([255, 256, 257, 258].map(judged), [[1, 0], [0, 0], [1, 0], [1, 1]]);
     }
 
     #[test]

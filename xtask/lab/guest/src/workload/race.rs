@@ -17,6 +17,8 @@ const MOST_HELD: usize = 300;
 const LONGEST: usize = 32;
 /// Of so many steps, this many submit: the pool fills up, and stays full.
 const SUBMITS: (u64, u64) = (5, 8);
+/// Between two steps a thread sleeps for up to this: the others then meet it at any place of a step.
+const LONGEST_PAUSE: Duration = Duration::from_micros(500);
 /// The tablets' interrupt-IN endpoint.
 const ENDPOINT: u8 = 0x81;
 
@@ -68,6 +70,7 @@ fn walk(tablet: &Device, cpu: usize, steps: u64, begin: &Barrier) -> Result<(usi
     let mut unused = buffers.iter_mut();
     let (mut held, mut submitted, mut refused) = (Vec::new(), 0, Refused::new());
     for _ in 0..steps {
+        thread::sleep(Duration::from_nanos(random.below(LONGEST_PAUSE.as_nanos() as u64)));
         let submits = held.len() < MOST_HELD && random.below(SUBMITS.1) < SUBMITS.0;
         if !submits {
             cancel(&handle, held.pop())?;
