@@ -160,7 +160,11 @@ const ATTRS: [(u32, &str); 12] = [
 
 /// `DMA_ATTR_*` bits; a name that is not known is none.
 pub(super) fn attrs(text: &str) -> u64 {
-    let names = value(text, "attrs").unwrap_or_default();
+    attrs_of(value(text, "attrs").unwrap_or_default())
+}
+
+/// The bits of names with `|` in between.
+pub(super) fn attrs_of(names: &str) -> u64 {
     names.split('|').fold(0, |bits, name| {
         let bit = ATTRS.iter().find(|(_, known)| *known == name).map(|(bit, _)| 1 << bit);
         bits | bit.or_else(|| of_hex(name.strip_prefix("0x")?)).unwrap_or(0)
@@ -179,12 +183,16 @@ pub(super) enum CallSite<'a> {
 /// Where an object was allocated.
 pub(super) fn call_site(text: &str) -> CallSite<'_> {
     let name = value(text, "call_site").unwrap_or_default();
-    if let (Some(addr), false) = (of_hex(name), name.is_empty()) {
-        return CallSite::Address(addr);
-    }
     let rest = behind(text, "call_site").and_then(|rest| rest.strip_prefix(name)).unwrap_or_default();
-    let module = rest.strip_prefix(" [").and_then(|rest| rest.split_once(']')).map_or("", |(module, _)| module);
-    CallSite::Named { name, module }
+    site_of(name, rest.strip_prefix(" [").and_then(|rest| rest.split_once(']')).map_or("", |(module, _)| module))
+}
+
+/// A call site of this name, which may be an address.
+pub(super) fn site_of<'a>(name: &'a str, module: &'a str) -> CallSite<'a> {
+    match of_hex(name) {
+        Some(addr) if !name.is_empty() => CallSite::Address(addr),
+        _ => CallSite::Named { name, module },
+    }
 }
 
 #[cfg(test)]
