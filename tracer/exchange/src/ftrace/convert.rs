@@ -24,8 +24,9 @@ pub(super) struct Converter {
     has_bounces: bool,
     /// Events by kind.
     pub(super) converted: Vec<(Kind, u64)>,
-    /// Addresses given to call sites, which a trace names, by module.
-    named: HashMap<String, HashMap<String, u64>>,
+    /// Addresses given to call sites, which a trace names: those of the kernel itself, and those of modules by module.
+    named: HashMap<String, u64>,
+    in_modules: HashMap<String, HashMap<String, u64>>,
     /// Addresses that were given.
     addresses: u64,
     sites: HashMap<(u64, u32, u32), u64>,
@@ -40,6 +41,7 @@ impl Converter {
             has_bounces,
             converted: Vec::new(),
             named: HashMap::new(),
+            in_modules: HashMap::new(),
             addresses: 0,
             sites: HashMap::new(),
             nameless: 0,
@@ -176,12 +178,13 @@ impl Converter {
             CallSite::Address(addr) => return addr,
             CallSite::Named { name, module } => (name, module),
         };
-        if let Some(addr) = self.named.get(module).and_then(|named| named.get(name)) {
+        let named = if module.is_empty() { &mut self.named } else { self.in_modules.entry_ref(module).or_default() };
+        if let Some(addr) = named.get(name) {
             return *addr;
         }
         self.addresses += 1;
         let addr = self.addresses;
-        self.named.entry_ref(module).or_default().insert(name.to_owned(), addr);
+        named.insert(name.to_owned(), addr);
         // `function+0x10/0x40`: the length of the function says nothing here.
         let name = name.split('/').next().unwrap_or(name).to_owned();
         symbols.push(Symbol { addr, name, module: module.to_owned() });

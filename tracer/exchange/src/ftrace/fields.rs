@@ -3,6 +3,8 @@
 //! Fields come raw from `trace-cmd report -R`, from tools that cannot parse a `print fmt` (`[FAILED TO PARSE]`), and with the trace option
 //! `fields` (`print_fields()` in `kernel/trace/trace_output.c`), which prints `NAME=0xHEX (DECIMAL)`. There some values have other names.
 
+use memchr::memmem;
+
 use bouncescope_capture::event::Direction;
 
 /// What libtraceevent of perf and trace-cmd puts before the raw fields of an event whose `print fmt` it cannot parse.
@@ -12,7 +14,7 @@ const FAILED_TO_PARSE: &str = "[FAILED TO PARSE] ";
 fn behind<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut from = 0;
     loop {
-        let at = from + text[from..].find(name)?;
+        let at = from + memmem::find(&text.as_bytes()[from..], name.as_bytes())?;
         let behind = &text[at + name.len()..];
         let begins_word = at == 0 || text[..at].ends_with(' ');
         if let (true, Some(value)) = (begins_word, behind.strip_prefix('=')) {
@@ -129,11 +131,23 @@ pub(super) fn array(text: &str, name: &str, bytes_each: usize) -> Option<Vec<u64
     if list.is_empty() {
         return Some(Vec::new());
     }
-    let byte = |text: &str| u8::from_str_radix(text.trim(), 16).ok().filter(|_| text.trim().len() == 2);
-    let bytes = list.split(',').map(byte).collect::<Option<Vec<u8>>>()?;
-    let whole = bytes.len().is_multiple_of(bytes_each);
-    let value = |bytes: &[u8]| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-    whole.then(|| bytes.chunks_exact(bytes_each).map(value).collect())
+    let mut values = Vec::with_capacity(list.len() / (3 * bytes_each));
+    let mut bytes = list.as_bytes().split(|byte| *byte == b',').peekable();
+    while bytes.peek().is_some() {
+        let mut value = 0;
+        for n in 0..bytes_each {
+            value |= u64::from(byte(bytes.next()?)?) << (8 * n);
+        }
+        values.push(value);
+    }
+    Some(values)
+}
+
+/// A byte as two hexadecimal digits.
+fn byte(text: &[u8]) -> Option<u8> {
+    let [high, low] = text.trim_ascii() else { return None };
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
 }
 
 /// `shown/all`, or one number that is both; the second.

@@ -70,7 +70,7 @@ fn usual(line: &str) -> Option<Line<'_>> {
         b'<' | b'[' => return None,
         _ => instance(line),
     };
-    let line = line.trim_start_matches(' ');
+    let line = &line[blanks(line)..];
     let bytes = line.as_bytes();
     match bytes.first()? {
         b'#' | ..b' ' | 0x80.. => return None,
@@ -87,22 +87,31 @@ fn usual(line: &str) -> Option<Line<'_>> {
             _ => colon += 1,
         }
     }
-    let time_at = 1 + bytes[..colon].iter().rposition(|byte| !byte.is_ascii_digit() && *byte != b'.')?;
-    let time = nanoseconds(&bytes[time_at..colon]).filter(|_| matches!(bytes[time_at - 1], b' ' | b']'))?;
+    let mut head = Head(&bytes[..colon]);
+    let (fraction, digits) = head.number(9)?;
+    head.byte(b'.')?;
+    let (seconds, _) = head.number(9)?;
+    let time = Time::Ns(seconds * 1_000_000_000 + fraction * POWERS[9 - digits]);
     // `comm-12 [001] d.h1.`, or without flags.
-    let mut who = trimmed(&bytes[..time_at]);
-    if who.last()? != &b']' {
-        let flags = who.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'#'));
-        who = trimmed(&who[..who.len() - flags.count()]);
+    if head.0.last()? == &b' ' {
+        head.blanks();
+        if head.0.last()? != &b']' {
+            head.flags();
+            head.blanks();
+        }
     }
-    let (cpu, who) = digits_at_end(who.strip_suffix(b"]")?, 4)?;
-    let who = trimmed(who.strip_suffix(b"[")?);
-    let task = match digits_at_end(who, 9) {
-        Some((task, [_, .., b'-' | b'/' | b' '])) => task as u32,
+    head.byte(b']')?;
+    let (cpu, _) = head.number(4)?;
+    head.byte(b'[')?;
+    head.blanks();
+    let who = head.0.len();
+    let task = match head.number(9) {
+        Some((task, _)) if matches!(head.0, [_, .., b'-' | b'/' | b' ']) => task as u32,
         // `comm-12 (12)`
-        _ => task(&line[..who.len()])?,
+        _ => task(&line[..who])?,
     };
-    let rest = line[colon + 1..].trim_start_matches(' ');
+    let rest = &line[colon + 1..];
+    let rest = &rest[blanks(rest)..];
     let (mut event, mut text) = rest.split_at(word(rest));
     text = text.strip_prefix(':')?;
     // `kmem:kfree: …` of perf.
@@ -111,44 +120,60 @@ fn usual(line: &str) -> Option<Line<'_>> {
         text = text.strip_prefix(':')?;
     }
     let is_event = !event.is_empty() && !rest.starts_with(|first: char| first == 'P' || first.is_ascii_digit());
-    let (cpu, time) = (Some(cpu as u16), Time::Ns(time));
-    is_event.then(|| Line { instance, task, cpu, time, event, text: text.trim() })
+    let cpu = Some(cpu as u16);
+    text = &text[blanks(text)..];
+    if !text.as_bytes().last().is_some_and(u8::is_ascii_graphic) || !text.as_bytes()[0].is_ascii_graphic() {
+        text = text.trim();
+    }
+    is_event.then_some(Line { instance, task, cpu, time, event, text })
 }
 
 /// Lines between events begin so.
 const FRAMES: [&str; 4] = ["cpus=", "version =", "Dumping ftrace buffer", "CPU"];
 
-/// `12.345678`, in ns; `None` where it is anything else.
-fn nanoseconds(stamp: &[u8]) -> Option<u64> {
-    let dot = stamp.iter().position(|byte| *byte == b'.')?;
-    let (seconds, fraction) = (&stamp[..dot], &stamp[dot + 1..]);
-    if !(1..=9).contains(&seconds.len()) || !(1..=9).contains(&fraction.len()) {
-        return None;
-    }
-    Some(number(seconds)? * 1_000_000_000 + number(fraction)? * POWERS[9 - fraction.len()])
-}
-
 /// Of ten.
-const POWERS: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const POWERS: [u64; 10] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 
-/// The number that some bytes are, all of them digits and at most 19.
-fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| 10 * value + u64::from(byte - b'0')))
-}
+/// What comes before an event, read from its end.
+struct Head<'a>(&'a [u8]);
 
-/// The number that some bytes end with, of at most so many digits, and what is before it.
-fn digits_at_end(bytes: &[u8], most: usize) -> Option<(u64, &[u8])> {
-    let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let (before, digits) = bytes.split_at(bytes.len() - digits);
-    if !(1..=most).contains(&digits.len()) {
-        return None;
+impl Head<'_> {
+    /// Takes the number at the end, of at most so many digits: 9 at most. The number, and its digits.
+    fn number(&mut self, most: usize) -> Option<(u64, usize)> {
+        let (mut number, mut digits) = (0, 0);
+        while let [before @ .., digit @ b'0'..=b'9'] = self.0 {
+            if digits == most {
+                return None;
+            }
+            number += u64::from(digit - b'0') * POWERS[digits];
+            digits += 1;
+            self.0 = before;
+        }
+        (digits > 0).then_some((number, digits))
     }
-    Some((number(digits)?, before))
+
+    fn byte(&mut self, expected: u8) -> Option<()> {
+        let (last, before) = self.0.split_last()?;
+        self.0 = before;
+        (*last == expected).then_some(())
+    }
+
+    fn blanks(&mut self) {
+        while let [before @ .., b' '] = self.0 {
+            self.0 = before;
+        }
+    }
+
+    fn flags(&mut self) {
+        while let [before @ .., b'.' | b'#' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z'] = self.0 {
+            self.0 = before;
+        }
+    }
 }
 
-/// Without blanks at the end.
-fn trimmed(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1)]
+/// Blanks that a text begins with.
+fn blanks(text: &str) -> usize {
+    text.bytes().position(|byte| byte != b' ').unwrap_or(text.len())
 }
 
 /// Bytes of the word that a text begins with.

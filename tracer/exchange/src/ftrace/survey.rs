@@ -126,7 +126,9 @@ impl Survey {
         while let Some(text) = lines.next()? {
             match parse(&text) {
                 Parsed::Event(line) => {
-                    let known = instances.iter().position(|one| one.instance == line.instance);
+                    let is_main = line.instance.is_empty();
+                    let position = || instances.iter().position(|one| one.instance == line.instance);
+                    let known = if is_main { Some(0) } else { position() };
                     let Some(at) = known.or((instances.len() < INSTANCES).then_some(instances.len())) else {
                         common.nonsense(&text);
                         continue;
@@ -252,8 +254,10 @@ impl Survey {
 
 /// The offset of `function+0x10/0x40`, bytes.
 fn offset_in_function(name: &str) -> Option<u64> {
-    let (_, offset) = name.split_once("+0x")?;
-    u64::from_str_radix(offset.split('/').next()?, 16).ok()
+    let plus = memchr::memchr(b'+', name.as_bytes())?;
+    let offset = name[plus..].strip_prefix("+0x").or_else(|| Some(name.split_once("+0x")?.1))?;
+    let end = memchr::memchr(b'/', offset.as_bytes()).unwrap_or(offset.len());
+    u64::from_str_radix(&offset[..end], 16).ok()
 }
 
 /// What is counted of an instance while it is read.
@@ -269,7 +273,7 @@ impl Counts {
     fn other(&mut self, event: &str) {
         self.others += 1;
         if self.other_names.len() < OTHERS {
-            self.other_names.get_or_insert_with(event, |event| event.to_owned());
+            self.other_names.get_or_insert_with(event, ToOwned::to_owned);
         }
     }
 

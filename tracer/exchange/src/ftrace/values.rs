@@ -28,7 +28,23 @@ const SYNC_FOR_DEVICE: &str = "dma_sync_single_for_device";
 
 /// Which of [`EVENTS`] has this name; `None` for those that are not converted.
 pub(super) fn known(event: &str) -> Option<usize> {
-    EVENTS.iter().position(|(name, _)| *name == event)
+    // Compared with each as a constant, where a search through the list would call memcmp().
+    Some(match event {
+        "kmalloc" => 0,
+        "kfree" => 1,
+        "kmalloc_node" => 2,
+        "dma_map_page" => 3,
+        "dma_map_phys" => 4,
+        "dma_unmap_page" => 5,
+        "dma_unmap_phys" => 6,
+        "dma_map_sg" => 7,
+        MAP_SG_ERR => 8,
+        "dma_unmap_sg" => 9,
+        "swiotlb_bounced" => 10,
+        "dma_sync_single_for_cpu" => 11,
+        SYNC_FOR_DEVICE => 12,
+        _ => return None,
+    })
 }
 
 /// The values of an event. Those of its lists are in [`Lists`].
@@ -190,49 +206,49 @@ fn as_printed<'a>(event: usize, text: &'a str, lists: &mut Lists) -> Option<Valu
             Values::Kmalloc {
                 site,
                 ptr: rest.pointer()?,
-                bytes_req: rest.decimal(" bytes_req=")?,
-                bytes_alloc: rest.decimal(" bytes_alloc=")?,
+                bytes_req: rest.decimal(b" bytes_req=")?,
+                bytes_alloc: rest.decimal(b" bytes_alloc=")?,
             }
         }
         Kind::Kfree => Values::Kfree { site: rest.site()?, ptr: rest.pointer()? },
         Kind::Map => {
             let (device, direction) = (rest.device()?, rest.direction()?);
-            let (dma_addr, size) = (rest.hex(" dma_addr=")?, rest.decimal(" size=")?);
-            Values::Map { device, phys: rest.hex(" phys_addr=")?, dma_addr, size, direction, attrs: rest.attrs()? }
+            let (dma_addr, size) = (rest.hex(b" dma_addr=")?, rest.decimal(b" size=")?);
+            Values::Map { device, phys: rest.hex(b" phys_addr=")?, dma_addr, size, direction, attrs: rest.attrs()? }
         }
         Kind::Unmap => {
             let (device, direction) = (rest.device()?, rest.direction()?);
-            let (dma_addr, size) = (rest.hex(" dma_addr=")?, rest.decimal(" size=")?);
+            let (dma_addr, size) = (rest.hex(b" dma_addr=")?, rest.decimal(b" size=")?);
             Values::Unmap { device, dma_addr, size, direction, attrs: rest.attrs()? }
         }
         Kind::Sync => {
             let (device, direction) = (rest.device()?, rest.direction()?);
-            let (dma_addr, size) = (rest.hex(" dma_addr=")?, rest.decimal(" size=")?);
+            let (dma_addr, size) = (rest.hex(b" dma_addr=")?, rest.decimal(b" size=")?);
             Values::Sync { device, dma_addr, size, direction, for_device: name == SYNC_FOR_DEVICE }
         }
         Kind::Bounced => {
-            rest.skip("dev_name: ")?;
-            let (device, dma_mask) = (rest.device()?, rest.hex(" dma_mask=")?);
-            let (dev_addr, size) = (rest.hex(" dev_addr=")?, rest.decimal(" size=")?);
+            rest.skip(b"dev_name: ")?;
+            let (device, dma_mask) = (rest.device()?, rest.hex(b" dma_mask=")?);
+            let (dev_addr, size) = (rest.hex(b" dev_addr=")?, rest.decimal(b" size=")?);
             Values::Bounced { device, dma_mask, dev_addr, size, forced: rest.forced()? }
         }
         Kind::MapSg if name == MAP_SG_ERR => return None,
         Kind::MapSg => {
             lists.clear();
             let (device, direction) = (rest.device()?, rest.direction()?);
-            let entries = match rest.skip(" nents=") {
+            let entries = match rest.skip(b" nents=") {
                 Some(()) => {
                     let nents = rest.of_all()?;
-                    rest.skip(" ents=")?;
+                    rest.skip(b" ents=")?;
                     let ents = rest.of_all()?;
-                    let _ = rest.skip(" [TRUNCATED]");
+                    let _ = rest.skip(b" [TRUNCATED]");
                     Some((nents, ents))
                 }
                 None => None,
             };
-            rest.list(" dma_addrs={", &mut lists.dma_addrs)?;
-            rest.list(" sizes={", &mut lists.lengths)?;
-            rest.list(" phys_addrs={", &mut lists.buffers)?;
+            rest.list(b" dma_addrs={", &mut lists.dma_addrs)?;
+            rest.list(b" sizes={", &mut lists.lengths)?;
+            rest.list(b" phys_addrs={", &mut lists.buffers)?;
             lists.settle(entries.is_none_or(|(nents, ents)| nents == ents));
             let (nents, ents) = entries.unwrap_or((lists.buffers.len() as u32, lists.dma_addrs.len() as u32));
             Values::MapSg { device, nents, ents, direction, attrs: rest.attrs()? }
@@ -240,7 +256,7 @@ fn as_printed<'a>(event: usize, text: &'a str, lists: &mut Lists) -> Option<Valu
         Kind::UnmapSg => {
             lists.clear();
             let (device, direction) = (rest.device()?, rest.direction()?);
-            rest.list(" phys_addrs={", &mut lists.buffers)?;
+            rest.list(b" phys_addrs={", &mut lists.buffers)?;
             Values::UnmapSg { device, direction, attrs: rest.attrs()? }
         }
         _ => return None,
@@ -251,8 +267,12 @@ fn as_printed<'a>(event: usize, text: &'a str, lists: &mut Lists) -> Option<Valu
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    fn skip(&mut self, expected: &str) -> Option<()> {
-        self.0 = self.0.strip_prefix(expected)?;
+    /// Passes over what is expected; of constant length, so that it is compared in place.
+    fn skip<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        if self.0.as_bytes().first_chunk() != Some(expected) {
+            return None;
+        }
+        self.0 = &self.0[N..];
         Some(())
     }
 
@@ -271,16 +291,16 @@ impl<'a> Rest<'a> {
     }
 
     /// A number that a name stands before.
-    fn decimal(&mut self, name: &str) -> Option<u64> {
+    fn decimal<const N: usize>(&mut self, name: &[u8; N]) -> Option<u64> {
         self.skip(name)?;
         let (value, digits) = decimal(self.0.as_bytes());
         self.taken(digits)?;
         (1..=19).contains(&digits).then_some(value)
     }
 
-    fn hex(&mut self, name: &str) -> Option<u64> {
+    fn hex<const N: usize>(&mut self, name: &[u8; N]) -> Option<u64> {
         self.skip(name)?;
-        let _ = self.skip("0x");
+        let _ = self.skip(b"0x");
         let (value, digits) = hexadecimal(self.0.as_bytes());
         self.taken(digits)?;
         (1..=16).contains(&digits).then_some(value)
@@ -290,9 +310,9 @@ impl<'a> Rest<'a> {
     fn site(&mut self) -> Option<CallSite<'a>> {
         if self.0.starts_with('(') {
             self.word();
-            self.skip(" ")?;
+            self.skip(b" ")?;
         }
-        self.skip("call_site=")?;
+        self.skip(b"call_site=")?;
         let name = self.word();
         let mut module = "";
         if self.0.starts_with(" [") {
@@ -306,11 +326,11 @@ impl<'a> Rest<'a> {
 
     fn pointer(&mut self) -> Option<Pointer> {
         let before = self.0;
-        if self.skip(" ptr=(nil)").is_some() {
+        if self.skip(b" ptr=(nil)").is_some() {
             return (self.0.is_empty() || self.0.starts_with(' ')).then_some(Pointer::Known(0));
         }
         self.0 = before;
-        self.hex(" ptr=").map(Pointer::Known)
+        self.hex(b" ptr=").map(Pointer::Known)
     }
 
     /// A device's name, at the very beginning.
@@ -320,7 +340,7 @@ impl<'a> Rest<'a> {
     }
 
     fn direction(&mut self) -> Option<Direction> {
-        self.skip(" dir=")?;
+        self.skip(b" dir=")?;
         match self.word() {
             "BIDIRECTIONAL" => Some(Direction::Bidirectional),
             "TO_DEVICE" => Some(Direction::ToDevice),
@@ -331,9 +351,10 @@ impl<'a> Rest<'a> {
 
     /// The attributes, which end the text.
     fn attrs(&mut self) -> Option<u64> {
-        self.skip(" attrs=")?;
+        self.skip(b" attrs=")?;
         let names = self.word();
-        (self.0.is_empty() && !names.starts_with('(')).then(|| fields::attrs_of(names))
+        let attrs = || if names.is_empty() { 0 } else { fields::attrs_of(names) };
+        (self.0.is_empty() && !names.starts_with('(')).then(attrs)
     }
 
     /// `NORMAL`, `FORCE`, or nothing, which ends the text.
@@ -355,9 +376,9 @@ impl<'a> Rest<'a> {
     }
 
     /// `{0x1000,0x2000}`, behind its name and the first brace.
-    fn list(&mut self, name: &str, list: &mut Vec<u64>) -> Option<()> {
+    fn list<const N: usize>(&mut self, name: &[u8; N], list: &mut Vec<u64>) -> Option<()> {
         self.skip(name)?;
-        if self.skip("}").is_some() {
+        if self.skip(b"}").is_some() {
             return Some(());
         }
         let mut rest = self.0.as_bytes();
@@ -461,6 +482,14 @@ mod tests {
     }
 
     #[test]
+    fn each_event_is_known_by_its_name() {
+        for (n, (name, _)) in EVENTS.iter().enumerate() {
+            assert_eq!(known(name), Some(n), "{name}");
+        }
+        assert_eq!((known("sched_switch"), known("")), (None, None));
+    }
+
+    #[test]
     fn what_kernels_print_is_read_in_one_go() {
         for text in &TEXTS[..3] {
             for (event, text) in events(text) {
@@ -492,7 +521,8 @@ mod tests {
                 r"([ =(){}\[\],/|+x0-9a-fF\t\u{a0}é]{0,3}|size=|ptr=|dir=|attrs=|0x|\(null\)|FORCE)",
             ), 0..4),
         ) {
-            let (event, text) = *event.get(&events(TEXTS[text]));
+            thread_local!(static EVENTS: Vec<Vec<(usize, &'static str)>> = TEXTS.iter().map(|text| events(text)).collect());
+            let (event, text) = EVENTS.with(|events| *event.get(&events[text]));
             let mut text = text.to_owned();
             for (at, taken, put) in changes {
                 let mut at = at.index(text.len() + 1);

@@ -123,12 +123,11 @@ impl<R: Read + Seek> Index<R> {
             if at == next && next < STREAMS {
                 self.streams.push(Stream { cpu, bundles: Vec::new() });
             }
-            match self.streams.get_mut(at) {
-                Some(stream) => stream.bundles.push(bundle),
-                None => {
-                    by_source.remove(&(sequence, cpu));
-                    left_out += events;
-                }
+            if let Some(stream) = self.streams.get_mut(at) {
+                stream.bundles.push(bundle);
+            } else {
+                by_source.remove(&(sequence, cpu));
+                left_out += events;
             }
         }
         Ok(left_out)
