@@ -345,6 +345,18 @@ fn what_other_tools_print_of_a_real_kernel_is_read_to_the_last_line() {
     }
 }
 
+/// What tracefs of a real kernel prints with scheduler, timers, interrupts, system calls, kmalloc and kfree enabled.
+#[test]
+fn events_that_are_not_wanted_are_passed_over_and_counted() {
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/6.18-x86-everything.txt");
+    let dir = tempfile::tempdir().unwrap();
+    let output = bouncescope(&["import", trace.to_str().unwrap()], dir.path());
+    let said = as_text(&output.stderr);
+    assert!(output.status.success() && said.contains(": 44 events, "), "{said}");
+    assert!(said.contains("note: 356 lines of other events were passed over\n"), "{said}");
+    assert!(!said.contains("LOST") && !said.contains("can't be read"), "{said}");
+}
+
 /// A packet of Perfetto with a bundle of one kmalloc of 18 bytes (32 allocated) at 1 s.
 const PERFETTO: &[u8] = b"\x0a\x1b\x0a\x19\x08\x01\x12\x15\x08\x80\x94\xeb\xdc\x03\x10\x07\xda\x12\x0a\x08\x20\x10\x12\x18\x80\x20\x28\x80\x10";
 

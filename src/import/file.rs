@@ -2,16 +2,16 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Cursor, Read, Seek},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tracer::exchange::{
     as_text::Noted,
     packed::unpacked,
     perfdata::{PerfData, is_perf_data},
-    perfetto,
+    perfetto::{self, Perfetto},
     tracedat::{TraceDat, is_trace_dat},
 };
 
@@ -32,6 +32,7 @@ enum Format {
     Text,
     TraceDat,
     PerfData,
+    Perfetto,
 }
 
 /// The text of a file, which is read once.
@@ -49,10 +50,8 @@ impl<T: Read + Seek> ReadSeek for T {}
 enum Source {
     /// Read from the disk each time: such a trace may be larger than memory.
     File(PathBuf),
-    /// Standard input or a pipe, kept in a file without a name.
+    /// Standard input, a pipe or what was packed, kept in a file without a name.
     Kept(File),
-    /// Lines of a trace of Perfetto.
-    Lines(Vec<u8>),
 }
 
 impl TraceFile {
@@ -95,39 +94,45 @@ impl TraceFile {
             return Ok(trace);
         }
         // All these are read here and there: of a file that is packed, what it holds is kept.
-        let most = if trace.begins()? == first[..first.len().min(MAGIC)] { None } else { Some(trace.most_unpacked()?) };
-        let mut text = text.take(most.map_or(u64::MAX, |most| most.saturating_add(1)));
-        if may_be_perfetto {
-            let mut bytes = Vec::new();
-            text.read_to_end(&mut bytes).with_context(cannot_read)?;
-            trace.check_unpacked(bytes.len() as u64, most)?;
-            if perfetto::is_trace(&bytes) {
-                drop(text);
-                let perfetto::Text { lines, notes } = perfetto::read(&bytes);
-                (trace.source, trace.notes) = (Source::Lines(lines), notes);
-                return Ok(trace);
-            }
-        } else if most.is_some() {
-            let kept = keep(&mut text).with_context(cannot_read)?;
-            trace.check_unpacked(kept.metadata().with_context(cannot_read)?.len(), most)?;
+        if trace.begins()? != first[..first.len().min(MAGIC)] {
+            let most = trace.most_unpacked()?;
+            let kept = keep(&mut text.take(most.saturating_add(1))).with_context(cannot_read)?;
+            trace.check_unpacked(&kept, most)?;
+            trace.source = Source::Kept(kept);
+        } else {
             drop(text);
-            (trace.source, trace.format) = (Source::Kept(kept), format);
-            return Ok(trace);
         }
-        drop(text);
         trace.format = format;
+        if may_be_perfetto
+            && perfetto::is_trace(trace.file()?).with_context(|| format!("cannot read {}", trace.name))?
+        {
+            trace.format = Format::Perfetto;
+            trace.unpack_packets()?;
+        }
         Ok(trace)
     }
 
-    /// An error when a packed file has unpacked to more than it may, bytes.
-    fn check_unpacked(&self, bytes: u64, most: Option<u64>) -> Result<()> {
-        if let Some(most) = most.filter(|most| bytes > *most) {
-            bail!(
-                "{} unpacks to more than {} MiB, many times what a trace does: if it is to be trusted, unpack it, and import what is in it",
-                self.name,
-                most >> 20
-            );
+    /// Keeps the packets of a trace of Perfetto, if they are compressed.
+    fn unpack_packets(&mut self) -> Result<()> {
+        let most = self.most_unpacked()?;
+        let mut kept = tempfile::tempfile()?;
+        let unpacked = perfetto::unpack(self.file()?, BufWriter::new(&mut kept), most);
+        if let Some(notes) = unpacked.with_context(|| format!("cannot read {}", self.name))? {
+            self.check_unpacked(&kept, most)?;
+            (self.source, self.notes) = (Source::Kept(kept), notes);
         }
+        Ok(())
+    }
+
+    /// An error when a packed file has unpacked to more than it may, bytes.
+    fn check_unpacked(&self, kept: &File, most: u64) -> Result<()> {
+        let bytes = kept.metadata().with_context(|| format!("cannot read {}", self.name))?.len();
+        ensure!(
+            bytes <= most,
+            "{} unpacks to more than {} MiB, many times what a trace does: if it is to be trusted, unpack it, and import what is in it",
+            self.name,
+            most >> 20
+        );
         Ok(())
     }
 
@@ -143,15 +148,14 @@ impl TraceFile {
             Format::Text => Opened::Text(self.unpacked()?),
             Format::TraceDat => Opened::Made(Box::new(TraceDat::open(self.file()?).with_context(cannot_read)?)),
             Format::PerfData => Opened::Made(Box::new(PerfData::open(self.file()?).with_context(cannot_read)?)),
+            Format::Perfetto => Opened::Made(Box::new(Perfetto::open(self.file()?).with_context(cannot_read)?)),
         })
     }
 
     /// What has to be known of the file, a line each, after it was read to its end.
     pub(super) fn notes(&self, opened: &Opened<'_>) -> Vec<String> {
-        match opened {
-            Opened::Text(_) => self.notes.clone(),
-            Opened::Made(text) => text.notes(),
-        }
+        let more = if let Opened::Made(text) = opened { text.notes() } else { Vec::new() };
+        self.notes.iter().cloned().chain(more).collect()
     }
 
     /// The bytes as they are, from the first one on.
@@ -159,7 +163,6 @@ impl TraceFile {
         let file: Box<dyn ReadSeek + '_> = match &self.source {
             Source::File(path) => Box::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?),
             Source::Kept(file) => Box::new(file),
-            Source::Lines(lines) => Box::new(Cursor::new(lines)),
         };
         Ok(file)
     }
@@ -180,7 +183,7 @@ impl TraceFile {
                 let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", self.name))?;
                 metadata.len().saturating_mul(UNPACKED.0).saturating_add(UNPACKED.1)
             }
-            Source::Kept(_) | Source::Lines(_) => UNPACKED_INPUT,
+            Source::Kept(_) => UNPACKED_INPUT,
         })
     }
 
@@ -188,13 +191,12 @@ impl TraceFile {
     fn unpacked(&self) -> Result<Box<dyn BufRead + '_>> {
         let text = match &self.source {
             Source::File(path) => {
-                unpacked(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", self.name))?))
+                unpacked(buffered(File::open(path).with_context(|| format!("cannot open {}", self.name))?))
             }
             Source::Kept(file) => {
                 let mut file = file;
-                file.rewind().and_then(|()| unpacked(BufReader::new(file)))
+                file.rewind().and_then(|()| unpacked(buffered(file)))
             }
-            Source::Lines(lines) => return Ok(Box::new(Cursor::new(lines))),
         };
         text.with_context(|| format!("cannot read {}", self.name))
     }
@@ -236,6 +238,11 @@ const UNPACKED_INPUT: u64 = 1 << 30;
 
 /// So many of its first bytes tell the format.
 const MAGIC: usize = 8;
+
+/// A text is read in few calls.
+fn buffered<R: Read>(file: R) -> BufReader<R> {
+    BufReader::with_capacity(128 << 10, file)
+}
 
 /// Copies a stream, which cannot be read twice, to a file that is gone when the program ends.
 fn keep(stream: &mut impl Read) -> io::Result<File> {

@@ -28,6 +28,11 @@ pub struct AsText<T> {
 }
 
 impl<T: MakeText> AsText<T> {
+    #[cfg(test)]
+    pub(super) const fn trace(&self) -> &T {
+        &self.trace
+    }
+
     /// Of a trace, behind what is made already.
     pub(super) const fn new(trace: T, text: String) -> Self {
         Self { trace, text, read: 0 }

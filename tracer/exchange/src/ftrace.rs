@@ -7,10 +7,13 @@ mod fields;
 mod line;
 mod lines;
 mod survey;
+mod values;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead};
 use std::vec;
+
+use hashbrown::HashMap;
 
 pub use survey::{Seen, Survey};
 
@@ -21,7 +24,8 @@ use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
 use convert::Converter;
 use line::{Parsed, parse};
-use lines::next_line;
+use lines::Lines;
+use values::{Lists, Values, known};
 
 /// Events in one batch.
 const BATCH: usize = 16 << 10;
@@ -29,8 +33,8 @@ const BATCH: usize = 16 << 10;
 /// A text trace as a stream.
 #[derive(Debug)]
 pub struct Trace<R> {
-    lines: R,
-    line: Vec<u8>,
+    lines: Lines<R>,
+    lists: Lists,
     /// The instance whose events are taken; empty for the main one.
     instance: String,
     /// All events in the order of their times, where the lines are not.
@@ -45,7 +49,6 @@ pub struct Trace<R> {
     symbols: Vec<Symbol>,
     /// What comes after the events, the last first; filled when they have ended.
     behind: Option<Vec<Item>>,
-    read: u64,
 }
 
 impl<R: BufRead> Trace<R> {
@@ -69,8 +72,8 @@ impl<R: BufRead> Trace<R> {
         }
         ahead.reverse();
         Self {
-            lines,
-            line: Vec::new(),
+            lines: Lines::new(lines),
+            lists: Lists::default(),
             ahead,
             instance: survey.instance.clone(),
             sorted: None,
@@ -81,7 +84,6 @@ impl<R: BufRead> Trace<R> {
             last_ns: survey.first_ns,
             symbols: Vec::new(),
             behind: None,
-            read: 0,
         }
     }
 
@@ -110,17 +112,16 @@ impl<R: BufRead> Trace<R> {
     fn read(&mut self, most: usize) -> io::Result<Batch> {
         let mut batch = Batch::default();
         while batch.events.len() < most {
-            let read = next_line(&mut self.lines, &mut self.line)?;
-            if read == 0 {
-                break;
-            }
-            self.read += read;
-            match parse(&String::from_utf8_lossy(&self.line)) {
-                Parsed::Event(line) if line.instance == self.instance => {
-                    if self.converter.event(&line, &mut batch, &mut self.symbols) {
-                        self.last_ns = self.last_ns.max(line.time.ns());
-                    } else if convert::kind(line.event).is_some() {
-                        self.lost += 1;
+            let Some(text) = self.lines.next()? else { break };
+            match parse(&text) {
+                Parsed::Event(line) if is_of(&self.instance, line.instance) => {
+                    let Some(event) = known(line.event) else { continue };
+                    let Self { converter, lists, symbols, .. } = self;
+                    match Values::of(event, line.text, lists) {
+                        Some(values) if converter.event(&line, &values, lists, &mut batch, symbols) => {
+                            self.last_ns = self.last_ns.max(line.time.ns());
+                        }
+                        _ => self.lost += 1,
                     }
                 }
                 Parsed::Lost(count) | Parsed::Overwritten(count) => self.lost = self.lost.saturating_add(count),
@@ -171,13 +172,13 @@ impl<R: BufRead> Trace<R> {
         let seen = &self.converter.converted;
         let mut counters = Counters {
             time_ns: self.last_ns,
-            seen: seen.iter().map(|(kind, count)| ((*kind).to_owned(), vec![*count])).collect(),
+            seen: seen.iter().map(|(kind, count)| (kind.name().to_owned(), vec![*count])).collect(),
             ..Counters::default()
         };
         if self.lost > 0 {
             counters.lost.insert(Loss::TraceEvents, vec![self.lost]);
         }
-        let events: BTreeMap<String, u64> = seen.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+        let events: BTreeMap<String, u64> = seen.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect();
         let end = End { time_ns: self.last_ns, events, ..End::default() };
         vec![Item::End(end), Item::Counters(counters), Item::Sites(self.converter.sites())]
     }
@@ -209,8 +210,13 @@ impl<R: BufRead> Source for Trace<R> {
     }
 
     fn bytes_read(&self) -> u64 {
-        self.read
+        self.lines.read
     }
+}
+
+/// Whether an instance is this one. Most have no name: `memcmp()` of no bytes is slow where their address is none.
+fn is_of(instance: &str, name: &str) -> bool {
+    instance.len() == name.len() && (name.is_empty() || instance == name)
 }
 
 /// A hook as an import has it: the trace's own event.

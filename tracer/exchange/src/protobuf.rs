@@ -23,9 +23,16 @@ impl Message {
         self.bytes(field, &value.0)
     }
 
+    /// What stands before so many bytes of a field.
+    pub(super) fn head(field: u32, length: u64) -> Vec<u8> {
+        let mut head = Self::default();
+        head.key(field, 2);
+        head.varint(length);
+        head.0
+    }
+
     fn bytes(mut self, field: u32, value: &[u8]) -> Self {
-        self.key(field, 2);
-        self.varint(value.len() as u64);
+        self.0.extend(Self::head(field, value.len() as u64));
         self.0.extend_from_slice(value);
         self
     }
@@ -100,6 +107,15 @@ impl<'a> Iterator for Fields<'a> {
         self.0 = rest;
         Some((field, value))
     }
+}
+
+/// Bytes of the field that a message begins with, more of which there may be than are here; `None` where it is not one of bytes.
+pub(super) fn length_of_first(message: &[u8]) -> Option<u64> {
+    let mut rest = message;
+    let key = varint(&mut rest).filter(|key| key & 7 == 2 && key >> 3 > 0)?;
+    u32::try_from(key >> 3).ok()?;
+    let length = varint(&mut rest)?;
+    length.checked_add((message.len() - rest.len()) as u64)
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {

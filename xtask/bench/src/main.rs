@@ -12,6 +12,7 @@ use tracer::{
 
 mod allocations;
 mod generate;
+mod import;
 mod kernel;
 mod measure;
 mod memory;
@@ -43,6 +44,8 @@ enum Bench {
     Storm(overhead::storm::Args),
     /// Time `replay` and a sweep against a bare `zstd -dc` of the same capture, and check both against their limits.
     Replay(replay::Args),
+    /// Time `import` of long texts, beside `wc -l` and `grep -c` of the same files.
+    Import(import::Args),
     /// Read a capture and do nothing with it, as fast as possible on one thread.
     Read {
         /// Capture to read
@@ -77,6 +80,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Storm(args) => overhead::storm::run(args),
         Bench::Replay(args) => replay::run(args),
+        Bench::Import(args) => import::run(args),
         Bench::Read { capture } => read(capture),
         Bench::LiveDma(args) => live_dma::run(args),
         Bench::Generate { events } => {

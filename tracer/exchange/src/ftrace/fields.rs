@@ -3,6 +3,8 @@
 //! Fields come raw from `trace-cmd report -R`, from tools that cannot parse a `print fmt` (`[FAILED TO PARSE]`), and with the trace option
 //! `fields` (`print_fields()` in `kernel/trace/trace_output.c`), which prints `NAME=0xHEX (DECIMAL)`. There some values have other names.
 
+use memchr::memmem;
+
 use bouncescope_capture::event::Direction;
 
 /// What libtraceevent of perf and trace-cmd puts before the raw fields of an event whose `print fmt` it cannot parse.
@@ -12,7 +14,7 @@ const FAILED_TO_PARSE: &str = "[FAILED TO PARSE] ";
 fn behind<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut from = 0;
     loop {
-        let at = from + text[from..].find(name)?;
+        let at = from + memmem::find(&text.as_bytes()[from..], name.as_bytes())?;
         let behind = &text[at + name.len()..];
         let begins_word = at == 0 || text[..at].ends_with(' ');
         if let (true, Some(value)) = (begins_word, behind.strip_prefix('=')) {
@@ -129,11 +131,23 @@ pub(super) fn array(text: &str, name: &str, bytes_each: usize) -> Option<Vec<u64
     if list.is_empty() {
         return Some(Vec::new());
     }
-    let byte = |text: &str| u8::from_str_radix(text.trim(), 16).ok().filter(|_| text.trim().len() == 2);
-    let bytes = list.split(',').map(byte).collect::<Option<Vec<u8>>>()?;
-    let whole = bytes.len().is_multiple_of(bytes_each);
-    let value = |bytes: &[u8]| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-    whole.then(|| bytes.chunks_exact(bytes_each).map(value).collect())
+    let mut values = Vec::with_capacity(list.len() / (3 * bytes_each));
+    let mut bytes = list.as_bytes().split(|byte| *byte == b',').peekable();
+    while bytes.peek().is_some() {
+        let mut value = 0;
+        for n in 0..bytes_each {
+            value |= u64::from(byte(bytes.next()?)?) << (8 * n);
+        }
+        values.push(value);
+    }
+    Some(values)
+}
+
+/// A byte as two hexadecimal digits.
+fn byte(text: &[u8]) -> Option<u8> {
+    let [high, low] = text.trim_ascii() else { return None };
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
 }
 
 /// `shown/all`, or one number that is both; the second.
@@ -160,7 +174,11 @@ const ATTRS: [(u32, &str); 12] = [
 
 /// `DMA_ATTR_*` bits; a name that is not known is none.
 pub(super) fn attrs(text: &str) -> u64 {
-    let names = value(text, "attrs").unwrap_or_default();
+    attrs_of(value(text, "attrs").unwrap_or_default())
+}
+
+/// The bits of names with `|` in between.
+pub(super) fn attrs_of(names: &str) -> u64 {
     names.split('|').fold(0, |bits, name| {
         let bit = ATTRS.iter().find(|(_, known)| *known == name).map(|(bit, _)| 1 << bit);
         bits | bit.or_else(|| of_hex(name.strip_prefix("0x")?)).unwrap_or(0)
@@ -179,12 +197,16 @@ pub(super) enum CallSite<'a> {
 /// Where an object was allocated.
 pub(super) fn call_site(text: &str) -> CallSite<'_> {
     let name = value(text, "call_site").unwrap_or_default();
-    if let (Some(addr), false) = (of_hex(name), name.is_empty()) {
-        return CallSite::Address(addr);
-    }
     let rest = behind(text, "call_site").and_then(|rest| rest.strip_prefix(name)).unwrap_or_default();
-    let module = rest.strip_prefix(" [").and_then(|rest| rest.split_once(']')).map_or("", |(module, _)| module);
-    CallSite::Named { name, module }
+    site_of(name, rest.strip_prefix(" [").and_then(|rest| rest.split_once(']')).map_or("", |(module, _)| module))
+}
+
+/// A call site of this name, which may be an address.
+pub(super) fn site_of<'a>(name: &'a str, module: &'a str) -> CallSite<'a> {
+    match of_hex(name) {
+        Some(addr) if !name.is_empty() => CallSite::Address(addr),
+        _ => CallSite::Named { name, module },
+    }
 }
 
 #[cfg(test)]

@@ -59,14 +59,138 @@ pub(super) enum Parsed<'a> {
 /// All have a task, its thread id, mostly the CPU, and the time with a colon. `kernel/trace/trace_output.c` prints flags in between (in the
 /// latency format behind the CPU's number), `perf script` the subsystem in front of the event.
 pub(super) fn parse(line: &str) -> Parsed<'_> {
+    usual(line).map_or_else(|| of_any_kind(line), Parsed::Event)
+}
+
+/// A line as tracefs, `trace-cmd report` and `perf script` print it where no option asks for anything else, which nearly all lines are:
+/// each byte is looked at once. `None` at the first that is different; what is found is as [`of_any_kind`] finds it.
+fn usual(line: &str) -> Option<Line<'_>> {
+    let (instance, line) = match line.as_bytes().first()? {
+        b' ' => ("", line),
+        b'<' | b'[' => return None,
+        _ => instance(line),
+    };
+    let line = &line[blanks(line)..];
+    let bytes = line.as_bytes();
+    match bytes.first()? {
+        b'#' | ..b' ' | 0x80.. => return None,
+        b'c' | b'v' | b'D' | b'C' if FRAMES.iter().any(|frame| line.starts_with(frame)) => return None,
+        _ => {}
+    }
+    // The first colon before which a time may be.
+    let mut colon = 0;
+    loop {
+        colon += memchr::memchr(b':', &bytes[colon..])?;
+        match bytes.get(colon + 1)? {
+            b' ' => break,
+            b'(' => return None,
+            _ => colon += 1,
+        }
+    }
+    let mut head = Head(&bytes[..colon]);
+    let (fraction, digits) = head.number(9)?;
+    head.byte(b'.')?;
+    let (seconds, _) = head.number(9)?;
+    let time = Time::Ns(seconds * 1_000_000_000 + fraction * POWERS[9 - digits]);
+    // `comm-12 [001] d.h1.`, or without flags.
+    if head.0.last()? == &b' ' {
+        head.blanks();
+        if head.0.last()? != &b']' {
+            head.flags();
+            head.blanks();
+        }
+    }
+    head.byte(b']')?;
+    let (cpu, _) = head.number(4)?;
+    head.byte(b'[')?;
+    head.blanks();
+    let who = head.0.len();
+    let task = match head.number(9) {
+        Some((task, _)) if matches!(head.0, [_, .., b'-' | b'/' | b' ']) => task as u32,
+        // `comm-12 (12)`
+        _ => task(&line[..who])?,
+    };
+    let rest = &line[colon + 1..];
+    let rest = &rest[blanks(rest)..];
+    let (mut event, mut text) = rest.split_at(word(rest));
+    text = text.strip_prefix(':')?;
+    // `kmem:kfree: …` of perf.
+    if !text.starts_with(' ') {
+        (event, text) = text.split_at(word(text));
+        text = text.strip_prefix(':')?;
+    }
+    let is_event = !event.is_empty() && !rest.starts_with(|first: char| first == 'P' || first.is_ascii_digit());
+    let cpu = Some(cpu as u16);
+    text = &text[blanks(text)..];
+    if !text.as_bytes().last().is_some_and(u8::is_ascii_graphic) || !text.as_bytes()[0].is_ascii_graphic() {
+        text = text.trim();
+    }
+    is_event.then_some(Line { instance, task, cpu, time, event, text })
+}
+
+/// Lines between events begin so.
+const FRAMES: [&str; 4] = ["cpus=", "version =", "Dumping ftrace buffer", "CPU"];
+
+/// Of ten.
+const POWERS: [u64; 10] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
+/// What comes before an event, read from its end.
+struct Head<'a>(&'a [u8]);
+
+impl Head<'_> {
+    /// Takes the number at the end, of at most so many digits: 9 at most. The number, and its digits.
+    fn number(&mut self, most: usize) -> Option<(u64, usize)> {
+        let (mut number, mut digits) = (0, 0);
+        while let [before @ .., digit @ b'0'..=b'9'] = self.0 {
+            if digits == most {
+                return None;
+            }
+            number += u64::from(digit - b'0') * POWERS[digits];
+            digits += 1;
+            self.0 = before;
+        }
+        (digits > 0).then_some((number, digits))
+    }
+
+    fn byte(&mut self, expected: u8) -> Option<()> {
+        let (last, before) = self.0.split_last()?;
+        self.0 = before;
+        (*last == expected).then_some(())
+    }
+
+    fn blanks(&mut self) {
+        while let [before @ .., b' '] = self.0 {
+            self.0 = before;
+        }
+    }
+
+    fn flags(&mut self) {
+        while let [before @ .., b'.' | b'#' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z'] = self.0 {
+            self.0 = before;
+        }
+    }
+}
+
+/// Blanks that a text begins with.
+fn blanks(text: &str) -> usize {
+    text.bytes().position(|byte| byte != b' ').unwrap_or(text.len())
+}
+
+/// Bytes of the word that a text begins with.
+fn word(text: &str) -> usize {
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    text.bytes().position(|byte| !is_of_word(&byte)).unwrap_or(text.len())
+}
+
+/// Reads a line of any of these.
+fn of_any_kind(line: &str) -> Parsed<'_> {
     let line = without_console(line.trim_end());
     let (instance, line) = instance(line);
     let line = line.trim_start();
     if let Some(comment) = line.strip_prefix('#') {
         return comment_of(comment.trim());
     }
-    let is_frame =
-        line.starts_with("cpus=") || line.starts_with("version =") || line.starts_with("Dumping ftrace buffer");
+    let is_frame = FRAMES[..3].iter().any(|frame| line.starts_with(frame));
     if line.is_empty() || is_frame || line.bytes().all(|byte| byte == b'-') {
         return Parsed::Nothing;
     }
@@ -240,7 +364,62 @@ fn task(before: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Lines of real kernels and tools, and of this file's other tests.
+    const LINES: [&str; 4] = [
+        include_str!("../../../../tests/traces/6.18-direct-hold-100.txt"),
+        include_str!("../../../../tests/traces/6.18-x86-perf-script.txt"),
+        include_str!("../../../../tests/traces/6.18-x86-trace-cmd-report.txt"),
+        include_str!("../../../../tests/import/cases.toml"),
+    ];
+
+    /// Reads a line in both ways; whether it is a usual one.
+    fn is_usual(line: &str) -> bool {
+        let usual = usual(line);
+        assert!(
+            usual.is_none_or(|event| of_any_kind(line) == Parsed::Event(event)),
+            "{line:?}: {usual:?}, {:?}",
+            of_any_kind(line)
+        );
+        usual.is_some()
+    }
+
+    #[test]
+    fn lines_that_tools_print_are_usual_ones() {
+        for text in &LINES[..3] {
+            for line in text.lines().filter(|line| !line.starts_with(['#', 'c'])) {
+                assert!(is_usual(line), "{line}");
+            }
+        }
+        assert!(is_usual(
+            "   kworker/1:0-12      (     12) [001] .....    34.567890: kfree: call_site=a+0x1/0x2 ptr=00ab"
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn a_line_of_any_kind_is_the_same_in_both_ways(
+            text in 0..LINES.len(),
+            line in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, r"[ :\[\]()<>#+\-/.=_,0-9uscPCd\t\u{a0}é]{0,3}"), 0..4),
+        ) {
+            let lines: Vec<&str> = LINES[text].lines().collect();
+            let mut line = line.get(&lines).to_string();
+            for (at, taken, put) in changes {
+                let mut at = at.index(line.len() + 1);
+                while !line.is_char_boundary(at) { at -= 1; }
+                let mut end = (at + taken).min(line.len());
+                while !line.is_char_boundary(end) { end += 1; }
+                line.replace_range(at..end, &put);
+            }
+            is_usual(&line);
+        }
+    }
 
     fn event(text: &str) -> Line<'_> {
         let Parsed::Event(line) = parse(text) else { panic!("{text}: {:?}", parse(text)) };

@@ -1,15 +1,17 @@
 //! What a trace holds, and what it shows of its devices: nothing in it says whether they are coherent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
+use hashbrown::HashSet;
 use tracer_ebpf::{decide::Decider, streamed::SMALL_BELOW};
 
 use super::convert;
-use super::fields::{self, CallSite, Pointer};
+use super::fields::{CallSite, Pointer};
 use super::hook;
 use super::line::{Line, Parsed, Time, parse};
-use super::lines::next_line;
+use super::lines::Lines;
+use super::values::{EVENTS, Lists, Values, known};
 use bouncescope_capture::event::{Direction, Kind, MAPPING_ERROR};
 use bouncescope_capture::facts::Hook;
 use bouncescope_capture::names::Subject;
@@ -115,25 +117,27 @@ impl Survey {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn of(mut lines: impl BufRead) -> io::Result<Self> {
+    pub fn of(lines: impl BufRead) -> io::Result<Self> {
+        let mut lines = Lines::new(lines);
+        let mut lists = Lists::default();
         let mut common = Self::default();
         let mut instances: Vec<Self> = vec![Self::new("")];
-        let mut bytes = Vec::new();
-        let mut kinds = vec![HashMap::new()];
-        while next_line(&mut lines, &mut bytes)? > 0 {
-            let text = String::from_utf8_lossy(&bytes);
+        let mut counts = vec![Counts::default()];
+        while let Some(text) = lines.next()? {
             match parse(&text) {
                 Parsed::Event(line) => {
-                    let known = instances.iter().position(|one| one.instance == line.instance);
+                    let is_main = line.instance.is_empty();
+                    let position = || instances.iter().position(|one| one.instance == line.instance);
+                    let known = if is_main { Some(0) } else { position() };
                     let Some(at) = known.or((instances.len() < INSTANCES).then_some(instances.len())) else {
                         common.nonsense(&text);
                         continue;
                     };
                     if at == instances.len() {
                         instances.push(Self::new(line.instance));
-                        kinds.push(HashMap::new());
+                        counts.push(Counts::default());
                     }
-                    instances[at].event(&line, &mut kinds[at]);
+                    instances[at].event(&line, &mut lists, &mut counts[at]);
                 }
                 Parsed::Lost(count) | Parsed::Overwritten(count) => common.lost = common.lost.saturating_add(count),
                 Parsed::Machine(machine) => machine.clone_into(&mut common.machine),
@@ -142,8 +146,8 @@ impl Survey {
                 Parsed::Nonsense => common.nonsense(&text),
             }
         }
-        for (instance, kinds) in instances.iter_mut().zip(kinds) {
-            instance.events.extend(kinds);
+        for (instance, counts) in instances.iter_mut().zip(counts) {
+            counts.settle(instance);
         }
         // The same events are in each instance where they are enabled: one is read, the one that has most of them.
         let of = |one: &Self| one.events.values().sum::<u64>();
@@ -169,7 +173,7 @@ impl Survey {
 
     /// Events of a kind were found.
     pub fn has(&self, kind: Kind) -> bool {
-        self.events.keys().any(|name| convert::kind(name) == Some(kind))
+        self.events.keys().any(|name| known(name).is_some_and(|event| EVENTS[event].1 == kind))
     }
 
     /// The machine, as `uname -m` has it: from the trace's header, else from where functions call. `None` where neither tells.
@@ -204,19 +208,17 @@ impl Survey {
         ]
     }
 
-    fn event(&mut self, line: &Line<'_>, kinds: &mut HashMap<String, u64>) {
-        let Some(kind) = convert::kind(line.event) else {
-            self.other_events += 1;
-            if self.other_names.len() < OTHERS && !self.other_names.contains(line.event) {
-                self.other_names.insert(line.event.to_owned());
-            }
+    fn event(&mut self, line: &Line<'_>, lists: &mut Lists, counts: &mut Counts) {
+        let Some(event) = known(line.event) else {
+            counts.other(line.event);
             return;
         };
-        if !convert::is_whole(line) {
+        let Some(values) = Values::of(event, line.text, lists) else {
             self.nonsense(&format!("{}: {}", line.event, line.text));
             self.lost += 1;
             return;
-        }
+        };
+        counts.by_event[event] += 1;
         let time_ns = line.time.ns();
         self.first_ns = self.first_ns.min(time_ns);
         self.unordered |= time_ns < self.last_ns;
@@ -224,25 +226,20 @@ impl Survey {
         self.last_cpu = self.last_cpu.max(line.cpu.unwrap_or(0));
         self.without_cpu += u64::from(line.cpu.is_none());
         self.counts_for_times += u64::from(matches!(line.time, Time::Count(_)));
-        if let Some(count) = kinds.get_mut(line.event) {
-            *count += 1;
-        } else {
-            kinds.insert(line.event.to_owned(), 1);
-        }
-        if matches!(kind, Kind::Kmalloc | Kind::Kfree) {
-            self.without_pointer += u64::from(fields::pointer(line.text) == Some(Pointer::NotYet));
-            if let CallSite::Named { name, .. } = fields::call_site(line.text)
+        if let Values::Kmalloc { site, ptr, .. } | Values::Kfree { site, ptr } = values {
+            self.without_pointer += u64::from(ptr == Pointer::NotYet);
+            if let CallSite::Named { name, .. } = site
                 && let Some(offset) = offset_in_function(name)
             {
                 self.remainders[offset as usize % 4] += 1;
             }
         }
-        if let Some(name) = convert::device(line) {
+        if let Some(name) = values.device() {
             if !self.devices.contains_key(name) {
                 self.devices.insert(name.to_owned(), Seen::default());
             }
             if let Some(seen) = self.devices.get_mut(name) {
-                self.merged_lists += u64::from(seen.take(line));
+                self.merged_lists += u64::from(seen.take(&values, lists));
             }
         }
     }
@@ -257,62 +254,79 @@ impl Survey {
 
 /// The offset of `function+0x10/0x40`, bytes.
 fn offset_in_function(name: &str) -> Option<u64> {
-    let (_, offset) = name.split_once("+0x")?;
-    u64::from_str_radix(offset.split('/').next()?, 16).ok()
+    let plus = memchr::memchr(b'+', name.as_bytes())?;
+    let offset = name[plus..].strip_prefix("+0x").or_else(|| Some(name.split_once("+0x")?.1))?;
+    let end = memchr::memchr(b'/', offset.as_bytes()).unwrap_or(offset.len());
+    u64::from_str_radix(&offset[..end], 16).ok()
+}
+
+/// What is counted of an instance while it is read.
+#[derive(Debug, Default)]
+struct Counts {
+    by_event: [u64; EVENTS.len()],
+    others: u64,
+    other_names: HashSet<String>,
+}
+
+impl Counts {
+    /// An event that is not converted.
+    fn other(&mut self, event: &str) {
+        self.others += 1;
+        if self.other_names.len() < OTHERS {
+            self.other_names.get_or_insert_with(event, ToOwned::to_owned);
+        }
+    }
+
+    fn settle(self, survey: &mut Survey) {
+        let seen = EVENTS.iter().zip(self.by_event).filter(|(_, count)| *count > 0);
+        survey.events = seen.map(|((name, _), count)| ((*name).to_owned(), count)).collect();
+        survey.other_events = self.others;
+        survey.other_names = self.other_names.into_iter().collect();
+    }
 }
 
 impl Seen {
     /// Takes in an event of the device; whether it is a list whose buffers cannot be told.
-    fn take(&mut self, line: &Line<'_>) -> bool {
-        let text = line.text;
-        match convert::kind(line.event) {
-            Some(Kind::Bounced) => {
-                let size = fields::number(text, "size").unwrap_or(0);
+    fn take(&mut self, values: &Values<'_>, lists: &Lists) -> bool {
+        match *values {
+            Values::Bounced { dma_mask, size, forced, .. } => {
                 self.bounced += 1;
-                let forced = fields::is_forced(text);
                 self.forced |= forced;
                 self.bounced_small += u64::from(size < SMALL_BELOW && !forced);
-                self.dma_mask = fields::hex(text, "dma_mask").unwrap_or(0);
+                self.dma_mask = dma_mask;
             }
-            Some(Kind::Map) => {
+            Values::Map { phys, dma_addr, size, direction, .. } => {
                 self.mappings += 1;
-                let (dma_addr, phys) = (fields::hex(text, "dma_addr"), fields::hex(text, "phys_addr"));
                 // What may have bounced says nothing of the bus.
-                let is_short = fields::number(text, "size").is_some_and(|size| size < SMALL_BELOW);
-                if let (Some(dma_addr), Some(phys)) = (dma_addr, phys)
-                    && !(is_short && fields::direction(text) != Some(Direction::ToDevice))
+                if !(size < SMALL_BELOW && direction != Direction::ToDevice)
                     && dma_addr != MAPPING_ERROR
                     && self.offsets.len() < OFFSETS
                 {
                     self.offsets.insert(dma_addr.wrapping_sub(phys));
                 }
-                let pair = dma_addr.zip(phys);
-                self.displaced |= pair.is_some_and(|(dma_addr, phys)| convert::is_displaced(phys, dma_addr));
-                let in_place = pair.is_some_and(|(dma_addr, phys)| dma_addr == phys);
-                self.writes(text, fields::number(text, "size").into_iter().map(|size| (size, in_place)));
+                self.displaced |= convert::is_displaced(phys, dma_addr);
+                self.writes(direction, [(size, dma_addr == phys)]);
             }
-            Some(Kind::MapSg) => {
+            Values::MapSg { direction, .. } => {
                 self.mappings += 1;
-                let lengths = convert::list_lengths(text);
-                let untold = lengths.is_none() && line.event == "dma_map_sg";
-                let addresses = |name: &str| fields::array(text, name, 8).unwrap_or_default();
-                let (buffers, dma_addrs) = (addresses("phys_addrs"), addresses("dma_addrs"));
+                let Lists { buffers, dma_addrs, lengths, has_lengths } = lists;
+                let pairs = || buffers.iter().zip(dma_addrs);
+                self.displaced |=
+                    !lengths.is_empty() && pairs().any(|(phys, addr)| convert::is_displaced(*phys, *addr));
                 let in_place = |n: usize| dma_addrs.get(n).is_some_and(|dma_addr| buffers.get(n) == Some(dma_addr));
-                let lengths = lengths.unwrap_or_default();
-                let displaced = |(phys, dma_addr): (&u64, &u64)| convert::is_displaced(*phys, *dma_addr);
-                self.displaced |= !lengths.is_empty() && buffers.iter().zip(&dma_addrs).any(displaced);
-                self.writes(text, lengths.into_iter().enumerate().map(|(n, length)| (length, in_place(n))));
-                return untold;
+                self.writes(direction, lengths.iter().enumerate().map(|(n, length)| (*length, in_place(n))));
+                return !has_lengths;
             }
+            Values::RefusedSg { .. } => self.mappings += 1,
             _ => {}
         }
         false
     }
 
     /// Buffers by length, and whether the device got their own address.
-    fn writes(&mut self, text: &str, buffers: impl Iterator<Item = (u64, bool)>) {
-        if fields::direction(text) != Some(Direction::ToDevice) {
-            for (length, in_place) in buffers.filter(|(length, _)| *length < SMALL_BELOW) {
+    fn writes(&mut self, direction: Direction, buffers: impl IntoIterator<Item = (u64, bool)>) {
+        if direction != Direction::ToDevice {
+            for (length, in_place) in buffers.into_iter().filter(|(length, _)| *length < SMALL_BELOW) {
                 self.written.insert(length);
                 if in_place {
                     self.written_in_place.insert(length);

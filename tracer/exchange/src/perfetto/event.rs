@@ -1,11 +1,16 @@
 //! One event, in whichever of the three ways it is encoded, as the line that tracefs would have printed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 
-use super::super::print;
-use super::super::protobuf::{Fields, Value};
-use super::{Line, bundle};
+use hashbrown::HashMap;
+
+use crate::print;
+use crate::protobuf::{Fields, Value};
+
+/// Events that are described, and fields of each. Linux 6.18 has some 3000 events.
+const DESCRIBED: usize = 1 << 13;
+const FIELDS: usize = 128;
 
 /// Names of the fields of events that are messages of their own, by the field of `FtraceEvent`.
 #[derive(Debug)]
@@ -36,12 +41,12 @@ impl Shape {
         let mut shape = Self::default();
         for (field, value) in Fields::of(descriptor) {
             match field {
-                descriptor::NAME => shape.event = text(value),
-                descriptor::FIELD => {
+                descriptor::NAME => shape.event = text(value).into_owned(),
+                descriptor::FIELD if shape.fields.len() < FIELDS => {
                     let (mut name, mut number) = (String::new(), 0);
                     for (field, value) in Fields::of(value.bytes()) {
                         match field {
-                            descriptor::FIELD_NAME => name = text(value),
+                            descriptor::FIELD_NAME => name = text(value).into_owned(),
                             descriptor::FIELD_NUMBER => number = value.number() as u32,
                             _ => {}
                         }
@@ -70,49 +75,49 @@ impl Default for Shapes {
 }
 
 impl Shapes {
-    /// Takes in the events that a bundle describes.
-    pub(super) fn learn(&mut self, bundle: &[u8]) {
-        for (_, value) in Fields::of(bundle).filter(|(field, _)| *field == bundle::DESCRIPTORS) {
-            let (mut id, mut shape) = (0, Shape::default());
-            for (field, value) in Fields::of(value.bytes()) {
-                match field {
-                    descriptor::FIELD_ID => id = value.number() as u32,
-                    descriptor::EVENT_DESCRIPTOR => shape = Shape::from_descriptor(value.bytes()),
-                    _ => {}
-                }
+    /// Takes in the description of an event.
+    pub(super) fn learn(&mut self, descriptor: &[u8]) {
+        let (mut id, mut shape) = (0, Shape::default());
+        for (field, value) in Fields::of(descriptor) {
+            match field {
+                descriptor::FIELD_ID => id = value.number() as u32,
+                descriptor::EVENT_DESCRIPTOR => shape = Shape::from_descriptor(value.bytes()),
+                _ => {}
             }
+        }
+        if self.by_field.len() < DESCRIBED {
             self.by_field.insert(id, shape);
         }
     }
 
-    /// An event of a CPU; `None` for one that is none of ours.
-    pub(super) fn line(&mut self, cpu: u64, event: &[u8]) -> Option<Line> {
-        let (mut time_ns, mut task) = (0, 0);
+    /// Appends the line of an event of a CPU; whether it is one of ours. Of others a part may be appended.
+    pub(super) fn line(&mut self, line: &mut String, cpu: u64, time_ns: u64, event: &[u8]) -> bool {
+        let mut task = 0;
         let mut found = None;
         for (field, value) in Fields::of(event) {
             match field {
-                ftrace_event::TIMESTAMP => time_ns = value.number(),
+                ftrace_event::TIMESTAMP => {}
                 ftrace_event::PID => task = value.number(),
                 ftrace_event::GENERIC => found = Some(generic(value.bytes())),
                 _ => found = found.or_else(|| self.of_message(field, value)),
             }
         }
-        let mut text = String::new();
-        print::head(&mut text, task as u32, Some(cpu), time_ns);
-        let address = |addr, line: &mut String| *line += &format!("{addr:#x}");
-        let printed = found.as_ref().and_then(|(event, values)| print::event(&mut text, event, values, &address));
+        print::head(line, task as u32, Some(cpu), time_ns);
+        let address = |addr, line: &mut String| {
+            let _ = write!(line, "{addr:#x}");
+        };
+        let printed = found.as_ref().and_then(|(event, values)| print::event(line, event, values, &address));
         if printed.is_none() {
             let is_list = found.is_some_and(|(event, _)| event.starts_with("dma_") && event.contains("_sg"));
             *(if is_list { &mut self.lists } else { &mut self.others }) += 1;
-            return None;
         }
-        Some(Line { time_ns, text })
+        printed.is_some()
     }
 
-    fn of_message(&self, field: u32, value: Value<'_>) -> Option<(String, Values)> {
+    fn of_message<'a>(&'a self, field: u32, value: Value<'a>) -> Option<(Cow<'a, str>, Values<'a>)> {
         let shape = self.by_field.get(&field)?;
-        let named = |(number, value)| Some((shape.fields.get(&number)?.clone(), Content::of(value)));
-        Some((shape.event.clone(), Values(Fields::of(value.bytes()).filter_map(named).collect())))
+        let named = |(number, value)| Some((Cow::Borrowed(shape.fields.get(&number)?.as_str()), Content::of(value)));
+        Some((Cow::Borrowed(&shape.event), Values(Fields::of(value.bytes()).filter_map(named).collect())))
     }
 
     /// What was passed over.
@@ -132,15 +137,21 @@ impl Shapes {
     }
 }
 
-/// What a field of an event holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Content {
-    Number(u64),
-    Text(String),
+/// When an event was, ns.
+pub(super) fn time_of(event: &[u8]) -> u64 {
+    let times = Fields::of(event).filter(|(field, _)| *field == ftrace_event::TIMESTAMP);
+    times.last().map_or(0, |(_, value)| value.number())
 }
 
-impl Content {
-    fn of(value: Value<'_>) -> Self {
+/// What a field of an event holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content<'a> {
+    Number(u64),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Content<'a> {
+    fn of(value: Value<'a>) -> Self {
         match value {
             Value::Number(number) => Self::Number(number),
             Value::Bytes(_) => Self::Text(text(value)),
@@ -148,22 +159,29 @@ impl Content {
     }
 }
 
+/// Values by the names of their fields. Of those of one name the last counts.
 #[derive(Debug, Default)]
-struct Values(BTreeMap<String, Content>);
+struct Values<'a>(Vec<(Cow<'a, str>, Content<'a>)>);
+
+impl Values<'_> {
+    fn content(&self, name: &str) -> Option<&Content<'_>> {
+        self.0.iter().rfind(|(known, _)| known == name).map(|(_, content)| content)
+    }
+}
 
 /// A text of one line, as a line holds it.
-fn text(value: Value<'_>) -> String {
-    print::one_line(value.bytes()).into_owned()
+fn text(value: Value<'_>) -> Cow<'_, str> {
+    print::one_line(value.bytes())
 }
 
 /// A `GenericFtraceEvent`.
-fn generic(message: &[u8]) -> (String, Values) {
-    let (mut event, mut values) = (String::new(), Values::default());
+fn generic(message: &[u8]) -> (Cow<'_, str>, Values<'_>) {
+    let (mut event, mut values) = (Cow::Borrowed(""), Values::default());
     for (field, value) in Fields::of(message) {
         match field {
             generic::EVENT_NAME => event = text(value),
             generic::FIELD => {
-                let (mut name, mut content) = (String::new(), None);
+                let (mut name, mut content) = (Cow::Borrowed(""), None);
                 for (field, value) in Fields::of(value.bytes()) {
                     match field {
                         generic::NAME => name = text(value),
@@ -181,16 +199,16 @@ fn generic(message: &[u8]) -> (String, Values) {
     (event, values)
 }
 
-impl print::Values for Values {
+impl print::Values for Values<'_> {
     fn number(&self, name: &str) -> Option<u64> {
-        match self.0.get(name)? {
+        match self.content(name)? {
             Content::Number(number) => Some(*number),
             Content::Text(_) => None,
         }
     }
 
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        match self.0.get(name)? {
+        match self.content(name)? {
             Content::Text(text) => Some(Cow::Borrowed(text)),
             Content::Number(_) => None,
         }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::super::protobuf::Fields;
-use super::packets::{Packets, packet};
 
 /// `FtraceStats.Phase`.
 const START_OF_TRACE: u64 = 1;
@@ -15,28 +14,53 @@ pub(super) struct Losses {
     bundles: BTreeMap<u64, u64>,
     /// `overrun`, `commit_overrun` and `dropped_events` of the kernel's buffers: when the trace began, and the most of later.
     kernel: BTreeMap<u64, (u64, u64)>,
-    /// Packets and chunks of packets that Perfetto's own buffers lost.
-    own: u64,
+    /// What Perfetto's own buffers lost, as it counted it.
+    overwritten: u64,
+    /// Packets that are marked as such of which the one before is missing.
+    dropped: u64,
+    /// Sequences of packets of which one was seen.
+    sequences: HashSet<u64>,
+    /// Events that are not read.
+    left_out: u64,
 }
 
 impl Losses {
-    /// Of the packets that tell of losses.
-    pub(super) fn of(packets: &Packets<'_>) -> Self {
-        let mut losses = Self::default();
-        for stats in packets.of(packet::FTRACE_STATS) {
-            losses.kernel(stats);
-        }
-        let overwritten = packets.of(packet::TRACE_STATS).map(of_buffers).max().unwrap_or(0);
-        losses.own = overwritten.max(dropped(packets));
-        losses
-    }
-
     /// A bundle of a CPU, and whether the kernel lost something before it.
     pub(super) fn bundle(&mut self, cpu: u64, lost: bool) {
-        *self.bundles.entry(cpu).or_default() += u64::from(lost);
+        if lost {
+            *self.bundles.entry(cpu).or_default() += 1;
+        }
     }
 
-    fn kernel(&mut self, stats: &[u8]) {
+    /// A packet of a sequence, and whether it is marked as one before which another is missing. The first of a sequence is marked so too.
+    pub(super) fn packet(&mut self, sequence: u64, is_marked: bool) {
+        let is_first = self.sequences.insert(sequence);
+        self.dropped += u64::from(!is_first && is_marked);
+    }
+
+    /// Events that are not read.
+    pub(super) fn left_out(&mut self, events: u64) {
+        self.left_out = events;
+    }
+
+    /// Packets and chunks of packets that Perfetto's own buffers lost.
+    fn own(&self) -> u64 {
+        self.overwritten.max(self.dropped)
+    }
+
+    /// A `TraceStats`.
+    pub(super) fn buffers(&mut self, trace_stats: &[u8]) {
+        let buffers = Fields::of(trace_stats).filter(|(field, _)| *field == stats::BUFFER_STATS);
+        let fields = buffers.flat_map(|(_, buffer)| Fields::of(buffer.bytes()));
+        let losses = fields.filter(|(field, _)| {
+            matches!(*field, stats::CHUNKS_OVERWRITTEN | stats::CHUNKS_DISCARDED | stats::PACKET_LOSS)
+        });
+        let lost = losses.fold(0, |sum: u64, (_, value)| sum.saturating_add(value.number()));
+        self.overwritten = self.overwritten.max(lost);
+    }
+
+    /// A `FtraceStats`.
+    pub(super) fn kernel(&mut self, stats: &[u8]) {
         let is_start =
             Fields::of(stats).any(|(field, value)| field == stats::PHASE && value.number() == START_OF_TRACE);
         for (_, value) in Fields::of(stats).filter(|(field, _)| *field == stats::CPU_STATS) {
@@ -66,7 +90,8 @@ impl Losses {
             let count = lost.entry(*cpu).or_default();
             *count = (*count).max(last.saturating_sub(*first));
         }
-        *lost.entry(0).or_default() += self.own;
+        let at_zero = lost.entry(0).or_default();
+        *at_zero = at_zero.saturating_add(self.own()).saturating_add(self.left_out);
         lost
     }
 
@@ -78,38 +103,13 @@ impl Losses {
 
     /// What is counted where no number is known.
     pub(super) fn note(&self) -> Option<String> {
-        (self.own > 0).then(|| {
+        (self.own() > 0).then(|| {
             format!(
                 "{} packets or parts of them were lost in Perfetto's own buffers, each counted as one event at least",
-                self.own
+                self.own()
             )
         })
     }
-}
-
-/// What the buffers of a `TraceStats` lost.
-fn of_buffers(trace_stats: &[u8]) -> u64 {
-    let buffers = Fields::of(trace_stats).filter(|(field, _)| *field == stats::BUFFER_STATS);
-    let fields = buffers.flat_map(|(_, buffer)| Fields::of(buffer.bytes()));
-    let losses = fields.filter(|(field, _)| {
-        matches!(*field, stats::CHUNKS_OVERWRITTEN | stats::CHUNKS_DISCARDED | stats::PACKET_LOSS)
-    });
-    losses.fold(0, |sum: u64, (_, value)| sum.saturating_add(value.number()))
-}
-
-/// Packets of which one before them is missing. The first of a sequence is marked so too.
-fn dropped(packets: &Packets<'_>) -> u64 {
-    let mut sequences = HashSet::new();
-    let mut count = 0;
-    for packet in packets.iter() {
-        let number = |wanted| {
-            let mut fields = Fields::of(packet);
-            fields.find(|(field, _)| *field == wanted).map_or(0, |(_, value)| value.number())
-        };
-        let is_first = sequences.insert(number(packet::SEQUENCE_ID));
-        count += u64::from(!is_first && number(packet::PREVIOUS_DROPPED) != 0);
-    }
-    count
 }
 
 /// Fields of `FtraceStats`, `FtraceCpuStats`, `TraceStats` and `TraceStats.BufferStats`.

@@ -1,8 +1,12 @@
 //! Traces of Perfetto, made here of what tracefs of a real kernel wrote.
 
-use flate2::{Compression, write::ZlibEncoder};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
 
+use flate2::{Compression, write::ZlibEncoder};
+use proptest::prelude::*;
+
+use super::super::as_text::Noted as _;
 use super::super::protobuf::Message;
 use super::*;
 use crate::assume::assume;
@@ -83,6 +87,23 @@ fn packets(text: &str, described: &[(&str, u32)], descriptors: &[Message]) -> Ve
     bundles.values().rev().map(|bundle| packet(1, bundle)).collect()
 }
 
+/// What is made of a trace.
+#[derive(Debug, PartialEq, Eq)]
+struct Text {
+    lines: Vec<u8>,
+    notes: Vec<String>,
+}
+
+fn read(trace: &[u8]) -> Text {
+    let mut unpacked = Vec::new();
+    let notes = unpack(Cursor::new(trace), &mut unpacked, u64::MAX).unwrap();
+    let trace = if notes.is_some() { &unpacked } else { trace };
+    let mut text = Perfetto::open(Cursor::new(trace)).unwrap();
+    let mut lines = Vec::new();
+    text.read_to_end(&mut lines).unwrap();
+    Text { lines, notes: notes.into_iter().flatten().chain(text.notes()).collect() }
+}
+
 /// Devices, events and counters of a text trace.
 fn imported(text: &[u8]) -> (Vec<Device>, Vec<Event>, Counters) {
     let kernel = KernelFacts {
@@ -111,7 +132,7 @@ fn imported(text: &[u8]) -> (Vec<Device>, Vec<Event>, Counters) {
 #[test]
 fn events_by_name_are_those_that_tracefs_prints() {
     let trace = joined(&packets(REAL, &[], &[]));
-    assert!(is_trace(&trace));
+    assert!(is_trace(Cursor::new(&trace)).unwrap());
     let text = read(&trace);
     assert_eq!(text.notes, [""; 0]);
     let expected = imported(REAL.as_bytes());
@@ -229,7 +250,7 @@ fn lists_other_events_and_another_clock_are_told() {
 #[test]
 fn text_is_no_trace_of_perfetto() {
     for text in [REAL, "", "\n", "\n   usb-1  [000] d..1.  1.000001: kfree: ptr=1\n", "{}"] {
-        assert!(!is_trace(text.as_bytes()), "{text:.40}");
+        assert!(!is_trace(Cursor::new(text.as_bytes())).unwrap(), "{text:.40}");
     }
 }
 
@@ -245,4 +266,78 @@ fn what_a_name_holds_does_not_make_lines() {
     let event = Message::default().number(1, 5).message(327, &bounced);
     let text = read(&joined(&[packet(1, &Message::default().message(2, &event))]));
     assert_eq!(String::from_utf8(text.lines).unwrap().lines().count(), 1);
+}
+
+/// A bundle of a CPU with a kfree at each of these times, whose object is the time.
+fn frees(cpu: u64, times: &[u64]) -> Message {
+    times.iter().fold(Message::default().number(1, cpu), |bundle, time| {
+        let kfree = Message::default().number(2, *time);
+        bundle.message(2, &Message::default().number(1, *time).message(298, &kfree))
+    })
+}
+
+/// The times of lines.
+fn times(text: &Text) -> Vec<u64> {
+    let lines = String::from_utf8(text.lines.clone()).unwrap();
+    lines.lines().map(|line| u64::from_str_radix(line.rsplit_once("ptr=").unwrap().1, 16).unwrap()).collect()
+}
+
+proptest! {
+    #[test]
+    fn events_of_all_cpus_come_in_order_of_time(
+        bundles in prop::collection::vec((0..4_u64, 1..3_u64, prop::collection::vec(1..50_u64, 0..6), 0..2000_usize), 0..40),
+    ) {
+        let mut now = BTreeMap::<(u64, u64), u64>::new();
+        let (mut packets, mut expected) = (Vec::new(), Vec::new());
+        for (cpu, sequence, steps, other) in bundles {
+            let now = now.entry((cpu, sequence)).or_default();
+            let times: Vec<u64> = steps.iter().map(|step| { *now += step; *now }).collect();
+            // A field that is not known, so that bundles are longer than what is held of them.
+            let bundle = frees(cpu, &times).text(99, &"x".repeat(other));
+            packets.push(Message::default().message(1, &Message::default().message(1, &bundle).number(10, sequence)));
+            expected.extend(times);
+        }
+        expected.sort_unstable();
+        prop_assert_eq!(times(&read(&joined(&packets))), expected);
+    }
+}
+
+#[test]
+fn an_event_longer_than_what_is_held_is_read_and_one_that_no_kernel_writes_is_not() {
+    let event = |time: u64, length: usize| {
+        let kfree = Message::default().number(2, time);
+        Message::default().text(99, &"x".repeat(length)).number(1, time).message(298, &kfree)
+    };
+    let bundle =
+        Message::default().message(2, &event(1, 100_000)).message(2, &event(2, 300_000)).message(2, &event(3, 1));
+    assert_eq!(times(&read(&joined(&[packet(1, &bundle)]))), [1, 3]);
+}
+
+#[test]
+fn what_is_no_event_ends_its_bundle_alone() {
+    let broken = Message([frees(0, &[1, 3]).0, vec![0x12, 0x7f]].concat());
+    let text = read(&joined(&[packet(1, &broken), packet(1, &frees(1, &[2, 4]))]));
+    assert_eq!(times(&text), [1, 2, 3, 4]);
+}
+
+/// What all parts of a trace take while it is read, where its size is that of a trace of a million events: not the events.
+#[test]
+fn a_long_trace_is_not_held_in_memory() {
+    let mut trace = Vec::new();
+    let per_bundle = 250;
+    for n in 0..4000_u64 {
+        let times: Vec<u64> = (0..per_bundle).map(|m| n / 4 * per_bundle + m + 1).collect();
+        trace.extend(packet(1, &frees(n % 4, &times)).0);
+    }
+    let mut text = Perfetto::open(Cursor::new(&trace)).unwrap();
+    let (mut lines, mut most, mut buffer) = (0, 0, String::new());
+    while io::BufRead::read_line(&mut text, &mut buffer).unwrap() > 0 {
+        buffer.clear();
+        lines += 1;
+        if lines % 1000 == 0 {
+            most = most.max(text.trace().bundles.held());
+        }
+    }
+    assert_eq!(lines, 4000 * per_bundle);
+    assert!(most > 0 && 50 * most < trace.len(), "{} bytes, of which {most} are held", trace.len());
 }
