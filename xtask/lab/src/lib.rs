@@ -36,6 +36,7 @@ mod slab;
 mod table;
 mod test_module;
 mod text_trace;
+mod tools;
 mod truth;
 mod verdict;
 mod verify;
