@@ -171,6 +171,18 @@ fn a_trace_becomes_a_capture_that_verifies_and_replays() {
     assert!(as_text(&replayed.stdout).contains("pool 2048 slots"), "{}", as_text(&replayed.stdout));
 }
 
+/// As a kernel before 6.12 writes it.
+#[test]
+fn bounces_without_any_mapping_are_no_ok() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounces: String =
+        TRACE.lines().filter(|line| line.contains("swiotlb_bounced")).flat_map(|line| [line, "\n"]).collect();
+    fs::write(dir.path().join("board.txt"), bounces).unwrap();
+    assert!(bouncescope(&["import", "board.txt"], dir.path()).status.success());
+    let replayed = as_text(&bouncescope(&["replay", "bouncescope.bounce"], dir.path()).stdout);
+    assert!(replayed.contains("\nCANNOT TELL No mapping was recorded, but bounces were: 1.\n"), "{replayed}");
+}
+
 #[test]
 fn what_the_user_knows_of_devices_is_taken() {
     let dir = tempfile::tempdir().unwrap();

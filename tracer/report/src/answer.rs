@@ -152,6 +152,11 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
         };
         return (Verdict::CannotTell, words);
     }
+    // A trace of a kernel without events of mappings: what its bounces were of is not known.
+    let without_mapping = replayed.verdict.mappings;
+    if total.mappings == 0 && counted == 0 && without_mapping > 0 {
+        return (Verdict::CannotTell, format!("No mapping was recorded, but bounces were: {without_mapping}."));
+    }
     let failed = gauge.total(outcome, Figure::Failed);
     let refused = failed.as_ref().map_or(0, |failed| failed.low as u64);
     let of = format!("of {} mappings", total.mappings.max(counted));

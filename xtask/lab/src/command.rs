@@ -17,7 +17,7 @@ use crate::{
     scenario::Scenario,
     scenarios, slab,
     table::{self, Row},
-    test_module, truth,
+    test_module, tools, truth,
 };
 
 /// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
@@ -65,7 +65,7 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, or that of --cross, into docs/fidelity.md
+    /// Write the table of recordings, or that of --cross, into docs/fidelity.md, and that of the scenario tools into docs/import.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
@@ -92,6 +92,10 @@ pub fn run(args: &Args) -> Result<()> {
     let (scenarios, truths, slab) = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
     let slab = slab && !args.bare;
+    // They take minutes for each kernel.
+    let with_tools =
+        if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, tools::NAME) };
+    let with_tools = with_tools && !args.bare;
     if args.list {
         let recorded = scenarios.iter().map(|one| (one.name, one.recordings.iter().map(|made| made.name).collect()));
         let tables = truths.iter().map(|one| (one.name, one.tables.iter().map(|made| made.name).collect()));
@@ -102,10 +106,13 @@ pub fn run(args: &Args) -> Result<()> {
         if slab {
             println!("{:<16} {}", slab::NAME, slab::RECORDINGS.map(|(name, _)| name).join(" "));
         }
+        if with_tools {
+            println!("{:<16} {}", tools::NAME, tools::names().join(" "));
+        }
         return Ok(());
     }
     let with_product = !args.bare && (slab || !scenarios.is_empty());
-    let (shared, product) = prepared(args, with_product)?;
+    let (shared, product) = prepared(args, with_product, with_product || with_tools)?;
     let lab = Lab { args, run: shared, product };
 
     let cache = workspace::cache_dir().join("lab");
@@ -117,15 +124,21 @@ pub fn run(args: &Args) -> Result<()> {
     let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { kernels::DEFAULT.to_vec() };
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
-    let failed =
-        [lab.recordings(&mapping, &scenarios)?, lab.truths(&mapping, &truths)?, lab.objects(&counting)?].concat();
+    let traced = kernels(with_tools, &tools::KERNELS)?;
+    let failed = [
+        lab.recordings(&mapping, &scenarios)?,
+        lab.truths(&mapping, &truths)?,
+        lab.objects(&counting)?,
+        lab.tools(&cache, &traced)?,
+    ]
+    .concat();
     let (count, problems) = (failed.len(), failed.concat());
     ensure!(count == 0, "{count} recordings or tables failed; logs are in {}\n{problems}", lab.run.out.display());
     Ok(())
 }
 
-/// Builds what a run needs; the product on this machine only where something is recorded.
-fn prepared(args: &Args, with_product: bool) -> Result<(Run, Option<PathBuf>)> {
+/// Builds what a run needs: the product for the guests where it records, and for this machine where it is asked about recordings.
+fn prepared(args: &Args, in_guests: bool, here: bool) -> Result<(Run, Option<PathBuf>)> {
     let root = workspace::root();
     let out = args.out.clone().unwrap_or_else(|| root.join("target/lab"));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
@@ -134,10 +147,10 @@ fn prepared(args: &Args, with_product: bool) -> Result<(Run, Option<PathBuf>)> {
         jobs: args.jobs,
         keep: args.keep,
         bare: args.bare,
-        programs: build::programs(root, with_product)?,
+        programs: build::programs(root, in_guests)?,
         captures: args.captures.clone(),
     };
-    Ok((run, with_product.then(|| host_product(root)).transpose()?))
+    Ok((run, here.then(|| host_product(root)).transpose()?))
 }
 
 /// Compares configurations with each other, or advised pools with what becomes of them.
@@ -152,7 +165,7 @@ fn configurations(args: &Args) -> Result<()> {
         bail!("no configuration {unknown}; --list shows them");
     }
     ensure!(!args.write_docs || args.scenario.is_empty(), "only a table of everything is written into the docs");
-    let (run, product) = prepared(args, true)?;
+    let (run, product) = prepared(args, true, true)?;
     let product = product.context("the product was not built")?;
     let cache = workspace::cache_dir().join("lab");
     let mut kernels = Vec::new();
@@ -177,16 +190,22 @@ fn configurations(args: &Args) -> Result<()> {
 
 /// The scenarios of those names, all for none; and whether live objects are to be counted.
 fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>, bool)> {
-    let is_named = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
+    let is_named = |name: &str| names.is_empty() || is_among(names, name);
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        name == slab::NAME || scenarios.iter().any(|one| one.name == name) || truths.iter().any(|one| one.name == name)
+        [slab::NAME, tools::NAME].contains(&name)
+            || scenarios.iter().any(|one| one.name == name)
+            || truths.iter().any(|one| one.name == name)
     };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
     Ok((scenarios, truths, is_named(slab::NAME)))
+}
+
+fn is_among(names: &[String], name: &str) -> bool {
+    names.iter().any(|one| one == name)
 }
 
 /// Builds the product for this machine, which verifies what its arm64 twin recorded.
@@ -227,7 +246,7 @@ impl Lab<'_> {
         let rows = jobs::all(&jobs, self.run.jobs, |job| judge::booted(&self.run, self.product.as_deref(), *job));
         let rows = rows.concat();
         let failed = printed(&table::HEADER, &rows);
-        if self.args.write_docs {
+        if self.args.write_docs && !scenarios.is_empty() {
             docs::write(workspace::root(), kernels, &rows)?;
         }
         Ok(failed)
@@ -252,6 +271,17 @@ impl Lab<'_> {
         let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
         let tables = slab::all(&self.run, product, kernels)?;
         Ok(tables.iter().flat_map(|(header, rows)| printed(header, rows)).collect())
+    }
+
+    /// Lets other tools record on every kernel, and prints how what they wrote compares. What is off, as of recordings.
+    fn tools(&self, cache: &Path, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
+        let rows = tools::all(&self.run, product, cache, kernels)?;
+        let failed = printed(&tools::HEADER, &rows);
+        if self.args.write_docs {
+            docs::write_tools(workspace::root(), kernels, &rows)?;
+        }
+        Ok(failed)
     }
 }
 

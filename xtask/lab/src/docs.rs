@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use workspace::written;
 
-use super::{cross, kernel::Kernel, table::Row};
+use super::{cross, kernel::Kernel, table::Row, tools};
 
 const FILE: &str = "docs/fidelity.md";
+const TOOLS_FILE: &str = "docs/import.md";
 /// Columns of [`super::table::HEADER`] that are shown, with their names here; how long a boot took says nothing of fidelity.
 const COLUMNS: [(usize, &str); 11] = [
     (0, "kernel"),
@@ -33,6 +34,31 @@ pub(super) fn write(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()>
 /// Writes the rows of predictions across configurations. Rows in which something was not predicted stand there with what it was.
 pub(super) fn write_cross(root: &Path, kernels: &[&str], rows: &[Row]) -> Result<()> {
     written::replace(&root.join(FILE), "cargo xtask lab --cross --write-docs", &cross_section(kernels, rows))
+}
+
+/// Writes the rows of other tools, and which kernels they are of. Fails when a row did.
+pub(super) fn write_tools(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()> {
+    ensure!(rows.iter().all(|row| row.problems.is_empty()), "{TOOLS_FILE} is not written: a recording failed");
+    let releases: Vec<_> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+    let text = tools_section(&releases, rows);
+    written::replace(&root.join(TOOLS_FILE), "cargo xtask lab --scenario tools --write-docs", &text)
+}
+
+fn tools_section(releases: &[&str], rows: &[Row]) -> String {
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let shown = |cells: &[String]| -> Vec<String> {
+        let kept = cells.iter().enumerate().filter(|(column, _)| *column != tools::SECONDS);
+        kept.map(|(_, cell)| cell.clone()).collect()
+    };
+    let header: Vec<_> = tools::HEADER[..tools::HEADER.len() - 1].iter().map(|&name| name.to_owned()).collect();
+    let header = shown(&header);
+    let header: Vec<_> = header.iter().map(String::as_str).collect();
+    let mut text = line(&header) + &line(&vec!["---"; header.len()]);
+    for row in rows {
+        let cells = shown(&row.cells);
+        text += &line(&cells.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    text + &format!("\n{} recordings; kernels {}.\n", rows.len(), releases.join(", "))
 }
 
 fn cross_section(releases: &[&str], rows: &[Row]) -> String {
@@ -89,6 +115,19 @@ mod tests {
         assert!(text.ends_with(
             "\n7100 mappings in 2 recordings of 6.12.1-arm64: 7100 agreements, 0 disagreements, 0 unknown.\n"
         ));
+    }
+
+    #[test]
+    fn tools_are_rows_without_the_time_that_they_took() {
+        let cells = ["7.3", "perf 6.1", "8.5", "8788", "108/108", "20", "579/579", "120/120", "816", "same", "-", ""];
+        let row = Row { cells: cells.map(str::to_owned).to_vec(), problems: Vec::new() };
+        let text = tools_section(&["6.12.1-arm64"], &[row]);
+        assert!(text.starts_with("| kernel | tool | events | bounces |"), "{text}");
+        assert!(
+            text.contains("| 7.3 | perf 6.1 | 8788 | 108/108 | 20 | 579/579 | 120/120 | 816 | same | - |  |\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n1 recordings; kernels 6.12.1-arm64.\n"), "{text}");
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod slab;
 mod table;
 mod test_module;
 mod text_trace;
+mod tools;
 mod truth;
 mod verdict;
 mod verify;

@@ -15,6 +15,14 @@ pub(super) struct Package {
     depends: Vec<String>,
 }
 
+impl Package {
+    /// Its version without Debian's own part, by the name of its file: `3.1.6` of `trace-cmd_3.1.6-1_arm64.deb`.
+    pub(super) fn version(&self) -> String {
+        let version = self.filename.rsplit('/').next().unwrap_or_default().split('_').nth(1).unwrap_or_default();
+        version.rsplit_once('-').map_or(version, |(upstream, _)| upstream).to_owned()
+    }
+}
+
 /// A kernel to fetch: its release, and the packages that hold its image, configuration and modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KernelPackages {
@@ -52,6 +60,35 @@ pub(super) fn named(index: &str, name: &str) -> Option<Package> {
     let line = format!("Package: {name}\n");
     let versions = index.split("\n\n").filter(|paragraph| paragraph.trim_start().starts_with(&line)).filter_map(parse);
     versions.max_by_key(|package| numbers(&package.filename))
+}
+
+/// The packages of those names, and every library that they depend on, the newest version of each; or the name that there is none of.
+/// What else they depend on, such as interpreters and their modules, is left out.
+pub(super) fn with_libraries(index: &str, names: &[&str]) -> Result<Vec<Package>, String> {
+    let mut known: BTreeMap<String, Package> = BTreeMap::new();
+    for package in index.split("\n\n").filter_map(parse) {
+        let newer = |kept: &Package| numbers(&kept.filename) < numbers(&package.filename);
+        if known.get(&package.name).is_none_or(newer) {
+            known.insert(package.name.clone(), package);
+        }
+    }
+    let mut chosen: BTreeMap<&str, &Package> = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for &name in names {
+        wanted.push(known.get(name).ok_or_else(|| name.to_owned())?);
+    }
+    while let Some(package) = wanted.pop() {
+        if chosen.insert(&package.name, package).is_none() {
+            wanted.extend(package.depends.iter().filter(|name| is_library(name)).filter_map(|name| known.get(name)));
+        }
+    }
+    Ok(chosen.into_values().cloned().collect())
+}
+
+/// Whether a package holds a library, by its name.
+fn is_library(name: &str) -> bool {
+    const OTHERS: [&str; 4] = ["-stdlib", "-data", "-bin", "-modules-extra"];
+    (name.starts_with("lib") || name == "zlib1g") && !OTHERS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The names of the packages that a module for `release` is built with: the headers, and those that all flavours share, for
@@ -131,6 +168,26 @@ mod tests {
             |number: &str| format!("Package: source\nFilename: pool/source_{number}_all.deb\nSHA256: {number}\n\n");
         let index = version("6.12.94-1") + &version("6.12.107-1") + &version("6.12.9-1");
         assert_eq!(named(&index, "source").unwrap().sha256, "6.12.107-1");
+    }
+
+    #[test]
+    fn libraries_come_along_and_interpreters_do_not() {
+        let index = paragraph("trace-cmd", "libc6 (>= 2.34), libtraceevent1, perl:any, gone")
+            + &paragraph("libtraceevent1", "libc6, libpython3.11-stdlib, trace-cmd")
+            + &paragraph("libc6", "libgcc-s1 | other")
+            + &paragraph("libgcc-s1", "libc6")
+            + &paragraph("libpython3.11-stdlib", "")
+            + &paragraph("libother", "");
+        let names = |packages: &[Package]| packages.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        let packages = with_libraries(&index, &["trace-cmd"]).unwrap();
+        assert_eq!(names(&packages), ["libc6", "libgcc-s1", "libtraceevent1", "trace-cmd"]);
+        assert_eq!(with_libraries(&index, &["trace-cmd", "perf"]), Err("perf".to_owned()));
+    }
+
+    #[test]
+    fn the_version_is_in_the_file_s_name_without_debian_s_part() {
+        let index = "Package: trace-cmd\nFilename: pool/t/trace-cmd_3.3.1-1+b1_arm64.deb\nSHA256: 0\n\n";
+        assert_eq!(named(index, "trace-cmd").unwrap().version(), "3.3.1");
     }
 
     #[test]

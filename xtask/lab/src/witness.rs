@@ -20,6 +20,8 @@ const LENGTHS: u64 = 512;
 pub(super) struct Witness {
     /// `swiotlb_bounced` hits.
     pub(super) bounced: u64,
+    /// The same by device.
+    pub(super) bounced_by_device: BTreeMap<String, u64>,
     /// `dma_map_page` or `dma_map_phys` hits, or where there are no such events calls of `dma_map_page_attrs()`.
     pub(super) maps: u64,
     /// The same by device (where that is counted), length and direction.
@@ -45,8 +47,10 @@ impl Witness {
         let lists = Histogram::parse(&text("map_sg.hist")?)?.hits;
         // Only of kernels without events of mappings.
         let tables = text("map_sgtable.hist").ok().map(|text| Histogram::parse(&text)).transpose()?;
+        let bounced = text("bounced.hist")?;
         Ok(Self {
-            bounced: Histogram::parse(&text("bounced.hist")?)?.hits,
+            bounced: Histogram::parse(&bounced)?.hits,
+            bounced_by_device: by_device(&bounced),
             maps: map.hits,
             lists: lists + tables.map_or(0, |tables| tables.hits),
             unmapped_lengths: map.missing_lengths(),
@@ -66,6 +70,16 @@ impl Witness {
     pub(super) fn number(&self, key: &str) -> Option<f64> {
         self.facts.get(key)?.parse().ok()
     }
+}
+
+/// Hits by the key `dev_name`.
+fn by_device(text: &str) -> BTreeMap<String, u64> {
+    let entry = |line: &str| {
+        let (device, rest) = line.split_once("dev_name: ")?.1.split_once([',', ' '])?;
+        let hits = rest.split_once("hitcount:")?.1.trim();
+        Some((device.to_owned(), hits.parse().ok()?))
+    };
+    text.lines().filter_map(entry).collect()
 }
 
 /// A hist trigger's output (`Documentation/trace/histogram.rst`).
@@ -119,6 +133,13 @@ mod tests {
     fn the_device_is_a_key_where_it_is_counted_by() {
         let histogram = Histogram::parse(&HIST.replace("{ size", "{ device: 0000:00:02.0     , size")).unwrap();
         assert_eq!(histogram.counts[&("0000:00:02.0".to_owned(), 18, 2)], 7);
+    }
+
+    #[test]
+    fn bounces_are_read_by_device() {
+        let text = "{ dev_name: 0000:00:04.0                                    } hitcount:        164\n\
+                    { dev_name: nvme } hitcount: 2\nTotals:\n    Hits: 166\n";
+        assert_eq!(by_device(text), [("0000:00:04.0".to_owned(), 164), ("nvme".to_owned(), 2)].into());
     }
 
     #[test]

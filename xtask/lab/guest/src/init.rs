@@ -15,7 +15,7 @@ use crate::{
     btf, carry, doctor, from_boot, module, pool, process,
     script::{self, Mode, Recording},
     serve::{self, Serve},
-    slab, truth, witness, workload,
+    slab, tools, truth, witness, workload,
 };
 
 /// Where the host's directory is mounted.
@@ -64,6 +64,7 @@ fn boot() -> Result<(), String> {
             Mode::Untrust => truth::load(&recording.workload).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
+            Mode::Tool => tools::record(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Record
             | Mode::RecordByKprobes
             | Mode::RecordByFentry

@@ -25,6 +25,8 @@ mod slab;
 #[cfg(target_os = "linux")]
 mod sysfs;
 #[cfg(target_os = "linux")]
+mod tools;
+#[cfg(target_os = "linux")]
 mod truth;
 #[cfg(target_os = "linux")]
 mod usbfs;

@@ -32,6 +32,8 @@ pub(crate) enum Mode {
     Truth,
     /// No workload: the lab's module takes all PCI devices to be untrusted from here on; what follows are its parameters.
     Untrust,
+    /// A tracing tool records a workload; suite and tool are the first words of it.
+    Tool,
     /// No workload: the product's `doctor` looks at the guest, and what follows are its arguments.
     Doctor,
 }
@@ -75,6 +77,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "objects" => Some(Mode::Objects),
                 "truth" => Some(Mode::Truth),
                 "untrust" => Some(Mode::Untrust),
+                "tool" => Some(Mode::Tool),
                 "doctor" => Some(Mode::Doctor),
                 _ => None,
             };

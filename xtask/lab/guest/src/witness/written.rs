@@ -42,7 +42,14 @@ pub(super) fn hist(trace: &str, event: &str, keys: &str, dropped: u64) -> String
     let mark = format!(" {name}: ");
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for (_, fields) in trace.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(&mark)) {
-        let value = |key: &str| fields.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = |key: &str| {
+            let mut words = fields.split_whitespace();
+            // `swiotlb_bounced` prints `dev_name: NAME`.
+            words.find_map(|word| match word.strip_prefix(key)? {
+                ":" => fields.split_once(word)?.1.split_whitespace().next(),
+                value => value.strip_prefix('='),
+            })
+        };
         let shown = keys.split(',').filter_map(|key| Some(format!("{key}: {}", value(key)?)));
         *counts.entry(shown.collect::<Vec<_>>().join(", ")).or_default() += 1;
     }
@@ -76,7 +83,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_with_a_colon_is_read_too() {
+        let text = hist(TRACE, "swiotlb/swiotlb_bounced", "dev_name", 0);
+        assert!(text.starts_with("{ dev_name: 0000:00:04.0 } hitcount: 1\n"), "{text}");
+    }
+
+    #[test]
     fn an_event_without_its_key_still_counts() {
-        assert!(hist(TRACE, "swiotlb/swiotlb_bounced", "dev_name", 0).contains("Hits: 1\n"));
+        assert!(hist(TRACE, "swiotlb/swiotlb_bounced", "no_such_key", 0).contains("Hits: 1\n"));
     }
 }

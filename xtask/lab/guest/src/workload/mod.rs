@@ -66,6 +66,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "leak" => leak::run(number(24)?)?,
         "race" => race::run(number(1500)?)?,
         "mixed" => mixed()?,
+        "short" => short()?,
         "hotplug" => hotplug::during(mixed)?,
         "programs" => programs::after(mixed)?,
         _ => return Err(format!("no workload {name}")),
@@ -100,6 +101,13 @@ fn mixed() -> Result<(), String> {
     xhci_rebind::run(2)?;
     // Devices that were enumerated anew must be followed as well.
     storage::run(50)
+}
+
+/// A little of everything, for recorders that take long over each event.
+fn short() -> Result<(), String> {
+    hold::run(60, &hold::LENGTHS)?;
+    storage::run(40)?;
+    usb_rescan::run(20)
 }
 
 /// Waits until every device that a workload uses is there.
