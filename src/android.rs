@@ -37,19 +37,19 @@ pub(crate) struct Args {
     /// adb to call
     #[arg(long, value_name = "PATH", env = "ADB", hide_env_values = true, default_value = "adb")]
     adb: PathBuf,
-    /// Serial number of the device, where there are several; given more than once, one is recorded after the other
+    /// Serial number of the device, if there are several; may be given more than once, to record one after the other
     #[arg(short, long, value_name = "SERIAL", env = "ANDROID_SERIAL", hide_env_values = true)]
     serial: Vec<String>,
     /// Record for this time: seconds, or with a unit as in 500ms, 5m or 2h
     #[arg(short, long, value_name = "TIME", default_value = "30", value_parser = duration)]
     duration: String,
-    /// Where the capture goes on this machine; of several devices, the serial number stands before the ending
+    /// Where the capture goes on this machine; with several devices, the serial number is put before the extension
     #[arg(short, long, value_name = "FILE", default_value = "phone.bounce")]
     output: PathBuf,
-    /// Static arm64 program to push, such as that of the archive for aarch64 [default: this program, where it is one]
+    /// Static arm64 program to push, such as the one in the aarch64 archive [default: this program, if it is one]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// More arguments for `record`, behind `--`
+    /// More arguments for `record`, after `--`
     #[arg(last = true, value_name = "ARGUMENT")]
     record: Vec<String>,
 }

@@ -22,9 +22,9 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A condition for --fail-if is a figure of `check` (docs/check.md) with a limit that it must not pass. Before the figure may stand \
-a device, driver or call site; * is any part of a name. The limit may be `before`, the same figure of BEFORE. Behind it may \
-stand one of the policies in brackets; without one, it is about what the kernels did.
+A condition for --fail-if is a figure of `check` (docs/check.md) with a limit that it must not pass. A device, driver or call site \
+may precede the figure; * matches any part of a name. The limit may be `before`, the same figure of BEFORE. One of the policies \
+may follow the limit, in brackets; without one, the condition is about what the kernels did.
 
 Examples:
   bouncescope diff before.bounce after.bounce
@@ -34,13 +34,13 @@ Examples:
 
 Exit code: 0 if no condition is met, 1 if one is, otherwise 2 if one is inconclusive or a capture cannot be read.")]
 pub(crate) struct Args {
-    /// Capture to compare with
+    /// Capture to compare against
     #[arg(value_name = "BEFORE", value_parser = input_path())]
     before: PathBuf,
-    /// Capture that is compared
+    /// Capture to compare with BEFORE
     #[arg(value_name = "AFTER", value_parser = input_path())]
     after: PathBuf,
-    /// Exit with 1 if this is so, such as 'failed > before'; may be given more than once
+    /// Exit with 1 if this condition is met, such as 'failed > before'; may be given more than once
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Condition>,
     #[command(flatten)]

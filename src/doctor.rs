@@ -19,8 +19,8 @@ const LONGEST: u64 = 3600;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-The self-test attaches every hook, allocates a little, and reads the first block of a few disks past the page cache; it writes \
-nothing and resets nothing. Hooks that nothing calls in that time stay \"not seen firing\": plug something in, or give \
+The self-test attaches every hook, allocates a little, and reads the first block of a few disks, bypassing the page cache; it writes \
+nothing and resets nothing. If nothing calls a hook in that time, it stays \"not seen firing\": plug something in, or give \
 more seconds. Without privileges, the page shows what can be read without them, and says how to get the rest.
 
 Examples:

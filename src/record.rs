@@ -59,11 +59,11 @@ pub(crate) struct Args {
     /// Stop after this time: seconds, or with a unit as in 500ms, 5m or 2h
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// Stop when the capture has this size, such as 64M. It grows a little more until everything is detached
+    /// Stop when the capture reaches this size, such as 64M. It grows a little more until everything is detached
     #[arg(long, value_name = "SIZE", value_parser = parse_max_size)]
     max_size: Option<u64>,
-    /// End the recording that was begun at boot, and bring its capture into FILE: bouncescope was the kernel's init, as in
-    /// init=/usr/bin/bouncescope, and has recorded since
+    /// End the recording that began at boot, with bouncescope as the kernel's init (init=/usr/bin/bouncescope), and
+    /// write its capture to FILE
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
         "shrink_caches", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
@@ -82,11 +82,11 @@ pub(crate) struct Args {
     /// trace frees
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, conflicts_with = "full")]
     sample: u64,
-    /// Size of the ring between kernel and recorder, such as 8M. The rings of objects, one for each of up to 8 CPUs,
-    /// share as much again with --full or --sample 1, and an eighth of it with another sample
+    /// Size of the ring between kernel and recorder, such as 8M. Objects have further rings, one for each of up to 8
+    /// CPUs. Together these have the same size with --full or --sample 1, and an eighth of it with any other sample
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
-    /// Entries of the programs' maps, where they are to differ from
+    /// How many entries the programs' maps have, if not the defaults:
     /// sites=16384,devices=1024,calls=4096,lengths=4096,lists=4096
     #[arg(long, value_name = "MAP=N,…")]
     map_entries: Option<MapEntries>,

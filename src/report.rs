@@ -40,8 +40,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE", value_parser = output::path())]
     output: Option<PathBuf>,
     /// Show the finished page in the browser; without -o, the page is written beside the capture, as CAPTURE.html
-    /// (BEFORE-AFTER.html for two, bouncescope.html here for none), in the place of an earlier page. As root, or without a
-    /// graphical session, it is written and not shown
+    /// (BEFORE-AFTER.html for two, bouncescope.html here for none), replacing an earlier page. As root, or without a
+    /// graphical session, it is written but not shown
     #[arg(long, conflicts_with = "md")]
     open: bool,
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub(crate) struct WhatIfArgs {
     minalign: Option<u32>,
     /// Assume this pool: a number of slots as in the kernel's parameter, or a size such as 4M, both rounded as the
     /// kernel does; none (noforce), default (the pool that this kernel makes without the parameter), dynamic,
-    /// restricted=SIZE or captured. A pool that was forced stays forced
+    /// restricted=SIZE or captured. A captured swiotlb=force stays in effect
     #[arg(long, value_name = "SLOTS|SIZE|WORD")]
     swiotlb: Option<PoolChoice>,
     /// How scatterlists behind an IOMMU are mapped: whole-list, whole-list-bounce or flagged
@@ -54,7 +54,7 @@ pub(crate) struct WhatIfArgs {
     #[arg(long, value_name = "DEVICE")]
     untrusted: Vec<String>,
     /// File with the call sites that the policy `packed` packs, one per line (see `bouncescope packed`) [default: all
-    /// that were never seen under a mapping]
+    /// whose objects were never seen in a mapping]
     #[arg(long, value_name = "FILE")]
     packed_sites: Option<PathBuf>,
 }

@@ -241,7 +241,7 @@ figures! {
     UnalignedWritten: Count, Wanted(|tally| tally.unaligned_written), [Csv, Json];
     /// Scatterlists.
     Lists: Count, Outcome(|outcome| outcome.lists), [Json];
-    /// Scatterlists behind an IOMMU that come to more DMA segments because a segment bounces.
+    /// Scatterlists behind an IOMMU that need more DMA segments because a segment bounces.
     ListsLosingConcatenation: Count, Outcome(|outcome| outcome.lists_losing_concatenation),
         [Csv, Json, Rule(Drivers)];
     /// Slabs of all kmalloc caches at the end, by the kernel's own count of its objects; unknown where the capture has none.

@@ -126,7 +126,7 @@ pub struct DriverRow {
     pub driver: String,
     /// Scatterlists.
     pub lists: u64,
-    /// Of them those behind an IOMMU that come to more DMA segments because a segment bounces.
+    /// Of them, those behind an IOMMU that need more DMA segments because a segment bounces.
     pub lists_losing_concatenation: u64,
     /// DMA segments that those would be if nothing bounced.
     pub segments_before: u64,
@@ -220,7 +220,7 @@ pub struct Outcome {
     pub failed_by_reason: BTreeMap<String, u64>,
     /// Scatterlists.
     pub lists: u64,
-    /// Scatterlists behind an IOMMU that come to more DMA segments because a segment bounces.
+    /// Scatterlists behind an IOMMU that need more DMA segments because a segment bounces.
     pub lists_losing_concatenation: u64,
     /// The policy's rule in one line.
     pub about: String,

@@ -108,7 +108,7 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     for (what, of, limit) in LIMITS {
         let ([_, one, _], [_, other, _]) = (cost(all, what)?, cost(all, of)?);
         let ratio = one / other;
-        let line = format!("{} costs {ratio:.2} × {}, at most {limit} × allowed", what.name(), of.name());
+        let line = format!("{} costs {ratio:.2} × {} (limit: {limit} ×)", what.name(), of.name());
         writeln!(text, "- {line}.")?;
         // Where nothing was measured, nothing was kept to.
         if !(0.0..=limit).contains(&ratio) {
@@ -120,7 +120,7 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     let (lost, skipped) = record.lost_and_skipped();
     let line = format!(
         "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second ({skipped} runs were skipped by the \
-         kernel, which does not run a program inside itself); nothing at {} M allowed",
+         kernel, which does not run a program inside itself); at {} M, it may lose nothing",
         record.tool.name(),
         rate / 1e6,
         RATE / 1e6
