@@ -116,6 +116,25 @@ fn a_refused_mapping_and_a_merged_list_are_what_they_are() {
     assert_eq!(events.len(), 2);
 }
 
+/// As `print` makes it of a trace in binary: tracefs itself prints a refused list's buffers as `dma_addrs`.
+#[test]
+fn a_refused_list_takes_no_bounces_from_the_lists_before_it() {
+    let text = "\
+ a-1 [000] d..1. 1.000001: dma_map_sg: d dir=FROM_DEVICE dma_addrs={0x4800} sizes={0x10} phys_addrs={0x4800} attrs=
+ a-1 [000] d..1. 1.000002: dma_map_sg_err: d dir=FROM_DEVICE phys_addrs={0x6000} attrs=
+";
+    let survey = Survey::of(text.as_bytes()).unwrap();
+    let device = Device { name: "d".into(), ..Device::default() };
+    let mut trace = Trace::new(text.as_bytes(), &survey, kernel(), vec![device], vec![]);
+    let mut events = Vec::new();
+    while let Some(item) = trace.next_item().unwrap() {
+        if let Item::Events(batch) = item {
+            events.extend(batch.events);
+        }
+    }
+    assert_eq!(events.iter().map(|event| event.what.kind()).collect::<Vec<_>>(), [Kind::MapSg, Kind::MapSg]);
+}
+
 #[test]
 fn what_no_device_can_be_called_makes_a_line_that_cannot_be_read() {
     let long = "x".repeat(256);
