@@ -267,7 +267,8 @@ impl Pass {
         let live_objects = watcher.objects.live();
         let (cpus, sample) = (start.kernel.possible_cpus, start.allocation_sample);
         let live_sites = slabs.as_ref().and_then(|(_, last)| last.live_sites.as_ref());
-        let functions = live_sites.map(|sites| LiveFunctions::new(sites, &watcher.statistics.symbols));
+        let functions = live_sites
+            .map(|sites| LiveFunctions::new(sites, &watcher.statistics.symbols, watcher.statistics.allocated()));
         let outcome = |mut run: Run| {
             let view = run.view();
             // The curve goes on to the end.

@@ -7,9 +7,9 @@
 //! cache. That none does and that all do are the bounds; an estimate comes from the objects whose allocation was recorded.
 //!
 //! **The estimate** knows the objects that were recorded, and where the kernel counts live objects by line of source, takes those that a
-//! function had allocated before to be like those that it was seen to allocate. For the rest it takes each call site for one observation: its objects have the size of what that code allocates, and how many
-//! of them a boot makes says nothing about the others. Its error is four standard errors of the mean over call sites. That
-//! the call sites of a recording are like those of the boot is an assumption.
+//! function had allocated before to be like those that it was seen to allocate. For the rest it takes each call site for one observation: its
+//! objects have the size of what that code allocates, and how many of them a boot makes says nothing about the others. Its error is four
+//! standard errors of the mean over call sites. That the call sites of a recording are like those of the boot is an assumption.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,7 +152,7 @@ pub(crate) fn under(
         let bytes = place(&most_placed);
         return Some(Slabs { basis: Basis::Moved, bytes: Some(bytes), low: least, high: most, least, most });
     }
-    let estimates = estimates(&caches, &objects, &geometry, functions);
+    let estimates = estimates(&caches, &objects, &geometry, functions, settings);
     if estimates.is_empty() {
         return Some(Slabs { basis: Basis::Bounded, bytes: None, low: least, high: most, least, most });
     }
@@ -326,6 +326,7 @@ fn estimates(
     recorded: &Recorded,
     geometry: &Geometry,
     functions: Option<&LiveFunctions>,
+    settings: &Settings,
 ) -> BTreeMap<u64, Estimated> {
     let mut estimates = BTreeMap::new();
     for cache in caches.iter().filter(|cache| cache.to_least != cache.to_most) {
@@ -339,7 +340,7 @@ fn estimates(
             slab.bytes as f64 / slab.objects as f64
         };
         let given = cache.size + cache.debugging;
-        let older = functions.map(|functions| Older::new(sites, recorded.sample, given, functions, bytes));
+        let older = functions.map(|functions| Older::new(sites, recorded.sample, given, functions, settings, bytes));
         let older = older.unwrap_or_default();
         estimates.insert(cache.size, estimate(sites, objects, recorded.sample, cache.size, &older, bytes));
     }
@@ -395,37 +396,65 @@ struct Older {
     variance: f64,
 }
 
+/// Objects of a function by where they go, and of how many call sites they are.
+#[derive(Debug, Default)]
+struct Seen {
+    to: BTreeMap<u64, u64>,
+    sites: BTreeSet<u64>,
+}
+
+impl Seen {
+    fn add(&mut self, call_site: u64, to: u64, count: u64) {
+        *self.to.entry(to).or_default() += count;
+        self.sites.insert(call_site);
+    }
+
+    fn objects(&self) -> u64 {
+        self.to.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+}
+
 impl Older {
     fn new(
-        sites: &BTreeMap<u64, Site>,
+        live: &BTreeMap<u64, Site>,
         sample: u64,
         given: u64,
         functions: &LiveFunctions,
+        settings: &Settings,
         bytes: impl Fn(u64) -> f64,
     ) -> Self {
-        // Of each function: where its recorded objects go, and of how many call sites they are.
-        let mut by_function: BTreeMap<Function, (BTreeMap<u64, u64>, f64)> = BTreeMap::new();
-        for (call_site, site) in sites {
+        // What lives at the end says most of what lived before; where that is little, what is gone is of the same code.
+        let (mut living, mut allocated) = (BTreeMap::<Function, Seen>::new(), BTreeMap::<Function, Seen>::new());
+        for (call_site, site) in live {
             let Some(function) = functions.of(*call_site) else { continue };
-            let (to, sites) = by_function.entry(function).or_default();
-            for (size, count) in &site.to {
-                *to.entry(*size).or_default() += count;
+            let seen = living.entry(function).or_default();
+            for (to, count) in &site.to {
+                seen.add(*call_site, *to, *count);
             }
-            *sites += 1.0;
+        }
+        for one in functions.allocated(given) {
+            let Some(function) = functions.of(one.call_site) else { continue };
+            let minalign = settings.caches(one.call_site).minalign;
+            let to = bytes_given(one.requested, minalign, settings.page_size);
+            allocated.entry(function).or_default().add(one.call_site, to, one.count);
         }
         let mut older = Self::default();
-        for (function, (to, sites)) in by_function {
-            let seen = to.values().sum::<u64>();
-            if seen < FEW {
+        let all: BTreeSet<&Function> = living.keys().chain(allocated.keys()).collect();
+        for function in all {
+            let seen_live = living.get(function).map_or(0, Seen::objects);
+            let enough = |seen: &&Seen| seen.objects() >= FEW;
+            let Some(seen) = living.get(function).filter(enough).or_else(|| allocated.get(function).filter(enough))
+            else {
                 continue;
-            }
-            let before = functions.objects(function, given).saturating_sub(seen.saturating_mul(sample)) as f64;
-            let share = |count: u64| count as f64 / seen as f64;
-            let mean: f64 = to.iter().map(|(size, count)| bytes(*size) * share(*count)).sum();
-            let spread: f64 = to.iter().map(|(size, count)| (bytes(*size) - mean).powi(2) * share(*count)).sum();
-            older.variance += spread * before.powi(2) / sites;
-            for (size, count) in to {
-                *older.to.entry(size).or_default() += before * share(count);
+            };
+            let before = functions.objects(*function, given).saturating_sub(seen_live.saturating_mul(sample)) as f64;
+            let objects = seen.objects() as f64;
+            let share = |count: u64| count as f64 / objects;
+            let mean: f64 = seen.to.iter().map(|(size, count)| bytes(*size) * share(*count)).sum();
+            let spread: f64 = seen.to.iter().map(|(size, count)| (bytes(*size) - mean).powi(2) * share(*count)).sum();
+            older.variance += spread * before.powi(2) / seen.sites.len() as f64;
+            for (size, count) in &seen.to {
+                *older.to.entry(*size).or_default() += before * share(*count);
             }
         }
         older
@@ -542,7 +571,7 @@ mod tests {
         // The function that asks for 8 bytes allocated nearly all, one that was not recorded the rest.
         let sites = vec![of("f0", 60_000), of("g", 3_989)];
         let live_sites = LiveSites { sites, left_out: 0 };
-        let functions = LiveFunctions::new(&live_sites, &symbols);
+        let functions = LiveFunctions::new(&live_sites, &symbols, std::iter::empty());
         let sample = SlabSample { caches: vec![cache("kmalloc-64", 64, objects)], ..SlabSample::default() };
         let with = |functions| under(&sample, &live(), &caches_from(8), 1, 1, functions).unwrap();
         let (without, with) = (with(None), with(Some(&functions)));
@@ -553,9 +582,29 @@ mod tests {
         assert_eq!((with.least, with.most), (without.least, without.most));
         // No more than there are, whatever is said.
         let more = LiveSites { sites: vec![of("f0", 1 << 40)], left_out: 0 };
-        let functions = LiveFunctions::new(&more, &symbols);
+        let functions = LiveFunctions::new(&more, &symbols, std::iter::empty());
         let all = under(&sample, &live(), &caches_from(8), 1, 1, Some(&functions)).unwrap();
         assert!(all.bytes.unwrap() <= objects * 8 + 12 * 64 + 2 * PAGE, "{all:?}");
+    }
+
+    #[test]
+    fn a_function_whose_recorded_objects_are_gone_tells_what_it_asked_for_all_the_same() {
+        let objects = 64_000;
+        let symbol = Symbol { addr: 99, name: "gone+0x4".into(), module: String::new() };
+        let symbols: hashbrown::HashMap<u64, Symbol> = [(99, symbol)].into_iter().collect();
+        let site = LiveSite { function: "gone".into(), calls: 60_000, bytes: 64 * 60_000, ..LiveSite::default() };
+        let live_sites = LiveSites { sites: vec![site], left_out: 0 };
+        let sample = SlabSample { caches: vec![cache("kmalloc-64", 64, objects)], ..SlabSample::default() };
+        let with = |count: u64| {
+            let functions = LiveFunctions::new(&live_sites, &symbols, [(99, 16, 64, count)].into_iter());
+            under(&sample, &live(), &caches_from(8), 1, 1, Some(&functions)).unwrap()
+        };
+        // One of 16 bytes takes a 256th of a page.
+        let unknown = (objects - 60_000 - 1011) as f64;
+        let expected = 60_000.0 * 16.0 + 1000.0 * 8.0 + 11.0 * 64.0 + unknown * (8.0 + 11.0 * 64.0) / 12.0;
+        let bytes = with(10).bytes.unwrap() as f64;
+        assert!((bytes - expected).abs() < 4.0 * PAGE as f64, "{bytes} {expected}");
+        assert!(with(9).bytes.unwrap() as f64 > 2.0 * expected, "too few to tell");
     }
 
     #[test]

@@ -344,6 +344,12 @@ impl Statistics {
         self.sites.iter().map(|((call_site, bytes_req, _), count)| (*call_site, u64::from(*bytes_req), *count))
     }
 
+    /// Allocations: address of the call site, bytes asked for and given, how many.
+    pub(super) fn allocated(&self) -> impl Iterator<Item = (u64, u64, u64, u64)> {
+        let widened = |(key, count): (&(u64, u32, u32), &u64)| (key.0, u64::from(key.1), u64::from(key.2), *count);
+        self.sites.iter().map(widened)
+    }
+
     /// Mappings by device and direction.
     pub fn devices(&self) -> Vec<DeviceStatistics> {
         let mut devices: Vec<_> = self.by_device.iter().map(|(key, (_, statistics))| (key, statistics)).collect();
