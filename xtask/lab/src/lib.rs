@@ -25,6 +25,7 @@ pub mod live_dma;
 mod losses;
 mod machine;
 mod mappings;
+mod memory;
 mod modules;
 mod packages;
 mod recording;

@@ -42,6 +42,7 @@ mod tests {
         for (file, command) in [
             ("docs/fidelity.md", "cargo xtask lab --write-docs"),
             ("docs/fidelity.md", "cargo xtask lab --cross --write-docs"),
+            ("docs/fidelity.md", "cargo xtask lab --scenario memory --write-docs"),
             ("docs/performance.md", "cargo xtask bench overhead --write-docs"),
             ("docs/performance.md", "cargo xtask bench live-dma --write-docs"),
         ] {
