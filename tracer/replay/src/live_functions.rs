@@ -48,7 +48,9 @@ impl<'a> LiveFunctions<'a> {
             allocated.entry(given).or_default().push(Allocated { call_site, requested, count });
         }
         // In an order of their own, so that sums of fractions come out the same each time.
-        allocated.values_mut().for_each(|all| all.sort_unstable_by_key(|one| (one.call_site, one.requested)));
+        for all in allocated.values_mut() {
+            all.sort_unstable_by_key(|one| (one.call_site, one.requested));
+        }
         let mut objects: HashMap<Function, BTreeMap<u64, u64>> = HashMap::new();
         for site in &live.sites {
             if site.inexact || site.calls == 0 || site.bytes % site.calls != 0 {

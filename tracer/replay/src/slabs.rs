@@ -428,7 +428,9 @@ impl Older {
         for (call_site, site) in live {
             let Some(function) = functions.of(*call_site) else { continue };
             let seen = living.entry(function).or_default();
-            site.to.iter().for_each(|(to, count)| seen.add(*call_site, *to, *count));
+            for (to, count) in &site.to {
+                seen.add(*call_site, *to, *count);
+            }
         }
         for one in functions.allocated(given) {
             let Some(function) = functions.of(one.call_site) else { continue };

@@ -1,5 +1,6 @@
 //! A kernel of the lab's own, as phones have them: Debian's kernel source with the configuration in `xtask/lab/kernel-config`,
-//! built when it is first asked for (minutes) and kept.
+//! built when it is first asked for (minutes) and kept. One of them has a change to its source, which lets the lab choose where kmalloc's
+//! caches begin.
 //!
 //! It has no BTF. What a phone's owner would get from elsewhere is made here from its debug information, so that
 //! `record --btf` can be tried as well.
@@ -20,12 +21,24 @@ use super::{
     packages,
 };
 
-/// What they are asked for by, and their configuration: files of `xtask/lab/kernel-config`, of which later ones prevail.
-const KERNELS: [(&str, &[&str]); 3] = [
-    ("gki", &["gki.config"]),
-    ("gki-64k", &["gki.config", "64k-pages.config"]),
-    ("gki-allocinfo", &["gki.config", "allocinfo.config"]),
+/// A kernel that the lab builds, from files of `xtask/lab/kernel-config`.
+struct Recipe {
+    /// What it is asked for by.
+    name: &'static str,
+    /// Its configuration; later files prevail.
+    fragments: &'static [&'static str],
+    /// A change to its source.
+    patch: Option<&'static str>,
+}
+
+const KERNELS: [Recipe; 3] = [
+    Recipe { name: "gki", fragments: &["gki.config"], patch: None },
+    Recipe { name: "gki-64k", fragments: &["gki.config", "64k-pages.config"], patch: None },
+    Recipe { name: ALLOCINFO, fragments: &["gki.config", "allocinfo.config"], patch: Some("minalign.patch") },
 ];
+
+/// The kernel that counts allocations by call site. Where its caches begin can be chosen when it is booted.
+pub(super) const ALLOCINFO: &str = "gki-allocinfo";
 
 const SUITE: &str = "trixie";
 const SOURCE: &str = "linux-source-6.12";
@@ -33,14 +46,16 @@ const CROSS: [(&str, &str); 2] = [("ARCH", "arm64"), ("CROSS_COMPILE", "aarch64-
 
 /// The kernel of that name, from the cache or built now; `None` where the lab builds none such.
 pub(super) fn kernel(cache: &Path, series: &str) -> Result<Option<Kernel>> {
-    let Some((_, fragments)) = KERNELS.iter().find(|(name, _)| *name == series) else { return Ok(None) };
-    let fragments: Vec<_> =
-        fragments.iter().map(|file| workspace::root().join("xtask/lab/kernel-config").join(file)).collect();
+    let Some(recipe) = KERNELS.iter().find(|recipe| recipe.name == series) else { return Ok(None) };
+    let path = |file: &&str| workspace::root().join("xtask/lab/kernel-config").join(file);
+    let fragments: Vec<_> = recipe.fragments.iter().map(path).collect();
     let read = |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
     let wanted = prevailing(&fragments.iter().map(read).collect::<Result<Vec<_>>>()?);
+    let patch = recipe.patch.as_ref().map(path);
     let index = packages_index(cache, SUITE, "arm64")?;
     let source = packages::named(&index, SOURCE).with_context(|| format!("no {SOURCE} in {SUITE}"))?;
-    let key = format!("{:x}", Sha256::digest(format!("{}\n{wanted}", source.sha256)));
+    let change = patch.as_ref().map(read).transpose()?.unwrap_or_default();
+    let key = format!("{:x}", Sha256::digest(format!("{}\n{wanted}{change}", source.sha256)));
     let kept = cache.join("kernels").join(format!("{series}-{}", &key[..16]));
     if !kept.is_dir() {
         tools()?;
@@ -50,6 +65,9 @@ pub(super) fn kernel(cache: &Path, series: &str) -> Result<Option<Kernel>> {
         let _ = fs::remove_dir_all(&work);
         fetch::unpack(cache, &work, std::slice::from_ref(&source))?;
         let tree = unpacked(&work)?;
+        if let Some(patch) = &patch {
+            output(Command::new("patch").current_dir(&tree).args(["--silent", "--strip=1", "--input"]).arg(patch))?;
+        }
         configure(&tree, &fragments, &wanted)?;
         build(&tree)?;
         keep(&tree, &kept)?;
@@ -81,7 +99,7 @@ fn prevailing(fragments: &[String]) -> String {
 
 /// An error unless what the build calls can be run; what it lacks of libraries, it says itself.
 fn tools() -> Result<()> {
-    for tool in ["make", "flex", "bison", "bc", "pahole", "aarch64-linux-gnu-gcc"] {
+    for tool in ["make", "patch", "flex", "bison", "bc", "pahole", "aarch64-linux-gnu-gcc"] {
         let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         found.with_context(|| format!("no {tool}, to build a kernel with; bash .ci/install --kernel installs it"))?;
     }

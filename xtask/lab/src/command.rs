@@ -11,7 +11,7 @@ use workspace::jobs;
 use crate::{
     advised, build, configuration, cross, docs, judge,
     kernel::Kernel,
-    kernels, modules,
+    kernels, memory, modules,
     recording::Job,
     run::Run,
     scenario::Scenario,
@@ -65,7 +65,8 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, or that of --cross, into docs/fidelity.md, and that of the scenario tools into docs/import.md
+    /// Write the table of recordings, that of --cross, or that of --scenario memory, into docs/fidelity.md, and that of --scenario tools
+    /// into docs/import.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
@@ -89,9 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.cross || args.advice {
         return configurations(args);
     }
-    let (scenarios, truths, slab) = chosen(&args.scenario)?;
+    let Chosen { scenarios, truths, slab, memory } = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
-    let slab = slab && !args.bare;
+    let (slab, memory) = (slab && !args.bare, memory && !args.bare);
     // They take minutes for each kernel.
     let with_tools =
         if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, tools::NAME) };
@@ -109,9 +110,12 @@ pub fn run(args: &Args) -> Result<()> {
         if with_tools {
             println!("{:<16} {}", tools::NAME, tools::names().join(" "));
         }
+        if memory {
+            println!("{}", memory::NAME);
+        }
         return Ok(());
     }
-    let with_product = !args.bare && (slab || !scenarios.is_empty());
+    let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
     let (shared, product) = prepared(args, with_product, with_product || with_tools)?;
     let lab = Lab { args, run: shared, product };
 
@@ -125,11 +129,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
     let traced = kernels(with_tools, &tools::KERNELS)?;
+    let sizing = kernels(memory, &memory::KERNELS)?;
     let failed = [
         lab.recordings(&mapping, &scenarios)?,
         lab.truths(&mapping, &truths)?,
         lab.objects(&counting)?,
         lab.tools(&cache, &traced)?,
+        lab.memory(&sizing)?,
     ]
     .concat();
     let (count, problems) = (failed.len(), failed.concat());
@@ -188,20 +194,31 @@ fn configurations(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The scenarios of those names, all for none; and whether live objects are to be counted.
-fn chosen(names: &[String]) -> Result<(Vec<&'static Scenario>, Vec<&'static truth::Scenario>, bool)> {
+/// What is to be booted.
+struct Chosen {
+    scenarios: Vec<&'static Scenario>,
+    truths: Vec<&'static truth::Scenario>,
+    /// Live objects are counted.
+    slab: bool,
+    /// Kernels are booted whose caches begin elsewhere. They take long, and so have to be named.
+    memory: bool,
+}
+
+/// The scenarios of those names, all for none.
+fn chosen(names: &[String]) -> Result<Chosen> {
     let is_named = |name: &str| names.is_empty() || is_among(names, name);
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        [slab::NAME, tools::NAME].contains(&name)
+        [slab::NAME, memory::NAME, tools::NAME].contains(&name)
             || scenarios.iter().any(|one| one.name == name)
             || truths.iter().any(|one| one.name == name)
     };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
-    Ok((scenarios, truths, is_named(slab::NAME)))
+    let memory = !names.is_empty() && is_named(memory::NAME);
+    Ok(Chosen { scenarios, truths, slab: is_named(slab::NAME), memory })
 }
 
 fn is_among(names: &[String], name: &str) -> bool {
@@ -246,6 +263,7 @@ impl Lab<'_> {
         let rows = jobs::all(&jobs, self.run.jobs, |job| judge::booted(&self.run, self.product.as_deref(), *job));
         let rows = rows.concat();
         let failed = printed(&table::HEADER, &rows);
+        // Other tables may be asked for alone.
         if self.args.write_docs && !scenarios.is_empty() {
             docs::write(workspace::root(), kernels, &rows)?;
         }
@@ -280,6 +298,17 @@ impl Lab<'_> {
         let failed = printed(&tools::HEADER, &rows);
         if self.args.write_docs {
             docs::write_tools(workspace::root(), kernels, &rows)?;
+        }
+        Ok(failed)
+    }
+
+    /// Predicts the slabs of kernels whose caches begin elsewhere, boots these, and prints how they compare. What is off, as of recordings.
+    fn memory(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
+        let rows = memory::all(&self.run, product, kernels)?;
+        let failed = printed(&memory::HEADER, &rows);
+        if self.args.write_docs {
+            docs::write_memory(workspace::root(), kernels, &rows)?;
         }
         Ok(failed)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use workspace::written;
 
-use super::{cross, kernel::Kernel, table::Row, tools};
+use super::{cross, kernel::Kernel, memory, table::Row, tools};
 
 const FILE: &str = "docs/fidelity.md";
 const TOOLS_FILE: &str = "docs/import.md";
@@ -61,16 +61,38 @@ fn tools_section(releases: &[&str], rows: &[Row]) -> String {
     text + &format!("\n{} recordings; kernels {}.\n", rows.len(), releases.join(", "))
 }
 
-fn cross_section(releases: &[&str], rows: &[Row]) -> String {
+/// Writes the rows of slabs predicted for caches that begin elsewhere, likewise.
+pub(super) fn write_memory(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()> {
+    let releases: Vec<_> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+    let text = with_differences(&memory::HEADER, rows);
+    let within = rows.iter().filter(|row| row.problems.is_empty()).count();
+    let text = text
+        + &format!(
+            "\n{within} of {} predictions are within their bounds; kernels {}.\n",
+            rows.len(),
+            releases.join(", ")
+        );
+    written::replace(&root.join(FILE), "cargo xtask lab --scenario memory --write-docs", &text)
+}
+
+/// A table of rows with what each differs in, for which the header's last column is.
+fn with_differences(header: &[&str], rows: &[Row]) -> String {
     let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
-    let mut header = cross::HEADER;
-    header[header.len() - 1] = "differs in";
+    let mut header = header.to_vec();
+    if let Some(last) = header.last_mut() {
+        *last = "differs in";
+    }
     let mut text = line(&header) + &line(&vec!["---"; header.len()]);
     for row in rows {
         let differs = row.problems.join("; ");
         let cells: Vec<_> = row.cells.iter().map(String::as_str).chain([differs.as_str()]).collect();
         text += &line(&cells);
     }
+    text
+}
+
+fn cross_section(releases: &[&str], rows: &[Row]) -> String {
+    let text = with_differences(&cross::HEADER, rows);
     let exact = rows.iter().filter(|row| row.problems.is_empty()).count();
     text + &format!("\n{exact} of {} predictions are exact; kernels {}.\n", rows.len(), releases.join(", "))
 }

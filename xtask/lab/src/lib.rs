@@ -26,6 +26,7 @@ pub mod live_dma;
 mod losses;
 mod machine;
 mod mappings;
+mod memory;
 mod modules;
 mod overlaps;
 mod packages;

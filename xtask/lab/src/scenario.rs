@@ -22,6 +22,8 @@ pub(super) struct Scenario {
     pub(super) untrusted: bool,
     /// `swiotlb=` on the kernel's command line, empty for its default.
     pub(super) pool: &'static str,
+    /// Added to the kernel's command line as it is, empty for nothing.
+    pub(super) parameters: &'static str,
     /// PCI devices bounce everything through a pool of their own.
     pub(super) restricted_pool: bool,
     /// The kernels' pools may grow: those of the kernel that the lab builds itself.
@@ -63,6 +65,11 @@ pub(super) enum Recorder {
     BesideServe,
     /// By default, while the lab's module makes it lose what it would lose with any ring and maps.
     Losing,
+    /// Every allocation, with the caches shrunk before they are counted, and nothing beside the product: no count of mappings, whose
+    /// tables would be in the caches too.
+    Objects,
+    /// The same from boot on.
+    ObjectsFromBoot,
     /// From boot on: the product is the kernel's init, and becomes the lab's.
     FromBoot,
     /// The same with an option that it does not know: the machine has to come up all the same.
@@ -80,6 +87,7 @@ impl Recorder {
             Self::FromBoot => format!("{INIT} bouncescope.record=\"--full --count-costs --count-tracefs\" {trace}")
                 .trim_end()
                 .to_owned(),
+            Self::ObjectsFromBoot => format!("{INIT} bouncescope.record=\"--sample 1 --shrink-caches -m 32M\""),
             Self::FailingAtBoot => format!("{INIT} bouncescope.record=--no-such-option"),
             _ => String::new(),
         }
@@ -190,7 +198,11 @@ impl Scenario {
             (pool, true) => format!("swiotlb={pool},track_hiwater"),
         };
         let from_boot = self.recorder.at_boot(kernel_version);
-        [pool, from_boot].into_iter().filter(|one| !one.is_empty()).collect::<Vec<_>>().join(" ")
+        [pool, self.parameters.to_owned(), from_boot]
+            .into_iter()
+            .filter(|one| !one.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Whether the product's `doctor` runs at its end.
@@ -220,6 +232,8 @@ impl Scenario {
             Recorder::TooSmall => " record-too-small ",
             Recorder::BesideServe => " record-beside-serve ",
             Recorder::Losing => " record-losing ",
+            Recorder::Objects => " objects 1 ",
+            Recorder::ObjectsFromBoot => " objects-from-boot ",
             Recorder::FromBoot => " record-from-boot ",
             Recorder::FailingAtBoot => " fail-at-boot ",
         };

@@ -43,6 +43,7 @@ pub(super) const DIRECT: Scenario = Scenario {
     coherent: false,
     untrusted: false,
     pool: "",
+    parameters: "",
     restricted_pool: false,
     on: On::All,
     lines: 64,

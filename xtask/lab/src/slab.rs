@@ -24,6 +24,7 @@ use super::{
 };
 
 mod figures;
+mod functions;
 mod verdict;
 
 /// By which it is asked for and shown.
@@ -38,6 +39,8 @@ struct Made<'a> {
     kernel: &'a Kernel,
     name: &'static str,
     recorded: Option<Recorded>,
+    /// Objects by function, where the kernel counts these too.
+    by_function: Vec<Row>,
     problems: Vec<String>,
 }
 
@@ -71,7 +74,9 @@ pub(super) fn all(run: &Run, product: &Path, kernels: &[Kernel]) -> Result<Vec<(
             }
         }
     }
-    Ok(vec![(verdict::OWN.to_vec(), own), (verdict::ACROSS.to_vec(), across)])
+    let by_function = made.iter().flat_map(|made| made.by_function.iter().cloned()).collect();
+    let tables = [(&verdict::OWN[..], own), (&verdict::ACROSS[..], across), (&functions::HEADER[..], by_function)];
+    Ok(tables.map(|(header, rows)| (header.to_vec(), rows)).into())
 }
 
 fn one<'a>(run: &Run, product: &Path, kernel: &'a Kernel, modules: &[Module]) -> Vec<Made<'a>> {
@@ -79,17 +84,24 @@ fn one<'a>(run: &Run, product: &Path, kernel: &'a Kernel, modules: &[Module]) ->
     let boot = boot(run, kernel, modules, &dir)
         .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
     eprintln!("lab: {} {NAME}: {:.0} s", kernel.series, boot.seconds);
-    let recording = |(name, _): (&'static str, u64)| {
-        let mut problems = boot.troubles.clone();
+    let recording = |(name, sample): (&'static str, u64)| {
+        let (mut problems, mut by_function) = (boot.troubles.clone(), Vec::new());
         let capture = dir.join("share").join(format!("{name}.bounce"));
         let recorded = if boot.done.iter().any(|done| done == name) {
             let told = told(product, &capture).and_then(|told| Recorded::parse(&told.0, &told.1));
-            told.map_err(|error| problems.push(format!("{error:#}"))).ok()
+            let recorded = told.map_err(|error| problems.push(format!("{error:#}"))).ok();
+            if let Some(recorded) = recorded.as_ref().filter(|_| sample == 1) {
+                match functions::rows(&capture, &kernel.series, name, recorded.unplaced) {
+                    Ok(rows) => by_function = rows,
+                    Err(error) => problems.push(format!("{error:#}")),
+                }
+            }
+            recorded
         } else {
             problems.push("was not made".into());
             None
         };
-        Made { kernel, name, recorded, problems }
+        Made { kernel, name, recorded, by_function, problems }
     };
     RECORDINGS.into_iter().map(recording).collect()
 }

@@ -43,6 +43,7 @@ mod tests {
             ("docs/fidelity.md", "cargo xtask lab --write-docs"),
             ("docs/fidelity.md", "cargo xtask lab --cross --write-docs"),
             ("docs/import.md", "cargo xtask lab --scenario tools --write-docs"),
+            ("docs/fidelity.md", "cargo xtask lab --scenario memory --write-docs"),
             ("docs/performance.md", "cargo xtask bench overhead --write-docs"),
             ("docs/performance.md", "cargo xtask bench live-dma --write-docs"),
         ] {

@@ -35,7 +35,7 @@ pub(crate) fn run() -> ! {
 fn boot() -> Result<(), String> {
     let script = fs::read_to_string("/script").map_err(|error| format!("cannot read /script: {error}"))?;
     let recordings = script::parse(&script)?;
-    if recordings.iter().any(|recording| recording.mode == Mode::RecordFromBoot) {
+    if recordings.iter().any(|recording| recording.mode.is_from_boot()) {
         from_boot::switch_root()?;
     }
     mount("proc", "/proc", "proc", "")?;
@@ -52,7 +52,7 @@ fn boot() -> Result<(), String> {
     } else {
         mount("host", SHARE, "9p", "trans=virtio,version=9p2000.L,msize=262144")?;
     }
-    if !board && recordings.iter().any(|recording| recording.mode.maps()) {
+    if !board && recordings.iter().any(Recording::needs_devices) {
         workload::wait_for_devices()?;
     }
     witness::probe();
@@ -65,6 +65,9 @@ fn boot() -> Result<(), String> {
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
             Mode::Tool => tools::record(&recording.name, &recording.workload, Path::new(SHARE)),
+            Mode::ObjectsFromBoot => {
+                slab::finish(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT)
+            }
             Mode::Record
             | Mode::RecordByKprobes
             | Mode::RecordByFentry

@@ -28,6 +28,8 @@ pub(crate) enum Mode {
     /// The product records a workload's allocations, one in so many, while the kernel counts its objects exactly; it is the
     /// first word of the workload.
     Objects,
+    /// The same since the product was the kernel's init; the recording is ended after the workload.
+    ObjectsFromBoot,
     /// No workload: the lab's module makes a table, and what follows are its parameters.
     Truth,
     /// No workload: the lab's module takes all PCI devices to be untrusted from here on; what follows are its parameters.
@@ -39,9 +41,17 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
+    /// The product records since it was the kernel's init.
+    pub(crate) fn is_from_boot(self) -> bool {
+        matches!(self, Self::RecordFromBoot | Self::ObjectsFromBoot)
+    }
+
     /// A workload maps, and what it maps is counted.
     pub(crate) fn maps(self) -> bool {
-        !matches!(self, Self::Objects | Self::Truth | Self::Untrust | Self::Doctor | Self::FailAtBoot)
+        !matches!(
+            self,
+            Self::Objects | Self::ObjectsFromBoot | Self::Truth | Self::Untrust | Self::Doctor | Self::FailAtBoot
+        )
     }
 }
 
@@ -54,6 +64,14 @@ pub(crate) struct Recording {
     pub(crate) mode: Mode,
     /// Workload and its arguments, or the module's parameters, or `doctor`'s arguments.
     pub(crate) workload: Vec<String>,
+}
+
+impl Recording {
+    /// Its workload uses the machine's disks and USB; the one of objects needs none.
+    pub(crate) fn needs_devices(&self) -> bool {
+        let of_objects = matches!(self.mode, Mode::Objects | Mode::ObjectsFromBoot);
+        self.mode.maps() || of_objects && self.workload.last().is_some_and(|word| word != "objects")
+    }
 }
 
 /// The recordings of a script. Empty lines and lines that start with `#` say nothing.
@@ -75,6 +93,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "fail-at-boot" => Some(Mode::FailAtBoot),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
+                "objects-from-boot" => Some(Mode::ObjectsFromBoot),
                 "truth" => Some(Mode::Truth),
                 "untrust" => Some(Mode::Untrust),
                 "tool" => Some(Mode::Tool),
@@ -103,6 +122,15 @@ mod tests {
                 Recording { name: "mixed".into(), mode: Mode::Bare, workload: vec!["mixed".into()] },
                 Recording { name: "pci".into(), mode: Mode::Truth, workload: vec!["device=pci".into()] },
             ]
+        );
+    }
+
+    #[test]
+    fn objects_are_counted_without_devices_unless_the_workload_uses_them() {
+        let needs = |line: &str| parse(line).unwrap()[0].needs_devices();
+        assert_eq!(
+            ["a objects 1 objects", "a objects 1 unwatched", "a record mixed", "a truth device=pci"].map(needs),
+            [false, true, true, false]
         );
     }
 

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use crate::process;
+use crate::{btf, from_boot, process};
 
 /// Makes one recording: one allocation in `sample` while `workload` runs. The exit code of the recorder.
 pub(crate) fn record(name: &str, words: &[String], share: &Path, limit: Duration) -> Result<i32, String> {
@@ -11,9 +11,28 @@ pub(crate) fn record(name: &str, words: &[String], share: &Path, limit: Duration
     // The capture is written to memory and copied afterwards, so that the share's own objects are not in it.
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new("/bin/bouncescope");
-    command.args(["record", "--sample", sample, "--shrink-caches", "--ring-size", "64M", "-o", &capture, "--"]);
+    command.args(["record", "--sample", sample, "--shrink-caches", "--ring-size", "64M", "-o", &capture]);
+    command.args(btf::options()).arg("--");
     let code = process::run(command.args(["/init", "workload"]).args(workload), limit)?;
-    fs::copy(&capture, share.join(format!("{name}.bounce")))
-        .map_err(|error| format!("cannot bring {capture} out: {error}"))?;
-    Ok(code)
+    bring_out(&capture, name, share)?;
+    ended_well(code)
+}
+
+/// Ends a recording that was begun at boot when `workload` has run. The exit code of either.
+pub(crate) fn finish(name: &str, workload: &[String], share: &Path, limit: Duration) -> Result<i32, String> {
+    let capture = format!("/tmp/{name}.bounce");
+    let code = process::run(Command::new("/init").arg("workload").args(workload), limit)?;
+    let code = code.max(from_boot::finish(&capture)?);
+    from_boot::save_log(share, name)?;
+    bring_out(&capture, name, share)?;
+    ended_well(code)
+}
+
+fn ended_well(code: i32) -> Result<i32, String> {
+    if code == 0 { Ok(code) } else { Err(format!("the recorder or the workload ended with {code}")) }
+}
+
+fn bring_out(capture: &str, name: &str, share: &Path) -> Result<(), String> {
+    let brought = fs::copy(capture, share.join(format!("{name}.bounce")));
+    brought.map(drop).map_err(|error| format!("cannot bring {capture} out: {error}"))
 }
