@@ -53,17 +53,22 @@ pub struct HolderRow {
     pub given_back: u64,
     /// For how long the slowest of those had held them, ns; 0 where there was none.
     pub longest_given_back_ns: u64,
-    /// Of `buffers`, those that had held their slots longer than any that were given back, by the quarter of the time until then in which
-    /// they had taken them.
+    /// From when the first buffer of this device and call site took slots to when the last one did, given back or not, ns.
+    pub taken_over_ns: u64,
+    /// Of `buffers`, those that had held their slots longer than any that were given back, by the quarter of that time in which they took
+    /// them.
     pub outlasting: [u64; 4],
 }
 
+/// Drivers map what they keep in less time than this when they start, ns.
+const START_NS: u64 = 1_000_000_000;
+
 impl HolderRow {
-    /// Buffers keep being mapped whose slots are not given back: some of three quarters of the time or more still hold theirs, for
-    /// longer than any did that were given back. Buffers that a driver maps when it starts are of one quarter, and the buffers of a ring are
-    /// given back one after the other.
+    /// Buffers keep being mapped whose slots are not given back: in a second or more, some that were mapped in each of three quarters of
+    /// this time or more hold theirs for longer than any did that were given back. What a driver maps when it starts, and keeps, is
+    /// mapped in less time; the buffers of a ring are given back one after the other.
     pub fn is_leak(&self) -> bool {
-        self.outlasting.iter().filter(|count| **count > 0).count() >= 3
+        self.taken_over_ns >= START_NS && self.outlasting.iter().filter(|count| **count > 0).count() >= 3
     }
 }
 
@@ -84,6 +89,8 @@ pub struct Holders {
 struct GivenBack {
     count: u64,
     longest_ns: u64,
+    /// When the first and the last of them took slots, ns.
+    taken_ns: Option<(u64, u64)>,
 }
 
 /// Who held slots of the recorded kernel's pool.
@@ -128,6 +135,8 @@ impl Turnover {
         }
         let kept = self.given_back.entry(key).or_default();
         kept.count += 1;
+        let (first, last) = kept.taken_ns.unwrap_or((who.since_ns, who.since_ns));
+        kept.taken_ns = Some((first.min(who.since_ns), last.max(who.since_ns)));
         kept.longest_ns = kept.longest_ns.max(now_ns.saturating_sub(who.since_ns));
     }
 
@@ -174,7 +183,6 @@ impl Turnover {
     pub(crate) fn finish(
         self,
         held: impl Iterator<Item = (Who, u64)>,
-        start_ns: u64,
         peak: (u64, u64),
         end: (u64, u64),
         names: Names,
@@ -183,21 +191,26 @@ impl Turnover {
         [(self.peak, peak), (at_end, end)].map(|(shares, (time_ns, used_slots))| Holders {
             time_ns,
             used_slots,
-            rows: shares.iter().map(|share| share.row(start_ns, time_ns, names)).collect(),
+            rows: shares.iter().map(|share| share.row(time_ns, names)).collect(),
         })
     }
 }
 
 impl Share {
-    fn row(&self, start_ns: u64, time_ns: u64, names: Names) -> HolderRow {
+    fn row(&self, time_ns: u64, names: Names) -> HolderRow {
         let latest = names.devices.latest(self.device);
         let device = latest.map(|latest| names.devices.get(latest)).unwrap_or_default();
         let (call_site, module) = named(names.objects.address(self.site), names.symbols);
         let age = |since_ns: &u64| time_ns.saturating_sub(*since_ns);
-        let quarter_ns = (time_ns.saturating_sub(start_ns) / 4).max(1);
+        let held = self.since_ns.first().copied().zip(self.since_ns.last().copied());
+        let taken_ns = [held, self.given_back.taken_ns];
+        let first_ns = taken_ns.iter().flatten().map(|(first, _)| *first).min().unwrap_or_default();
+        let last_ns = taken_ns.iter().flatten().map(|(_, last)| *last).max().unwrap_or_default();
+        let taken_over_ns = last_ns.saturating_sub(first_ns);
+        let quarter_ns = (taken_over_ns / 4).max(1);
         let mut outlasting = [0; 4];
         for since_ns in self.since_ns.iter().filter(|since_ns| age(since_ns) > self.given_back.longest_ns) {
-            outlasting[((since_ns.saturating_sub(start_ns) / quarter_ns) as usize).min(3)] += 1;
+            outlasting[((since_ns.saturating_sub(first_ns) / quarter_ns) as usize).min(3)] += 1;
         }
         HolderRow {
             device: device.name,
@@ -210,6 +223,7 @@ impl Share {
             median_ns: self.since_ns.get(self.since_ns.len() / 2).map_or(0, age),
             given_back: self.given_back.count,
             longest_given_back_ns: self.given_back.longest_ns,
+            taken_over_ns,
             outlasting,
         }
     }
@@ -227,7 +241,7 @@ mod tests {
 
     fn at_end(turnover: Turnover, held: &[(Who, u64)]) -> Vec<HolderRow> {
         let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
-        let [_, at_end] = turnover.finish(held.iter().copied(), 0, (0, 0), (40 * SECOND, 0), names);
+        let [_, at_end] = turnover.finish(held.iter().copied(), (0, 0), (40 * SECOND, 0), names);
         at_end.rows
     }
 
@@ -266,7 +280,7 @@ mod tests {
         let mut turnover = Turnover::default();
         turnover.keep_peak([(who(1, 7), 3)].into_iter());
         let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
-        let [peak, at_end] = turnover.finish(std::iter::empty(), 0, (5, 3), (9, 0), names);
+        let [peak, at_end] = turnover.finish(std::iter::empty(), (5, 3), (9, 0), names);
         assert_eq!((peak.time_ns, peak.rows[0].slots, peak.rows[0].longest_ns), (5, 3, 4));
         assert!(at_end.rows.is_empty());
     }

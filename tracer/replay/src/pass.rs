@@ -262,7 +262,6 @@ impl Pass {
             objects: &watcher.objects,
             symbols: &watcher.statistics.symbols,
             pool_times: pool_times.as_ref(),
-            start_ns: start.time_ns,
             end_ns,
             span_ns,
             not_simulated: watcher.not_simulated,

@@ -262,7 +262,7 @@ impl Run {
         let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
         let end = (last.end_ns, self.used_slots());
         [self.outcome.held_at_peak, self.outcome.held_at_end] =
-            turnover.finish(self.holders(), last.start_ns, peak, end, names);
+            turnover.finish(self.holders(), peak, end, names);
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));

@@ -14,8 +14,6 @@ pub struct Last<'a> {
     pub symbols: &'a Symbols,
     /// How long the pool's functions took.
     pub pool_times: Option<&'a PoolTimes>,
-    /// When the stream begins, ns.
-    pub start_ns: u64,
     /// When it ends, ns.
     pub end_ns: u64,
     /// Time that the stream covers, ns.
