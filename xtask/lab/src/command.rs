@@ -94,9 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
     // Without the product there is nothing to compare with the kernel's count.
     let (slab, memory) = (slab && !args.bare, memory && !args.bare);
     // They take minutes for each kernel.
-    let with_tools =
-        if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, tools::NAME) };
-    let with_tools = with_tools && !args.bare;
+    let with_tools = |name: &&str| {
+        let wanted = if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, name) };
+        wanted && !args.bare
+    };
+    let traced: Vec<_> = [tools::NAME, tools::FORCED].into_iter().filter(with_tools).collect();
     if args.list {
         let recorded = scenarios.iter().map(|one| (one.name, one.recordings.iter().map(|made| made.name).collect()));
         let tables = truths.iter().map(|one| (one.name, one.tables.iter().map(|made| made.name).collect()));
@@ -107,8 +109,8 @@ pub fn run(args: &Args) -> Result<()> {
         if slab {
             println!("{:<16} {}", slab::NAME, slab::RECORDINGS.map(|(name, _)| name).join(" "));
         }
-        if with_tools {
-            println!("{:<16} {}", tools::NAME, tools::names().join(" "));
+        for name in traced {
+            println!("{name:<16} {}", tools::names().join(" "));
         }
         if memory {
             println!("{}", memory::NAME);
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
-    let (shared, product) = prepared(args, with_product, with_product || with_tools)?;
+    let (shared, product) = prepared(args, with_product, with_product || !traced.is_empty())?;
     let lab = Lab { args, run: shared, product };
 
     let cache = workspace::cache_dir().join("lab");
@@ -128,13 +130,13 @@ pub fn run(args: &Args) -> Result<()> {
     let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { kernels::DEFAULT.to_vec() };
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
-    let traced = kernels(with_tools, &tools::KERNELS)?;
+    let recording = kernels(!traced.is_empty(), &tools::KERNELS)?;
     let sizing = kernels(memory, &memory::KERNELS)?;
     let failed = [
         lab.recordings(&mapping, &scenarios)?,
         lab.truths(&mapping, &truths)?,
         lab.objects(&counting)?,
-        lab.tools(&cache, &traced)?,
+        lab.tools(&cache, &traced, &recording)?,
         lab.memory(&sizing)?,
     ]
     .concat();
@@ -210,7 +212,7 @@ fn chosen(names: &[String]) -> Result<Chosen> {
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        [slab::NAME, memory::NAME, tools::NAME].contains(&name)
+        [slab::NAME, memory::NAME, tools::NAME, tools::FORCED].contains(&name)
             || scenarios.iter().any(|one| one.name == name)
             || truths.iter().any(|one| one.name == name)
     };
@@ -292,12 +294,15 @@ impl Lab<'_> {
     }
 
     /// Lets other tools record on every kernel, and prints how what they wrote compares. What is off, as of recordings.
-    fn tools(&self, cache: &Path, kernels: &[Kernel]) -> Result<Vec<String>> {
+    fn tools(&self, cache: &Path, scenarios: &[&str], kernels: &[Kernel]) -> Result<Vec<String>> {
         let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
-        let rows = tools::all(&self.run, product, cache, kernels)?;
-        let failed = printed(&tools::HEADER, &rows);
-        if self.args.write_docs {
-            docs::write_tools(workspace::root(), kernels, &rows)?;
+        let mut failed = Vec::new();
+        for &scenario in scenarios {
+            let rows = tools::all(&self.run, product, cache, scenario, kernels)?;
+            failed.extend(printed(&tools::HEADER, &rows));
+            if self.args.write_docs && scenario == tools::NAME {
+                docs::write_tools(workspace::root(), kernels, &rows)?;
+            }
         }
         Ok(failed)
     }

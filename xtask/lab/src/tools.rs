@@ -27,6 +27,8 @@ mod root;
 
 /// By which it is asked for and shown.
 pub(super) const NAME: &str = "tools";
+/// The same where every kernel is made to bounce everything, every buffer of lists included.
+pub(super) const FORCED: &str = "tools-force";
 /// Kernels that are booted when none is named.
 pub(super) const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 /// What the columns hold. Bounces, mappings and lists are import/tracefs; `text` is what the tool prints of its file, `raw` the same
@@ -37,7 +39,7 @@ pub(super) const HEADER: [&str; 13] = [
 ];
 /// The column that says how long a tool took.
 pub(super) const SECONDS: usize = 2;
-/// Slots of the pool on kernels that do not bounce small buffers, and are made to bounce everything.
+/// Slots of the pool on kernels that are made to bounce everything: at least those that would bounce nothing by themselves.
 const POOL: &str = "16384";
 const WORKLOAD: &str = "short";
 
@@ -89,8 +91,8 @@ fn tool(package: &'static str, suite: &'static str) -> Tool {
     Tool { program: package.strip_prefix("linux-").unwrap_or(package), suite, version: String::new() }
 }
 
-/// Makes every recording of every kernel, a row each, whatever happens.
-pub(super) fn all(run: &Run, product: &Path, cache: &Path, kernels: &[Kernel]) -> Result<Vec<Row>> {
+/// Makes every recording of every kernel in the scenario of that name, a row each, whatever happens.
+pub(super) fn all(run: &Run, product: &Path, cache: &Path, scenario: &str, kernels: &[Kernel]) -> Result<Vec<Row>> {
     let (mut tools, mut archive) = (Vec::new(), Archive::default());
     for suite in SUITES {
         let root = Root::fetch(cache, suite)?;
@@ -105,17 +107,30 @@ pub(super) fn all(run: &Run, product: &Path, cache: &Path, kernels: &[Kernel]) -
     let roots = archive.finish();
     let mut boots = Vec::new();
     for kernel in kernels {
+        // The others are made to in either scenario.
+        if scenario == FORCED && !kernel.bounces_small()? {
+            continue;
+        }
         boots.push((kernel, modules::in_load_order(&kernel.modules, &modules::FOR_WORKLOADS)?));
     }
-    let rows = jobs::all(&boots, run.jobs, |(kernel, modules)| one(run, product, kernel, modules, &tools, &roots));
+    let traced = Traced { scenario, tools, roots };
+    let rows = jobs::all(&boots, run.jobs, |(kernel, modules)| one(run, product, kernel, modules, &traced));
     Ok(rows.concat())
 }
 
-fn one(run: &Run, product: &Path, kernel: &Kernel, modules: &[Module], tools: &[Tool], roots: &[u8]) -> Vec<Row> {
-    let dir = run.out.join(format!("{}-{NAME}", kernel.series));
-    let boot = boot(run, kernel, modules, tools, roots, &dir)
+/// What is the same in every boot.
+struct Traced<'a> {
+    scenario: &'a str,
+    tools: Vec<Tool>,
+    /// An archive of what they run in.
+    roots: Vec<u8>,
+}
+
+fn one(run: &Run, product: &Path, kernel: &Kernel, modules: &[Module], traced: &Traced) -> Vec<Row> {
+    let dir = run.out.join(format!("{}-{}", kernel.series, traced.scenario));
+    let boot = boot(run, kernel, modules, traced, &dir)
         .unwrap_or_else(|error| Boot { troubles: vec![format!("{error:#}")], ..Boot::default() });
-    eprintln!("lab: {} {NAME}: {:.0} s", kernel.series, boot.seconds);
+    eprintln!("lab: {} {}: {:.0} s", kernel.series, traced.scenario, boot.seconds);
     let row = |tool: &Tool| {
         let (mut problems, mut compared) = (boot.troubles.clone(), Compared::default());
         let name = tool.name();
@@ -131,10 +146,11 @@ fn one(run: &Run, product: &Path, kernel: &Kernel, modules: &[Module], tools: &[
         let tool = [tool.program, &tool.version].join(" ");
         Row { cells: [vec![kernel.series.clone(), tool], compared.cells()].concat(), problems }
     };
-    tools.iter().map(row).collect()
+    traced.tools.iter().map(row).collect()
 }
 
-fn boot(run: &Run, kernel: &Kernel, modules: &[Module], tools: &[Tool], roots: &[u8], dir: &Path) -> Result<Boot> {
+fn boot(run: &Run, kernel: &Kernel, modules: &[Module], traced: &Traced, dir: &Path) -> Result<Boot> {
+    let Traced { scenario, tools, roots } = traced;
     let _ = fs::remove_dir_all(dir);
     let (work, share) = (dir.join("machine"), dir.join("share"));
     fs::create_dir_all(&work)?;
@@ -147,7 +163,8 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], tools: &[Tool], roots: &
     // A kernel unpacks archives one after the other (`unpack_to_rootfs()`, `init/initramfs.c`).
     let archives = [initramfs::build(&contents, kernel)?.as_slice(), roots].concat();
     fs::write(&initramfs, archives).with_context(|| format!("cannot write {}", initramfs.display()))?;
-    let parameters = if kernel.bounces_small()? { String::new() } else { format!("swiotlb={POOL},force") };
+    let forced = *scenario == FORCED || !kernel.bounces_small()?;
+    let parameters = if forced { format!("swiotlb={POOL},force") } else { String::new() };
     let machine = Machine {
         cpu: kernel.cpu(),
         restricted_pool: false,
@@ -168,7 +185,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], tools: &[Tool], roots: &
     if run.keep {
         eprintln!("lab: {}", shell_words(&command));
     }
-    let label = format!("{} {NAME}", kernel.series);
+    let label = format!("{} {scenario}", kernel.series);
     let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
     if !run.keep {
         fs::remove_dir_all(&work)?;
