@@ -271,7 +271,8 @@ mod tests {
     fn rows_have_most_slots_first_and_their_ages() {
         let held = [(who(10 * SECOND, 1), 1), (who(20 * SECOND, 1), 2), (who(39 * SECOND, 1), 1), (who(0, 2), 8)];
         let rows = at_end(Turnover::default(), &held);
-        let ages: Vec<_> = rows.iter().map(|row| (row.slots, row.longest_ns / SECOND, row.median_ns / SECOND)).collect();
+        let ages: Vec<_> =
+            rows.iter().map(|row| (row.slots, row.longest_ns / SECOND, row.median_ns / SECOND)).collect();
         assert_eq!(ages, [(8, 40, 40), (4, 30, 20)]);
     }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::estimate::Estimate;
-use super::memory::CacheUse;
 use super::holders::Holders;
+use super::memory::CacheUse;
 use super::occupancy::Occupancy;
 use super::slabs::Slabs;
 use bouncescope_capture::event::Direction;

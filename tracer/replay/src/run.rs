@@ -261,8 +261,7 @@ impl Run {
         let names = Names { devices: last.devices, objects: last.objects, symbols: last.symbols };
         let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
         let end = (last.end_ns, self.used_slots());
-        [self.outcome.held_at_peak, self.outcome.held_at_end] =
-            turnover.finish(self.holders(), peak, end, names);
+        [self.outcome.held_at_peak, self.outcome.held_at_end] = turnover.finish(self.holders(), peak, end, names);
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));

@@ -26,7 +26,8 @@ pub(super) fn problems(capture: &Path, workload: &str, facts: &BTreeMap<String, 
     if workload.starts_with("hold ") && fact("refused") == Some(0) {
         let slots: u64 = held.at_peak.rows.iter().map(|row| row.slots).sum();
         if fact("used_while_held") != Some(slots) {
-            problems.push(format!("the pool counted {:?} slots in use, the holders have {slots}", fact("used_while_held")));
+            problems
+                .push(format!("the pool counted {:?} slots in use, the holders have {slots}", fact("used_while_held")));
         }
     }
     Ok(problems)
