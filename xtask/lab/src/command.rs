@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use workspace::jobs;
 
 use crate::{
-    advised, build, configuration, cross, docs, judge,
+    advised, build, configuration, cross, docs,
+    initramfs::Programs,
+    judge,
     kernel::Kernel,
     kernels, memory, modules,
     recording::Job,
@@ -68,6 +70,9 @@ pub struct Args {
     /// Write the table of recordings, that of --cross, or that of --scenario memory, into docs/fidelity.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
+    /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
+    #[arg(long, conflicts_with_all = ["matrix", "bare", "keep"])]
+    again: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
@@ -107,6 +112,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     }
+    ensure!(!args.again || args.scenario == [memory::NAME], "--again is for --scenario {} alone", memory::NAME);
     let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
     let (shared, product) = prepared(args, with_product)?;
     let lab = Lab { args, run: shared, product };
@@ -142,8 +148,9 @@ fn prepared(args: &Args, with_product: bool) -> Result<(Run, Option<PathBuf>)> {
         out: out.canonicalize()?,
         jobs: args.jobs,
         keep: args.keep,
+        again: args.again,
         bare: args.bare,
-        programs: build::programs(root, with_product)?,
+        programs: if args.again { Programs::default() } else { build::programs(root, with_product)? },
         captures: args.captures.clone(),
     };
     Ok((run, with_product.then(|| host_product(root)).transpose()?))
