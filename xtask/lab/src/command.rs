@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use workspace::jobs;
 
 use crate::{
-    advised, build, configuration, cross, docs, judge,
+    advised, build, configuration, cross, docs,
+    initramfs::Programs,
+    judge,
     kernel::Kernel,
     kernels, memory, modules,
     recording::Job,
@@ -69,6 +71,9 @@ pub struct Args {
     /// into docs/import.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
+    /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
+    #[arg(long, conflicts_with_all = ["matrix", "bare", "keep"])]
+    again: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
@@ -117,6 +122,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     }
+    ensure!(!args.again || args.scenario == [memory::NAME], "--again is for --scenario {} alone", memory::NAME);
     let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
     let (shared, product) = prepared(args, with_product, with_product || !traced.is_empty())?;
     let lab = Lab { args, run: shared, product };
@@ -154,8 +160,9 @@ fn prepared(args: &Args, in_guests: bool, here: bool) -> Result<(Run, Option<Pat
         out: out.canonicalize()?,
         jobs: args.jobs,
         keep: args.keep,
+        again: args.again,
         bare: args.bare,
-        programs: build::programs(root, in_guests)?,
+        programs: if args.again { Programs::default() } else { build::programs(root, in_guests)? },
         captures: args.captures.clone(),
     };
     Ok((run, here.then(|| host_product(root)).transpose()?))

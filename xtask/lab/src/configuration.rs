@@ -112,6 +112,11 @@ impl Booted {
         Self { share: dir.join("share"), problems }
     }
 
+    /// What an earlier boot left there.
+    pub(crate) fn left(dir: &Path) -> Self {
+        Self { share: dir.join("share"), problems: Vec::new() }
+    }
+
     /// A capture by its recording's name.
     pub(crate) fn capture(&self, recording: &str) -> PathBuf {
         self.share.join(format!("{recording}.bounce"))

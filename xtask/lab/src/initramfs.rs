@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{cpio::Archive, kernel::Kernel, modules::Module};
 
 /// The arm64 programs that go in.
+#[derive(Default)]
 pub(super) struct Programs {
     /// `lab-guest`.
     pub(super) guest: PathBuf,

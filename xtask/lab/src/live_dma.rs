@@ -84,6 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         out: out.canonicalize()?,
         jobs: 1,
         keep: false,
+        again: false,
         bare: false,
         programs: build::programs(root, true)?,
         captures: None,

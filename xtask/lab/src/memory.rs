@@ -106,7 +106,7 @@ const fn pair(from: &'static str, options: &'static [&'static str], to: &'static
 
 const PAIRS: [Pair; 8] = [
     pair("pool", &["--swiotlb", "none"], "no-pool", LITTLE),
-    pair("pool", &["--swiotlb", "none", "--cache-line-size", "256"], "no-pool-256", LITTLE),
+    pair("pool", &["--swiotlb", "none", "--minalign", "256"], "no-pool-256", LITTLE),
     pair("pool", &["--policy", "legacy"], "no-pool-128", LITTLE),
     pair("no-pool", &["--policy", "legacy"], "no-pool-128", LITTLE),
     pair("no-pool", &["--swiotlb", "default"], "pool", MORE),
@@ -198,7 +198,11 @@ struct Booted {
 impl Booted {
     fn make(run: &Run, product: &Path, &(kernel, modules, machine): &Job) -> Self {
         let dir = run.out.join(format!("{NAME}-{}-{}", kernel.series, machine.scenario.name));
-        let made = configuration::Booted::make(run, kernel, modules, &machine.scenario, &dir);
+        let made = if run.again {
+            configuration::Booted::left(&dir)
+        } else {
+            configuration::Booted::make(run, kernel, modules, &machine.scenario, &dir)
+        };
         let told = replayed(product, &made.capture(UNWATCHED[0].name), &[], "counted");
         Self { made, told }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Run {
     pub(crate) jobs: usize,
     /// Print the QEMU command of each boot, and keep what it needs to be run by hand.
     pub(crate) keep: bool,
+    /// Nothing is booted: what an earlier run left is judged again.
+    pub(crate) again: bool,
     /// The workloads run without the product.
     pub(crate) bare: bool,
     /// What goes into the guests.
