@@ -269,6 +269,12 @@ mod tests {
     }
 
     #[test]
+    fn boards_and_boots_that_wait_for_the_recorder_are_left_to_the_matrix_and_nothing_else_is() {
+        let left: Vec<_> = ALL.iter().filter(|one| one.is_matrix_only()).map(|one| one.name).collect();
+        assert_eq!(left, ["raspi3b", "imx8mp-evk", "from-boot"]);
+    }
+
+    #[test]
     fn the_product_is_init_where_it_records_from_boot() {
         let parameters =
             |name: &str, version| ALL.iter().find(|scenario| scenario.name == name).unwrap().parameters(version);
