@@ -29,8 +29,10 @@ fn kinds<'a>(cases: &str, about: &[(&str, &'a str)]) -> Vec<Row<'a>> {
 fn check(page: &str, rows: &[Row<'_>]) {
     let head = "| kind | cases | about |\n|---|---:|---|\n";
     let all: usize = rows.iter().map(|(_, count, _)| count).sum();
-    let mut table: String =
-        rows.iter().map(|(kind, count, about)| format!("| {kind} | {count} | {about} |\n")).collect();
+    let mut table = String::new();
+    for (kind, count, about) in rows {
+        table += &format!("| {kind} | {count} | {about} |\n");
+    }
     table += &format!("| all | {all} | |\n");
     let text = read(page);
     let (before, behind) = text.split_once(head).unwrap_or_else(|| panic!("{page} has no table of cases"));
