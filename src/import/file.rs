@@ -94,13 +94,13 @@ impl TraceFile {
             return Ok(trace);
         }
         // All these are read here and there: of a file that is packed, what it holds is kept.
-        if trace.begins()? != first[..first.len().min(MAGIC)] {
+        if trace.begins()? == first[..first.len().min(MAGIC)] {
+            drop(text);
+        } else {
             let most = trace.most_unpacked()?;
             let kept = keep(&mut text.take(most.saturating_add(1))).with_context(cannot_read)?;
             trace.check_unpacked(&kept, most)?;
             trace.source = Source::Kept(kept);
-        } else {
-            drop(text);
         }
         trace.format = format;
         if may_be_perfetto
