@@ -16,7 +16,6 @@ mod browser;
 mod check;
 mod diff;
 mod doctor;
-#[cfg(any(all(target_os = "linux", feature = "live"), all(unix, feature = "report")))]
 mod duration;
 mod explain;
 mod export;
