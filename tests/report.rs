@@ -14,10 +14,11 @@ const HOLD_300: &str = "captures/6.12-full-hold-300.bounce";
 const NOFORCE: &str = "captures/6.12-noforce-mixed.bounce";
 const FORCE: &str = "captures/6.12-force-mixed.bounce";
 const SMMU: &str = "captures/7.3-smmu-mixed.bounce";
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "verdict",
     "policies",
     "plots",
+    "holders",
     "devices",
     "drivers",
     "call-sites",

@@ -10,10 +10,9 @@ use super::devices::{Devices, Identity};
 use super::mapping::{Buffer, Mapping};
 use super::objects::{Objects, Whose};
 use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, ListCallerRow, Rows, Tally};
-use super::site::SiteId;
+use super::site::{SiteId, Symbols, named};
 use super::spread::spread;
 use bouncescope_capture::event::{DeviceId, Direction};
-use bouncescope_capture::facts::Symbol;
 
 /// Counts. A list counts, as a mapping, where its first segment does.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +50,6 @@ struct Lists {
     before: u64,
     after: u64,
 }
-
-/// Names of call sites, by address.
-pub type Symbols = HashMap<u64, Symbol>;
 
 impl Breakdown {
     /// Counts a mapping and its buffers.
@@ -262,15 +258,6 @@ impl Breakdown {
     }
 }
 
-/// What an address in the kernel's code is called, and the module; the address where it has no name, nothing for 0.
-pub(crate) fn named(address: u64, symbols: &Symbols) -> (String, String) {
-    match symbols.get(&address) {
-        Some(symbol) => (symbol.name.clone(), symbol.module.clone()),
-        None if address == 0 => Default::default(),
-        None => (format!("{address:#x}"), String::new()),
-    }
-}
-
 impl Lists {
     fn add(&mut self, other: &Self) {
         self.all += other.all;
@@ -300,6 +287,7 @@ fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bouncescope_capture::facts::Symbol;
 
     #[test]
     fn more_call_sites_than_are_told_apart_are_counted_together() {

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::breakdown::{Symbols, named};
 use super::devices::{Devices, Identity};
 use super::objects::Objects;
-use super::site::SiteId;
+use super::site::{SiteId, Symbols, named};
 
 /// Devices and call sites of which it is kept how long they held slots. Slots of more are not told apart by what was given back.
 const MOST_KEPT: usize = 1 << 14;

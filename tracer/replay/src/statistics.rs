@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::Serialize;
 
-use super::breakdown::{Breakdown, Symbols};
+use super::breakdown::Breakdown;
 use super::devices::{Devices, Identity};
 use super::list_syncs::{AllListSyncs, ListSyncs};
 use super::mapping::{Buffer, Mapping, Truth};
 use super::objects::Objects;
 use super::outcome::{Rows, Tally};
+use super::site::Symbols;
 use super::step::Step;
 use bouncescope_capture::event::{DeviceId, Event, Kind};
 use bouncescope_capture::facts::{PoolSample, SiteCount, Symbol};

@@ -26,15 +26,13 @@ pub(super) fn since_start(holders: &Holders, replayed: &Replayed) -> u64 {
 
 fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
     let moment = age(since_start(holders, replayed));
-    let mut table = Table::new(&["device", "buffers from", "slots", "buffers", "longest", "median"]);
+    let mut table = Table::new(&["device", "buffers from", "slots", "longest"]);
     for row in holders.rows.iter().take(label::SHOWN) {
         table.row([
             label::device(&row.device, &row.driver, false),
             from(row),
             row.slots.to_string(),
-            row.buffers.to_string(),
             age(row.longest_ns),
-            age(row.median_ns),
         ]);
     }
     let caption = format!("slots held {when}{moment}: {}", slots(holders, replayed));

@@ -1,6 +1,6 @@
 //! What a run's outcome needs besides the run.
 
-use crate::{breakdown::Symbols, devices::Devices, objects::Objects};
+use crate::{devices::Devices, objects::Objects, site::Symbols};
 use bouncescope_capture::facts::PoolTimes;
 
 /// What is known at the end of a stream.
