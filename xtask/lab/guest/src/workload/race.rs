@@ -18,7 +18,7 @@ const LONGEST: usize = 32;
 /// Of so many steps, this many submit: the pool fills up, and stays full.
 const SUBMITS: (u64, u64) = (5, 8);
 /// Between two steps a thread sleeps for up to this: the others then meet it at any place of a step.
-const LONGEST_PAUSE: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_micros(750);
 /// The tablets' interrupt-IN endpoint.
 const ENDPOINT: u8 = 0x81;
 
