@@ -96,7 +96,8 @@ pub struct Possible {
 pub struct Bounce {
     first: u32,
     slots: u32,
-    offset: u64,
+    /// Below the size of a segment.
+    offset: u32,
 }
 
 impl Bounce {
@@ -107,7 +108,7 @@ impl Bounce {
 
     /// Where the buffer's bytes lie in the pool, bytes from its beginning.
     pub fn slot_addr(&self) -> u64 {
-        u64::from(self.first) * SLOT + self.offset
+        u64::from(self.first) * SLOT + u64::from(self.offset)
     }
 }
 
@@ -303,7 +304,7 @@ impl Pool {
     fn find_in(&mut self, area: u32, demand: &Demand) -> Option<Bounce> {
         let first = self.search_area(area % self.areas.len() as u32, demand)?;
         self.used += u64::from(demand.slots);
-        Some(Bounce { first, slots: demand.slots, offset: demand.offset })
+        Some(Bounce { first, slots: demand.slots, offset: demand.offset as u32 })
     }
 
     fn why_not(&self, demand: &Demand) -> Refused {

@@ -209,7 +209,7 @@ pub struct Outcome {
     pub peak_time_ns: u64,
     /// Slots in use over time, where that was asked for.
     pub occupancy: Option<Occupancy>,
-    /// Who held slots at that moment; without those whose slots were taken before the recording began.
+    /// Who held slots at that moment, where that was asked for; without those whose slots were taken before the recording began.
     pub held_at_peak: Holders,
     /// Who held slots at the end; without those too.
     pub held_at_end: Holders,

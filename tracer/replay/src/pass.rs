@@ -84,7 +84,9 @@ impl Pass {
         let own = wanted.verdict.then(|| {
             let settings = Settings::captured(&start.kernel);
             let view = watcher.follow_for(&settings);
-            Run::new(settings, view, &start, witnesses)
+            let mut own = Run::new(settings, view, &start, witnesses);
+            own.keep_holders();
+            own
         });
         Self {
             devices: Arc::default(),

@@ -112,7 +112,8 @@ pub struct Run {
     /// Memory of buffers that found no slots, bytes.
     elsewhere_bytes: u64,
     predicted: Vec<Prediction>,
-    turnover: Turnover,
+    /// Who holds slots, where that was asked for.
+    turnover: Option<Turnover>,
     /// The moment of the step that is being taken, ns.
     now_ns: u64,
     /// The same kernel, where what the recording leaves open turns out badly: mappings which the recorded one refused last as long as
@@ -165,7 +166,7 @@ impl Run {
             reasons: [0; Reason::ALL.len()],
             elsewhere_bytes: 0,
             predicted: Vec::new(),
-            turnover: Turnover::default(),
+            turnover: None,
             now_ns: start.time_ns,
             worst: None,
             is_worst: false,
@@ -257,11 +258,12 @@ impl Run {
         });
         self.all_lists_synced();
         self.keep_peak();
-        let turnover = std::mem::take(&mut self.turnover);
-        let names = Names { devices: last.devices, objects: last.objects, symbols: last.symbols };
-        let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
-        let end = (last.end_ns, self.used_slots());
-        [self.outcome.held_at_peak, self.outcome.held_at_end] = turnover.finish(self.holders(), peak, end, names);
+        if let Some(turnover) = self.turnover.take() {
+            let names = Names { devices: last.devices, objects: last.objects, symbols: last.symbols };
+            let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
+            let end = (last.end_ns, self.used_slots());
+            [self.outcome.held_at_peak, self.outcome.held_at_end] = turnover.finish(self.holders(), peak, end, names);
+        }
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));
@@ -482,12 +484,14 @@ impl Run {
 
     /// A mapping gives its slots back.
     fn release(&mut self, slots: Slots) {
-        self.turnover.give_back(slots.who, self.now_ns);
+        if let Some(turnover) = &mut self.turnover {
+            turnover.give_back(slots.who, self.now_ns);
+        }
         self.put_back(slots);
     }
 
     fn put_back(&mut self, slots: Slots) {
-        self.pools[slots.pool].unmap(slots.held);
+        self.pools[slots.pool as usize].unmap(slots.held);
         self.pay();
     }
 

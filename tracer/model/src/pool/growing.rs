@@ -43,9 +43,9 @@ pub struct Growing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// In the pool of this index.
-    In(usize, Bounce),
+    In(u32, Bounce),
     /// So many slots, in a pool made for this mapping alone.
-    Transient(u64),
+    Transient(u32),
 }
 
 impl Held {
@@ -53,7 +53,7 @@ impl Held {
     pub fn slots(&self) -> u64 {
         match self {
             Self::In(_, bounce) => bounce.slots(),
-            Self::Transient(slots) => *slots,
+            Self::Transient(slots) => u64::from(*slots),
         }
     }
 }
@@ -191,10 +191,9 @@ impl Growing {
         self.due_ns = self.due_ns.or(Some(self.now_ns.saturating_add(self.delay_ns)));
         self.in_vain_ns = Some(self.now_ns);
         self.transient(request, demand.slots)?;
-        let slots = u64::from(demand.slots);
-        self.transient_slots += slots;
+        self.transient_slots += u64::from(demand.slots);
         self.transient_pools += 1;
-        Ok(Held::Transient(slots))
+        Ok(Held::Transient(demand.slots))
     }
 
     /// Each area in all pools before the next one. `add_mem_pool()` puts a pool at the head of the list.
@@ -212,7 +211,7 @@ impl Growing {
                 let visits = (pool.visits() - before).max(1);
                 self.visits_left = self.visits_left.saturating_sub_unsigned(visits);
                 if let Some(bounce) = found {
-                    return Some(Held::In(n, bounce));
+                    return Some(Held::In(n as u32, bounce));
                 }
             }
         }
@@ -223,11 +222,13 @@ impl Growing {
     pub fn unmap(&mut self, held: Held) {
         match held {
             Held::In(n, bounce) => {
-                if let Some(pool) = self.pools.get_mut(n) {
+                if let Some(pool) = self.pools.get_mut(n as usize) {
                     pool.unmap(bounce);
                 }
             }
-            Held::Transient(slots) => self.transient_slots = self.transient_slots.saturating_sub(slots),
+            Held::Transient(slots) => {
+                self.transient_slots = self.transient_slots.saturating_sub(slots.into());
+            }
         }
     }
 }

@@ -119,7 +119,7 @@ impl Run {
                 self.owed.push_front(owed);
                 break;
             };
-            let slots = Slots { pool: owed.search.pool, held, who: owed.search.who };
+            let slots = Slots { pool: owed.search.pool as u32, held, who: owed.search.who };
             match owed.taker {
                 Taker::Buffer(mapping, index) => self.held.entry(mapping).or_default().hold(index, slots),
                 Taker::Unseen(id) => drop(self.unseen.insert(id, slots)),

@@ -2,13 +2,18 @@
 
 use super::held::Held;
 use super::{Growing, Run};
-use crate::holders::Who;
+use crate::holders::{Turnover, Who};
 use crate::occupancy::Occupancy;
 
 impl Run {
     /// Keeps how full the pools are from this moment on.
     pub(crate) fn keep_occupancy(&mut self, start_ns: u64) {
         self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
+    }
+
+    /// Keeps who holds slots.
+    pub(crate) fn keep_holders(&mut self) {
+        self.turnover = Some(Turnover::default());
     }
 
     /// Lets time pass until this moment.
@@ -34,10 +39,9 @@ impl Run {
 
     /// Before slots are given back: if the pools have never been fuller, this is who has filled them.
     pub(super) fn keep_peak(&mut self) {
-        if self.turnover.at_peak {
-            let mut turnover = std::mem::take(&mut self.turnover);
+        if let Some(mut turnover) = self.turnover.take_if(|turnover| turnover.at_peak) {
             turnover.keep_peak(self.holders());
-            self.turnover = turnover;
+            self.turnover = Some(turnover);
         }
     }
 

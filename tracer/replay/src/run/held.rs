@@ -21,7 +21,8 @@ pub(super) struct Search {
 /// Slots of one buffer, and the pool that they are of.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
-    pub(super) pool: usize,
+    /// As small as can be: there may be very many.
+    pub(super) pool: u32,
     pub(super) held: pool::Held,
     pub(super) who: Who,
 }

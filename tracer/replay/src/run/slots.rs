@@ -70,7 +70,7 @@ impl Run {
         if self.owed.iter().any(|owed| owed.search.pool == search.pool) {
             return Err(Refused::Full);
         }
-        Ok(Slots { pool: search.pool, held: pool.map(&search.request)?, who: search.who })
+        Ok(Slots { pool: search.pool as u32, held: pool.map(&search.request)?, who: search.who })
     }
 
     /// After slots have been taken: notes the peak. The kernel's own mark is lifted by mappings too, not by what was there before.
@@ -82,7 +82,9 @@ impl Run {
         }
         if used > self.outcome.peak_slots {
             (self.outcome.peak_slots, self.outcome.peak_time_ns) = (used, time_ns);
-            self.turnover.at_peak = true;
+            if let Some(turnover) = &mut self.turnover {
+                turnover.at_peak = true;
+            }
             self.outcome.pool_slots_at_peak = self.pools.iter().map(Growing::present_slots).sum();
         }
         let [least, most] = &mut self.peak_range;
