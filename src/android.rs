@@ -177,7 +177,7 @@ fn record_on(device: &Device, binary: &Path, args: &Args, output: &Path) -> Resu
 
 fn push_and_record(device: &Device, binary: &Path, args: &Args) -> Result<()> {
     let program = &format!("{DIR}/bouncescope");
-    let from = binary.to_str().with_context(|| format!("{} is no UTF-8", binary.display()))?;
+    let from = binary.to_str().with_context(|| format!("{} is not UTF-8", binary.display()))?;
     device.must(["push", from, program])?;
     device.must(["shell", "chmod", "755", program])?;
     if !device.run_as_root(&[program, "doctor"])? {
@@ -190,7 +190,7 @@ fn push_and_record(device: &Device, binary: &Path, args: &Args) -> Result<()> {
 
 /// Brings the capture here, where it is its owner's alone too.
 fn pull(device: &Device, output: &Path) -> Result<()> {
-    let to = output.to_str().with_context(|| format!("{} is no UTF-8", output.display()))?;
+    let to = output.to_str().with_context(|| format!("{} is not UTF-8", output.display()))?;
     // It is root's, and adb pulls as the shell.
     device.must_as_root(&["chown", "shell", CAPTURE])?;
     device.must(["pull", CAPTURE, to])?;

@@ -17,9 +17,10 @@ use crate::input::{self, print, print_json, say};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Explains what kernels from 4.9 to 7.3 print about bounce buffers, and messages that are mistaken for these: full, missing, restricted \
-and growing pools, addresses out of reach, registers, stacks, the pool's lines at boot, IOMMUs, coherent and atomic memory, checks of the \
-DMA API, oopses (docs/explain.md). A whole log says more than a single line: its first lines show release, command line and memory.
+Explains what kernels from 4.9 to 7.3 print about bounce buffers, and messages that are mistaken for this \
+(docs/explain.md). The subjects are pools (full, missing, restricted, growing), addresses out of reach, registers and stacks, IOMMUs, \
+coherent and atomic memory, checks of the DMA API, and oopses. A whole log says more than a single line: its first lines show release, \
+command line and memory.
 
 A log may be plain, gzip, xz or zstd, in UTF-8 or UTF-16: dmesg (also -T, -x, --json), journalctl (also -o json, verbose), /dev/kmsg, \
 syslog, logcat, a console with colours, or lines wrapped by mail. At most 64 MiB of each log are read.

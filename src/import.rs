@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut assumed = assume(&survey, kernel, &known, &given);
     if no_pool_given {
         assumed.notes.push(
-            "the pool is taken to be the default of 64 MiB, which nothing in the trace shows (--swiotlb can say)"
+            "the pool is assumed to be the default of 64 MiB, which nothing in the trace shows (--swiotlb can say)"
                 .into(),
         );
     }
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Some(machine) => (machine, "as the trace shows"),
             None => ("aarch64", "which nothing in the trace shows (--machine can say)"),
         };
-        assumed.notes.push(format!("the machine is taken to be {machine}, {why}"));
+        assumed.notes.push(format!("the machine is assumed to be {machine}, {why}"));
     }
     assumed.notes.extend(notes);
     for note in &assumed.notes {

@@ -82,12 +82,13 @@ pub(crate) struct Args {
     /// trace frees
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, conflicts_with = "full")]
     sample: u64,
-    /// Size of the ring between kernel and recorder, such as 8M. Objects have further rings, one for each of up to 8
-    /// CPUs. Together these have the same size with --full or --sample 1, and an eighth of it with any other sample
+    /// Size of the ring between kernel and recorder, such as 8M. Objects have rings of their own, one for each of up
+    /// to 8 CPUs. With --full or --sample 1, these together are as large as this ring; with any other sample, an eighth
+    /// of it
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
-    /// How many entries the programs' maps have, if not the defaults:
-    /// sites=16384,devices=1024,calls=4096,lengths=4096,lists=4096
+    /// Numbers of entries in the BPF programs' maps [defaults:
+    /// sites=16384,devices=1024,calls=4096,lengths=4096,lists=4096]
     #[arg(long, value_name = "MAP=N,…")]
     map_entries: Option<MapEntries>,
     /// BTF of this kernel, if it exposes none (/sys/kernel/btf/vmlinux): a raw blob, vmlinux, or an archive of one

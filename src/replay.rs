@@ -40,15 +40,15 @@ pub(crate) struct Args {
     capture: Option<PathBuf>,
     #[command(flatten)]
     what_if: WhatIfArgs,
-    /// Try each of these values with every policy and every other sweep: cache-line-size=16..256, minalign=8,64,
-    /// swiotlb=512K,1M, lists=whole-list,flagged, when-full=fail,fallback
+    /// Try each of these values, combined with every policy and every other sweep: cache-line-size=16..256,
+    /// minalign=8,64, swiotlb=512K,1M, lists=whole-list,flagged, when-full=fail,fallback
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_sweep)]
     sweep: Vec<Vec<Value>>,
     /// Begin with advice: the smallest pool for the first policy that bounces, what it saves and costs, the cheapest
     /// policy without hazards, and the drivers to fix
     #[arg(long)]
     advise: bool,
-    /// Share of an advised pool that stays free at its fullest moment, percent
+    /// Percentage of the advised pool that must stay free when it is fullest
     #[arg(long, value_name = "PERCENT", default_value = "25", value_parser = parse_percent, requires = "advise")]
     headroom: u8,
     #[command(flatten)]
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         print_json(&Replay::new(&replayed, advice.as_ref()).to_json())?;
     } else if args.csv {
         if let Some(missing) = report::losses::missing(&replayed) {
-            warn(&format!("all figures are as far as recorded: {missing}"));
+            warn(&format!("all figures cover only what was recorded: {missing}"));
         }
         print(&report::csv::text(&replayed))?;
     } else if args.wide {

@@ -27,7 +27,7 @@ Examples:
   sudo bouncescope serve --live               the same for this kernel, as it runs
   curl -s http://127.0.0.1:9464/metrics
 
-Anyone who can reach the address can read the page: names of devices, drivers and functions. Nothing can be changed over it. \
+Anyone who can reach the address can read the page: names of devices, drivers and functions. Nothing can be changed through it. \
 dashboards/ has panels and rules for Grafana and Prometheus. docs/serve.md describes the metrics and the limits.")]
 pub(crate) struct Args {
     /// Capture to serve; - for standard input [default: the embedded sample]
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     limit: Limit,
     #[command(flatten)]
     what_if: WhatIfArgs,
-    /// With --live, stream one allocation in N (a power of two; 0 none), chosen by its address
+    /// With --live, stream one allocation in N (a power of two, or 0 for none), chosen by address
     #[cfg(all(target_os = "linux", feature = "live"))]
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, requires = "live")]
     sample: u64,

@@ -53,8 +53,8 @@ pub(crate) struct WhatIfArgs {
     /// Assume that this device is an untrusted PCI device
     #[arg(long, value_name = "DEVICE")]
     untrusted: Vec<String>,
-    /// File with the call sites that the policy `packed` packs, one per line (see `bouncescope packed`) [default: all
-    /// whose objects were never seen in a mapping]
+    /// File of call sites, one per line, to which `packed` gives the smallest caches (see `bouncescope packed`)
+    /// [default: all whose objects were never seen in a mapping]
     #[arg(long, value_name = "FILE")]
     packed_sites: Option<PathBuf>,
 }
@@ -188,9 +188,9 @@ impl WhatIfArgs {
         if let Some(one) = all.iter().find(|one| one.caches_may_be_smaller) {
             let line = one.decider.cache_line_size;
             note(&format!(
-                "without a pool kmalloc's caches are taken to begin at {line} bytes, as of a CPU whose CTR_EL0 says {line}. This capture does \
-                 not have the CPU's own line size: where firmware tells {line}, the caches begin at less, and mappings may be refused \
-                 (--minalign 64 shows them for a CPU that says 64)"
+                "without a pool kmalloc's caches are assumed to begin at {line} bytes, as of a CPU whose CTR_EL0 \
+                 says {line}. This capture does not have the CPU's own line size: where firmware tells {line}, the \
+                 caches begin at less, and mappings may be refused (--minalign 64 shows them for a CPU that says 64)"
             ));
         }
         let is_late = |one: &&Settings| {

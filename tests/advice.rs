@@ -196,7 +196,7 @@ fn what_a_cut_capture_says_is_only_as_far_as_recorded() {
     let text = sentences(&["replay", &cut, "--advise"]);
     assert!(text.contains("advice, only as far as recorded: the recording has no end"), "{text}");
     assert!(text.contains(">= ") && text.contains("in doubt (<=, >=, ~): the recording has no end"), "{text}");
-    assert!(warned(&["replay", &cut, "--csv"]).contains("as far as recorded: the recording has no end"));
+    assert!(warned(&["replay", &cut, "--csv"]).contains("only what was recorded: the recording has no end"));
     assert!(warned(&["replay", "--csv"]).is_empty());
     assert!(printed(&["packed", &cut]).contains("# WARNING: only as far as recorded"));
     let packed = json(&["packed", &cut, "--json"]);

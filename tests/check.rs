@@ -163,7 +163,10 @@ fn nonsense_is_told_in_one_line_with_the_place_and_the_choices() {
         ("[[rule]\n", "line 1: a ] is missing"),
         ("[[rule]]\nfigure = \"bounce\"\nmax = 0\n", "line 2: no figure 'bounce'; figures are: "),
         ("[[rule]]\nfigure = \"failed\"\nmaximum = 0\n", "line 3: no key 'maximum'; keys are: "),
-        ("[[rule]]\nfigure = \"failed\"\nmax = \"50 %\"\n", "line 3: \"50 %\" is no limit for failed: a whole number"),
+        (
+            "[[rule]]\nfigure = \"failed\"\nmax = \"50 %\"\n",
+            "line 3: \"50 %\" is not a limit for failed: a whole number",
+        ),
         (
             "[[rule]]\nfigure = \"peak-slots\"\ndevice = \"x\"\nmax = 0\n",
             "line 3: peak-slots is a figure of everything",

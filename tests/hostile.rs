@@ -227,7 +227,7 @@ fn a_packed_binary_trace_that_unpacks_to_many_times_its_size_is_refused() {
 fn facts_of_devices_that_none_has_are_replaced_and_said() {
     let device = r#"{"id":1,"name":"odd","min_align_mask":4294967295,"iommu_granule":3}"#;
     let told = stats(Forged::kernel().frame(2, device.as_bytes()).bytes());
-    assert!(told.contains("note: iommu_granule of odd is 3, which no device has: taken to be 4096"), "{told}");
+    assert!(told.contains("note: iommu_granule of odd is 3, which no device has: assumed to be 4096"), "{told}");
     assert!(told.contains("note: min_align_mask of odd is 4294967295"), "{told}");
 }
 

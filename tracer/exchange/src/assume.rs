@@ -73,7 +73,7 @@ pub fn assume(survey: &Survey, kernel: KernelFacts, known: &[Device], given: &[G
     let silent_are = if is_x86 { "taken as coherent, as x86 devices are" } else { "taken as not coherent" };
     note(&silent, &format!("{silent_are}, since nothing in the trace shows it (--devices FILE can say)"));
     note(&forced, "all mappings bounce, as its bounces say (swiotlb=force, or a pool of its own)");
-    note(&translated, "taken to be behind an IOMMU, since DMA addresses do not follow the physical ones");
+    note(&translated, "assumed to be behind an IOMMU, since DMA addresses do not follow the physical ones");
     notes.extend(about_trace(survey));
     Assumed { kernel, devices, notes }
 }
@@ -128,7 +128,7 @@ fn about_trace(survey: &Survey) -> Vec<String> {
     }
     if survey.without_cpu > 0 {
         notes.push(format!(
-            "{} events have no CPU and are taken to be of CPU 0 (perf script -F +cpu prints it, if it was recorded)",
+            "{} events have no CPU and are assumed to be of CPU 0 (perf script -F +cpu prints it, if it was recorded)",
             survey.without_cpu
         ));
     }

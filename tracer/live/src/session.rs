@@ -54,8 +54,8 @@ const SUMS_EVERY: Duration = Duration::from_secs(2);
 const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and their coherence is the device tree's; \
                            --btf FILE can name this kernel's BTF";
 /// `trace_call_bpf()` (`kernel/trace/bpf_trace.c`) counts what it skips from 6.7 on (`bpf_prog_inc_misses_counters()`).
-const BY_KPROBES: &str = "mappings are seen through kprobes: one that is made by an interrupt while another program runs on its \
-                          CPU is skipped, which a kernel before 6.7 does not count";
+const BY_KPROBES: &str = "mappings are seen through kprobes: a mapping that an interrupt makes while another program \
+                          runs on its CPU is skipped; kernels before 6.7 do not count these";
 /// The function that names its buffer by a page.
 const MAP_PAGE: &str = " dma_map_page_attrs";
 /// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.

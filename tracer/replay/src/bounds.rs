@@ -234,13 +234,13 @@ impl Notes<'_> {
 
     fn take_of<T: Copy + std::fmt::Display>(&mut self, device: &str, name: &str, value: &mut T, otherwise: T) {
         if self.0.len() < MAX_LIST {
-            self.0.push(format!("{name} of {device} is {value}, which no device has: taken to be {otherwise}"));
+            self.0.push(format!("{name} of {device} is {value}, which no device has: assumed to be {otherwise}"));
         }
         *value = otherwise;
     }
 
     fn take<T: Copy + std::fmt::Display>(&mut self, name: &str, value: &mut T, otherwise: T) {
-        self.0.push(format!("the capture's {name} is {value}, which no kernel has: taken to be {otherwise}"));
+        self.0.push(format!("the capture's {name} is {value}, which no kernel has: assumed to be {otherwise}"));
         *value = otherwise;
     }
 }
@@ -293,7 +293,7 @@ mod tests {
         super::device(&mut device, &mut notes);
         assert_eq!((device.min_align_mask, device.iommu_granule), (65535, Some(4096)));
         assert_eq!(device.driver, r"a\u{1b}");
-        assert_eq!(notes[0], "iommu_granule of usb is 3, which no device has: taken to be 4096");
+        assert_eq!(notes[0], "iommu_granule of usb is 3, which no device has: assumed to be 4096");
         assert_eq!(notes.len(), 2);
         for (mask, granule) in [(0, None), (511, Some(4096)), (4095, Some(65536))] {
             let mut device = Device { min_align_mask: mask, iommu_granule: granule, ..Device::default() };

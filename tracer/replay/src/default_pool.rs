@@ -50,7 +50,7 @@ impl PoolRule {
         let parameter = PoolParameter::parse(&kernel.cmdline);
         let is_sized = parameter.noforce || parameter.slots.is_some_and(|slots| !boot.sized(slots).is_default);
         if kernel.pool.slots > 0 && !is_sized {
-            let rule = "the captured pool, which nothing on the kernel's command line gave its size".to_owned();
+            let rule = "the captured pool, whose size was not set on the kernel's command line".to_owned();
             let captured = Some((kernel.pool.slots, kernel.pool.areas.max(1)));
             return Self { boot, captured, at_most: None, rule, is_arm64 };
         }

@@ -184,7 +184,7 @@ figures! {
          DeviceMetric("copied_bytes_total", "Bytes copied into and out of the pool.")];
     /// Bytes copied into and out of the pool, a second of the recording.
     BytesCopiedPerSecond: BytesPerSecond, Mappings(|tally| tally.bytes_copied),
-        [Text("copied/s", Some("bytes copied into and out of the pool, a second")), Rule(Any), Change("copied/s")];
+        [Text("copied/s", Some("bytes copied into and out of the pool, per second")), Rule(Any), Change("copied/s")];
     /// CPU time of the pool's functions, at the speed that was measured in the capture.
     PoolCpuNs: Duration, Of::Run(|run| run.pool_cpu_ns().map(Value::Count)), [Csv, Json];
     /// CPU time of the pool's functions. 100 % is one CPU.
@@ -212,9 +212,10 @@ figures! {
         [Text("failed", None), Csv, Json, Rule(Any), Change("mappings refused"),
          PolicyMetric("failed_mappings_total", "Mappings that would be refused."),
          DeviceMetric("failed_mappings_total", "Mappings that the kernel refused.")];
-    /// Mappings of which the order of searches and releases that overlap in time decides whether they find slots.
+    /// Mappings whose refusal depends on the order of searches and releases that overlap in time.
     Raced: Count, Outcome(|outcome| outcome.raced),
-        [Csv, Json, PolicyMetric("raced_mappings_total", "Mappings of which the order of what overlaps in time decides whether they are refused.")];
+        [Csv, Json,
+         PolicyMetric("raced_mappings_total", "Mappings whose refusal depends on the order of searches and releases that overlap in time.")];
     /// Buffers that found no slots and were copied through memory allocated for them alone.
     Fallbacks: Count, Outcome(|outcome| outcome.fallbacks), [Csv, Json];
     /// The most of that memory at once, in objects of kmalloc that fill whole lines.

@@ -311,7 +311,7 @@ impl Diff<'_> {
             let one = |row: &Row| {
                 let [before, after] = row.shown();
                 let changed = match row.changed_by_the_second() {
-                    Some(changed) if changed.ends_with('%') => format!("{changed} by the second"),
+                    Some(changed) if changed.ends_with('%') => format!("{changed} per second"),
                     Some(changed) => changed,
                     None => row.changed(),
                 };

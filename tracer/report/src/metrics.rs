@@ -47,7 +47,7 @@ fn pool(text: &mut Text, results: &Results) {
     if let Some(peak) = replayed.verdict.peak_slots_kernel {
         text.one(
             "pool_peak_slots",
-            "Most slots in use since recording began, as far as the kernel tells.",
+            "Most slots in use since recording began, as far as the kernel reports it.",
             peak as f64,
         );
     }
@@ -99,7 +99,7 @@ fn devices(text: &mut Text, replayed: &Replayed) {
     }
     text.one(
         "unknown_buffers_total",
-        "Buffers of which it is not known whether they bounced.",
+        "Buffers for which it is not known whether they bounced.",
         replayed.observed.unknown as f64,
     );
 }

@@ -8,21 +8,25 @@ use bouncescope_replay::proposals::Proposals;
 /// For people, and to be fed back.
 pub fn text(proposals: &Proposals, replayed: &Replayed) -> String {
     let total: u64 = proposals.sites.iter().map(|site| site.bytes_won).sum();
+    let recorded = match replayed.start.allocation_sample {
+        0 => "no allocation was recorded".to_owned(),
+        1 => "every allocation was recorded".to_owned(),
+        sample => format!("one allocation in {sample} was recorded"),
+    };
     let mut text = format!(
         "# {} call sites of kmalloc whose objects were never seen mapped for DMA; {} were, and are left out\n\
-         # rests on {} mapped buffers, of which the object of {} was known; one allocation in {} was recorded\n",
+         # based on {} mapped buffers; the object was known for {} of them; {recorded}\n",
         proposals.sites.len(),
         proposals.mapped_sites,
         proposals.buffers,
         proposals.buffers_with_origin,
-        replayed.start.allocation_sample,
     );
     if !replayed.origins_known {
         text += "# WARNING: this capture cannot tell whose objects were mapped (no allocations, or no linear map in it): \
                  any of these may reach DMA\n";
     }
     text += &format!(
-        "# objects that were live at the end would be {} smaller, of caches from {} B\n",
+        "# objects that were live at the end would take {} less, compared with caches from {} B\n",
         bytes(total),
         replayed.start.kernel.dma_minalign
     );

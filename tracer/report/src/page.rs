@@ -131,7 +131,7 @@ fn verdict(subject: &Subject) -> Vec<Block> {
     };
     blocks.push(Block::Words(held));
     if let Some(missing) = losses::missing(replayed) {
-        blocks.push(Block::Words(format!("All figures are as far as recorded: {missing}.")));
+        blocks.push(Block::Words(format!("All figures cover only what was recorded: {missing}.")));
     }
     if replayed.counters.total_lost() > 0 {
         let names: Vec<String> = replayed

@@ -49,7 +49,7 @@ pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
     text += &table.text(0);
     text += &meaning(replayed);
     if !doubts.is_empty() {
-        text += &format!("<=, >=, ~: in doubt, since: {}\n", doubts.join("; "));
+        text += &format!("in doubt (<=, >=, ~): {}\n", doubts.join("; "));
     }
     for outcome in &replayed.outcomes {
         text += &reasons(outcome);
@@ -176,8 +176,8 @@ pub(super) fn reasons(outcome: &Outcome) -> String {
     }
     if outcome.mapped_but_refused_by_kernel > 0 {
         text += &format!(
-            "{}: {} mappings that the kernel refused are held for no time here; where they last as long as others of their device, call \
-             site and length, the peak is {} and {} fail\n",
+            "{}: {} mappings that the kernel refused are assumed here to be held for no time; if they lasted as long \
+             as others of their device, call site and length, the peak would be {}, and {} would fail\n",
             outcome.name,
             outcome.mapped_but_refused_by_kernel,
             slots(outcome.peak_slots_at_most()),
@@ -201,7 +201,7 @@ pub(super) fn reasons(outcome: &Outcome) -> String {
     }
     if outcome.transient_pools_at_most() > 0 || outcome.pools_added > 0 {
         text += &format!(
-            "{}: pools added: {}; made for one mapping alone: {}{}\n",
+            "{}: pools added: {}; pools made for a single mapping: {}{}\n",
             outcome.name,
             outcome.pools_added,
             outcome.transient_pools,

@@ -88,13 +88,13 @@ fn came_out(verdict: &Verdict) -> String {
         1 => ", and a total differs".to_owned(),
         count => format!(", and {count} totals differ"),
     };
-    let not_known = if unknown == 0 { String::new() } else { format!(" What became of {unknown} is not known.") };
+    let not_known = if unknown == 0 { String::new() } else { format!(" The outcome of {unknown} is not known.") };
     if !verdict.agrees() {
         let words = format!("{disagreements} of {mappings} mappings did not come out as predicted{totals}.{not_known}");
         return line("DISAGREES", &words);
     }
     match agreements {
-        0 => line("CANNOT TELL", &format!("What became of the {mappings} mappings is not known.")),
+        0 => line("CANNOT TELL", &format!("The outcome of the {mappings} mappings is not known.")),
         1 if mappings == 1 => line("AGREES", "The only mapping came out as predicted."),
         _ if agreements == mappings => line("AGREES", &format!("All {mappings} mappings came out as predicted.")),
         _ => line("AGREES", &format!("{agreements} of {mappings} mappings came out as predicted.{not_known}")),

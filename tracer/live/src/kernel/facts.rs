@@ -38,7 +38,8 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
     let config = build_config::read(root, &release);
     if config.is_none() {
         notes.push(format!(
-            "no kernel configuration (/proc/config.gz, /boot/config-{release}): what depends on it is inferred"
+            "the kernel's configuration could not be read (/proc/config.gz, /boot/config-{release}); facts that \
+             depend on it are inferred"
         ));
     }
     let line = cache_line::read(root, &machine);
@@ -135,11 +136,11 @@ fn bounces_unaligned(
         return false;
     }
     let (bounces, because) = match caches.and_then(KmallocCaches::minalign) {
-        Some(8..=32) => (true, "there are kmalloc caches that small"),
+        Some(8..=32) => (true, "there are kmalloc caches of 8 to 32 bytes"),
         _ => (release.is_at_least(6, 5), "of the kernel's release"),
     };
     let answer = if bounces { "set" } else { "not set" };
-    notes.push(format!("taking CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC to be {answer}, because {because}"));
+    notes.push(format!("assuming that CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC is {answer}, because {because}"));
     bounces
 }
 
@@ -202,7 +203,7 @@ mod tests {
     fn without_configuration_small_caches_show_that_unaligned_buffers_bounce() {
         let (facts, notes) = read(&arm64(&[POOL, CACHE_8, ("proc/sys/kernel/osrelease", "6.1.0-vendor")]).root(), None);
         assert!(facts.bounce_unaligned_kmalloc);
-        assert!(notes.iter().any(|note| note.contains("caches that small")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.contains("caches of 8 to 32 bytes")), "{notes:?}");
     }
 
     #[test]

@@ -71,8 +71,8 @@ pub(super) const ALIGNMENTS: &str = "line-size, dma-minalign, or a power of two 
 pub(super) const POOLS: &str =
     "captured, default, none, dynamic, restricted=SIZE, a size such as 4M, or slots such as 2048";
 /// `swiotlb=force`, which is no size.
-const FORCE: &str = "'force' is no pool: a pool that was forced in the capture stays so, restricted=SIZE makes everything \
-                     bounce through a pool for each device, and a size such as 4M is only that";
+const FORCE: &str = "'force' is not a pool: a pool that was forced in the capture stays so, restricted=SIZE makes \
+                     everything bounce through a pool for each device, and a size such as 4M is only that";
 /// `swiotlb=SLOTS,AREAS,…`.
 const ONE_NUMBER: &str = "only the slots are chosen here, such as 4096; areas follow the possible CPUs, and noforce is \
                           none";

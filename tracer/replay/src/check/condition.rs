@@ -32,7 +32,7 @@ impl FromStr for Condition {
             Some((text, policy)) => (text.trim_end(), Some(policy.trim().to_owned())),
             None => (text, None),
         };
-        let at = text.rfind(['>', '<']).ok_or_else(|| format!("'{text}' is no condition: {FORM}"))?;
+        let at = text.rfind(['>', '<']).ok_or_else(|| format!("'{text}' is not a condition: {FORM}"))?;
         let (whose, value) = (text[..at].trim(), text[at + 1..].trim());
         if let Some((_, policy)) = value.split_once('[').filter(|_| policy.is_none()) {
             return Err(format!("a ] is missing behind '[{policy}'"));
@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_answered_with_what_one_looks_like() {
         for (wrong, says) in [
-            ("", "is no condition: FIGURE > LIMIT"),
-            ("failed = 0", "is no condition"),
+            ("", "is not a condition: FIGURE > LIMIT"),
+            ("failed = 0", "is not a condition"),
             ("failed >= 1", "write > or <"),
             ("bounce > 0", "no figure 'bounce'; figures are: mappings, "),
             ("driver nvme bounces > 0", "did you mean 'driver nvme: bounces > 0'?"),
@@ -117,7 +117,7 @@ mod tests {
             ("device 0000:00:04.0 failed > before * 2", "did you mean 'device 0000:00:04.0: failed > before * 2'?"),
             ("driver nvme bounce > 0", "no figure 'driver nvme bounce'; figures are: "),
             ("failed > 0 [mainline", "a ] is missing behind '[mainline'"),
-            ("failed > some", "is no limit for failed: a whole number, before, before * 1.1, before + 5"),
+            ("failed > some", "is not a limit for failed: a whole number, before, before * 1.1, before + 5"),
             ("modem x: failed > 0", "'modem' is none of device, driver, call-site"),
             ("device x: peak-slots > 0", "peak-slots is a figure of everything together"),
             ("device : failed > 0", "device is empty"),

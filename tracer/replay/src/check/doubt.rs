@@ -125,9 +125,10 @@ impl Doubts {
 pub const fn streamed_only(streamed: Streamed) -> &'static str {
     match streamed {
         Streamed::All => "all mappings were recorded",
-        Streamed::Written => "only what non-coherent devices write was recorded (record --mappings all)",
+        Streamed::Written => "only buffers that non-coherent devices write were recorded (use record --mappings all)",
         Streamed::Small => {
-            "only what non-coherent devices write, of less than 256 B, was recorded (record --mappings written, or all)"
+            "only buffers below 256 B that non-coherent devices write were recorded (use record --mappings written, \
+             or all)"
         }
     }
 }

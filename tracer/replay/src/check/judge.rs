@@ -177,7 +177,7 @@ fn verdict(rule: &Rule, figure: &Measured, before: Option<&Result<Measured, Stri
 }
 
 fn absent(rule: &Rule, doubts: &Doubts, rows: &Rows) -> Verdict {
-    let nothing = format!("nothing is called {} in the capture", rule.selector.describe().unwrap_or_default());
+    let nothing = format!("the capture has no {}", rule.selector.describe().unwrap_or_default());
     if rule.if_absent == IfAbsent::Unknown {
         return Verdict::CannotTell(nothing);
     }

@@ -136,7 +136,7 @@ pub(super) fn parse(value: &toml::Value, figure: Figure) -> Result<End, String> 
 /// Reads what stands behind `before`.
 fn parse_relative(behind: &str, value: &toml::Value, figure: Figure) -> Result<End, String> {
     let amount = |text: &str| fixed(&literal(text.trim()), figure);
-    let wrong = || format!("{value} is no limit for {}: {}", figure.name(), choices(figure.unit()));
+    let wrong = || format!("{value} is not a limit for {}: {}", figure.name(), choices(figure.unit()));
     if behind.is_empty() {
         return Ok(End::Before { times: 1.0, plus: 0.0 });
     }
@@ -150,7 +150,7 @@ fn parse_relative(behind: &str, value: &toml::Value, figure: Figure) -> Result<E
         _ => return Err(wrong()),
     };
     if text.trim_end().ends_with('%') && figure.unit() != Unit::Percent {
-        return Err(format!("{value} is no limit for {}: for a tenth more write before * 1.1", figure.name()));
+        return Err(format!("{value} is not a limit for {}: for a tenth more write before * 1.1", figure.name()));
     }
     Ok(End::Before { times: 1.0, plus: sign * amount(text)? })
 }
@@ -166,7 +166,7 @@ fn fixed(value: &toml::Value, figure: Figure) -> Result<f64, String> {
     let whole = !matches!(unit, Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent);
     number(value, unit)
         .filter(|number| number.is_finite() && *number >= 0.0 && (!whole || number.fract() == 0.0))
-        .ok_or_else(|| format!("{value} is no limit for {}: {}", figure.name(), choices(unit)))
+        .ok_or_else(|| format!("{value} is not a limit for {}: {}", figure.name(), choices(unit)))
         .and_then(|number| {
             if number <= LARGEST { Ok(number) } else { Err(format!("{value} is too large: limits go up to {LARGEST}")) }
         })
@@ -183,12 +183,12 @@ fn parse_text(text: &str, unit: Unit) -> Option<f64> {
 fn choices(unit: Unit) -> &'static str {
     match unit {
         Unit::Count | Unit::Slots | Unit::Duration | Unit::Moment => "a whole number, before, before * 1.1, before + 5",
-        Unit::PerSecond => "a number such as 2.5 (by the second), before, before * 1.1, before + 5",
+        Unit::PerSecond => "a number such as 2.5 (per second), before, before * 1.1, before + 5",
         Unit::Bytes | Unit::Alignment => {
             "bytes such as 512, a size such as \"64K\", before, before * 1.1, before + 64K"
         }
         Unit::BytesPerSecond => {
-            "bytes such as 512 or a size such as \"64K\" (by the second), before, before * 1.1, before + 64K"
+            "bytes such as 512 or a size such as \"64K\" (per second), before, before * 1.1, before + 64K"
         }
         Unit::Percent => "a percentage such as 50 or \"50 %\", before, before * 1.1, before + 5 %",
     }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn limits_in_another_unit_are_told_what_there_is() {
         assert!(read("4M", Figure::Bounces).is_err_and(|error| error.contains("a whole number")));
-        assert!(read("50 %", Figure::PeakSlots).is_err_and(|error| error.contains("\"50 %\" is no limit")));
+        assert!(read("50 %", Figure::PeakSlots).is_err_and(|error| error.contains("\"50 %\" is not a limit")));
         assert!(read("50", Figure::PeakPercent).is_err_and(|error| error.contains("\"50 %\"")));
         assert!(read("4X", Figure::BytesCopied).is_err_and(|error| error.contains("64K")));
         for nonsense in [toml::Value::from(-1), f64::NAN.into(), f64::INFINITY.into(), 0.5.into(), true.into()] {

@@ -61,7 +61,7 @@ fn losses_of_a_thousandth_leave_nothing_in_doubt_unless_the_rules_say_otherwise(
     for wrong in ["\"much\"", "-1", "101", "true"] {
         let error =
             Rules::from_toml(&format!("tolerate-losses = {wrong}\n{rule}"), |_| Err(String::new())).unwrap_err();
-        assert!(error.message.contains("is no share of records") && error.line == 1, "{error}");
+        assert!(error.message.contains("is not a share of records") && error.line == 1, "{error}");
     }
 }
 

@@ -92,7 +92,7 @@ impl Rules {
 fn share(value: &Spanned<Value>) -> Result<u32, Wrong> {
     let percent = limit::percentage(value.as_ref()).filter(|percent| *percent <= 100.0);
     percent.map(|percent| (percent * 1e4) as u32).ok_or_else(|| {
-        wrong(value, format!("{} is no share of records: a percentage such as 0 or \"0.1 %\"", value.as_ref()))
+        wrong(value, format!("{} is not a share of records: a percentage such as 0 or \"0.1 %\"", value.as_ref()))
     })
 }
 
@@ -211,7 +211,7 @@ fn alignment(bytes: &Spanned<i64>) -> Result<u32, Wrong> {
     u32::try_from(*bytes.as_ref())
         .ok()
         .filter(|number| number.is_power_of_two() && (8..=4096).contains(number))
-        .ok_or_else(|| wrong(bytes, format!("{} is no power of two from 8 to 4096", bytes.as_ref())))
+        .ok_or_else(|| wrong(bytes, format!("{} is not a power of two from 8 to 4096", bytes.as_ref())))
 }
 
 #[cfg(test)]

@@ -146,7 +146,8 @@ pub fn text(reach: &Reach, seen: &[Device]) -> String {
     }
     if rows.iter().any(|row| !row.is_mask_known) {
         text += &wrapped(
-            "A mask with ? is not known, and taken to be 32 bits, as a platform device's is until its driver says more; devices that were seen mapping have their own.",
+            "A mask marked ? is unknown. It is assumed to be 32 bits, as a platform device's is until its driver \
+             sets another. Devices that were seen mapping have their own.",
             "  ",
             "  ",
         );
@@ -315,8 +316,8 @@ mod tests {
             "  0000:01:00.0       -   32 bits  0x4ffffffff  +0x400000000      0 B  NOT reached  REACHES NOTHING\n",
             "  0001:01:00.0    nvme   63 bits            -             0  8.0 GiB      reached              all\n",
             "  fe300000.mmc       -  32 bits?            -             0  4.0 GiB      reached     rest bounces\n",
-            "  A mask with ? is not known, and taken to be 32 bits, as a platform device's is until its driver\n",
-            "  says more; devices that were seen mapping have their own.\n",
+            "  A mask marked ? is unknown. It is assumed to be 32 bits, as a platform device's is until its\n",
+            "  driver sets another. Devices that were seen mapping have their own.\n",
         );
         assert_eq!(text, expected);
     }

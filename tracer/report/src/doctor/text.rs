@@ -125,10 +125,10 @@ fn pool(page: &Page) -> String {
         },
     );
     let mode = match (pool.force, pool.dynamic) {
-        (true, true) => "everything bounces (force); it can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (true, false) => "everything bounces (force); it cannot grow",
-        (false, true) => "bounces what has to; it can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (false, false) => "bounces what has to; it cannot grow",
+        (true, true) => "everything bounces (force); can grow (CONFIG_SWIOTLB_DYNAMIC)",
+        (true, false) => "everything bounces (force); cannot grow",
+        (false, true) => "bounces only what must bounce; can grow (CONFIG_SWIOTLB_DYNAMIC)",
+        (false, false) => "bounces only what must bounce; cannot grow",
     };
     rows(&[
         ("size", format!("{} slots of 2 KiB ({}), {} areas", pool.slots, exact(pool.slots * SLOT), pool.areas)),
@@ -208,7 +208,9 @@ fn devices(page: &Page) -> String {
                 "The device tree makes all devices coherent (dma-coherent at its root) that do not say otherwise."
                     .to_owned()
             }
-            nodes => format!("Coherent by the device tree, with what is below them: {}.", some(nodes)),
+            nodes => {
+                format!("The device tree makes these devices and all devices below them coherent: {}.", some(nodes))
+            }
         });
         if !tree.non_coherent.is_empty() {
             text += &paragraph(&format!("Non-coherent by the device tree: {}.", some(&tree.non_coherent)));

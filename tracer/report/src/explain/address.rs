@@ -147,13 +147,16 @@ fn register_without_translation() -> Said {
             "A device register (MMIO) was mapped for DMA with dma_map_resource(), such as the FIFO that a DMA engine serves, and none of the dma-ranges of \
              the engine's bus translates its address: what is printed is the error value.",
         )
-        .means(format!("Registers are never bounced, so that the pool does not matter. {ONCE}"))
+        .means(format!("Registers are never bounced, so the pool does not matter. {ONCE}"))
         .helps("Add the registers to dma-ranges of that bus in the device tree, so that the engine's bus address of them is known.")
 }
 
 fn no_translation(machine: &Machine) -> Said {
     let said = Said::new(Kind::NoTranslation)
-        .means("What was mapped lies where none of the bus's dma-ranges translates, so that it has no DMA address at all: it is no matter of the mask.")
+        .means(
+            "None of the bus's dma-ranges translates the mapped address, so it has no DMA address at all. The mask \
+             does not matter.",
+        )
         .means(format!("It could only have bounced, and there is no active pool for this device. {ONCE}"))
         .helps("Complete dma-ranges in the device tree: they must cover all RAM, or a pool must lie in what they cover.");
     let said = if machine.asks_for("swiotlb", "noforce") { said.helps("Boot without swiotlb=noforce.") } else { said };
@@ -167,7 +170,7 @@ fn register(overflow: &Overflow, machine: &Machine) -> Said {
     if !overflow.is_reached() {
         return said
             .means(format!(
-                "The register ends at {:#x}, and {} ends at {:#x}: the DMA controller does not reach it. {ONCE}",
+                "The register ends at {:#x}, and {} ends at {:#x}: the DMA controller cannot reach it. {ONCE}",
                 overflow.last(),
                 overflow.who_limits(),
                 overflow.limit()
@@ -178,8 +181,8 @@ fn register(overflow: &Overflow, machine: &Machine) -> Said {
             ));
     }
     said.means(format!(
-        "The register ends at {:#x}, in reach of {:#x}. So the check that failed is one for memory: this kernel put MMIO through the path of RAM, where a short \
-         length on a non-coherent device has to bounce.",
+        "The register ends at {:#x}, in reach of {:#x}. So the check that failed is one for memory: this kernel \
+         handled MMIO as if it were RAM, for which a short length on a non-coherent device has to bounce.",
         overflow.last(),
         overflow.limit()
     ))
@@ -193,8 +196,9 @@ fn register(overflow: &Overflow, machine: &Machine) -> Said {
 fn no_address(overflow: &Overflow, bits: u32) -> Said {
     Said::new(Kind::NoPhysicalAddress)
         .means(format!(
-            "{:#x} is no physical address of memory: it is what virt_to_phys() makes of a virtual address outside of the linear map{}. The driver mapped a \
-             buffer on the stack (stacks are vmalloc memory), a module's variable, or vmalloc memory.",
+            "{:#x} is not a physical address of memory: it is what virt_to_phys() makes of a virtual address outside \
+             the linear map{}. The driver mapped a buffer on the stack (stacks are vmalloc memory), a module's \
+             variable, or vmalloc memory.",
             overflow.addr,
             if matches!(bits, 39 | 42 | 47 | 48 | 52) { format!(" (half of the {bits}-bit address space added to where RAM begins)") } else { String::new() }
         ))
@@ -215,8 +219,11 @@ fn refused_with_a_pool(overflow: &Overflow, pool: Span) -> Said {
              dma_map_resource()), which never bounces; from 7.2 on also a mapping with DMA_ATTR_REQUIRE_COHERENT. {reach}",
             pool.start, pool.end
         ))
-        .helps("If it is a register: the DMA controller's mask in its driver, or dma-ranges of its bus. The pool does not matter.")
-        .unknown("What was mapped: paste the call trace behind this line; dma_map_resource in it settles it.")
+        .helps(
+            "If it is a register, correct the DMA controller's mask in its driver, or dma-ranges of its bus. The \
+             pool does not matter.",
+        )
+        .unknown("What was mapped: paste the call trace after this line; dma_map_resource in it settles it.")
 }
 
 fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
@@ -236,12 +243,16 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
         // With the offset even address 0 is out of reach.
         if shift.up && shift.by > overflow.limit() {
             return said
-                .means(format!("All memory has such an address there, so that no pool is in reach either: a pool would not help. {ONCE}"))
+                .means(format!(
+                    "All memory has such an address there, so no pool is in reach either: a pool would not help. \
+                     {ONCE}"
+                ))
                 .helps(mask_or_window(overflow));
         }
     } else if overflow.has_window() {
         said = said.means(format!(
-            "The bus limit {:#x} is the end of a window (dma-ranges), so that addresses here may have an offset to physical ones.",
+            "The bus limit {:#x} is the end of a window (dma-ranges), so addresses here may have an offset to \
+             physical ones.",
             overflow.bus_limit
         ));
     }
@@ -253,7 +264,8 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
         return with_no_pool_remedies(said, machine);
     }
     with_no_pool_remedies(said, machine).helps(
-        "If the device can do more than that, its driver or the device tree says too little: dma_set_mask_and_coherent(), dma-ranges.",
+        "If the device can reach more than that, its driver or the device tree declares too little: \
+         dma_set_mask_and_coherent(), dma-ranges.",
     )
 }
 
@@ -266,7 +278,7 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
         overflow.limit()
     );
     let ask =
-        "What was mapped, where no call trace is in the log: dma_map_resource in it means a register, and no buffer.";
+        "What was mapped, where no call trace is in the log: dma_map_resource in it means a register, not a buffer.";
     if lines.is_empty() {
         return Said::new(Kind::OutOfReach)
             .means(in_reach)
@@ -275,7 +287,7 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
                  everything must bounce (swiotlb=force), or memory that the device may not see (confidential computing).",
                 overflow.size
             ))
-            .helps("Without swiotlb=force and outside of a confidential guest this cannot happen.")
+            .helps("Without swiotlb=force and outside a confidential guest this cannot happen.")
             .unknown(ask);
     }
     let lines = lines.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
@@ -332,8 +344,8 @@ pub(super) fn pool_overflow(context: Context<'_>, overflow: Overflow) -> Said {
     if !is_unshifted && (overflow.has_window() || overflow.addr > u64::from(u32::MAX)) {
         return said
             .means(
-                "Pools are made in low memory, so that this is most likely a bus address with an offset (dma-ranges): then the pool is as low as it can be, \
-                 and the device's mask is what does not fit.",
+                "Pools are made in low memory, so this is most likely a bus address with an offset (dma-ranges): \
+                 then the pool is as low as it can be, and the device's mask is what does not fit.",
             )
             .helps(mask_or_window(&overflow))
             .unknown("Where the pool lies (\"software IO TLB: mapped [mem …]\") and the bus's windows (IB MEM, dma-ranges): paste those lines.");
@@ -401,8 +413,9 @@ pub(super) fn setup_failed(context: Context<'_>) -> Option<Said> {
     Some(
         Said::new(Kind::BusWindow)
             .means(format!(
-                "-ENOMEM without a line of swiotlb: memory appears on the bus of {} only from {:#x} on (its inbound window has an offset), beyond a mask of 32 bits. \
-                 Coherent memory for a device with such a mask cannot be had there, and neither would a bounce help.",
+                "-ENOMEM without a line of swiotlb: memory appears on the bus of {} only from {:#x} on (its inbound \
+                 window has an offset), beyond a mask of 32 bits. Coherent memory for a device with such a mask \
+                 cannot be allocated there, and bouncing would not help either.",
                 window.bus, window.at
             ))
             .helps(format!(

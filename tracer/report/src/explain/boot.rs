@@ -38,8 +38,9 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
     }
     if machine.pool_failed {
         return one(
-            "contiguous low memory for it was not to be had at boot",
-            "A smaller pool, swiotlb=512 (1 MiB; the kernel rounds up), or less reserved low memory (crashkernel=, cma=).",
+            "contiguous low memory for it was not available at boot",
+            "Ask for a smaller pool, swiotlb=512 (1 MiB; the kernel rounds up), or reserve less low memory \
+             (crashkernel=, cma=).",
         );
     }
     if is_x86 {
@@ -50,13 +51,15 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
     }
     if machine.is_at_least(6, 5) == Some(false) {
         let helps = vec![
-            "Mend what makes the buffer unreachable first: the driver's DMA mask (dma_set_mask_and_coherent()), or dma-ranges in the device \
-             tree; where ZONE_DMA ends follows from dma-ranges, and the pool with it."
+            "First fix what makes the buffer unreachable: the driver's DMA mask (dma_set_mask_and_coherent()), or \
+             dma-ranges in the device tree. The end of ZONE_DMA, and so the place of the pool, follows from \
+             dma-ranges."
                 .to_owned(),
             "A number of slots alone makes no pool there. swiotlb=force makes one, but then everything bounces: for a test only.".to_owned(),
         ];
-        let why = "before 6.5 arm64 makes one only where memory reaches beyond what its DMA zones cover, and here that was not so, as far as \
-                   the kernel knew (x86: beyond 4 GiB)";
+        let why =
+            "before 6.5 arm64 makes one only where memory reaches beyond what its DMA zones cover, which was not the \
+             case here, as far as the kernel knew (x86: beyond 4 GiB)";
         return NoPool { why: why.to_owned(), helps };
     }
     let helps = "Boot without swiotlb=noforce; if that is not it, the lines \"software IO TLB: …\" at the beginning of the log say why it was not made.";
@@ -100,19 +103,27 @@ pub(super) fn missing(context: Context<'_>) -> Said {
 /// "Cannot allocate SWIOTLB buffer" (5.10), "No low mem".
 pub(super) fn not_made(context: Context<'_>) -> Said {
     let machine = context.machine;
-    let consequence = "What has to bounce fails, and from 6.5 on arm64's kmalloc builds its caches at the line size, so that small buffers need not bounce.";
+    let consequence =
+        "Mappings that have to bounce fail. On arm64 from 6.5 on, the kmalloc caches then begin at the line size, so \
+         small buffers need not bounce.";
     if machine.asks_for("swiotlb", "noforce") {
         return Said::new(Kind::PoolNotMade)
             .means(format!("There is no pool, as swiotlb=noforce on the command line asks; memory was not looked for. {consequence}"))
-            .helps("Nothing, unless the memory is wanted that smaller caches save: then drop swiotlb=noforce.");
+            .helps(
+                "Nothing is needed, unless you want the memory that smaller caches save; in that case, drop \
+                 swiotlb=noforce.",
+            );
     }
     if machine.command_line.is_none() && !context.has(|message| matches!(message, Message::Failed { .. })) {
         return Said::new(Kind::PoolNotMade)
             .means(format!(
                 "There is no pool. The same line is printed in two cases: swiotlb=noforce asked for none, or there was no contiguous low memory for it. {consequence}"
             ))
-            .helps("With swiotlb=noforce on the command line (/proc/cmdline): drop it, if a pool is wanted.")
-            .helps("Without it: a smaller pool, swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each CPU), or less reserved low memory.")
+            .helps("If swiotlb=noforce is on the command line (/proc/cmdline) and a pool is wanted, drop it.")
+            .helps(
+                "Otherwise, ask for a smaller pool, swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each \
+                 CPU), or reserve less low memory.",
+            )
             .unknown("The command line: paste the kernel's first lines, with \"Failed to allocate\" among them if memory was short.");
     }
     memory_was_short(Said::new(Kind::PoolNotMade))
@@ -120,30 +131,36 @@ pub(super) fn not_made(context: Context<'_>) -> Said {
 
 fn memory_was_short(said: Said) -> Said {
     said.means(
-        "There was no contiguous memory for the pool where devices with narrow DMA masks reach it. Whatever has to bounce later \
-         fails, and from 6.5 on arm64's kmalloc builds its caches at the line size: the memory that small caches save is lost.",
+        "There was no contiguous memory for the pool within reach of devices with narrow DMA masks. Mappings that \
+         have to bounce later fail. On arm64 from 6.5 on, the kmalloc caches begin at the line size, which loses the \
+         memory that small caches save.",
     )
-    .helps("A smaller pool: swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each CPU).")
-    .helps("Less reserved low memory: crashkernel=, cma=, reserved-memory nodes below 4 GiB.")
+    .helps("Ask for a smaller pool: swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each CPU).")
+    .helps("Reserve less low memory: crashkernel=, cma=, reserved-memory nodes below 4 GiB.")
 }
 
 /// `swiotlb_memblock_alloc: Failed to allocate %zu bytes tlb structure`: one attempt; half of it is tried next, down to 1 MiB.
 pub(super) fn failed(context: Context<'_>, bytes: Option<u64>) -> Said {
-    let wanted = bytes.map_or_else(|| "what was wanted".to_owned(), amount);
+    let wanted = bytes.map_or_else(
+        || "contiguous memory of the size wanted".to_owned(),
+        |bytes| format!("{} of contiguous memory", amount(bytes)),
+    );
     let said = Said::new(Kind::PoolNotMade);
     match context.machine.present_pool() {
         Some(pool) => said.means(format!(
-            "One attempt failed: {wanted} were not to be had in one piece. The kernel tries half of it next, and so made the pool with {} ({} slots): \
-             it is there, only smaller.",
+            "One attempt failed: {wanted} was not available. The kernel then tried half of that, and in this way \
+             made a pool of {} ({} slots): the pool exists, but is smaller.",
             amount(bytes_of(pool)),
             pool.slots()
         )),
         None => match context.find(|message| matches!(message, Message::Halved { .. })).map(|group| &group.message) {
             Some(Message::Halved { to, .. }) => said.means(format!(
-                "One attempt failed: {wanted} were not to be had in one piece. A smaller one was made, of {to} slots ({}).",
+                "One attempt failed: {wanted} was not available. A smaller pool was made, of {to} slots ({}).",
                 slots_amount(*to)
             )),
-            _ => memory_was_short(said.means(format!("{wanted} were not to be had in one piece; halves of it are tried down to 1 MiB."))),
+            _ => memory_was_short(said.means(format!(
+                "{wanted} was not available; the kernel tries halves of that, down to 1 MiB."
+            ))),
         },
     }
 }
@@ -160,29 +177,33 @@ pub(super) fn mapped(context: Context<'_>, pool: Span) -> Said {
         "not wholly below 4 GiB: devices with 32 address bits reach it only through a bus that shifts addresses (dma-ranges)"
     };
     let said = Said::new(Kind::Pool).means(format!(
-        "The pool: {slots} slots of 2 KiB ({}), {place}. It holds {slots} small buffers at once, or {} behind an IOMMU with 4 KiB \
-         granules; no single mapping beyond {LARGEST} bytes.",
+        "The pool: {slots} slots of 2 KiB ({}), {place}. It holds {slots} small buffers at once, or {} behind an \
+         IOMMU with 4 KiB granules. No single mapping can exceed {LARGEST} bytes.",
         amount(slots * SLOT),
         slots / 2
     ));
     let said = if context.machine.pool_given_up {
-        said.means("It was given up later in this boot, so that nothing can bounce any more.")
+        said.means("It was given up later in this boot, so nothing can bounce any more.")
     } else {
         said
     };
     if pool.end <= 1 << 32 || context.machine.is_above_4_gib() {
         return said;
     }
-    said.helps("If a device with 32 bits on an unshifted bus has to bounce: a kernel with ZONE_DMA32, booted without disable_dma32=on.")
-        .unknown("Whether such a device is there: its mask and dma-ranges; `bouncescope doctor --reach` lists them.")
+    said.helps(
+        "If a device with a 32-bit mask on a bus without an offset has to bounce, use a kernel with ZONE_DMA32, \
+         booted without disable_dma32=on.",
+    )
+    .unknown("Whether such a device is there: its mask and dma-ranges; `bouncescope doctor --reach` lists them.")
 }
 
 /// "area num %d".
 pub(super) fn areas(areas: u64) -> Said {
     Said::new(Kind::Areas).means(format!(
-        "The pool has {areas} areas, each with a lock of its own: one for each possible CPU, rounded up to a power of two, unless \
-         swiotlb=SLOTS,AREAS asked for others. A CPU begins its search in its own and goes on to the others, so that a pool holds no less for \
-         them. Each has at least {SEGMENT_SLOTS} slots: no pool is smaller than {}.",
+        "The pool has {areas} areas, each with a lock of its own: one for each possible CPU, rounded up to a power \
+         of two, unless swiotlb=SLOTS,AREAS asked for others. A CPU begins its search in its own area and then tries \
+         the others, so areas do not reduce what the pool can hold. Each has at least {SEGMENT_SLOTS} slots: no pool \
+         is smaller than {}.",
         amount(areas.saturating_mul(u64::from(SEGMENT_SLOTS) * SLOT))
     ))
 }
@@ -204,11 +225,13 @@ fn below_a_mib(context: Context<'_>) -> String {
 /// "adjusted to %luMB": `swiotlb_adjust_size()`, for more or for less than the default of 64 MiB.
 pub(super) fn adjusted(context: Context<'_>, mib: u64) -> Said {
     let said = Said::new(Kind::Resized);
-    let unchanged = "A swiotlb=SLOTS on the command line is not changed, unless it asks for just the default.";
-    let small = "on arm64 since 6.7, where no device needs a pool to reach memory, 1 MiB for each GiB of memory, for small kmalloc buffers alone";
+    let unchanged =
+        "The kernel does not change a swiotlb=SLOTS on the command line, unless that asks for exactly the default.";
+    let small = "because no device of this machine needs it to reach memory. On arm64 since 6.7, such a machine gets \
+                 1 MiB for each GiB of memory, for small kmalloc buffers alone.";
     if mib == 0 {
-        return said
-            .means(format!("The default pool was made smaller ({small}). {} {unchanged}", below_a_mib(context)));
+        let size = below_a_mib(context);
+        return said.means(format!("The default pool was made smaller, {small} {size} {unchanged}"));
     }
     if mib > 64 {
         return said.means(format!(
@@ -216,11 +239,12 @@ pub(super) fn adjusted(context: Context<'_>, mib: u64) -> Said {
              memory for it, 64 MiB to 1 GiB. {unchanged}"
         ));
     }
-    let said = said.means(format!("The default pool was reduced to {mib} MiB, because no device of this machine needs it to reach memory: {small}. {unchanged}"));
+    let said = said.means(format!("The default pool was reduced to {mib} MiB, {small} {unchanged}"));
     match context.find(|message| matches!(message, Message::Halved { .. })).map(|group| &group.message) {
-        Some(Message::Halved { to, .. }) => {
-            said.means(format!("Not even that was to be had: {} were made, see below.", slots_amount(*to)))
-        }
+        Some(Message::Halved { to, .. }) => said.means(format!(
+            "Even that much memory was not available: only {} were made, see below.",
+            slots_amount(*to)
+        )),
         _ => said,
     }
 }
@@ -229,8 +253,8 @@ pub(super) fn adjusted(context: Context<'_>, mib: u64) -> Said {
 pub(super) fn rounded(context: Context<'_>, mib: u64) -> Said {
     let size = if mib == 0 { below_a_mib(context) } else { format!("It became {mib} MiB.") };
     Said::new(Kind::Resized).means(format!(
-        "The pool was rounded up: to a power of two, and to 128 slots for each area. {size} A smaller swiotlb= changes nothing \
-         below that; fewer areas do: swiotlb=SLOTS,1."
+        "The pool was rounded up: to a power of two, and to 128 slots for each area. {size} A swiotlb= below that \
+         size changes nothing. Fewer areas make a smaller pool possible: swiotlb=SLOTS,1."
     ))
 }
 
@@ -243,11 +267,12 @@ pub(super) fn halved(context: Context<'_>, from: u64, to: u64) -> Said {
     };
     Said::new(Kind::Resized)
         .means(format!(
-            "Contiguous memory for {from} slots ({}) was not to be had at boot; the kernel halved the pool until it fitted: {to} slots ({}){made}.",
+            "Contiguous memory for {from} slots ({}) was not available at boot; the kernel halved the pool until it \
+             fitted: {to} slots ({}){made}.",
             slots_amount(from),
             slots_amount(to)
         ))
-        .helps("If mappings find the pool full: less reserved low memory (crashkernel=, cma=, reserved-memory).")
+        .helps("If mappings find the pool full, reserve less low memory (crashkernel=, cma=, reserved-memory).")
 }
 
 /// "only able to allocate %ld MB": `swiotlb_init_late()`.
@@ -257,9 +282,12 @@ pub(super) fn late(context: Context<'_>, mib: u64) -> Said {
         "A pool that is made late, from the page allocator, gets at most what one free block gives: here {size}, less than was wanted."
     ));
     if context.machine.pool_given_up {
-        return said.means("It was given up again a moment later, so that its size does not matter.");
+        return said.means("It was given up again a moment later, so its size does not matter.");
     }
-    said.helps("If mappings find it full: have it made early, where the platform can, or CONFIG_SWIOTLB_DYNAMIC=y from 6.6 on.")
+    said.helps(
+        "If mappings find it full, have it made early, where the platform can, or use CONFIG_SWIOTLB_DYNAMIC=y from \
+         6.6 on.",
+    )
 }
 
 /// "tearing down default memory pool": `swiotlb_exit()`, which `amd_iommu_init_dma_ops()` had called (`drivers/iommu/amd/iommu.c`) before 6.1.
@@ -274,19 +302,25 @@ pub(super) fn given_up(context: Context<'_>) -> Said {
     };
     Said::new(Kind::PoolGivenUp)
         .means(format!(
-            "The pool{size} was given up and its memory released: an IOMMU took over, or nothing was taken to need bouncing. AMD's IOMMU driver of older kernels has that done \
-             unless it passes through; in 6.1 and 6.12 no IOMMU driver of x86 does. That is as it should be, unless something later finds no pool."
+            "The pool{size} was given up and its memory released, because an IOMMU took over or the kernel assumed \
+             that nothing needs bouncing. On older kernels, AMD's IOMMU driver causes this unless it is in \
+             pass-through mode; in 6.1 and 6.12 no IOMMU driver of x86 does. This is normal, unless a later message \
+             reports that there is no pool."
         ))
-        .unknown("Whether a device bounces all the same: messages behind this one say so; then iommu=pt, with AMD's driver, keeps the pool.")
+        .unknown(
+            "Whether a device has to bounce anyway: later messages would say so. In that case, iommu=pt with AMD's \
+             driver keeps the pool.",
+        )
 }
 
 /// "created restricted DMA pool at %pa, size %ld MiB".
 pub(super) fn restricted(pool: Restricted) -> Said {
     let slots = pool.mib.saturating_mul((1 << 20) / SLOT);
     Said::new(Kind::RestrictedPool).means(format!(
-        "A restricted-dma-pool of {slots} slots ({} MiB): everything bounces that its devices map, and their coherent allocations come from it too. It has \
-         one area and never grows; when it is full, its line says \"total {slots}\", and swiotlb= does not change it, only the node in \
-         reserved-memory does. The line does not say which devices use it: those whose memory-region points to the node.",
+        "A restricted-dma-pool of {slots} slots ({} MiB): everything that its devices map bounces, and their \
+         coherent allocations come from it too. The pool has one area and never grows. When it is full, the message \
+         says \"total {slots}\". swiotlb= does not change its size; only the node in reserved-memory does. The line \
+         does not say which devices use it: those whose memory-region points to the node.",
         pool.mib
     ))
 }
@@ -295,8 +329,9 @@ pub(super) fn restricted(pool: Restricted) -> Said {
 pub(super) fn outside_linear_map() -> Said {
     Said::new(Kind::RestrictedPoolFailed)
         .means(
-            "The device's restricted pool lies outside of the kernel's linear map (in high memory, or behind what mem= leaves), so that it was refused: the device \
-             has none, and maps through the default pool or not at all.",
+            "The device's restricted pool lies outside the kernel's linear map (in high memory, or beyond what mem= \
+             leaves), so the kernel refused it. The device has no restricted pool, and maps through the default pool \
+             or not at all.",
         )
         .helps("Move the restricted-dma-pool node of reserved-memory into RAM that the kernel maps, without no-map, below mem= if that is given.")
         .unknown("Where the node lies and what RAM there is: the reserved-memory node, and \"Early memory node ranges\" of the boot.")
@@ -305,9 +340,9 @@ pub(super) fn outside_linear_map() -> Said {
 /// `failed to initialise "restricted-dma-pool" memory node` (`of_dma_set_restricted_buffer()`, `drivers/of/device.c`).
 pub(super) fn restricted_failed(context: Context<'_>) -> Said {
     let said = Said::new(Kind::RestrictedPoolFailed)
-        .means("The device has no restricted pool, although its node names one: what isolates it is missing.");
+        .means("The device has no restricted pool, although its node names one, so nothing isolates the device.");
     if context.has(|message| *message == Message::RestrictedOutsideLinearMap) {
-        return said.means("The line before says why: it lies outside of the linear map.");
+        return said.means("The line before says why: it lies outside the linear map.");
     }
     said.helps("Look at the node: compatible = \"restricted-dma-pool\" without reusable, no-map, linux,cma-default or linux,dma-default, and CONFIG_DMA_RESTRICTED_POOL=y.")
 }
@@ -316,35 +351,45 @@ pub(super) fn restricted_failed(context: Context<'_>) -> Said {
 pub(super) fn not_grown() -> Said {
     Said::new(Kind::NotGrown)
         .means(
-            "The pool was to grow (CONFIG_SWIOTLB_DYNAMIC), and there was no contiguous memory that its devices reach. Mappings go on with small pools made for each \
-             (\"transient\"), and fail where those cannot be had either.",
+            "The pool should have grown (CONFIG_SWIOTLB_DYNAMIC), but there was no contiguous memory that its \
+             devices can reach. Mappings continue with small pools made for each of them (\"transient\"), and fail \
+             if even those cannot be made.",
         )
-        .helps("Have a larger pool made at boot, while memory is in one piece: swiotlb= with what /sys/kernel/debug/swiotlb/io_tlb_used_hiwater shows, rounded up.")
+        .helps(
+            "Make a larger pool at boot, before memory is fragmented: swiotlb= with the value of \
+             /sys/kernel/debug/swiotlb/io_tlb_used_hiwater, rounded up.",
+        )
 }
 
 /// "Memory encryption is active and system is using DMA bounce buffers".
 pub(super) fn encryption() -> Said {
     Said::new(Kind::MemoryEncryption)
         .means(
-            "Guest memory is encrypted (SEV, TDX, or SME on the host), so that devices cannot read it: in a guest everything that is mapped bounces. It is said once, and is \
-             no error.",
+            "Guest memory is encrypted (SEV, TDX, or SME on the host), so devices cannot read it: in a guest, \
+             everything that is mapped bounces. The message is printed once, and is not an error.",
         )
-        .means("The pool must hold all DMA that is under way at once: queue depths times transfer sizes of all devices. x86 makes it 6 % of memory, 64 MiB to 1 GiB.")
-        .helps("If mappings find the pool full: more slots (swiotlb=), a pool that grows (CONFIG_SWIOTLB_DYNAMIC=y, 6.6 on), or shorter queues.")
+        .means(
+            "The pool must hold all DMA that is in flight at once: queue depths times transfer sizes of all devices. \
+             x86 makes it 6 % of memory, 64 MiB to 1 GiB.",
+        )
+        .helps(
+            "If mappings find the pool full, use more slots (swiotlb=), a pool that grows (CONFIG_SWIOTLB_DYNAMIC=y, \
+             6.6 on), or shorter queues.",
+        )
 }
 
 /// "%d < %d)": `ARCH_DMA_MINALIGN`, and the line size.
 pub(super) fn long_lines(minalign: u64, line: u64) -> Said {
     Said::new(Kind::LongLines)
         .means(format!(
-            "This CPU says that cache maintenance may touch {line} bytes at once (CTR_EL0.CWG), and this device is not coherent. Memory for \
-             DMA is only kept {minalign} bytes apart: what else lies in the same {line} bytes may be corrupted. Lengths of {} bytes \
-             and more are never bounced for it.",
+            "This CPU says that cache maintenance may touch {line} bytes at once (CTR_EL0.CWG), and this device is \
+             not coherent. DMA buffers are only guaranteed to be {minalign} bytes apart, so other data in the same \
+             {line} bytes may be corrupted. Lengths of {} bytes and more are never bounced for it.",
             minalign.saturating_mul(2)
         ))
         .helps(
-            "Usually the device is coherent and the firmware forgot to say so: dma-coherent in the device tree, _CCA in ACPI. Virtual \
-             machines on such CPUs (A64FX) print it for each device whose node lacks dma-coherent.",
+            "Usually the device is coherent and the firmware does not say so: dma-coherent in the device tree, _CCA \
+             in ACPI. Virtual machines on such CPUs (A64FX) print it for each device whose node lacks dma-coherent.",
         )
-        .helps("If it really is not coherent: a kernel with a larger ARCH_DMA_MINALIGN.")
+        .helps("If it really is not coherent, use a kernel with a larger ARCH_DMA_MINALIGN.")
 }

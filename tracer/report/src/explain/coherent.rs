@@ -12,8 +12,11 @@ pub(super) fn atomic_exhausted() -> Said {
             "The pool for coherent memory that is allocated in atomic context is exhausted. It is another pool than that of the bounce buffers: a driver \
              asked for coherent memory where it may not sleep.",
         )
-        .helps("A larger one: coherent_pool=1M (or more) on the command line. It grows in the background; a burst at once still finds it empty.")
-        .helps("Or the driver: allocate when it is set up (GFP_KERNEL), or from a dma_pool.")
+        .helps(
+            "Make it larger: coherent_pool=1M (or more) on the command line. It grows in the background; a sudden \
+             burst may still find it empty.",
+        )
+        .helps("Or change the driver: allocate during setup (GFP_KERNEL), or from a dma_pool.")
 }
 
 /// "Failed to get suitable pool for %s".
@@ -38,7 +41,7 @@ pub(super) fn failed(size: Option<u64>) -> Said {
     let said = Said::new(Kind::CoherentMemory);
     let said = match size {
         Some(size) => said.of_size(size).means(format!(
-            "{} of coherent memory could not be had for this device.{}",
+            "{} of coherent memory could not be allocated for this device.{}",
             amount(size),
             if size > LARGEST {
                 " The bounce buffers give no more than 256 KiB in one piece, however large they are."
@@ -46,23 +49,34 @@ pub(super) fn failed(size: Option<u64>) -> Said {
                 ""
             }
         )),
-        None => said.means("Coherent memory could not be had for this device."),
+        None => said.means("No coherent memory could be allocated for this device."),
     };
     said.means("The kernel looked in the pool last, after pages and CMA that the device's coherent mask reaches; the pool is not what is missing.")
-        .helps("CMA that is large enough (cma= or a reserved-memory node), or a coherent mask that reaches more memory (dma_set_mask_and_coherent()).")
-        .helps("Or smaller pieces: the driver may not need it in one.")
+        .helps(
+            "Make CMA large enough (cma= or a reserved-memory node), or set a coherent mask that reaches more memory \
+             (dma_set_mask_and_coherent()).",
+        )
+        .helps("Or allocate smaller pieces: the driver may not need one large piece.")
 }
 
 /// `hwdev DMA mask = …, dev_addr = …` (4.x), "reserved memory is beyond device's set DMA address range".
 pub(super) fn out_of_reach() -> Said {
     Said::new(Kind::CoherentMemory)
         .means("Coherent memory that was found for this device lies beyond its coherent mask or its bus limit. Coherent memory is never bounced.")
-        .helps("The device's mask (dma_set_mask_and_coherent()), or where the memory lies: its node in reserved-memory, or CMA below the mask (cma=SIZE@START-END).")
+        .helps(
+            "Change the device's mask (dma_set_mask_and_coherent()), or where the memory lies: its node in \
+             reserved-memory, or CMA below the mask (cma=SIZE@START-END).",
+        )
 }
 
 /// `cma_alloc: …: alloc failed, req-size: …`.
 pub(super) fn cma() -> Said {
     Said::new(Kind::CoherentMemory)
-        .means("CMA could not give a contiguous piece of memory. It is no message of the bounce buffers: no swiotlb= changes it.")
-        .helps("A larger area (cma=), smaller or earlier allocations; pages that cannot be moved (pinned, GUP) fragment it.")
+        .means(
+            "CMA could not provide contiguous memory. The message is not about bounce buffers: no swiotlb= changes it.",
+        )
+        .helps(
+            "Use a larger area (cma=), or smaller or earlier allocations; pages that cannot be moved (pinned, GUP) \
+             fragment it.",
+        )
 }

@@ -11,17 +11,23 @@ use super::{Context, Kind, Said};
 pub(super) fn vmalloc() -> Said {
     Said::new(Kind::Vmalloc)
         .means(
-            "The driver maps vmalloc memory (or a stack, which is vmalloc memory too) with dma_map_single(). The kernel refused before any bounce was looked at; the \
-             pool has nothing to do with it.",
+            "The driver maps vmalloc memory (or a stack, which is vmalloc memory too) with dma_map_single(). The \
+             kernel refused the mapping before it considered bouncing; the pool has nothing to do with it.",
         )
-        .helps("The driver: a buffer from kmalloc(), or each page of the vmalloc area separately (vmalloc_to_page(), dma_map_page()).")
+        .helps(
+            "Change the driver: map a buffer from kmalloc(), or each page of the vmalloc area separately \
+             (vmalloc_to_page(), dma_map_page()).",
+        )
 }
 
 /// `dev->dma_mask` is not set.
 pub(super) fn no_mask() -> Said {
     Said::new(Kind::NoMask)
-        .means("The device has no DMA mask, so that nothing can be mapped for it: neither directly nor through the pool.")
-        .helps("The driver must set one before it maps (dma_set_mask_and_coherent()); for a child device it may have to map with the parent that does the DMA.")
+        .means("The device has no DMA mask, so nothing can be mapped for it, neither directly nor through the pool.")
+        .helps(
+            "The driver must set one before it maps (dma_set_mask_and_coherent()); for a child device, the driver \
+             may have to map with the parent device that does the DMA.",
+        )
         .helps("A platform device gets one from its bus when it is made from the device tree or ACPI; one that a driver makes itself has none.")
 }
 
@@ -31,10 +37,16 @@ pub(super) fn mapping_warning(coherent: bool) -> Said {
     let said = if coherent {
         said.means("The kernel warns in dma_alloc_attrs(): most likely the device has no coherent DMA mask; with a mask, the flags of the allocation are not allowed (__GFP_COMP).")
     } else {
-        said.means("The kernel warns in a function that maps: most likely the device has no DMA mask, so that nothing can be mapped for it, neither directly nor through the pool.")
+        said.means(
+            "The kernel warns in a function that maps: most likely the device has no DMA mask, so nothing can be \
+             mapped for it, neither directly nor through the pool.",
+        )
     };
     said.helps("The driver must set one first (dma_set_mask_and_coherent()), or map with the parent device that does the DMA.")
-        .unknown("The device and caller: the call trace behind the warning has them; the line in mapping.c says which check it was.")
+        .unknown(
+            "The device and the caller: the call trace after the warning names them; the line in mapping.c says \
+             which check it was.",
+        )
 }
 
 /// "Buffer overflow detected. Allocation size: %zu. Mapping size: %zu."
@@ -45,8 +57,9 @@ pub(super) fn beyond_mapping(held: Option<u64>, wanted: Option<u64>) -> Said {
     };
     Said::new(Kind::BeyondMapping)
         .means(format!(
-            "A sync or unmap of a bounced buffer is longer than its mapping, or begins outside of it{figures}. The kernel copies no more than was mapped, so that data behind it \
-             is missing; without a bounce the same mistake goes unnoticed."
+            "A sync or unmap of a bounced buffer is longer than its mapping, or begins outside it{figures}. The \
+             kernel copies no more than was mapped, so the data after it is missing; without a bounce the same \
+             mistake goes unnoticed."
         ))
         .means("It is a bug of the driver (or of what hands it lengths), not of the pool.")
         .helps("Compare the length of the driver's sync or unmap with that of its map; the call trace names it, CONFIG_DMA_API_DEBUG=y checks all.")
@@ -56,23 +69,27 @@ pub(super) fn beyond_mapping(held: Option<u64>, wanted: Option<u64>) -> Said {
 pub(super) fn alignment_warning() -> Said {
     Said::new(Kind::Alignment)
         .means(
-            "A mapping asks for an alignment beyond a page (an IOMMU's granule larger than the page). The first slots of a segment may then not be usable, and mappings near 256 KiB \
-             always fail. It is a warning; nothing failed yet.",
+            "A mapping asks for an alignment beyond a page (an IOMMU's granule larger than the page). The first \
+             slots of a segment may then not be usable, and mappings near 256 KiB always fail. This is a warning; \
+             nothing has failed yet.",
         )
-        .helps("An IOMMU granule of the page size, or shorter mappings (dma_max_mapping_size()); the pool's size does not matter.")
+        .helps(
+            "Use an IOMMU granule of the page size, or shorter mappings (dma_max_mapping_size()); the pool's size \
+             does not matter.",
+        )
 }
 
 /// "Cannot allocate pages from non page-aligned swiotlb addr": `swiotlb_alloc()`.
 pub(super) fn unaligned_pages(context: Context<'_>) -> Said {
     let said = Said::new(Kind::Alignment).means(
-        "Coherent memory from a restricted pool was to be pages, and the slots found do not begin at one: the kernel's search did not keep the alignment, and refused rather \
-         than hand out half a page twice.",
+        "Coherent memory from a restricted pool must consist of whole pages, but the slots found do not begin at a \
+         page. The kernel's search did not keep the alignment, and refused rather than hand out half a page twice.",
     );
     let fixed = "04867a7a3332 (6.9, 6.8.3, 6.7.12, 6.6.24)";
     match context.machine.release_name() {
-        Some(release) => said.helps(format!("Update the kernel ({release}): the search was mended by {fixed}.")),
+        Some(release) => said.helps(format!("Update the kernel ({release}): {fixed} fixed the search.")),
         None => said
-            .helps(format!("Update the kernel: the search was mended by {fixed}."))
+            .helps(format!("Update the kernel: {fixed} fixed the search."))
             .unknown("The release: paste the kernel's first lines."),
     }
 }
@@ -87,12 +104,12 @@ pub(super) fn debug(context: Context<'_>, check: DebugCheck) -> Said {
         DebugCheck::Stack => said(
             Kind::Stack,
             "the driver maps a buffer on its stack. That is a bug: the stack may lie in vmalloc memory, and shares cache lines with what the CPU writes.",
-            "A buffer from kmalloc() in the driver.",
+            "Use a buffer from kmalloc() in the driver.",
         ),
         DebugCheck::Vmalloc => said(
             Kind::Vmalloc,
             "the driver maps vmalloc memory.",
-            "A buffer from kmalloc(), or page by page (vmalloc_to_page()).",
+            "Map a buffer from kmalloc(), or page by page (vmalloc_to_page()).",
         ),
         DebugCheck::Text => said(
             Kind::DmaDebug,
@@ -101,48 +118,51 @@ pub(super) fn debug(context: Context<'_>, check: DebugCheck) -> Said {
         ),
         DebugCheck::InvalidArea => said(
             Kind::DmaDebug,
-            "the driver maps an address that is no memory of the kernel's linear map.",
+            "the driver maps an address that is not in the kernel's linear map.",
             "Look where the pointer comes from; the call trace names the caller.",
         ),
         DebugCheck::MapErrorNotChecked => said(
             Kind::DmaDebug,
-            "the driver maps and does not look whether it failed. With a full or missing pool it would hand the error value to the device.",
-            "dma_mapping_error() behind each map in the driver.",
+            "the driver maps, but does not check whether the mapping failed. With a full or missing pool, it would \
+             hand the error value to the device.",
+            "Call dma_mapping_error() after each mapping in the driver.",
         ),
         DebugCheck::Pending => said(
             Kind::DmaDebug,
             "the driver was unbound and still holds mappings: a leak. Bounced ones keep their slots for ever, and fill the pool.",
-            "Unmap in the driver's remove path; the lines behind it list what was mapped, and where (\"Mapped at\").",
+            "Unmap in the driver's remove path; the lines that follow list what was mapped, and where (\"Mapped at\").",
         ),
         DebugCheck::WrongFree => said(
             Kind::DmaDebug,
-            "the driver unmaps with another size, function, direction or address than it mapped with. Of a bounced buffer the wrong part is copied back.",
+            "the driver unmaps with another size, function, direction or address than it mapped with. If the buffer \
+             was bounced, the wrong part is copied back.",
             "Unmap with the arguments of the map; \"Mapped at\" shows where that was.",
         ),
         DebugCheck::NotAllocated => said(
             Kind::DmaDebug,
-            "the driver unmaps or syncs what is not mapped (any more): twice, or never mapped.",
+            "the driver unmaps or syncs a buffer that is not mapped: it was unmapped before, or never mapped.",
             "Look for the second unmap, or for a failed map that was not noticed.",
         ),
         DebugCheck::SegmentTooLong => said(
             Kind::DmaDebug,
-            "an element of a scatterlist is longer than the device says it supports. Nothing failed: the limit is the driver's own word, 64 KiB where it says none.",
-            "dma_set_max_seg_size() in the driver with what the hardware can do.",
+            "an element of a scatterlist is longer than the device says it supports. Nothing failed: the limit is \
+             what the driver declared, or 64 KiB by default.",
+            "Call dma_set_max_seg_size() in the driver with what the hardware can handle.",
         ),
         DebugCheck::SegmentBoundary => said(
             Kind::DmaDebug,
             "an element of a scatterlist crosses a boundary that the device says it cannot cross, 4 GiB where it says nothing.",
-            "dma_set_seg_boundary() in the driver with what the hardware can do.",
+            "Call dma_set_seg_boundary() in the driver with what the hardware can handle.",
         ),
         DebugCheck::OutOfMemory => said(
             Kind::DmaDebug,
             "it ran out of entries and switched itself off. Nothing is wrong with DMA; nothing is checked any more either.",
-            "More entries: dma_debug_entries= on the command line.",
+            "Allow more entries: dma_debug_entries= on the command line.",
         ),
         DebugCheck::Other => said(
             Kind::DmaDebug,
             "the driver uses the DMA API wrongly, as the line says.",
-            "See Documentation/core-api/dma-api.rst, and the call trace behind the line.",
+            "See Documentation/core-api/dma-api.rst, and the call trace after the line.",
         ),
     }
 }
@@ -150,7 +170,8 @@ pub(super) fn debug(context: Context<'_>, check: DebugCheck) -> Said {
 /// "cacheline tracking EEXIST" and "exceeded %d overlapping mappings": false where small buffers bounce, since the mapped line is another one.
 fn overlap(context: Context<'_>, check: DebugCheck) -> Said {
     let what = if check == DebugCheck::Overlap {
-        "two mappings that a device writes to lie in one cache line, so that what the CPU does with one may spoil the other."
+        "two mappings that a device writes to lie in one cache line, so what the CPU does with one may corrupt the \
+         other."
     } else {
         "one cache line was mapped more often at a time than the check can count. The driver maps the same buffer again and again without unmapping it, or many small ones share a line."
     };
@@ -160,27 +181,38 @@ fn overlap(context: Context<'_>, check: DebugCheck) -> Said {
     let silenced =
         check == DebugCheck::Overlap && matches!(context.machine.release, Some((6, 12, patch)) if patch >= 56);
     let said = match (context.machine.is_at_least(6, 5), silenced) {
-        (Some(false), _) => said.means("Before 6.5 small objects of kmalloc never share a line on arm64, so that it is a real overlap."),
+        (Some(false), _) => {
+            said.means("Before 6.5, small kmalloc objects never share a line on arm64, so this is a real overlap.")
+        }
         (_, true) => said.means(
-            "This kernel keeps quiet where a pool bounces small buffers (commit 03521c892bb8), so that it is a real overlap, or this device has no pool.",
+            "This kernel does not report overlaps where a pool bounces small buffers (commit 03521c892bb8). So \
+             either the overlap is real, or this device has no pool.",
         ),
         (_, false) => said.means(
-            "From 6.5 on it can be false on arm64: kmalloc gives small objects next to each other there, and such mappings bounce to lines of their own. Newer kernels \
-             keep quiet about overlaps (EEXIST) where a pool does that: commit 03521c892bb8, in stable from 6.12.56.",
+            "From 6.5 on, the report can be wrong on arm64: kmalloc places small objects next to each other there, \
+             and such mappings bounce to lines of their own. Newer kernels do not report overlaps (EEXIST) where a \
+             pool does that: commit 03521c892bb8, in stable from 6.12.56.",
         ),
     };
-    said.helps("A real one: give each buffer that a device writes its own kmalloc() object, or unmap before mapping again.")
-        .unknown("Whether both mappings were small (up to 96 bytes with lines of 64) and bounced: `bouncescope record` shows it buffer by buffer.")
+    said.helps(
+        "If the overlap is real, give each buffer that a device writes its own kmalloc() object, or unmap before \
+         mapping again.",
+    )
+    .unknown("Whether both mappings were small (up to 96 bytes with lines of 64) and bounced: `bouncescope record` shows it buffer by buffer.")
 }
 
 /// Rockchip's RGA: `RGA_MMU unsupported memory larger than 4G!`.
 pub(super) fn rga() -> Said {
     Said::new(Kind::VendorLimit)
         .means(
-            "Rockchip's RGA2 engine has an MMU of 32 bits and refuses buffers above 4 GiB itself; nothing is bounced for it. It is a message of the vendor's driver, not of the \
-             bounce buffers, and no swiotlb= changes it.",
+            "Rockchip's RGA2 engine has an MMU of 32 bits and refuses buffers above 4 GiB itself; nothing is bounced \
+             for it. The message comes from the vendor's driver, not from the bounce buffers, and no swiotlb= \
+             changes it.",
         )
-        .helps("Buffers from a DMA heap or allocator below 4 GiB (the vendor's cma or dma32 heap), or work for the cores with an IOMMU (RGA3).")
+        .helps(
+            "Use buffers from a DMA heap or allocator below 4 GiB (the vendor's cma or dma32 heap), or move the work \
+             to the cores with an IOMMU (RGA3).",
+        )
 }
 
 /// An oops whose trace is on the pool's path.
@@ -189,28 +221,42 @@ pub(super) fn oops(copy: bool, abort: bool, lockup: bool) -> Said {
     if lockup {
         return said
             .means(
-                "A reading of the trace, not a proof: a CPU spent its time in the search for slots. With a nearly full pool and min_align_mask (NVMe) the search of some kernels never \
-                 ended; commit 7c3940bf81e5 (\"swiotlb: fix the deadlock in swiotlb_do_find_slots\") mended that.",
+                "This is an interpretation of the trace, not a proof: a CPU spent its time in the search for slots. \
+                 With a nearly full pool and min_align_mask (NVMe) the search of some kernels never ended; commit \
+                 7c3940bf81e5 (\"swiotlb: fix the deadlock in swiotlb_do_find_slots\") fixed that.",
             )
             .helps("Update the kernel to one with that commit; a larger pool makes it rarer.")
             .unknown("How full the pool was: \"swiotlb buffer is full\" lines around it.");
     }
     if !copy {
         return said
-            .means("A reading of the trace, not a proof: the kernel failed inside of the pool's own functions. Their data were damaged, or they were called with an address that is no slot.")
+            .means(
+                "This is an interpretation of the trace, not a proof: the kernel failed inside the pool's own \
+                 functions. Their data was damaged, or they were called with an address that is not a slot.",
+            )
             .helps("Look for a driver that unmaps twice or with a wrong address (CONFIG_DMA_API_DEBUG=y), then for memory corruption (KASAN).")
-            .unknown("The registers and the first oops of the boot: later ones follow from it.");
+            .unknown("The registers, and the first oops of the boot: later oopses may only follow from it.");
     }
     let said = said.means(
-        "A reading of the trace, not a proof: the copy between a buffer and its slot (swiotlb_bounce()) touched an address that the CPU could not access. The pool is only \
-         the messenger: the address is that of the driver's buffer, or of the pool's memory.",
+        "This is an interpretation of the trace, not a proof: the copy between a buffer and its slot \
+         (swiotlb_bounce()) touched an address that the CPU could not access. The pool is only the messenger: the \
+         address is that of the driver's buffer, or of the pool's memory.",
     );
     let said = if abort {
-        said.means("An external abort comes from the bus: the page tables had the address, and the memory behind it refused. That is memory which firmware reserved or secured, or which is not there.")
+        said.means(
+            "An external abort comes from the bus: the page tables map the address, but the memory there refused the \
+             access. The firmware has reserved or secured this memory, or it does not exist.",
+        )
     } else {
-        said.means("A page fault means an address without a mapping: a buffer that was freed, is none of the linear map (a stack, vmalloc or device memory put through virt_to_phys()), or lies in memory taken out of it.")
+        said.means(
+            "A page fault means an address without a mapping: a buffer that was freed, that is not in the linear map \
+             (a stack, vmalloc or device memory put through virt_to_phys()), or that lies in memory removed from it.",
+        )
     };
-    said.helps("Compare the memory map with what firmware says: regions it keeps for itself belong into reserved-memory with no-map.")
-        .helps("Look at what the caller above swiotlb in the trace maps; CONFIG_DMA_API_DEBUG=y checks that it is memory.")
-        .unknown("The physical address: \"Unable to handle … at virtual address\", the kernel's memory ranges, and what lies there.")
+    said.helps(
+        "Compare the memory map with what firmware says: regions that it keeps for itself belong in reserved-memory \
+         with no-map.",
+    )
+    .helps("Find out what the caller above swiotlb in the trace maps; CONFIG_DMA_API_DEBUG=y checks that it is memory.")
+    .unknown("The physical address: \"Unable to handle … at virtual address\", the kernel's memory ranges, and what lies there.")
 }

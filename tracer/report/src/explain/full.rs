@@ -1,7 +1,7 @@
 //! "swiotlb buffer is full": which of the things that this can mean it was.
 //!
 //! Mirrors `swiotlb_tbl_map_single()` and `swiotlb_search_pool_area()` in `kernel/dma/swiotlb.c`, 5.10 to 7.3; the regressions of the
-//! slot search are those of its history, with the commit that mended each.
+//! slot search are those of its history, with the commit that fixed each.
 
 use super::machine::{Architecture, Machine};
 use super::words::{LARGEST, in_slots, slots_amount};
@@ -12,8 +12,9 @@ use bouncescope_model::pool::{Boot, ByDefault, DEFAULT_SLOTS, SEGMENT_SLOTS, SLO
 /// Pools are not made larger than this by what is proposed here, slots: 1 GiB, of the 4 GiB that devices with 32 bits reach.
 const MOST_PROPOSED: u64 = 1 << 19;
 
-const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, then `bouncescope stats`. Mappings that are held for \
-     long, or a device that needs no bouncing with the right DMA mask, are cheaper to mend than the pool.";
+const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, then `bouncescope stats`. Fixing \
+                         mappings that are held for long, or a device that would not bounce with the right DMA mask, \
+                         is cheaper than enlarging the pool.";
 
 /// A message with its three figures.
 pub(super) fn full(context: Context<'_>, size: u64, total: u64) -> Said {
@@ -55,7 +56,8 @@ fn about_the_pool(said: Said, context: Context<'_>, total: u64) -> Said {
         return said;
     }
     said.means(format!(
-        "It is not the pool as the boot lines have it, with {} slots: the pool has grown since, or it is another one.",
+        "This is not the pool of the boot lines, which had {} slots: either that pool has grown since, or this is \
+         another one.",
         pool.slots()
     ))
 }
@@ -76,8 +78,8 @@ fn about_force_and_alignment(said: Said, machine: &Machine, size: u64) -> Said {
         return said;
     }
     said.means(
-        "So short a buffer may bounce for its length alone: since 6.5 on arm64, when a non-coherent device writes to it and it may be a small kmalloc object. \
-         `bouncescope record` shows whether it is that.",
+        "A buffer this short may bounce because of its length alone: on arm64 since 6.5, if a non-coherent device \
+         writes to it and it may be a small kmalloc object. `bouncescope record` shows whether that is the reason.",
     )
 }
 
@@ -86,8 +88,9 @@ fn about_what_was_asked(said: Said, machine: &Machine, total: u64) -> Said {
     let Some(asked) = machine.asked_slots().filter(|asked| *asked > total) else { return said };
     said.means(if is_default_size(asked) {
         format!(
-            "The command line has swiotlb={asked}, which is just the default of 64 MiB: the kernel cannot tell it from nothing, and sized the pool by its own rule. One \
-             slot more is a size of its own."
+            "The command line has swiotlb={asked}, which is exactly the default of 64 MiB: the kernel treats it as \
+             if nothing had been given, and sized the pool by its own rule. With one slot more, it uses the size \
+             given."
         )
     } else {
         format!("The command line asks for {asked} slots, and this pool has fewer: contiguous memory was short at boot (\"adjusted … -> … slabs\"), or it is another pool.")
@@ -106,8 +109,9 @@ fn never_fits(size: u64, fill: Option<(u64, u64)>) -> Said {
             size.div_ceil(SLOT),
         ))
         .means(
-            "It is not small kmalloc buffers: so large a buffer bounces only because the device cannot reach it (DMA mask, bus \
-             limit), or because everything bounces (swiotlb=force, restricted-dma-pool, memory encryption, an untrusted device).",
+            "Small kmalloc buffers are not the cause: a buffer this large bounces only because the device cannot \
+             reach it (DMA mask, bus limit), or because everything bounces (swiotlb=force, restricted-dma-pool, \
+             memory encryption, an untrusted device).",
         )
         .helps(NO_POOL_SIZE_HELPS)
 }
@@ -166,16 +170,20 @@ fn rising(said: Said, context: Context<'_>, total: u64) -> Option<Said> {
     };
     Some(
         said.means(format!(
-            "What is in use rises from message to message: from {} to {} slots over {} messages{over}. Mappings are not given back (a leak: \
-             a driver that does not unmap), or all are held at once.",
+            "The number of slots in use rises from message to message: from {} to {} slots over {} messages{over}. \
+             Either mappings are not released (a leak: a driver that does not unmap), or all are held at once.",
             fill.first, fill.last, fill.samples
         ))
         .helps(
-            "Look for the driver that does not unmap: `bouncescope record` lists what is mapped and never unmapped, by device; \
-             CONFIG_DMA_API_DEBUG names what a driver still holds when it is unbound. A larger pool only puts the failure off.",
+            "Look for the driver that does not unmap: `bouncescope record` lists what is mapped and never unmapped, \
+             by device; CONFIG_DMA_API_DEBUG names what a driver still holds when it is unbound. A larger pool only \
+             postpones the failure.",
         )
-        .helps("A newer kernel or driver, if its history has a fix for a leak of mappings.")
-        .unknown("If the figure settles below the pool's size after a reboot under the same load, it is no leak, and more slots help."),
+        .helps("Use a newer kernel or driver, if its history has a fix for a leak of mappings.")
+        .unknown(
+            "If the figure settles below the pool's size after a reboot under the same load, it is not a leak, and \
+             more slots help.",
+        ),
     )
 }
 
@@ -183,10 +191,13 @@ fn rising(said: Said, context: Context<'_>, total: u64) -> Option<Said> {
 /// reads as not given.
 fn larger(said: Said, machine: &Machine, total: u64, needed: u64, why: &str) -> Said {
     let said = match proposal(machine, total, needed) {
-        Some(slots) => said.helps(format!("A larger pool: swiotlb={slots} ({}) on the command line{why}.", slots_amount(slots))),
+        Some(slots) => said.helps(format!(
+            "Make the pool larger: swiotlb={slots} ({}) on the command line{why}.",
+            slots_amount(slots)
+        )),
         None => said.helps(format!(
-            "It is {} already: a larger one has to fit into memory below 4 GiB in one piece. Make devices bounce less instead (DMA \
-             mask, dma-ranges, an IOMMU).",
+            "The pool already has {}: a larger one must be contiguous memory below 4 GiB. Make devices bounce less \
+             instead (DMA mask, dma-ranges, an IOMMU).",
             slots_amount(total)
         )),
     };
@@ -197,8 +208,8 @@ fn growing(said: Said, machine: &Machine) -> Said {
     match machine.is_at_least(6, 6) {
         Some(false) => said.helps("From 6.6 on a kernel with CONFIG_SWIOTLB_DYNAMIC=y lets the pool grow while it runs; this one is older."),
         _ => said.helps(
-            "Or a pool that grows while the kernel runs: from 6.6 on with CONFIG_SWIOTLB_DYNAMIC=y (not for Xen, and not for restricted \
-             pools).",
+            "Or use a pool that grows while the kernel runs: from 6.6 on with CONFIG_SWIOTLB_DYNAMIC=y (not for Xen, \
+             and not for restricted pools).",
         ),
     }
 }
@@ -228,8 +239,8 @@ fn not_in_one_piece(context: Context<'_>, size: u64, slots: u64, total: u64, use
     let fewest = fewest_that_block(size, slots, total);
     let kind = if slots > 1 && used < fewest { Kind::NoFit } else { Kind::NotInOnePiece };
     let said = Said::new(kind).means(format!(
-        "{free} of {total} slots were free when the message was made, and {} were needed, side by side in one segment of \
-         {SEGMENT_SLOTS}.",
+        "{free} of {total} slots were free when the message was printed; the mapping needed {} adjacent slots in one \
+         segment of {SEGMENT_SLOTS}.",
         in_slots(slots)
     ));
     if kind == Kind::NoFit {
@@ -241,7 +252,7 @@ fn not_in_one_piece(context: Context<'_>, size: u64, slots: u64, total: u64, use
              message, or the slot had to be aligned: min_align_mask of the device, or the IOMMU's granule.",
         )
     } else {
-        said.means("The free slots lie apart: the pool is fragmented.")
+        said.means("The free slots are not adjacent: the pool is fragmented.")
     };
     if is_restricted(context, total) {
         return restricted(said, context, total);
@@ -256,9 +267,10 @@ fn not_in_one_piece(context: Context<'_>, size: u64, slots: u64, total: u64, use
 /// Fragmentation cannot explain it: what is left are alignment, boundaries and defects of the search.
 fn no_fit(said: Said, context: Context<'_>, used: u64, fewest: u64) -> Said {
     let said = said.means(format!(
-        "Size is not the matter: to be in the way everywhere takes at least {fewest} slots in use, and {used} were. The slots had to be \
-         aligned or to keep within a boundary that the pool cannot give (min_align_mask, the IOMMU's granule, the device's segment \
-         boundary), the search itself was at fault, or the pool was fuller a moment before."
+        "Size is not the problem: it takes at least {fewest} used slots to block every place, and only {used} were \
+         in use. The slots had to be aligned or to keep within a boundary that the pool cannot give (min_align_mask, \
+         the IOMMU's granule, the device's segment boundary), the search itself was at fault, or the pool was fuller \
+         a moment before."
     ));
     regression(said, context.machine)
         .helps("If the newest release of this series does the same: look at the driver's dma_set_min_align_mask() and dma_set_seg_boundary().")
@@ -280,20 +292,21 @@ fn regression(said: Said, machine: &Machine) -> Said {
     if lacks_later_fix {
         return said
             .means(format!(
-                "{release} has a known defect there: it makes alignment of large mappings that no pool gives. Commit 04867a7a3332 fixed it in 6.9, \
-                 6.8.3, 6.7.12 and 6.6.24."
+                "{release} has a known defect there: it requires an alignment of large mappings that no pool can \
+                 provide. Commit 04867a7a3332 fixed it in 6.9, 6.8.3, 6.7.12 and 6.6.24."
             ))
             .helps("Update the kernel to one of those releases.");
     }
     match machine.is_at_least(6, 3) {
-        Some(true) => said.means(format!("No regression of the search is known here that {release} still has.")).helps(
-            "Update the kernel to the newest of its series, since distributions carry changes of their own.",
-        ),
+        Some(true) => said
+            .means(format!("bouncescope knows of no regression in the search that {release} still has."))
+            .helps("Update the kernel to the newest of its series, since distributions carry changes of their own."),
         _ => said
             .means(
-                "A known regression does just this: commit 0eee5ae10256 (\"swiotlb: fix slot alignment checks\") without its fix \
-                 bbb73a103fbb (both in 6.3). Candidates of 6.1.23 had the first alone and failed so with hv_storvsc; trees of distributions took it too. \
-                 From 6.3 to 6.8 a second one is fixed by 04867a7a3332 (6.9, 6.8.3, 6.7.12, 6.6.24).",
+                "A known regression does exactly this: commit 0eee5ae10256 (\"swiotlb: fix slot alignment checks\") \
+                 without its fix bbb73a103fbb (both in 6.3). Candidates of 6.1.23 had the first alone and failed so \
+                 with hv_storvsc; trees of distributions took it too. From 6.3 to 6.8 a second one is fixed by \
+                 04867a7a3332 (6.9, 6.8.3, 6.7.12, 6.6.24).",
             )
             .helps("Update the kernel, or see whether its tree has the first of these commits without the second."),
     }
@@ -312,13 +325,17 @@ pub(super) fn without_fill(context: Context<'_>, size: u64) -> Said {
         return never_fits(size, None).of_size(size);
     }
     let said = Said::new(Kind::FullUnknown).of_size(size).means(format!(
-        "A buffer of {size} bytes had to bounce ({}), and no free slots were found for it: the pool was full or fragmented. It is the older \
-         wording of \"swiotlb buffer is full … total, used\", and does not say how full.",
+        "A buffer of {size} bytes had to bounce ({}), and no free slots were found for it: the pool was full or \
+         fragmented. The message is the older wording of \"swiotlb buffer is full … total, used\", and does not say \
+         how full the pool was.",
         in_slots(size.div_ceil(SLOT).max(1))
     ));
     let said = match context.machine.present_pool() {
         Some(pool) => larger(said, context.machine, pool.slots(), 0, ""),
-        None => said.helps("If it was full: a larger pool, swiotlb= with twice the slots of the boot line \"software IO TLB … mapped\" (the default is 32768)."),
+        None => said.helps(
+            "If it was full, make the pool larger: swiotlb= with twice the slots of the boot line \"software IO TLB \
+             … mapped\" (the default is 32768).",
+        ),
     };
     said.helps(WHO_HOLDS)
         .unknown("How full it was: newer kernels print total and used, and /sys/kernel/debug/swiotlb shows io_tlb_nslabs and io_tlb_used.")
@@ -331,7 +348,10 @@ pub(super) fn without_figures(_: Context<'_>) -> Said {
             "A buffer had to bounce and no slots were found for it. That means one of four things: the pool was full; it had free slots, but not side by \
              side or not aligned; the mapping is longer than 256 KiB, which no pool gives; or there is no pool (\"total 0\").",
         )
-        .means("The figures decide which, and the remedies differ: only the first is a matter of the pool's size.")
+        .means(
+            "The figures show which one it is. The remedies differ: only in the first case does the size of the pool \
+             matter.",
+        )
         .unknown(
             "Paste the whole line with \"(sz: … bytes), total … (slots), used … (slots)\", all its repetitions, and the kernel's first lines: \
              Linux version, Kernel command line, software IO TLB. Best is all of dmesg.",

@@ -29,7 +29,10 @@ pub(super) fn inactive(context: Context<'_>) -> Said {
     };
     with_no_pool_remedies(said, context.machine)
         .helps("Each such bounce takes one granule of a pool: 2, 8 or 32 slots with pages of 4, 16 or 64 KiB.")
-        .helps("For an untrusted device that is in fact trusted: the firmware's ExternalFacingPort, or iommu.passthrough=1.")
+        .helps(
+            "For an untrusted device that is in fact trusted, change the firmware's ExternalFacingPort, or boot with \
+             iommu.passthrough=1.",
+        )
 }
 
 /// "Cannot accommodate DMA translation for IOMMU page tables".
@@ -43,7 +46,10 @@ pub(super) fn tables(context: Context<'_>) -> Said {
              one: the table was bounced ({because}), lies beyond the IOMMU's DMA mask, or the bus shifts addresses (dma-ranges)."
         ))
         .means("The domain cannot be set up; errors of the devices behind this IOMMU follow from it.")
-        .helps("Boot without swiotlb=force. Else look at the IOMMU node's dma-ranges and at its DMA mask; the pool's size does not matter.")
+        .helps(
+            "Boot without swiotlb=force. Otherwise look at the IOMMU node's dma-ranges and at its DMA mask; the \
+             pool's size does not matter.",
+        )
 }
 
 /// "Unsupported alignment constraint".
@@ -60,8 +66,8 @@ pub(super) fn granule() -> Said {
 pub(super) fn fault() -> Said {
     Said::new(Kind::IommuFault)
         .means(
-            "An IOMMU refused an access of a device: to an address that was never mapped for it, or no longer. It is no message of the bounce buffers, and no pool \
-             mends it.",
+            "An IOMMU refused an access of a device: to an address that was never mapped for it, or no longer. The \
+             message is not about bounce buffers, and no pool fixes it.",
         )
         .helps(
             "Look for a driver that uses a buffer after unmapping it, maps less than the device writes, or hands out physical addresses; CONFIG_DMA_API_DEBUG=y and \

@@ -106,7 +106,7 @@ mod tests {
     fn a_message_is_followed_by_meaning_and_remedy() {
         let text = text(&explain(&format!("x\nmmc0: {FULL}\n").repeat(2)));
         assert!(text.starts_with("line 2, 2 times: mmc0: swiotlb buffer is full"), "{text}");
-        assert!(text.contains("\n  -> A larger pool: swiotlb=1024"), "{text}");
+        assert!(text.contains("\n  -> Make the pool larger: swiotlb=1024"), "{text}");
         assert!(text.lines().skip(1).all(|line| line.chars().count() <= 100 && line.starts_with("  ")), "{text}");
     }
 

@@ -99,7 +99,7 @@ struct Simulated<'a> {
 struct Observed<'a> {
     #[serde(flatten)]
     figures: RealFigures,
-    /// Buffers of which it is not known whether they bounced.
+    /// Buffers for which it is not known whether they bounced.
     unknown_buffers: u64,
     /// Times that slots were taken without a mapping event.
     slots_without_mapping: u64,

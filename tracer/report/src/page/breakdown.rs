@@ -60,7 +60,7 @@ pub(super) fn call_sites(replayed: &Replayed) -> Vec<Block> {
         by_call_site,
         replayed,
     );
-    vec![table.first(MOST).or("Of no mapped buffer it is known where it was allocated.")]
+    vec![table.first(MOST).or("It is not known where any mapped buffer was allocated.")]
 }
 
 /// Every row, with what was mapped, what each policy bounces of it, and what the kernel did.
@@ -83,8 +83,8 @@ pub(super) fn hazards(replayed: &Replayed) -> Vec<Block> {
     let kinds: [(&str, &str, Of); 3] =
         [("device", "driver, coherent", by_device), ("driver", "", by_driver), ("call site", "", by_call_site)];
     let mut blocks = vec![Block::Words(
-        "Buffers that a non-coherent device writes and that are not bounced, by what else is in their cache line: another live \
-         object + unknown + only the rest of the buffer's own object, which the kernel's rule calls safe."
+        "Unbounced buffers that a non-coherent device writes, by what shares their cache line: another live object + \
+         unknown + only the rest of the buffer's own object (safe by the kernel's rule)."
             .into(),
     )];
     for (name, _, of) in kinds {

@@ -18,7 +18,7 @@ const OF_NO_ACCOUNT: [&str; 4] = ["linear_map", "vmemmap", "version", "pool.used
 pub(super) fn blocks(before: &Subject, after: &Subject) -> Vec<Block> {
     let (old, new) = (&before.results.replayed, &after.results.replayed);
     let mut blocks = vec![Block::Words(format!(
-        "From {} ({:.3} s) to {} ({:.3} s); rates are by the second.",
+        "From {} ({:.3} s) to {} ({:.3} s); rates are per second.",
         before.name,
         old.seconds(),
         after.name,

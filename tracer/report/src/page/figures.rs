@@ -16,7 +16,7 @@ pub(super) fn policies(replayed: &Replayed) -> Vec<Block> {
     let mut blocks = vec![Block::Table(table)];
     blocks.push(Block::List(replay::meaning(replayed).lines().map(str::to_owned).collect()));
     if !doubts.is_empty() {
-        blocks.push(Block::Words(format!("<=, >=, ~: in doubt, since: {}", doubts.join("; "))));
+        blocks.push(Block::Words(format!("in doubt (<=, >=, ~): {}", doubts.join("; "))));
     }
     let abouts = replayed.outcomes.iter().filter(|outcome| !outcome.about.is_empty());
     blocks.push(Block::List(abouts.map(|outcome| format!("{}: {}", outcome.name, outcome.about)).collect()));

@@ -43,7 +43,7 @@ pub(super) fn blocks(subject: &Subject) -> Vec<Block> {
     }
     plots.push((
         plot::hazards(&replayed.outcomes, &about),
-        "The fewer of both the better: to the left is cheap, at the bottom is safe.",
+        "Fewer of both is better: further left is cheaper, further down is safer.",
     ));
     let (empty, drawn): (Vec<_>, Vec<_>) = plots.into_iter().partition(|(plot, _)| plot.is_empty());
     let mut blocks: Vec<Block> =

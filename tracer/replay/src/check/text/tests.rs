@@ -54,7 +54,7 @@ fn what_is_wrong_is_told_with_its_line_and_the_choices() {
         ("[[rule]]\nfigure = 3\n", "line 2: a string belongs here, not 3"),
         ("[[rule]]\nfigure = \"failed\"\nwhat-if = 3\n", "line 3: a table belongs here, not 3"),
         ("\n\n[[rule]]\nfigure = \"failed\"\n", "line 3: the rule has neither max nor min"),
-        ("[[rule]]\nfigure = \"failed\"\nmax = \"4M\"\n", "line 3: \"4M\" is no limit for failed: a whole number"),
+        ("[[rule]]\nfigure = \"failed\"\nmax = \"4M\"\n", "line 3: \"4M\" is not a limit for failed: a whole number"),
         ("[[rule]]\nfigure = \"failed\"\nmin = 3\nmax = 2\n", "line 3: min is more than max"),
         (
             "[[rule]]\nfigure = \"losses\"\ndevice = \"x\"\nmax = 0\n",
@@ -99,8 +99,8 @@ fn what_is_wrong_in_a_what_if_is_told_with_its_line_and_the_choices() {
         ("policy = \"none.toml\"", "cannot read none.toml"),
         ("policy = \"bad.toml\"", "bad.toml: line 3: 'sometimes' is none of: "),
         ("swiotlb = \"4X\"", "'4X' is none of: captured, default, none, dynamic"),
-        ("cache-line-size = 48", "48 is no power of two"),
-        ("minalign = -8", "-8 is no power of two"),
+        ("cache-line-size = 48", "48 is not a power of two"),
+        ("minalign = -8", "-8 is not a power of two"),
         ("lists = \"some\"", "'some' is none of: whole-list, "),
         ("colour = 3", "no key 'colour'; keys are: policy, "),
     ] {

@@ -13,9 +13,9 @@ pub(super) fn text(page: &Page) -> String {
         format!("kmalloc({}), such as for a USB device descriptor, gives {} bytes.", today.example, today.given);
     if today.cases.iter().all(|case| case.outcome == CaseOutcome::Direct) {
         return text
-            + &paragraph(&format!("{example} Mapped it is left where it is, whatever the device and direction."));
+            + &paragraph(&format!("{example} When mapped, it stays where it is, whatever the device and direction."));
     }
-    text += &paragraph(&format!("{example} Mapped it is,"));
+    text += &paragraph(&format!("{example} When mapped, such an object is"));
     for case in &today.cases {
         text += &wrapped(&format!("{}: {}", who(case), becomes(&case.outcome)), "  - ", "    ");
     }
@@ -55,8 +55,8 @@ fn rule(page: &Page) -> String {
             kernel.kmalloc_minalign
         ),
         _ => format!(
-            "Nothing bounces for kmalloc's alignment: the caches begin at {} bytes, so that no two objects share a line of {}. The \
-             memory that smaller caches save is not saved{}.",
+            "Nothing bounces for kmalloc's alignment: the caches begin at {} bytes, so no two objects share a line \
+             of {}. The memory that smaller caches save is not saved{}.",
             kernel.kmalloc_minalign,
             kernel.cache_line_size,
             if kernel.pool.slots == 0 { ", because there is no pool to bounce through" } else { "" }
