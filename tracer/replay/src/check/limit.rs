@@ -249,7 +249,10 @@ mod tests {
         assert_eq!(read("before+64K", Figure::BytesCopied), Ok(End::Before { times: 1.0, plus: 65536.0 }));
         assert_eq!(read("before + 5 %", Figure::PeakPercent), Ok(End::Before { times: 1.0, plus: 5.0 }));
         for wrong in ["before 3", "before * x", "before * -1", "before / 2", "before + 0.5", "beforehand"] {
-            assert!(read(wrong, Figure::Bounces).is_err_and(|error| error.contains("no limit for bounces")), "{wrong}");
+            assert!(
+                read(wrong, Figure::Bounces).is_err_and(|error| error.contains("is not a limit for bounces")),
+                "{wrong}"
+            );
         }
         assert!(read("before + 10 %", Figure::Bounces).is_err_and(|error| error.contains("before * 1.1")));
     }

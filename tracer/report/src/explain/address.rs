@@ -158,7 +158,9 @@ fn no_translation(machine: &Machine) -> Said {
              does not matter.",
         )
         .means(format!("It could only have bounced, and there is no active pool for this device. {ONCE}"))
-        .helps("Complete dma-ranges in the device tree: they must cover all RAM, or a pool must lie in what they cover.");
+        .helps(
+            "Complete dma-ranges in the device tree: they must cover all RAM, or a pool must lie in what they cover.",
+        );
     let said = if machine.asks_for("swiotlb", "noforce") { said.helps("Boot without swiotlb=noforce.") } else { said };
     said.unknown("Whether it is RAM or a register: paste the call trace (dma_map_resource in it means a register, and no pool helps).")
 }
@@ -200,7 +202,11 @@ fn no_address(overflow: &Overflow, bits: u32) -> Said {
              the linear map{}. The driver mapped a buffer on the stack (stacks are vmalloc memory), a module's \
              variable, or vmalloc memory.",
             overflow.addr,
-            if matches!(bits, 39 | 42 | 47 | 48 | 52) { format!(" (half of the {bits}-bit address space added to where RAM begins)") } else { String::new() }
+            if matches!(bits, 39 | 42 | 47 | 48 | 52) {
+                format!(" (half of the {bits}-bit address space added to where RAM begins)")
+            } else {
+                String::new()
+            }
         ))
         .means(format!("It is a bug of the driver; the pool has nothing to do with it. {ONCE}"))
         .helps("Give the driver a buffer of its own from kmalloc(), or copy into one before mapping.")

@@ -57,8 +57,7 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
                 .to_owned(),
             "A number of slots alone makes no pool there. swiotlb=force makes one, but then everything bounces: for a test only.".to_owned(),
         ];
-        let why =
-            "before 6.5 arm64 makes one only where memory reaches beyond what its DMA zones cover, which was not the \
+        let why = "before 6.5 arm64 makes one only where memory reaches beyond what its DMA zones cover, which was not the \
              case here, as far as the kernel knew (x86: beyond 4 GiB)";
         return NoPool { why: why.to_owned(), helps };
     }
@@ -103,8 +102,7 @@ pub(super) fn missing(context: Context<'_>) -> Said {
 /// "Cannot allocate SWIOTLB buffer" (5.10), "No low mem".
 pub(super) fn not_made(context: Context<'_>) -> Said {
     let machine = context.machine;
-    let consequence =
-        "Mappings that have to bounce fail. On arm64 from 6.5 on, the kmalloc caches then begin at the line size, so \
+    let consequence = "Mappings that have to bounce fail. On arm64 from 6.5 on, the kmalloc caches then begin at the line size, so \
          small buffers need not bounce.";
     if machine.asks_for("swiotlb", "noforce") {
         return Said::new(Kind::PoolNotMade)
@@ -158,9 +156,9 @@ pub(super) fn failed(context: Context<'_>, bytes: Option<u64>) -> Said {
                 "One attempt failed: {wanted} was not available. A smaller pool was made, of {to} slots ({}).",
                 slots_amount(*to)
             )),
-            _ => memory_was_short(said.means(format!(
-                "{wanted} was not available; the kernel tries halves of that, down to 1 MiB."
-            ))),
+            _ => memory_was_short(
+                said.means(format!("{wanted} was not available; the kernel tries halves of that, down to 1 MiB.")),
+            ),
         },
     }
 }

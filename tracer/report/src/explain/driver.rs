@@ -42,11 +42,13 @@ pub(super) fn mapping_warning(coherent: bool) -> Said {
              mapped for it, neither directly nor through the pool.",
         )
     };
-    said.helps("The driver must set one first (dma_set_mask_and_coherent()), or map with the parent device that does the DMA.")
-        .unknown(
-            "The device and the caller: the call trace after the warning names them; the line in mapping.c says \
+    said.helps(
+        "The driver must set one first (dma_set_mask_and_coherent()), or map with the parent device that does the DMA.",
+    )
+    .unknown(
+        "The device and the caller: the call trace after the warning names them; the line in mapping.c says \
              which check it was.",
-        )
+    )
 }
 
 /// "Buffer overflow detected. Allocation size: %zu. Mapping size: %zu."

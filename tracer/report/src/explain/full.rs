@@ -206,7 +206,9 @@ fn larger(said: Said, machine: &Machine, total: u64, needed: u64, why: &str) -> 
 
 fn growing(said: Said, machine: &Machine) -> Said {
     match machine.is_at_least(6, 6) {
-        Some(false) => said.helps("From 6.6 on a kernel with CONFIG_SWIOTLB_DYNAMIC=y lets the pool grow while it runs; this one is older."),
+        Some(false) => said.helps(
+            "From 6.6 on a kernel with CONFIG_SWIOTLB_DYNAMIC=y lets the pool grow while it runs; this one is older.",
+        ),
         _ => said.helps(
             "Or use a pool that grows while the kernel runs: from 6.6 on with CONFIG_SWIOTLB_DYNAMIC=y (not for Xen, \
              and not for restricted pools).",
@@ -239,7 +241,7 @@ fn not_in_one_piece(context: Context<'_>, size: u64, slots: u64, total: u64, use
     let fewest = fewest_that_block(size, slots, total);
     let kind = if slots > 1 && used < fewest { Kind::NoFit } else { Kind::NotInOnePiece };
     let said = Said::new(kind).means(format!(
-        "{free} of {total} slots were free when the message was printed; the mapping needed {} adjacent slots in one \
+        "{free} of {total} slots were free when the message was printed; the mapping needed {}, adjacent and in one \
          segment of {SEGMENT_SLOTS}.",
         in_slots(slots)
     ));
