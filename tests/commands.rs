@@ -220,6 +220,21 @@ fn stats_tell_lengths_alignments_and_call_sites() {
 }
 
 #[test]
+fn stats_tell_who_held_slots_at_any_moment() {
+    const HOLD_300: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/6.12-full-hold-300.bounce");
+    let slots = |at: &str| {
+        let stats = json(&["stats", "--json", "--at", at, HOLD_300]);
+        let held = &stats["held"]["at_end"];
+        let rows = held["rows"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["driver"] == "xhci_hcd"), "{held}");
+        rows.iter().map(|row| row["slots"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(["100ms", "1s", "2s", "3s"].map(slots), [0, 256, 138, 0]);
+    let late = bouncescope(&["stats", "--at", "1h", HOLD_300]);
+    assert_one_line_and_code_2(&late, "--at 3600s is after the end: the recording took 4.086 s");
+}
+
+#[test]
 fn a_cut_capture_is_read_as_far_as_it_is_good_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let cut = dir.path().join("cut.bounce");
