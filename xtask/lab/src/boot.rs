@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::console::{self, Step};
+use super::{
+    console::{self, Step},
+    machine::{Machine, shell_words},
+    run::{BOOT_LIMIT, Run},
+};
 
 /// From init's last word to the end of the machine.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +40,19 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Boots a machine, with its console in `dir`. What it needs to be run by hand is removed afterwards, unless it is to be kept.
+pub(super) fn of(run: &Run, machine: &Machine, dir: &Path, label: &str) -> Result<Boot> {
+    let command = machine.command()?;
+    if run.keep {
+        eprintln!("lab: {}", shell_words(&command));
+    }
+    let boot = self::run(command, &dir.join("console.log"), label, BOOT_LIMIT)?;
+    if !run.keep {
+        fs::remove_dir_all(machine.work)?;
+    }
+    Ok(boot)
 }
 
 /// Boots, keeps the console in `log`, and waits for the end, at most `limit`.

@@ -17,9 +17,9 @@ use super::{
     boot::{self, Boot},
     initramfs::{self, Contents},
     kernel::Kernel,
-    machine::{Devices, Machine, shell_words},
+    machine::{Devices, Machine},
     modules::{self, Module},
-    run::{BOOT_LIMIT, Run},
+    run::Run,
     table::Row,
 };
 
@@ -133,16 +133,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], dir: &Path) -> Result<Bo
         share: &share,
         work: &work,
     };
-    let command = machine.command()?;
-    if run.keep {
-        eprintln!("lab: {}", shell_words(&command));
-    }
-    let label = format!("{} {NAME}", kernel.series);
-    let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
-    if !run.keep {
-        fs::remove_dir_all(&work)?;
-    }
-    Ok(boot)
+    boot::of(run, &machine, dir, &format!("{} {NAME}", kernel.series))
 }
 
 /// What `stats` and `replay` say of a capture, as JSON, which is kept beside it.

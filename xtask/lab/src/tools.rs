@@ -16,9 +16,9 @@ use super::{
     cpio::Archive,
     initramfs::{self, Contents},
     kernel::Kernel,
-    machine::{Devices, Machine, shell_words},
+    machine::{Devices, Machine},
     modules::{self, Module},
-    run::{BOOT_LIMIT, Run},
+    run::Run,
     table::Row,
 };
 
@@ -181,14 +181,5 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], traced: &Traced, dir: &P
         share: &share,
         work: &work,
     };
-    let command = machine.command()?;
-    if run.keep {
-        eprintln!("lab: {}", shell_words(&command));
-    }
-    let label = format!("{} {scenario}", kernel.series);
-    let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
-    if !run.keep {
-        fs::remove_dir_all(&work)?;
-    }
-    Ok(boot)
+    boot::of(run, &machine, dir, &format!("{} {scenario}", kernel.series))
 }

@@ -11,9 +11,9 @@ use super::{
     boot::{self, Boot},
     initramfs::{self, Contents},
     kernel::Kernel,
-    machine::{Devices, Machine, shell_words},
+    machine::{Devices, Machine},
     modules::Module,
-    run::{BOOT_LIMIT, Run},
+    run::Run,
     table::Row,
 };
 
@@ -101,16 +101,7 @@ fn boot(run: &Run, booted: &Booted, scenario: &Scenario, dir: &Path) -> Result<B
         share: &share,
         work: &work,
     };
-    let command = machine.command()?;
-    if run.keep {
-        eprintln!("lab: {}", shell_words(&command));
-    }
-    let label = format!("{} {}", booted.kernel.series, scenario.name);
-    let boot = boot::run(command, &dir.join("console.log"), &label, BOOT_LIMIT)?;
-    if !run.keep {
-        fs::remove_dir_all(&work)?;
-    }
-    Ok(boot)
+    boot::of(run, &machine, dir, &format!("{} {}", booted.kernel.series, scenario.name))
 }
 
 /// One table's row.
