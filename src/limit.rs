@@ -71,17 +71,19 @@ impl<S: Source> Source for Limited<S> {
                 let until = self.until.and_then(|until| u64::try_from(until.as_nanos()).ok());
                 self.until_ns = until.map_or(u64::MAX, |until| start.time_ns.saturating_add(until));
             }
-            Some(Item::Events(batch)) => batch.events.retain(|event| event.time_ns <= self.until_ns),
+            Some(Item::Events(batch)) => {
+                if self.until.is_some() {
+                    batch.events.retain(|event| event.time_ns <= self.until_ns);
+                }
+                let count = batch.events.len() as u64;
+                if count > self.left {
+                    batch.events.truncate(self.left as usize);
+                    self.is_over = true;
+                }
+                self.left = self.left.saturating_sub(count);
+            }
             Some(Item::End(end)) => end.time_ns = end.time_ns.min(self.until_ns),
             _ => {}
-        }
-        if let Some(Item::Events(batch)) = &mut item {
-            let count = batch.events.len() as u64;
-            if count > self.left {
-                batch.events.truncate(self.left as usize);
-                self.is_over = true;
-            }
-            self.left = self.left.saturating_sub(count);
         }
         Ok(item)
     }

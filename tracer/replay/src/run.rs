@@ -230,7 +230,7 @@ impl Run {
         if self.is_worst || self.worst.is_some() {
             return;
         }
-        let mut worst = Self { is_worst: true, ..self.clone() };
+        let mut worst = Self { is_worst: true, turnover: None, ..self.clone() };
         worst.pools[0].delay_worker(WORKER_NS);
         worst.note_occupancy(time_ns);
         self.worst = Some(Box::new(worst));
