@@ -52,14 +52,22 @@ pub(crate) fn replay_capture(
     limit: Limit,
     wanted: impl FnOnce(&Start) -> Wanted,
 ) -> Result<Replayed> {
+    let (source, length, name) = opened(path)?;
+    replay_source(limit.of(source, length), wanted).with_context(|| name)
+}
+
+/// Whatever a capture is read from.
+type Any = Box<dyn Source<Error = ReadError>>;
+
+/// The capture, or the embedded one, with its length, 0 where that is not known, and its name.
+fn opened(path: Option<&PathBuf>) -> Result<(Any, u64, String)> {
     let Some(path) = path else {
-        let source = limit.of(Reader::new(EMBEDDED)?, EMBEDDED.len() as u64);
-        return replay_source(source, wanted).context("the embedded capture");
+        return Ok((Box::new(Reader::new(EMBEDDED)?), EMBEDDED.len() as u64, "the embedded capture".to_owned()));
     };
     let ahead = Ahead::new(open_capture(path)?).context("cannot start a thread to read with")?;
     // Without a length, as of a pipe, no progress can be told.
     let length = fs::metadata(path).map_or(0, |file| file.len());
-    replay_source(limit.of(Progress::new(ahead, length), length), wanted).with_context(|| named(path))
+    Ok((Box::new(Progress::new(ahead, length)), length, path.display().to_string()))
 }
 
 /// Opens a capture; where the file is something else, says what, and which command reads it.
@@ -73,11 +81,7 @@ pub(crate) fn open_capture(path: &Path) -> Result<Reader<BufReader<File>>> {
     })
 }
 
-fn named(path: &Path) -> String {
-    path.display().to_string()
-}
-
-fn replay_source<S: Source>(mut source: Limited<S>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
+fn replay_source(mut source: Limited<Any>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
     let mut replayed = sweep(&mut source, wanted)?;
     replayed.start.notes.extend(source.left_out());
     Ok(replayed)

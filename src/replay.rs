@@ -3,14 +3,19 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anstyle::AnsiColor;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tracer::{
     replay::{
         Wanted,
         scenarios::{Value, combinations, parse_sweep},
+        settings::Settings,
     },
     report::{
-        self, advice,
+        self,
+        advice::{
+            self, Tried,
+            several::{self, Recording, Several},
+        },
         answer::{By, Verdict, answer},
         machine::{Document as _, Replay},
     },
@@ -30,14 +35,15 @@ Examples:
   bouncescope replay phone.bounce --swiotlb none       the effect of swiotlb=noforce there
   bouncescope replay phone.bounce --sweep swiotlb=512K,1M,2M,4M --sweep cache-line-size=64,128
   bouncescope replay phone.bounce --advise             the smallest pool, the cheapest safe policy, the drivers to fix
+  bouncescope replay --advise mon.bounce tue.bounce …  one pool for several recordings, and how sure it is
   bouncescope replay phone.bounce --non-coherent 1d84000.ufshc --json
 
 `bouncescope policies` lists and explains the policies.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Args {
-    /// Capture to replay; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
-    capture: Option<PathBuf>,
+    /// Capture to replay; - for standard input [default: the embedded sample]. With --advise, several captures are answered together
+    #[arg(value_name = "CAPTURE", value_parser = input_path())]
+    captures: Vec<PathBuf>,
     #[command(flatten)]
     what_if: WhatIfArgs,
     /// Try each of these values, combined with every policy and every other sweep: cache-line-size=16..256,
@@ -68,12 +74,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    match &args.captures[..] {
+        [] => one(args, None),
+        [capture] => one(args, Some(capture)),
+        several => advise(args, several),
+    }
+}
+
+fn one(args: &Args, capture: Option<&PathBuf>) -> Result<ExitCode> {
     let policies = args.what_if.policies()?;
-    let what_if = args.what_if.of_capture(&policies, args.capture.as_ref(), args.limit)?;
+    let what_if = args.what_if.of_capture(&policies, capture, args.limit)?;
     let mut shown = 0;
     let mut wrong = None;
     let mut chosen = Vec::new();
-    let mut replayed = replay_capture(args.capture.as_ref(), args.limit, |start| {
+    let mut replayed = replay_capture(capture, args.limit, |start| {
         let kernel = &start.kernel;
         let all = combinations(kernel, &policies, &what_if, &args.sweep).unwrap_or_else(|error| {
             wrong = Some(error);
@@ -93,8 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     args.what_if.check_devices(&policies, &replayed)?;
     explain_pools(chosen.into_iter(), &replayed.start.kernel);
-    let tried =
-        advice::Tried { outcomes: replayed.outcomes.split_off(shown), settings: replayed.settings.split_off(shown) };
+    let tried = Tried::split_from(&mut replayed, shown);
     args.what_if.explain_caches(&replayed.settings, &replayed.start.kernel);
     let advice = args.advise.then(|| advice::advice(&replayed, &tried, args.headroom));
     if args.json {
@@ -109,12 +122,54 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let by = By::ALL.into_iter().find(|(_, name)| *name == args.by).map(|(by, _)| by).unwrap_or_default();
         let answer = answer(&replayed, advice.as_ref(), by);
-        let colour = match answer.verdict {
-            Verdict::Ok => AnsiColor::Green,
-            Verdict::Fails => AnsiColor::Red,
-            Verdict::CannotTell => AnsiColor::Yellow,
-        };
-        print_verdict(&answer.text, answer.verdict.word(), colour)?;
+        print_verdict(&answer.text, answer.verdict.word(), colour(answer.verdict))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn colour(verdict: Verdict) -> AnsiColor {
+    match verdict {
+        Verdict::Ok => AnsiColor::Green,
+        Verdict::Fails => AnsiColor::Red,
+        Verdict::CannotTell => AnsiColor::Yellow,
+    }
+}
+
+/// One pool for several recordings.
+fn advise(args: &Args, captures: &[PathBuf]) -> Result<ExitCode> {
+    let one_only = [(!args.sweep.is_empty(), "--sweep"), (args.wide, "--wide"), (args.csv, "--csv")];
+    if let Some((_, option)) = one_only.into_iter().find(|(is_given, _)| *is_given) {
+        bail!("{option} is for one capture");
+    }
+    if !args.advise {
+        bail!("several captures are replayed together with --advise only; `bouncescope diff` compares two");
+    }
+    let policies = args.what_if.policies()?;
+    let mut recordings = Vec::new();
+    let mut policy = String::new();
+    for capture in captures {
+        let what_if = args.what_if.of_capture(&policies, Some(capture), args.limit)?;
+        let mut replayed = replay_capture(Some(capture), args.limit, |start| {
+            let kernel = &start.kernel;
+            let all: Vec<_> = policies.iter().map(|one| (one, Settings::what_if(kernel, one, &what_if))).collect();
+            let all: Vec<_> = all.iter().map(|(one, settings)| (*one, &what_if, settings)).collect();
+            let settings = all.iter().map(|(.., settings)| (*settings).clone()).chain(several::tried(kernel, &all));
+            Wanted { settings: settings.collect(), occupancy: true, ..Wanted::default() }
+        })?;
+        args.what_if.check_devices(&policies, &replayed)?;
+        let tried = Tried::split_from(&mut replayed, policies.len());
+        policy.clone_from(&replayed.settings[advice::subject(&replayed.settings)].policy);
+        recordings.push(Recording::new(capture.display().to_string(), &replayed, tried, args.headroom));
+    }
+    let several = Several::new(policy, recordings, args.headroom);
+    if let Some((one, other)) = several.twice() {
+        bail!("{one} and {other} are one and the same recording, which would count twice");
+    }
+    if args.json {
+        print_json(&several.to_json())?;
+    } else {
+        let (verdict, text) = several::text(&several);
+        print_verdict(&text, verdict.word(), colour(verdict))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -29,6 +29,11 @@ pub fn sweep<S: Source>(
 ) -> Result<Replayed, ReplayError<S::Error>> {
     let start = pass::start(source)?;
     let wanted = wanted(&start);
+    swept(source, start, wanted)
+}
+
+/// The same, with nothing in it that depends on who asks.
+fn swept<S: Source>(source: &mut S, start: Start, wanted: Wanted) -> Result<Replayed, ReplayError<S::Error>> {
     let mut pass = Pass::new(start, wanted);
     let runs = pass.runs();
     let threads = thread::available_parallelism().map_or(1, NonZero::get);

@@ -119,3 +119,23 @@ pub trait Source {
         0
     }
 }
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    type Error = S::Error;
+
+    fn next_item(&mut self) -> Result<Option<Item>, S::Error> {
+        (**self).next_item()
+    }
+
+    fn take_back(&mut self, used: Batch) {
+        (**self).take_back(used);
+    }
+
+    fn gaps(&self) -> Gaps {
+        (**self).gaps()
+    }
+
+    fn bytes_read(&self) -> u64 {
+        (**self).bytes_read()
+    }
+}

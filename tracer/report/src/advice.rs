@@ -2,6 +2,7 @@
 //! but the policies are about one simulated kernel, that with the advised pool. [`text`] says them in words.
 
 mod memory;
+pub mod several;
 mod text;
 
 use serde::Serialize;
@@ -184,6 +185,14 @@ pub struct Tried {
     pub outcomes: Vec<Outcome>,
 }
 
+impl Tried {
+    /// Takes from a replay what is behind the first `shown` settings.
+    pub fn split_from(replayed: &mut Replayed, shown: usize) -> Self {
+        let at = shown.min(replayed.settings.len()).min(replayed.outcomes.len());
+        Self { settings: replayed.settings.split_off(at), outcomes: replayed.outcomes.split_off(at) }
+    }
+}
+
 /// Which of the settings the advice is about, whatever their order: the first that bounces for alignment, if possible with a
 /// pool; else the first.
 pub fn subject(settings: &[Settings]) -> usize {
@@ -218,7 +227,7 @@ pub fn tried(kernel: &KernelFacts, all: &[(&Policy, &WhatIf, &Settings)]) -> Vec
 }
 
 /// A pool that the kernel could make.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Size {
     slots: u64,
     /// The number of `swiotlb=` that makes it.

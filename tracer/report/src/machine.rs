@@ -17,6 +17,7 @@ pub use diff::Diff;
 pub use kernel::{Doctor, Kernel};
 pub use replay::Replay;
 
+use crate::advice::several::Several;
 use crate::explain::Explained;
 
 /// A kind of document.
@@ -33,6 +34,10 @@ pub trait Document: Serialize {
         document["schema_version"] = json!(Self::VERSION);
         document
     }
+}
+
+impl Document for Several {
+    const KIND: &'static str = "advise";
 }
 
 impl Document for Explained {
@@ -76,6 +81,7 @@ pub fn schemas() -> std::collections::BTreeMap<&'static str, Value> {
         }
     }
     [
+        one::<Several>(),
         one::<Check>(),
         one::<Diff>(),
         one::<Doctor>(),

@@ -23,7 +23,7 @@ pub(super) fn recording(replayed: &Replayed) -> String {
 }
 
 /// A number of things, as `1 mapping` or `2 mappings`.
-fn counted(count: u64, thing: &str) -> String {
+pub(super) fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     recording::Job,
     run::Run,
     scenario::Scenario,
-    scenarios, slab,
+    scenarios, several, slab,
     table::{self, Row},
     test_module, tools, truth,
 };
@@ -95,9 +95,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.cross || args.advice {
         return configurations(args);
     }
-    let Chosen { scenarios, truths, slab, memory } = chosen(&args.scenario)?;
+    let Chosen { scenarios, truths, slab, memory, several } = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
-    let (slab, memory) = (slab && !args.bare, memory && !args.bare);
+    let (slab, memory, several) = (slab && !args.bare, memory && !args.bare, several && !args.bare);
     // They take minutes for each kernel.
     let with_tools = |name: &&str| {
         let wanted = if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, name) };
@@ -120,10 +120,13 @@ pub fn run(args: &Args) -> Result<()> {
         if memory {
             println!("{}", memory::NAME);
         }
+        if several {
+            println!("{}", several::NAME);
+        }
         return Ok(());
     }
     ensure!(!args.again || args.scenario == [memory::NAME], "--again is for --scenario {} alone", memory::NAME);
-    let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
+    let with_product = !args.bare && (slab || memory || several || !scenarios.is_empty());
     let (shared, product) = prepared(args, with_product, with_product || !traced.is_empty())?;
     let lab = Lab { args, run: shared, product };
 
@@ -138,12 +141,14 @@ pub fn run(args: &Args) -> Result<()> {
     let counting = kernels(slab, &slab::KERNELS)?;
     let recording = kernels(!traced.is_empty(), &tools::KERNELS)?;
     let sizing = kernels(memory, &memory::KERNELS)?;
+    let varying = kernels(several, &several::KERNELS)?;
     let failed = [
         lab.recordings(&mapping, &scenarios)?,
         lab.truths(&mapping, &truths)?,
         lab.objects(&counting)?,
         lab.tools(&cache, &traced, &recording)?,
         lab.memory(&sizing)?,
+        lab.several(&varying)?,
     ]
     .concat();
     let (count, problems) = (failed.len(), failed.concat());
@@ -211,6 +216,8 @@ struct Chosen {
     slab: bool,
     /// Kernels are booted whose caches begin elsewhere. They take long, and so have to be named.
     memory: bool,
+    /// Pools are advised for several recordings together, and booted many times. That has to be named too.
+    several: bool,
 }
 
 /// The scenarios of those names, all for none.
@@ -219,15 +226,15 @@ fn chosen(names: &[String]) -> Result<Chosen> {
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        [slab::NAME, memory::NAME, tools::NAME, tools::FORCED].contains(&name)
+        [slab::NAME, memory::NAME, several::NAME, tools::NAME, tools::FORCED].contains(&name)
             || scenarios.iter().any(|one| one.name == name)
             || truths.iter().any(|one| one.name == name)
     };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
-    let memory = !names.is_empty() && is_named(memory::NAME);
-    Ok(Chosen { scenarios, truths, slab: is_named(slab::NAME), memory })
+    let [memory, several] = [memory::NAME, several::NAME].map(|name| is_among(names, name));
+    Ok(Chosen { scenarios, truths, slab: is_named(slab::NAME), memory, several })
 }
 
 fn is_among(names: &[String], name: &str) -> bool {
@@ -323,6 +330,12 @@ impl Lab<'_> {
             docs::write_memory(workspace::root(), kernels, &rows)?;
         }
         Ok(failed)
+    }
+
+    /// Asks for one pool for several recordings, boots it, and prints how often it was too small. What is off, as of recordings.
+    fn several(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
+        Ok(printed(&several::HEADER, &several::all(&self.run, product, kernels)?))
     }
 }
 

@@ -51,6 +51,11 @@ const BY_DEFAULT: Recording = Recording { name: "default", recorder: Some(Record
 /// What is recorded where nothing is asked of a recording by default.
 pub(crate) const FULL: &[Recording] = &[LENGTHS];
 
+/// The same with another workload of this kind.
+pub(crate) fn held(workload: &'static str) -> Vec<Recording> {
+    vec![Recording { workload, ..LENGTHS }]
+}
+
 const fn on(kernel: &'static str, scenario: Scenario) -> Configuration {
     Configuration { kernel, scenario: Scenario { recordings: FULL, ..scenario } }
 }

@@ -35,6 +35,7 @@ mod run;
 mod scenario;
 mod scenarios;
 mod served;
+mod several;
 mod slab;
 mod table;
 mod test_module;
