@@ -39,11 +39,11 @@ pub enum Value {
 pub enum Unit {
     /// A count.
     Count,
-    /// A count, a second.
+    /// A count per second.
     PerSecond,
     /// Bytes.
     Bytes,
-    /// Bytes, a second.
+    /// Bytes per second.
     BytesPerSecond,
     /// Bytes, a power of two.
     Alignment,
@@ -176,13 +176,13 @@ figures! {
     Bounces: Count, Mappings(|tally| tally.bounces),
         [Text("bounces", None), Csv, Json, Rule(Any),
          PolicyMetric("bounces_total", "Buffers that would bounce."), DeviceMetric("bounces_total", "Buffers that bounced.")];
-    /// Buffers that bounce, a second of the recording.
+    /// Buffers that bounce, per second of the recording.
     BouncesPerSecond: PerSecond, Mappings(|tally| tally.bounces), [Rule(Any), Change("bounces/s")];
     /// Bytes copied into and out of the pool.
     BytesCopied: Bytes, Mappings(|tally| tally.bytes_copied),
         [Csv, Json, Rule(Any), PolicyMetric("copied_bytes_total", "Bytes that would be copied."),
          DeviceMetric("copied_bytes_total", "Bytes copied into and out of the pool.")];
-    /// Bytes copied into and out of the pool, a second of the recording.
+    /// Bytes copied into and out of the pool, per second of the recording.
     BytesCopiedPerSecond: BytesPerSecond, Mappings(|tally| tally.bytes_copied),
         [Text("copied/s", Some("bytes copied into and out of the pool, per second")), Rule(Any), Change("copied/s")];
     /// CPU time of the pool's functions, at the speed that was measured in the capture.
@@ -267,19 +267,19 @@ figures! {
     TransientPools: Count, Outcome(|outcome| outcome.transient_pools), [Json];
     /// Pools that it would have made for one mapping alone, if each pool is added 10 ms after the mapping that found none.
     TransientPoolsAtMost: Count, Outcome(crate::Outcome::transient_pools_at_most), [Json];
-    /// Searches for slots that were not made, because those before them had been in vain for too long. They count as failed.
+    /// Searches for slots that were not made, because too many before them had found none. They count as failed.
     SearchesGivenUp: Count, Outcome(|outcome| outcome.searches_given_up), [Json];
-    /// Slots taken for what has no mapping event, as the kernel was seen to: in the peak, and in nothing else.
+    /// Slots that the kernel was seen to take without a mapping event. They count in the peak and in nothing else.
     SlotsWithoutMapping: Count, Outcome(|outcome| outcome.slots_without_mapping), [Json];
-    /// Mappings of devices whose description was lost: taken as mapped directly.
+    /// Mappings of devices whose description was lost. They are taken to be mapped directly.
     NotSimulated: Count, Outcome(|outcome| outcome.not_simulated), [Json];
-    /// Of the bounces those that the kernel counted by device and length and that were not recorded: they are in no breakdown.
+    /// Bounces that the kernel counted by device and length but that were not recorded one by one. They are in no breakdown.
     BouncesOnlyCounted: Count, Outcome(|outcome| outcome.bounces_only_counted), [Json];
-    /// Most slots of the pool in use at once, where mappings that the recorded kernel refused last as long as others like them and pools
-    /// are added late.
+    /// Upper bound of `peak_slots`: mappings that the recorded kernel refused are taken to last as long as similar ones, and pools to be
+    /// added late.
     PeakSlotsAtMost: Slots, Outcome(crate::Outcome::peak_slots_at_most),
         [Csv, Json, PolicyMetric("peak_slots_at_most", "Upper bound on the most slots in use, if refused mappings had lasted as long as similar ones.")];
-    /// Mappings refused, where those that the recorded kernel refused last as long as others like them and pools are added late.
+    /// Upper bound of `failed`, under the same assumptions as `peak_slots_at_most`.
     FailedAtMost: Count, Outcome(crate::Outcome::failed_at_most),
         [Csv, Json, PolicyMetric("failed_at_most", "Upper bound on refused mappings, if refused ones had lasted as long as similar ones.")];
     /// Mappings that this run bounces and the kernel refused, whose unmapping is therefore not known.
@@ -355,7 +355,7 @@ impl Figure {
         self.row().of
     }
 
-    /// The figure that is this one, a second, where there is one.
+    /// The figure that is this one per second, where there is one.
     pub fn per_second(self) -> Option<Self> {
         match self {
             Self::Bounces => Some(Self::BouncesPerSecond),

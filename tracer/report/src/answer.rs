@@ -210,7 +210,7 @@ fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
         let cpu =
             outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {:.2} % of a CPU", ns as f64 / 1e7 / seconds));
         format!(
-            "{}{} bounces, {:.1} a second; {}/s copied{cpu}",
+            "{}{} bounces, {:.1} per second; {}/s copied{cpu}",
             mark(Figure::Bounces),
             outcome.total.bounces,
             outcome.total.bounces as f64 / seconds,

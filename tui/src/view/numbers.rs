@@ -5,7 +5,7 @@ pub(super) fn count(value: u64) -> String {
     if value < 10_000 { value.to_string() } else { short(value as f64, 1000.0, ["k", "M", "G", "T"]) }
 }
 
-/// A rate, a second.
+/// A rate per second.
 pub(super) fn rate(value: f64) -> String {
     if value == 0.0 {
         "0".into()

@@ -1,4 +1,4 @@
-//! How much happens: allocations, mappings, bounces and refusals, a second and over the window.
+//! How much happens: allocations, mappings, bounces and refusals, per second and over the window.
 
 use ratatui::layout::Rect;
 

@@ -41,7 +41,7 @@ fn drivers(drivers: &[DriverAdvice], seconds: f64) -> String {
     let a_second = |count: u64| count as f64 / seconds.max(1e-9);
     let figures = |row: &DriverAdvice| {
         let (bounces, copied) = (a_second(row.bounces), bytes(a_second(row.bytes_copied) as u64));
-        format!("{}, {bounces:.1} bounces a second ({} % of all), {copied}/s copied", row.driver, row.percent)
+        format!("{}, {bounces:.1} bounces per second ({} % of all), {copied}/s copied", row.driver, row.percent)
     };
     let is_worth =
         |row: &&DriverAdvice| a_second(row.bounces) >= WORTH_BOUNCES || a_second(row.bytes_copied) >= WORTH_BYTES;

@@ -129,7 +129,7 @@ struct Rates {
     mappings: u64,
     /// Buffers that bounced.
     bounces: u64,
-    /// Buffers that bounced, a second of the recording.
+    /// Buffers that bounced, per second of the recording.
     bounces_per_second: f64,
     /// Bytes copied into and out of the pool.
     bytes_copied: u64,
