@@ -53,11 +53,11 @@ pub(crate) fn replay_capture(
     wanted: impl FnOnce(&Start) -> Wanted,
 ) -> Result<Replayed> {
     let (source, length, name) = opened(path)?;
-    replay_source(limit.of(source, length), wanted).with_context(|| name)
+    replay_any(limit.of(source, length), wanted).with_context(|| name)
 }
 
 /// Whatever a capture is read from.
-type Any = Box<dyn Source<Error = ReadError>>;
+pub(crate) type Any = Box<dyn Source<Error = ReadError>>;
 
 /// The capture, or the embedded one, with its length, 0 where that is not known, and its name.
 fn opened(path: Option<&PathBuf>) -> Result<(Any, u64, String)> {
@@ -81,7 +81,8 @@ pub(crate) fn open_capture(path: &Path) -> Result<Reader<BufReader<File>>> {
     })
 }
 
-fn replay_source(mut source: Limited<Any>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
+/// Replays a capture from wherever it is read.
+pub(crate) fn replay_any(mut source: Limited<Any>, wanted: impl FnOnce(&Start) -> Wanted) -> Result<Replayed> {
     let mut replayed = sweep(&mut source, wanted)?;
     replayed.start.notes.extend(source.left_out());
     Ok(replayed)

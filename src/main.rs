@@ -13,6 +13,7 @@ mod android;
 mod boot;
 #[cfg(feature = "report")]
 mod browser;
+mod bundle;
 mod check;
 mod diff;
 mod doctor;
@@ -92,6 +93,8 @@ enum Command {
     Policies(policies::Args),
     /// Explain kernel messages about DMA bouncing, and say what would help.
     Explain(explain::Args),
+    /// Pack a capture and what it shows into one archive to send, without kernel addresses.
+    Bundle(bundle::Args),
     /// Convert a trace of ftrace, trace-cmd, perf or Perfetto into a capture.
     Import(import::Args),
     /// Write a capture as tables (CSV, Parquet, Arrow) or as a timeline for Perfetto.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
     let result = match command {
         #[cfg(all(unix, feature = "report"))]
         Command::Android(args) => android::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Doctor(args) => doctor::run(&args),

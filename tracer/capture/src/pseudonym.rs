@@ -127,7 +127,7 @@ const fn is_address(value: u64) -> bool {
 }
 
 /// A text without what looks like one of the kernel's addresses: sixteen hexadecimal digits from `ffff` on.
-fn without_addresses(text: &str) -> String {
+pub fn without_addresses(text: &str) -> String {
     let mut hidden = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {

@@ -288,7 +288,7 @@ figures! {
     Losses: Count, Capture(|replayed| replayed.counters.total_lost() + replayed.gaps.damaged_frames), [Rule(Totals)];
     /// Mappings and totals about which model and kernel disagree, as `verify` says.
     Disagreements: Count, Capture(|replayed| replayed.verdict.disagreements + replayed.verdict.problems.len() as u64), [Rule(Totals)];
-    /// Mappings of which the capture does not tell what became of them.
+    /// Mappings whose outcome the capture does not show.
     Unknown: Count, Capture(|replayed| replayed.verdict.unknown), [Rule(Totals)];
 }
 

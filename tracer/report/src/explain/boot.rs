@@ -223,8 +223,7 @@ fn below_a_mib(context: Context<'_>) -> String {
 /// "adjusted to %luMB": `swiotlb_adjust_size()`, for more or for less than the default of 64 MiB.
 pub(super) fn adjusted(context: Context<'_>, mib: u64) -> Said {
     let said = Said::new(Kind::Resized);
-    let unchanged =
-        "The kernel does not change a swiotlb=SLOTS on the command line, unless that asks for exactly the default.";
+    let unchanged = "The kernel keeps the size given by swiotlb=SLOTS, unless that is exactly the default size.";
     let small = "because no device of this machine needs it to reach memory. On arm64 since 6.7, such a machine gets \
                  1 MiB for each GiB of memory, for small kmalloc buffers alone.";
     if mib == 0 {
