@@ -14,8 +14,9 @@ const HOLD_300: &str = "captures/6.12-full-hold-300.bounce";
 const NOFORCE: &str = "captures/6.12-noforce-mixed.bounce";
 const FORCE: &str = "captures/6.12-force-mixed.bounce";
 const SMMU: &str = "captures/7.3-smmu-mixed.bounce";
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "verdict",
+    "advice",
     "policies",
     "plots",
     "holders",
@@ -86,7 +87,8 @@ fn a_page_has_every_section_and_a_link_to_each() {
 #[test]
 fn every_plot_is_drawn_with_values_and_words_for_who_cannot_see_it() {
     let page = printed(&["report", HOLD_300]);
-    let plots = section(&page, "plots");
+    // The first stands with the verdict.
+    let plots = [section(&page, "verdict"), section(&page, "plots")].concat();
     assert_eq!(plots.matches("<svg role=\"img\" tabindex=\"0\" aria-label=").count(), 7);
     for svg in plots.split("<svg ").skip(1) {
         assert!(svg.contains("<title>"), "values in {}", &svg[..80]);
@@ -97,6 +99,37 @@ fn every_plot_is_drawn_with_values_and_words_for_who_cannot_see_it() {
     assert!(plots.contains(
         "<title>512 slots (1.0 MiB): 0 mappings refused, at most 300 slots in use at the fullest moment</title>"
     ));
+}
+
+#[test]
+fn healthy_failing_empty_and_cut_captures_look_different_at_a_glance() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = fs::read(HOLD_300).unwrap();
+    let cut = dir.path().join("cut.bounce");
+    fs::write(&cut, &whole[..whole.len() - 100]).unwrap();
+    let verdict = |capture: &str| section(&printed(&["report", capture, "-o", "-"]), "verdict").to_owned();
+    let [healthy, failing] = ["captures/default.bounce", HOLD_300].map(verdict);
+    assert!(
+        healthy.contains("<p class=\"answer ok\">") && healthy.contains("<dt>pool</dt><dd><b>0.2 %</b>"),
+        "{healthy}"
+    );
+    assert!(
+        failing.contains("<p class=\"answer fails doubtful\">") && failing.contains("512 slots (advised)"),
+        "{failing}"
+    );
+    let empty = verdict("tests/coherent.bounce");
+    assert!(empty.contains("answer ok") && !empty.contains("class=\"facts\""), "{empty}");
+    let cut = verdict(cut.to_str().unwrap());
+    assert!(cut.contains("All figures cover only what was recorded: the recording has no end"), "{cut}");
+}
+
+#[test]
+fn all_but_the_verdict_is_folded() {
+    let page = printed(&["report", HOLD_300, "-o", "-"]);
+    assert!(!section(&page, "verdict").contains("<details>"));
+    for id in &SECTIONS[1..] {
+        assert!(section(&page, id).contains("<details>\n<summary><h2>"), "{id}");
+    }
 }
 
 #[test]

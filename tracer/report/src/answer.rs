@@ -51,6 +51,17 @@ impl Verdict {
     }
 }
 
+/// One of the five things that a verdict rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// What it is about, a word.
+    pub label: &'static str,
+    /// Its one number, with its unit.
+    pub number: String,
+    /// It in words.
+    pub words: String,
+}
+
 /// What bounces are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
@@ -106,7 +117,8 @@ pub fn answer(replayed: &Replayed, advice: Option<&Advice>, by: By) -> Answer {
     let mut text = recorded(replayed);
     text += &line(verdict.word(), &why);
     if let Some(outcome) = outcome.filter(|_| replayed.observed.total().mappings > 0) {
-        text += &facts(replayed, outcome, &gauge);
+        let fact = |fact: &Fact| line(&format!("  {}", fact.label), &fact.words);
+        text += &facts(replayed, outcome, &gauge).iter().map(fact).collect::<String>();
         text += &who(replayed, outcome, by);
     }
     if let Some(advice) = advice {
@@ -135,7 +147,8 @@ fn recorded(replayed: &Replayed) -> String {
         + "\n"
 }
 
-fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, String) {
+/// Whether mappings are refused, and the sentence that says so.
+pub(super) fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, String) {
     let total = replayed.observed.total();
     let (Some(settings), Some(outcome)) = (replayed.settings.get(subject), replayed.outcomes.get(subject)) else {
         return (Verdict::CannotTell, "There is no policy to replay.".to_owned());
@@ -189,19 +202,24 @@ fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, Stri
     (Verdict::Ok, words)
 }
 
-/// Pool, cost, memory, hazards and agreement, a line each.
-fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
+/// Pool, cost, memory, hazards and agreement.
+pub(super) fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> Vec<Fact> {
     let seconds = replayed.seconds().max(1e-9);
     let mark = |figure| gauge.total(outcome, figure).map_or("", |measured| measured.mark());
-    let pool = match outcome.total_slots {
-        0 => "none".to_owned(),
+    let (pool_used, pool) = match outcome.total_slots {
+        0 => ("none".to_owned(), "none".to_owned()),
         slots => {
             let peak = outcome.peak_slots;
             // A pool that does not grow is never more than full.
             let has_grown = outcome.has_grown_at_peak();
             let mark = if peak < slots || has_grown { mark(Figure::PeakSlots) } else { "" };
-            let percent = format!(" ({:.1} %)", peak as f64 * 100.0 / slots as f64);
-            format!("{mark}{}{}", at_fullest(peak, slots, has_grown), if has_grown { "" } else { &percent })
+            let percent = format!("{:.1} %", peak as f64 * 100.0 / slots as f64);
+            let words = format!("{mark}{}", at_fullest(peak, slots, has_grown));
+            if has_grown {
+                (format!("{mark}{peak} slots"), words)
+            } else {
+                (format!("{mark}{percent}"), format!("{words} ({percent})"))
+            }
         }
     };
     let cost = if outcome.total.bounces == 0 {
@@ -217,16 +235,34 @@ fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
             bytes((outcome.total.bytes_copied as f64 / seconds) as u64),
         )
     };
-    let mut text = line("  pool", &pool) + &line("  cost", &cost);
+    let per_second = format!("{}{:.1}/s", mark(Figure::Bounces), outcome.total.bounces as f64 / seconds);
+    let fact = |label, number, words| Fact { label, number, words };
+    let mut facts = vec![fact("pool", pool_used, pool), fact("cost", per_second, cost)];
     if let Some(slabs) = &outcome.all_slabs {
-        let pool = match outcome.total_slots {
+        let pool_bytes = outcome.total_slots * SLOT;
+        let pool = match pool_bytes {
             0 => "no pool".to_owned(),
-            slots => format!("pool {}", bytes(slots * SLOT)),
+            pool_bytes => format!("pool {}", bytes(pool_bytes)),
         };
-        text += &line("  memory", &format!("kmalloc's slabs {}, {pool}", advice::slabs_of(slabs)));
+        let total = slabs.bytes.map_or_else(|| "?".to_owned(), |slabs| bytes(slabs + pool_bytes));
+        facts.push(fact("memory", total, format!("kmalloc's slabs {}, {pool}", advice::slabs_of(slabs))));
     }
-    text += &line("  hazards", &hazards(outcome, mark));
-    text + &line("  model", &agreement(replayed))
+    let total = &outcome.total;
+    let (foreign, unknown) = (mark(Figure::HazardsForeign), mark(Figure::HazardsUnknown));
+    let doubt = if foreign.is_empty() { unknown } else { foreign };
+    let beside_others = format!("{doubt}{}", total.hazards_foreign + total.hazards_unknown);
+    facts.push(fact("hazards", beside_others, hazards(outcome, mark)));
+    facts.push(fact("model", agreed(replayed), agreement(replayed)));
+    facts
+}
+
+/// Mappings about which model and kernel agree, of all: rounded down, so that one that differs shows.
+fn agreed(replayed: &Replayed) -> String {
+    let verdict = &replayed.verdict;
+    match verdict.mappings {
+        0 => "?".to_owned(),
+        all => format!("{} %", (verdict.agreements as f64 * 1000.0 / all as f64).floor() / 10.0),
+    }
 }
 
 /// Buffers left in a line with something else.
@@ -301,9 +337,15 @@ fn compared(replayed: &Replayed) -> String {
     format!("\n{}", table.blocks(0, 1, COLUMNS))
 }
 
+/// Why figures have marks.
+pub(super) fn doubts(replayed: &Replayed) -> Vec<String> {
+    let (.., doubts) = figures::some(replayed, &COMPARED);
+    doubts
+}
+
 /// What the recording leaves in doubt.
 fn quality(replayed: &Replayed) -> String {
-    let (.., doubts) = figures::some(replayed, &COMPARED);
+    let doubts = doubts(replayed);
     let mut text = String::new();
     if !doubts.is_empty() {
         text += &format!("in doubt (<=, >=, ~): {}\n", doubts.join("; "));

@@ -1,6 +1,7 @@
 //! A report before it is written down: sections of words, tables and plots. [`super::html`] and [`super::markdown`] write it;
 //! what stands in it is made in [`super::page`].
 
+use super::answer::{Fact, Verdict};
 use super::table::bytes;
 
 /// A whole report.
@@ -21,6 +22,8 @@ pub struct Section {
     pub title: String,
     /// It begins another capture, of which the sections that follow are parts.
     pub is_part: bool,
+    /// It is for who wants to know more: a page shows its heading alone until it is opened.
+    pub is_detail: bool,
     /// What stands in it.
     pub blocks: Vec<Block>,
 }
@@ -28,13 +31,31 @@ pub struct Section {
 impl Section {
     /// A section of these blocks.
     pub(super) fn new(id: &str, title: impl Into<String>, blocks: Vec<Block>) -> Self {
-        Self { id: id.to_owned(), title: title.into(), is_part: false, blocks }
+        Self { id: id.to_owned(), title: title.into(), is_part: false, is_detail: false, blocks }
+    }
+
+    /// The same, as a detail.
+    pub(super) fn detail(id: &str, title: impl Into<String>, blocks: Vec<Block>) -> Self {
+        Self { is_detail: true, ..Self::new(id, title, blocks) }
     }
 }
 
 /// One thing in a section.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Block {
+    /// The answer, for who reads nothing else.
+    Answer {
+        /// Whether mappings are refused.
+        verdict: Verdict,
+        /// It as a sentence.
+        words: String,
+        /// What leaves it, or figures behind it, in doubt.
+        doubts: Vec<String>,
+    },
+    /// The numbers that the answer rests on.
+    Facts(Vec<Fact>),
+    /// Columns beside each other where there is room, else one below the other.
+    Abreast(Vec<Vec<Block>>),
     /// Words.
     Words(String),
     /// Sentences, each for itself.

@@ -1,6 +1,7 @@
 //! A report as one HTML page that needs nothing else: no network, no other file. Its policy of what it may load allows
 //! nothing; light or dark as the reader's system is, black on white in print, and without scripts still all there.
 
+use super::answer::{Fact, Verdict};
 use super::document::{Block, Document, Section, Table};
 
 const STYLE: &str = include_str!("html/page.css");
@@ -29,13 +30,14 @@ pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
     for section in &document.sections {
         let level = if has_parts && !section.is_part { 3 } else { 2 };
         let class = if section.is_part { " class=\"part\"" } else { "" };
-        page += &format!(
-            "<section id=\"{}\">\n<h{level}{class}>{}</h{level}>\n",
-            escaped(&section.id),
-            escaped(&section.title)
-        );
+        let heading = format!("<h{level}{class}>{}</h{level}>", escaped(&section.title));
+        let (open, close) = match section.is_detail {
+            true => (format!("<details>\n<summary>{heading}</summary>\n"), "</details>\n"),
+            false => (format!("{heading}\n"), ""),
+        };
+        page += &format!("<section id=\"{}\">\n{open}", escaped(&section.id));
         section.blocks.iter().for_each(|one| page += &block(one));
-        page += "</section>\n";
+        page += &format!("{close}</section>\n");
     }
     page += &format!(
         "</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
@@ -54,6 +56,19 @@ fn contents(sections: &[Section]) -> String {
 
 fn block(block: &Block) -> String {
     match block {
+        Block::Answer { verdict, words, doubts } => answer(*verdict, words, doubts),
+        Block::Facts(facts) => {
+            let fact = |fact: &Fact| {
+                let [label, number, words] = [fact.label, &fact.number, &fact.words].map(escaped);
+                format!("<div><dt>{label}</dt><dd><b>{number}</b> <span>{words}</span></dd></div>\n")
+            };
+            format!("<dl class=\"facts\">\n{}</dl>\n", facts.iter().map(fact).collect::<String>())
+        }
+        Block::Abreast(columns) => {
+            let column =
+                |blocks: &Vec<Block>| format!("<div>{}</div>\n", blocks.iter().map(self::block).collect::<String>());
+            format!("<div class=\"abreast\">\n{}</div>\n", columns.iter().map(column).collect::<String>())
+        }
         Block::Words(words) => format!("<p>{}</p>\n", escaped(words)),
         Block::List(items) => {
             let mut text = "<ul>\n".to_owned();
@@ -68,6 +83,23 @@ fn block(block: &Block) -> String {
             format!("<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n", escaped(words))
         }
     }
+}
+
+/// The verdict with a sign and a colour, neither of which is all that tells it apart.
+fn answer(verdict: Verdict, words: &str, doubts: &[String]) -> String {
+    let (class, sign) = match verdict {
+        Verdict::Ok => ("ok", "\u{2714}"),
+        Verdict::Fails => ("fails", "\u{2718}"),
+        Verdict::CannotTell => ("unknown", "?"),
+    };
+    let word = verdict.word();
+    let doubtful = if doubts.is_empty() { "" } else { " doubtful" };
+    let doubt = |doubt: &String| format!("<span class=\"doubt\">{}</span>", escaped(doubt));
+    format!(
+        "<p class=\"answer {class}{doubtful}\"><span aria-hidden=\"true\">{sign}</span> <strong>{word}</strong> {}{}</p>\n",
+        escaped(words),
+        doubts.iter().map(doubt).collect::<String>()
+    )
 }
 
 fn table(table: &Table) -> String {
@@ -122,6 +154,9 @@ mod tests {
         let evil = "</script><img src=x onerror=\"alert('1')\">\u{1}";
         let table = Table { rows: vec![vec![Cell::words(evil)]], ..Table::new(evil, [evil]) };
         let blocks = vec![
+            Block::Answer { verdict: Verdict::Ok, words: evil.into(), doubts: vec![evil.into()] },
+            Block::Facts(vec![Fact { label: "pool", number: evil.into(), words: evil.into() }]),
+            Block::Abreast(vec![vec![Block::Words(evil.into())]]),
             Block::Words(evil.into()),
             Block::List(vec![evil.into()]),
             Block::Printed(evil.into()),

@@ -7,21 +7,7 @@ pub fn text(document: &Document) -> String {
     let mut text = format!("# {}\n", plain(&document.title));
     for section in &document.sections {
         let mut blocks = String::new();
-        for block in &section.blocks {
-            blocks += &match block {
-                Block::Words(words) => format!("\n{}\n", plain(words)),
-                Block::List(items) => {
-                    let mut list = "\n".to_owned();
-                    for item in items {
-                        list += &format!("- {}\n", plain(item));
-                    }
-                    list
-                }
-                Block::Printed(printed) => format!("\n{}", fenced(printed)),
-                Block::Table(rows) => format!("\n{}", table(rows)),
-                Block::Plot { .. } => String::new(),
-            };
-        }
+        section.blocks.iter().for_each(|one| blocks += &block(one));
         // A section of plots alone has nothing to say here.
         if section.is_part || !blocks.is_empty() {
             let level = if section.is_part { "#" } else { "##" };
@@ -29,6 +15,25 @@ pub fn text(document: &Document) -> String {
         }
     }
     text
+}
+
+fn block(block: &Block) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| {
+        items.fold("\n".to_owned(), |list, item| list + &format!("- {}\n", plain(&item)))
+    };
+    match block {
+        Block::Answer { verdict, words, doubts } => {
+            let doubts: String = doubts.iter().map(|doubt| format!(" {}", plain(doubt))).collect();
+            format!("\n**{}** {}{doubts}\n", verdict.word(), plain(words))
+        }
+        Block::Facts(facts) => list(&mut facts.iter().map(|fact| format!("{}: {}", fact.label, fact.words))),
+        Block::Abreast(columns) => columns.iter().flatten().map(self::block).collect(),
+        Block::Words(words) => format!("\n{}\n", plain(words)),
+        Block::List(items) => list(&mut items.iter().cloned()),
+        Block::Printed(printed) => format!("\n{}", fenced(printed)),
+        Block::Table(rows) => format!("\n{}", table(rows)),
+        Block::Plot { .. } => String::new(),
+    }
 }
 
 fn table(table: &Table) -> String {

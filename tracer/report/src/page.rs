@@ -11,8 +11,9 @@ mod plots;
 
 use super::document::{Block, Document, Section};
 use super::table::bytes;
-use super::{advice, lengths, losses, verify};
+use super::{advice, answer, lengths, losses, verify};
 use bouncescope_replay::Replayed;
+use bouncescope_replay::check::Gauge;
 use plan::Results;
 
 /// A capture and what came out of it.
@@ -67,9 +68,10 @@ fn about(subject: &Subject) -> String {
 
 fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
     let Results { replayed, .. } = &subject.results;
-    let section = |id: &str, title: &str, blocks| Section::new(&format!("{id}{suffix}"), title, blocks);
+    let section = |id: &str, title: &str, blocks| Section::detail(&format!("{id}{suffix}"), title, blocks);
     let mut all = vec![
-        section("verdict", "Verdict", verdict(subject)),
+        Section::new(&format!("verdict{suffix}"), "Verdict", verdict(subject)),
+        section("advice", "Advice", advised(subject)),
         section("policies", "Policies", figures::policies(replayed)),
         section("plots", "Plots", plots::blocks(subject)),
         section("holders", "What held the pool", holders::blocks(replayed)),
@@ -87,62 +89,64 @@ fn sections(subject: &Subject, suffix: &str) -> Vec<Section> {
     all
 }
 
-/// The answer in words, first.
+/// The answer with what it rests on, for who reads nothing else.
 fn verdict(subject: &Subject) -> Vec<Block> {
-    let Results { replayed, advice, .. } = &subject.results;
+    let Results { replayed, advice, pool_sizes, .. } = &subject.results;
+    let gauge = Gauge::new(replayed);
+    let about = advice::subject(&replayed.settings);
+    let (verdict, words) = answer::verdict(replayed, about, &gauge);
+    let missing =
+        losses::missing(replayed).map(|missing| format!("All figures cover only what was recorded: {missing}."));
+    let marked = answer::doubts(replayed);
+    let marked =
+        (!marked.is_empty()).then(|| format!("Figures marked <=, >= or ~ are in doubt: {}.", marked.join("; ")));
+    let mut blocks = vec![Block::Answer { verdict, words, doubts: missing.into_iter().chain(marked).collect() }];
+    let advised = advice_lines(subject).next();
+    blocks.extend(advised.map(|pool| Block::Words(format!("Advice: {}.", pool.trim_start_matches("pool: ")))));
+    let outcome = replayed.outcomes.get(about).filter(|_| replayed.observed.total().mappings > 0);
+    if let Some(outcome) = outcome {
+        blocks.push(Block::Facts(answer::facts(replayed, outcome, &gauge)));
+        let tables = [Some(breakdown::most(outcome, replayed.seconds())), figures::pool_sizes(pool_sizes, advice)];
+        let plot = plots::occupancy(subject).map(|plot| vec![plot]);
+        blocks.push(Block::Abreast(plot.into_iter().chain([tables.into_iter().flatten().collect()]).collect()));
+    }
+    blocks.push(Block::Words(recorded(replayed)));
+    let besides = lengths::besides(replayed);
+    if !besides.is_empty() {
+        blocks.push(Block::Words(format!("Of all mappings {}.", besides.trim_end())));
+    }
+    blocks
+}
+
+fn recorded(replayed: &Replayed) -> String {
     let total = replayed.observed.total();
-    let verdict = &replayed.verdict;
-    let mut blocks = vec![Block::Words(format!(
-        "{} mappings of {} buffers ({}) in {:.3} s; the kernel bounced {} buffers and refused {} mappings. Line size {}, kmalloc \
-         from {}, pool {}.",
+    let kernel = &replayed.start.kernel;
+    format!(
+        "Recorded: {} mappings of {} buffers ({}) in {:.3} s; the kernel bounced {} buffers and refused {} mappings. Line size {}, \
+         kmalloc from {}, pool {}.",
         total.mappings,
         total.buffers,
         bytes(total.bytes),
         replayed.span_ns as f64 / 1e9,
         total.bounces,
         total.failed,
-        replayed.start.kernel.cache_line_size,
-        replayed.start.kernel.kmalloc_minalign,
-        super::replay::pool(replayed.start.kernel.pool.slots, replayed.start.kernel.pool.force),
-    ))];
-    let besides = lengths::besides(replayed);
-    if !besides.is_empty() {
-        blocks.push(Block::Words(format!("Of all mappings {}.", besides.trim_end())));
-    }
-    let advised = advice::text(advice, replayed);
-    blocks.push(Block::List(
-        advised.lines().skip(1).map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect(),
-    ));
-    let held = if let Some(why) = verify::nothing(replayed) {
-        format!("Nothing to compare with the kernel: {why}.")
-    } else if verdict.agrees() {
-        format!(
-            "Compared with the kernel: of {} mappings {} agree with the prediction, none disagrees, {} are unknown.",
-            verdict.mappings, verdict.agreements, verdict.unknown
-        )
-    } else {
-        format!(
-            "The prediction DISAGREES with the kernel in {} of {} mappings, and in {} of its totals: see below before relying on \
-             any figure.",
-            verdict.disagreements,
-            verdict.mappings,
-            verdict.problems.len()
-        )
-    };
-    blocks.push(Block::Words(held));
-    if let Some(missing) = losses::missing(replayed) {
-        blocks.push(Block::Words(format!("All figures cover only what was recorded: {missing}.")));
-    }
-    if replayed.counters.total_lost() > 0 {
-        let names: Vec<String> = replayed
-            .counters
-            .lost
-            .iter()
-            .map(|(name, values)| format!("{name} {}", values.iter().sum::<u64>()))
-            .collect();
-        blocks.push(Block::Words(format!("Records were lost: {}.", names.join(", "))));
-    }
-    blocks
+        kernel.cache_line_size,
+        kernel.kmalloc_minalign,
+        super::replay::pool(kernel.pool.slots, kernel.pool.force),
+    )
+}
+
+/// What to do, as `replay --advise` says it.
+fn advised(subject: &Subject) -> Vec<Block> {
+    vec![Block::List(advice_lines(subject).collect())]
+}
+
+fn advice_lines(subject: &Subject) -> impl Iterator<Item = String> {
+    let Results { replayed, advice, .. } = &subject.results;
+    let text = advice::text(advice, replayed);
+    let lines: Vec<String> =
+        text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    lines.into_iter()
 }
 
 fn limits(replayed: &Replayed) -> Vec<Block> {

@@ -1,4 +1,25 @@
 "use strict";
+// Details: a link opens what it leads to, paper has everything, and a page that loads itself again keeps what is open.
+const details = [...document.querySelectorAll("details")];
+const nameOf = one => location.pathname + "#" + one.parentElement.id;
+const keep = one => {
+  try { if (one.open) sessionStorage.setItem(nameOf(one), "1"); else sessionStorage.removeItem(nameOf(one)); } catch { /* no storage */ }
+};
+for (const one of details) {
+  try { one.open = sessionStorage.getItem(nameOf(one)) !== null; } catch { /* no storage */ }
+  one.addEventListener("toggle", () => keep(one));
+}
+const lead = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const one = target && target.querySelector(":scope > details");
+  if (one) {
+    one.open = true;
+    target.scrollIntoView();
+  }
+};
+addEventListener("hashchange", lead);
+lead();
+addEventListener("beforeprint", () => details.forEach(one => { one.open = true; }));
 // Tables: a click, or Enter on a heading, sorts by that column; once more the other way round.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {

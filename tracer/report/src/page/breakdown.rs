@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::document::{Block, Cell, Table};
 use crate::label::{self, OBSERVED, driver, list_caller, module};
 use bouncescope_replay::Replayed;
-use bouncescope_replay::outcome::{Rows, Tally};
+use bouncescope_replay::outcome::{Outcome, Rows, Tally};
 
 /// Rows of one table; programs get all.
 const MOST: usize = 200;
@@ -35,6 +35,29 @@ fn by_call_site(rows: &Rows) -> Vec<(Names, Tally)> {
 
 fn by_direction(rows: &Rows) -> Vec<(Names, Tally)> {
     rows.by_direction.iter().map(|row| (vec![row.direction.name().to_owned()], row.tally)).collect()
+}
+
+/// Rows that stand with the verdict.
+const FIRST: usize = 6;
+
+/// The devices that bounce most under the policy that the report is about.
+pub(super) fn most(outcome: &Outcome, seconds: f64) -> Block {
+    let mut table =
+        Table::new("Who bounces", ["device", "driver", "bounces", "per second", "bytes copied per second", "refused"]);
+    let rows = outcome.rows.by_device.iter().filter(|row| row.tally.bounces + row.tally.failed > 0);
+    for row in rows {
+        let per_second = |count: u64| count as f64 / seconds;
+        let copied = per_second(row.tally.bytes_copied);
+        table.rows.push(vec![
+            Cell::words(row.device.clone()),
+            Cell::words(driver(&row.driver)),
+            Cell::count(row.tally.bounces),
+            Cell::shown(format!("{:.1}", per_second(row.tally.bounces)), per_second(row.tally.bounces)),
+            Cell::bytes(copied as u64),
+            Cell::count(row.tally.failed),
+        ]);
+    }
+    table.first(FIRST).or("Nothing bounces.")
 }
 
 /// Devices, then directions.

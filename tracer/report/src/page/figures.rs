@@ -1,8 +1,12 @@
 //! The table of policies and what its columns mean, and what was allocated.
 
+use crate::advice::Advice;
 use crate::document::{Block, Cell, Table};
+use crate::table::slots;
 use crate::{figures, replay};
+use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
+use bouncescope_replay::outcome::Outcome;
 
 /// Call sites in the table; programs get all.
 const SITES: usize = 100;
@@ -54,4 +58,26 @@ pub(super) fn allocations(replayed: &Replayed) -> Vec<Block> {
         ]);
     }
     vec![Block::Table(sizes), Block::Table(sites.first(SITES))]
+}
+
+/// Sizes of pool that stand with the verdict.
+const SIZES: usize = 5;
+
+/// What sizes of pool come to, from the smallest to one that is larger than what is advised.
+pub(super) fn pool_sizes(sizes: &[Outcome], advice: &Advice) -> Option<Block> {
+    let advised = advice.pool.as_ref().and_then(|pool| sizes.iter().position(|size| size.total_slots == pool.slots));
+    let end = advised.map_or(SIZES, |at| at + 2).min(sizes.len());
+    let mut table = Table::new("Pool sizes", ["pool", "size", "refused", "at most in use", "free then"]);
+    for (n, size) in sizes.iter().enumerate().take(end).skip(end.saturating_sub(SIZES)) {
+        let peak = size.peak_slots_at_most();
+        let free = size.total_slots.saturating_sub(peak);
+        table.rows.push(vec![
+            Cell::words(format!("{}{}", slots(size.total_slots), if Some(n) == advised { " (advised)" } else { "" })),
+            Cell::bytes(size.total_slots * SLOT),
+            Cell::count(size.failed_at_most()),
+            Cell::count(peak),
+            Cell::shown(format!("{} %", free * 100 / size.total_slots.max(1)), free as f64),
+        ]);
+    }
+    (!table.rows.is_empty()).then_some(Block::Table(table))
 }

@@ -6,6 +6,19 @@ use crate::document::Block;
 use crate::plot::{self, Plot};
 use bouncescope_replay::outcome::Outcome;
 
+/// Slots in use over time, which stands with the verdict; `None` where there is nothing to draw.
+pub(super) fn occupancy(subject: &Subject) -> Option<Block> {
+    let plot = plot::occupancy(&subject.results.replayed, &about(subject));
+    (!plot.is_empty()).then(|| drawn(&plot, OCCUPANCY))
+}
+
+const OCCUPANCY: &str = "Each point is the most slots in use at any moment of its stretch of time; of the kernel itself, what its own counter said \
+                         when it was sampled.";
+
+fn drawn(plot: &Plot, words: &str) -> Block {
+    Block::Plot { svg: plot::svg(plot), words: words.to_owned() }
+}
+
 pub(super) fn blocks(subject: &Subject) -> Vec<Block> {
     let results = &subject.results;
     let replayed = &results.replayed;
@@ -13,11 +26,7 @@ pub(super) fn blocks(subject: &Subject) -> Vec<Block> {
     let line = replayed.start.kernel.cache_line_size;
     let asked = replayed.outcomes.get(advice::subject(&replayed.settings));
     let mut plots = vec![
-        (
-            plot::occupancy(replayed, &about),
-            "Each point is the most slots in use at any moment of its stretch of time; of the kernel itself, what its own \
-             counter said when it was sampled.",
-        ),
+        (plot::occupancy(replayed, &about), OCCUPANCY),
         (
             plot::line_sizes(&results.line_sizes, line, &about),
             "With a pool so large that nothing is refused; the caches are those of the policy.",
@@ -46,8 +55,9 @@ pub(super) fn blocks(subject: &Subject) -> Vec<Block> {
         "Fewer of both is better: further left is cheaper, further down is safer.",
     ));
     let (empty, drawn): (Vec<_>, Vec<_>) = plots.into_iter().partition(|(plot, _)| plot.is_empty());
-    let mut blocks: Vec<Block> =
-        drawn.iter().map(|(plot, words)| Block::Plot { svg: plot::svg(plot), words: (*words).to_owned() }).collect();
+    // The first stands with the verdict.
+    let here = drawn.iter().filter(|(_, words)| *words != OCCUPANCY);
+    let mut blocks = vec![Block::Abreast(here.map(|(plot, words)| vec![self::drawn(plot, words)]).collect())];
     blocks.extend(nothing(&empty));
     blocks
 }

@@ -60,8 +60,8 @@ pub(crate) fn occupancy(replayed: &Replayed, about: &str) -> Plot {
     let pool = kernel.pool.slots;
     let has_grown = replayed.observed.used_peak.max(hiwater).is_some_and(|slots| kernel.pool.has_grown(slots))
         || replayed.outcomes.iter().any(Outcome::has_grown_at_peak);
-    // A limit far above everything would press the curves to the ground.
-    if pool > 0 && pool <= most.saturating_mul(4) {
+    // To the scale of the pool: curves near the ground are a pool with room.
+    if pool > 0 {
         most = most.max(pool);
         let line = vec![(0.0, pool as f64), (seconds, pool as f64)];
         series.push(Series {
