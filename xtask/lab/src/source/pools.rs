@@ -268,3 +268,37 @@ fn decoded(bytes: &[u8]) -> Result<Vec<Answer>> {
     };
     numbers.chunks(4).map(answer).collect::<Option<_>>().context("an answer is cut off")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(pools: Pools, mistake: Option<Mistake>, seed: u64) -> Vec<Answer> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let shape = shape(pools, 4096, &mut random);
+        round(&shape, mistake, &mut random).1
+    }
+
+    #[test]
+    fn a_mistake_in_the_model_changes_its_answers() {
+        for pools in Pools::ALL {
+            for mistake in [Mistake::OldSlotRule, Mistake::OneArea, Mistake::SmallPages] {
+                let differs = |seed| answers(pools, None, seed) != answers(pools, Some(mistake), seed);
+                assert!((0..8).any(differs), "{pools:?} {mistake:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_round_is_the_same_each_time() {
+        assert_eq!(answers(Pools::Growing, None, 3), answers(Pools::Growing, None, 3));
+        assert_ne!(answers(Pools::Growing, None, 3), answers(Pools::Growing, None, 4));
+    }
+
+    #[test]
+    fn what_pool_c_writes_is_read() {
+        let bytes = [NONE, 1, 2, 3].map(u64::to_ne_bytes).concat();
+        assert_eq!(decoded(&bytes).unwrap(), [Answer { place: NONE, used: 1, hiwater: 2, total: 3 }]);
+        assert!(decoded(&bytes[..24]).is_err());
+    }
+}
