@@ -17,7 +17,7 @@ use crate::{
     recording::Job,
     run::Run,
     scenario::Scenario,
-    scenarios, several, slab,
+    scenarios, several, slab, source,
     table::{self, Row},
     test_module, tools, truth,
 };
@@ -67,13 +67,16 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, that of --cross, or that of --scenario memory, into docs/fidelity.md, and that of --scenario tools
+    /// Write the table of recordings, that of --cross, of --source, or of --scenario memory, into docs/fidelity.md, and that of --scenario tools
     /// into docs/import.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
     #[arg(long, conflicts_with_all = ["matrix", "bare", "keep"])]
     again: bool,
+    /// Boot nothing: run the kernel's own functions, compiled from Debian's linux-source packages for this machine, and the simulated kernel with the same random operations, and compare each answer
+    #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "advice", "again", "scenario", "list", "keep", "captures"])]
+    source: bool,
     /// Run the workloads without recording: shows what the kernels themselves count
     #[arg(long)]
     bare: bool,
@@ -94,6 +97,9 @@ impl Args {
 pub fn run(args: &Args) -> Result<()> {
     if args.cross || args.advice {
         return configurations(args);
+    }
+    if args.source {
+        return from_source(args);
     }
     let Chosen { scenarios, truths, slab, memory, several } = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
@@ -171,6 +177,17 @@ fn prepared(args: &Args, in_guests: bool, here: bool) -> Result<(Run, Option<Pat
         captures: args.captures.clone(),
     };
     Ok((run, here.then(|| host_product(root)).transpose()?))
+}
+
+/// Compares the simulated kernel with the functions that it mirrors.
+fn from_source(args: &Args) -> Result<()> {
+    let rows = source::all(&workspace::cache_dir().join("lab"), args.jobs)?;
+    let failed = printed(&source::HEADER, &rows);
+    if args.write_docs {
+        docs::write_source(workspace::root(), &rows)?;
+    }
+    ensure!(failed.is_empty(), "{} of {} rows differ", failed.len(), rows.len());
+    Ok(())
 }
 
 /// Compares configurations with each other, or advised pools with what becomes of them.

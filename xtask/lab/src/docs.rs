@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use workspace::written;
 
-use super::{cross, kernel::Kernel, memory, table::Row, tools};
+use super::{cross, kernel::Kernel, memory, source, table::Row, tools};
 
 const FILE: &str = "docs/fidelity.md";
 const TOOLS_FILE: &str = "docs/import.md";
@@ -34,6 +34,18 @@ pub(super) fn write(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()>
 /// Writes the rows of predictions across configurations. Rows in which something was not predicted stand there with what it was.
 pub(super) fn write_cross(root: &Path, kernels: &[&str], rows: &[Row]) -> Result<()> {
     written::replace(&root.join(FILE), "cargo xtask lab --cross --write-docs", &cross_section(kernels, rows))
+}
+
+/// Writes the rows of the kernel's own functions. Fails when one differs.
+pub(super) fn write_source(root: &Path, rows: &[Row]) -> Result<()> {
+    ensure!(rows.iter().all(|row| row.problems.is_empty()), "{FILE} is not written: a function differs");
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let header = &source::HEADER[..source::HEADER.len() - 1];
+    let mut text = line(header) + &line(&vec!["---"; header.len()]);
+    for row in rows {
+        text += &line(&row.cells.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    written::replace(&root.join(FILE), "cargo xtask lab --source --write-docs", &text)
 }
 
 /// Writes the rows of other tools, and which kernels they are of. Fails when a row did.

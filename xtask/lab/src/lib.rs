@@ -37,6 +37,7 @@ mod scenarios;
 mod served;
 mod several;
 mod slab;
+mod source;
 mod table;
 mod test_module;
 mod text_trace;

@@ -62,6 +62,15 @@ pub(super) fn named(index: &str, name: &str) -> Option<Package> {
     versions.max_by_key(|package| numbers(&package.filename))
 }
 
+/// The package with the kernel's source of the newest series of this major number, such as 7.
+pub(super) fn newest_source(index: &str, major: u64) -> Option<Package> {
+    let sources = index.split("\n\n").filter_map(parse).filter(|package| {
+        let series = package.name.strip_prefix("linux-source-").unwrap_or_default();
+        series.chars().all(|c| c.is_ascii_digit() || c == '.') && numbers(series).first() == Some(&major)
+    });
+    sources.max_by_key(|package| numbers(&package.filename))
+}
+
 /// The packages of those names, and every library that they depend on, the newest version of each; or the name that there is none of.
 /// What else they depend on, such as interpreters and their modules, is left out.
 pub(super) fn with_libraries(index: &str, names: &[&str]) -> Result<Vec<Package>, String> {
@@ -168,6 +177,15 @@ mod tests {
             |number: &str| format!("Package: source\nFilename: pool/source_{number}_all.deb\nSHA256: {number}\n\n");
         let index = version("6.12.94-1") + &version("6.12.107-1") + &version("6.12.9-1");
         assert_eq!(named(&index, "source").unwrap().sha256, "6.12.107-1");
+    }
+
+    #[test]
+    fn the_newest_source_of_a_major_number_is_of_the_highest_series() {
+        let names =
+            ["linux-source", "linux-source-7.9", "linux-source-7.10", "linux-source-7.11-rt", "linux-source-17.1"];
+        let index = names.map(|name| paragraph(name, "")).concat();
+        assert_eq!(newest_source(&index, 7).unwrap().name, "linux-source-7.10");
+        assert_eq!(newest_source(&index, 6), None);
     }
 
     #[test]
