@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     boot::Boot,
-    default_mode, doctor, from_boot, holders,
+    boot_trace, default_mode, doctor, from_boot, holders,
     kernel::Kernel,
     losses, mappings, overlaps,
     recording::{self, Job},
@@ -120,6 +120,9 @@ impl Judge<'_> {
         }
         if scenario.recorder == Recorder::FromBoot {
             problems.extend(from_boot::problems(&capture, &witness.facts, told.skipped.mappings)?);
+        }
+        if scenario.recorder == Recorder::WithBootTrace {
+            problems.extend(boot_trace::problems(&capture, &witness.facts, &counted_ns)?);
         }
         problems.extend(holders::problems(&capture, recording.workload, &witness.facts)?);
         let has_events = kernel.version() >= (6, 12);
