@@ -72,7 +72,7 @@ pub(crate) struct Args {
         "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
     ])]
     finish: bool,
-    /// Begin with what the kernel itself has traced since boot (trace_event=dma:*,swiotlb:* trace_clock=mono on its command
+    /// Begin with what the kernel itself has traced since boot (`trace_event=dma:*,swiotlb:* trace_clock=mono` on its command
     /// line): the mappings that drivers made while they found their devices. Takes the events out of the kernel's buffer
     #[arg(long)]
     with_boot_trace: bool,

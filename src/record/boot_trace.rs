@@ -27,7 +27,7 @@ use tracer::{
 };
 
 use super::capture::{Capture, Summary};
-use crate::input::say;
+use crate::input::{note, say};
 
 /// Trace and recorder go on side by side for so long: devices that are in use are described meanwhile.
 const SIDE_BY_SIDE: Duration = Duration::from_millis(1500);
@@ -103,7 +103,7 @@ impl Joining {
             }
             State::Waiting { begun, since, .. } => {
                 begun.items.extend(items);
-                if since.elapsed() < SIDE_BY_SIDE { Ok(()) } else { self.take() }
+                if since.elapsed() < SIDE_BY_SIDE { Ok(()) } else { self.take_over() }
             }
             State::Joined { behind, thread } => {
                 behind.extend(items);
@@ -113,15 +113,28 @@ impl Joining {
     }
 
     /// Takes the trace, and begins to join it.
-    fn take(&mut self) -> Result<()> {
+    fn take_over(&mut self) -> Result<()> {
         let State::Waiting { trace, mut begun, .. } = std::mem::replace(&mut self.state, State::Passing(None)) else {
             return Ok(());
         };
-        let Taken { header_page, formats, page_size, pages, cpus, lost, time_ns } =
-            trace.take().context("cannot read the kernel's trace")?;
+        let Taken { header_page, formats, page_size, pages, cpus, lost, time_ns } = match trace.take() {
+            Ok(taken) => taken,
+            Err(error) => {
+                // The recording is worth having without it.
+                let why =
+                    format!("cannot read the kernel's own trace: {error}; nothing from before the recording is here");
+                note(&why);
+                begun.start.notes.push(why);
+                self.capture.write(Item::Start(begun.start))?;
+                return self.capture.write_all(begun.items);
+            }
+        };
         let ring = Ring { header_page, formats, page_size, pages, cpus, lost };
         begun.traced_to_ns = time_ns;
-        begun.recorded_to_ns = time_ns.saturating_sub(ON_THE_WAY_NS).max(begun.start.time_ns);
+        // Of a recording that is over, all is there until the hooks were taken off.
+        let over = begun.items.iter().rev().find_map(|item| if let Item::End(end) = item { Some(end) } else { None });
+        let recorded_to_ns = over.map_or(time_ns.saturating_sub(ON_THE_WAY_NS), |end| end.detach_began_ns);
+        begun.recorded_to_ns = recorded_to_ns.max(begun.start.time_ns);
         let page_size = begun.start.kernel.page_size;
         let join =
             move || join(&ring, *begun, &|name| known(name, page_size)).context("cannot read the kernel's trace");
@@ -147,14 +160,17 @@ impl Joining {
 
     /// Writes the last items, and ends the capture.
     pub(super) fn close(mut self, items: Vec<Item>) -> Result<Summary> {
-        if let State::Waiting { .. } = self.state {
-            self.take()?;
-        }
-        if let State::Joined { behind, .. } = &mut self.state {
-            behind.extend(items);
-            self.joined()?;
-        } else {
-            self.write(items)?;
+        match &mut self.state {
+            State::Passing(_) => self.write(items)?,
+            State::Waiting { begun, .. } => {
+                begun.items.extend(items);
+                self.take_over()?;
+                self.joined()?;
+            }
+            State::Joined { behind, .. } => {
+                behind.extend(items);
+                self.joined()?;
+            }
         }
         self.capture.close()
     }
@@ -198,4 +214,23 @@ fn told(joined: &Joined) -> String {
         text += &format!("note: {doubt}\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_joined_is_a_line_and_each_doubt_another() {
+        let joined = Joined { at_ns: 1_500_000_000, mappings: 88, in_both: 7, ..Joined::default() };
+        let whole =
+            "boot trace  88 mappings until 1.500 s after boot; 7 events while both ran are the same, 0 differ\n";
+        assert_eq!(told(&joined), whole);
+        let doubts = vec!["3 of its events are lost".to_owned()];
+        let doubtful = told(&Joined { in_both: 0, doubts, ..joined });
+        assert!(
+            doubtful.ends_with("nothing was mapped while both ran\nnote: 3 of its events are lost\n"),
+            "{doubtful}"
+        );
+    }
 }

@@ -28,6 +28,9 @@ use crate::tracedat::Ring;
 /// program one after the other, and an interrupt may come in between.
 pub const QUIET_NS: u64 = 100_000;
 
+/// What a bus offset leaves alone: a multiple of the smallest page, bytes.
+const PAGE: u64 = 4096;
+
 /// Events in one batch.
 const BATCH: usize = 16 << 10;
 
@@ -99,6 +102,9 @@ type Counts = BTreeMap<&'static str, Vec<u64>>;
 /// What is counted apart: name of the device, direction, what is mapped, length of at most [`SMALL_BELOW`].
 type Key = (String, Direction, Mapped, u32);
 
+/// Buffers, and their bytes.
+type Totals = BTreeMap<Key, (u64, u64)>;
+
 /// Events, each with its segments, and the names of the devices that they number.
 #[derive(Debug, Default)]
 struct Side {
@@ -124,7 +130,10 @@ pub fn join(ring: &Ring, begun: Begun, known: &dyn Fn(&str) -> Option<GivenDevic
 
     // Where the recording takes over.
     let compared_to_ns = recorded_to_ns.min(traced_to_ns);
-    let quiet_from = |from_ns, to_ns| quiet(&times(&traced, &recorded, from_ns), from_ns, to_ns);
+    // A list has another identity in the trace: one that is mapped then could not be followed.
+    let lists = mapped_lists(&traced.events);
+    let mapped_at = |time_ns| lists.range(..time_ns).next_back().map_or(0, |(_, count)| *count);
+    let quiet_from = |from_ns, to_ns| quiet(&times(&traced, &recorded, from_ns), from_ns, to_ns, mapped_at);
     let (at_ns, is_quiet) = if has_gap { (start.time_ns, true) } else { quiet_from(start.time_ns, compared_to_ns) };
     let (in_both, in_one) = if has_gap {
         (0, 0)
@@ -138,10 +147,7 @@ pub fn join(ring: &Ring, begun: Begun, known: &dyn Fn(&str) -> Option<GivenDevic
     let sample = items.iter().find_map(|item| if let Item::Pool(sample) = item { Some(*sample) } else { None });
     let at_sample = sample.map(|sample| (sample, Held::until(&traced.events, sample.time_ns, &devices, &start)));
     let is_whole = lost == 0 && late.is_empty();
-    take_over_pool(&mut start.kernel.pool, at_sample.as_ref(), is_whole);
-    let mark_is_newer = at_sample
-        .as_ref()
-        .is_some_and(|(sample, held)| sample.hiwater_slots.is_some_and(|mark| mark < held.most_slots));
+    let mark_is_newer = take_over_pool(&mut start.kernel.pool, at_sample.as_ref(), is_whole);
 
     let coherent = |name: &str| {
         let latest = described.iter().rfind(|device| device.name == name);
@@ -239,13 +245,18 @@ fn read(
 }
 
 /// Slots that were in use at the beginning of the joined stream: none where it is whole, else those that no mapping in it holds.
-fn take_over_pool(pool: &mut PoolFacts, at_sample: Option<&(PoolSample, Held)>, is_whole: bool) {
+/// Whether somebody has reset the kernel's own mark since boot; if not, it is that of the joined stream.
+fn take_over_pool(pool: &mut PoolFacts, at_sample: Option<&(PoolSample, Held)>, is_whole: bool) -> bool {
+    let mark = at_sample.and_then(|(sample, held)| Some((sample.hiwater_slots?, held.most_slots)));
+    let is_newer = mark.is_some_and(|(mark, most)| mark < most);
+    pool.hiwater_reset = is_whole && mark.is_some() && !is_newer;
     if is_whole {
         pool.restricted.iter_mut().for_each(|one| one.used_at_start = 0);
         pool.used_at_start = 0;
     } else if let Some((sample, held)) = at_sample {
         pool.used_at_start = sample.used_slots.saturating_sub(held.slots);
     }
+    is_newer
 }
 
 /// When something was mapped or unmapped from then on, on either side.
@@ -263,7 +274,7 @@ fn only_traced(
     streamed: Streamed,
     coherent: impl Fn(&str) -> bool,
 ) -> (Vec<LengthCount>, u64) {
-    let mut dropped: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
+    let mut dropped: Totals = BTreeMap::new();
     for one in recorded.events.iter().filter(|(event, _)| event.time_ns < at_ns) {
         for (key, bytes) in keys(&recorded.names, one) {
             let total = dropped.entry(key).or_default();
@@ -398,26 +409,44 @@ impl Rest {
     }
 }
 
-/// The first moment from `from` on around which nothing is mapped, before `to`; where there is none, the quietest, and `false`.
-fn quiet(times: &BTreeSet<u64>, from: u64, to: u64) -> (u64, bool) {
-    let (mut before, mut quietest) = (from, (0, from));
+/// The best moment from `from` on, before `to`, around which nothing is mapped: the first of those that cost least. Where there is none, the
+/// quietest, and `false`.
+fn quiet(times: &BTreeSet<u64>, from: u64, to: u64, cost: impl Fn(u64) -> u64) -> (u64, bool) {
+    let (mut before, mut quietest, mut best) = (from, (0, from), None);
     for &time in times.iter().take_while(|time| **time < to).chain([&to.max(from)]) {
         let length = time - before;
         if length >= 2 * QUIET_NS {
-            return (before + QUIET_NS, true);
+            let moment = before + QUIET_NS;
+            best = best.into_iter().chain([(cost(moment), moment)]).min();
         }
         if length > quietest.0 {
             quietest = (length, before + length / 2);
         }
         before = time;
     }
-    (quietest.1, false)
+    best.map_or((quietest.1, false), |(_, moment)| (moment, true))
+}
+
+/// How many lists are mapped, from each of these times on.
+fn mapped_lists(events: &[(Event, Vec<Segment>)]) -> BTreeMap<u64, u64> {
+    let (mut mapped, mut counts) = (BTreeSet::new(), BTreeMap::new());
+    for (event, _) in events {
+        let _ = match event.what {
+            What::MapSg { device, list, ents: 1.., .. } => mapped.insert((device, list)),
+            What::UnmapSg { device, list, .. } => mapped.remove(&(device, list)),
+            _ => continue,
+        };
+        counts.insert(event.time_ns, mapped.len() as u64);
+    }
+    counts
 }
 
 /// How many mappings and unmappings of single buffers both have within that time, and how many one of them lacks. The recording may
 /// lack some unless it has `all`.
 fn side_by_side(sides: [&Side; 2], time_ns: &Range<u64>, all: bool) -> (u64, u64) {
-    let mut counts: BTreeMap<(u16, bool, &str, u64, u64, u8), [u64; 2]> = BTreeMap::new();
+    // By CPU, whether it maps, device, DMA address, length and direction.
+    type Same<'a> = (u16, bool, &'a str, u64, u64, u8);
+    let mut counts: BTreeMap<Same<'_>, [u64; 2]> = BTreeMap::new();
     for (side, Side { events, names }) in sides.into_iter().enumerate() {
         for (event, _) in events.iter().filter(|(event, _)| time_ns.contains(&event.time_ns)) {
             let (maps, device, dma_addr, size, direction) = match event.what {
@@ -465,7 +494,7 @@ impl Held {
             let mut claim = |device: DeviceId, size: u64, offset: u64| {
                 let waiting = attempts.get_mut(&thread)?;
                 let fits =
-                    |one: &Attempt| one.device == device && one.size == size && (one.dev_addr ^ offset) & 0xfff == 0;
+                    |one: &Attempt| one.device == device && one.size == size && one.dev_addr % PAGE == offset % PAGE;
                 let at = waiting.iter().rposition(fits)?;
                 Some(waiting.swap_remove(at))
             };
@@ -549,7 +578,7 @@ fn with_slots(events: Vec<(Event, Vec<Segment>)>, held: &Held) -> Vec<(Event, Ve
 #[derive(Debug, Default)]
 struct Reads {
     /// When each was read, and totals then.
-    totals: Vec<(Range<u64>, BTreeMap<Key, (u64, u64)>)>,
+    totals: Vec<(Range<u64>, Totals)>,
 }
 
 impl Reads {
@@ -560,7 +589,7 @@ impl Reads {
             for one in lengths {
                 latest.insert((one.device, one.direction, one.mapped, one.length), (one.count, one.bytes));
             }
-            let mut totals: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
+            let mut totals: Totals = BTreeMap::new();
             for ((device, direction, mapped, length), (count, bytes)) in &latest {
                 let Some(name) = name(*device) else { continue };
                 let total = totals.entry((name, *direction, *mapped, *length)).or_default();
@@ -575,7 +604,7 @@ impl Reads {
     /// many the difference may be off.
     fn at_quiet(&self, key: &Key, times: &[(u64, u64)]) -> (usize, (u64, u64), u64) {
         let before = |time_ns: u64| times.partition_point(|(time, _)| *time < time_ns);
-        let one = |(time_ns, totals): &(Range<u64>, BTreeMap<Key, (u64, u64)>)| {
+        let one = |(time_ns, totals): &(Range<u64>, Totals)| {
             let from = before(time_ns.start.saturating_sub(QUIET_NS));
             let unsure = before(time_ns.end.saturating_add(QUIET_NS)) - from;
             (from, totals.get(key).copied().unwrap_or_default(), unsure as u64)

@@ -20,7 +20,7 @@ use tracer::{
     stream::{Item, Source, Start},
 };
 
-use crate::text_trace::kernel_and_devices;
+use crate::{mappings, text_trace::kernel_and_devices};
 
 /// Mappings that drivers make at least while they find the devices of the lab's machine.
 const FEWEST: usize = 50;
@@ -78,6 +78,12 @@ pub(super) fn problems(
     problems.extend(differences(&mut recorded, printed));
     problems.extend(wrongly_described(&devices));
     Ok(problems)
+}
+
+/// Lists that the recorder itself saw, and of which no function is named that mapped them.
+pub(super) fn without_caller(capture: &Path, counted_ns: &Range<u64>) -> Result<u64> {
+    let joined_ns = start_of(capture)?.joined_ns.context("no trace was joined")?;
+    Ok(mappings::in_capture(capture, &(joined_ns..counted_ns.end), false)?.without_caller)
 }
 
 /// The events of a source before that moment, by CPU, but for objects and slots, which no trace has.

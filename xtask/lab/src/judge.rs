@@ -114,6 +114,10 @@ impl Judge<'_> {
             // Where a probed function returns to is not on their stacks.
             recorded.without_caller = 0;
         }
+        if scenario.recorder == Recorder::WithBootTrace {
+            // The kernel's own trace does not say who maps a list.
+            recorded.without_caller = boot_trace::without_caller(&capture, &counted_ns)?;
+        }
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);

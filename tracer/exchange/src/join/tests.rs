@@ -60,7 +60,7 @@ fn ring(events: &[(u64, Vec<u8>)]) -> Ring {
     let (mut data, mut time) = (Vec::new(), 0);
     for (at, event) in events {
         let delta = at - time;
-        data.extend(((delta as u32 & 0x07ff_ffff) << 5 | 30).to_ne_bytes());
+        data.extend(((delta as u32 & 0x07ff_ffff) << 5 | 0x1e).to_ne_bytes());
         data.extend(((delta >> 27) as u32).to_ne_bytes());
         data.extend((event.len() as u32 / 4).to_ne_bytes());
         data.extend(event);
@@ -231,10 +231,13 @@ fn what_a_recorder_saw_that_was_never_traced_is_found_out() {
 #[test]
 fn joining_waits_for_a_quiet_moment() {
     let busy: BTreeSet<u64> = (0..50).map(|n| 10 * MS + n * QUIET_NS).collect();
-    assert_eq!(quiet(&busy, 10 * MS, 20 * MS), (10 * MS + 50 * QUIET_NS, true));
-    assert_eq!(quiet(&busy, 10 * MS, 12 * MS), (10 * MS + QUIET_NS / 2, false), "there is none");
-    assert_eq!(quiet(&BTreeSet::new(), 10 * MS, 20 * MS), (10 * MS + QUIET_NS, true));
-    assert_eq!(quiet(&BTreeSet::new(), 10 * MS, 10 * MS), (10 * MS, false), "and no time");
+    assert_eq!(quiet(&busy, 10 * MS, 20 * MS, |_| 0), (10 * MS + 50 * QUIET_NS, true));
+    assert_eq!(quiet(&busy, 10 * MS, 12 * MS, |_| 0), (10 * MS + QUIET_NS / 2, false), "there is none");
+    assert_eq!(quiet(&BTreeSet::new(), 10 * MS, 20 * MS, |_| 0), (10 * MS + QUIET_NS, true));
+    assert_eq!(quiet(&BTreeSet::new(), 10 * MS, 10 * MS, |_| 0), (10 * MS, false), "and no time");
+    // A list is mapped until then.
+    let (two, list_until) = (BTreeSet::from([11 * MS, 12 * MS]), |time_ns| u64::from(time_ns < 12 * MS));
+    assert_eq!(quiet(&two, 10 * MS, 20 * MS, list_until), (12 * MS + QUIET_NS, true));
 }
 
 #[test]
@@ -258,6 +261,26 @@ fn slots_that_no_traced_mapping_holds_are_somebody_elses_where_the_trace_is_not_
         start.kernel.pool.used_at_start
     };
     assert_eq!((used(0), used(7)), (0, 3));
+}
+
+#[test]
+fn the_kernels_mark_is_that_of_the_whole_unless_somebody_reset_it() {
+    let is_taken = |mark: Option<u64>, lost: u64| {
+        let mut begun = begun(third());
+        if let Some(Item::Pool(sample)) = begun.items.last_mut() {
+            sample.hiwater_slots = mark;
+        }
+        let joined = join(&Ring { lost, ..ring(&traced()) }, begun, &|_| None).unwrap();
+        let Some(Item::Start(start)) = joined.items.first() else { panic!("it begins with no start") };
+        let kept = joined.items.iter().any(|item| matches!(item, Item::Pool(sample) if sample.hiwater_slots.is_some()));
+        (start.kernel.pool.hiwater_reset, kept)
+    };
+    // Two slots were in use at once.
+    assert_eq!([(Some(2), 0), (Some(3), 0)].map(|(mark, lost)| is_taken(mark, lost)), [(true, true); 2]);
+    assert_eq!(
+        [is_taken(Some(1), 0), is_taken(None, 0), is_taken(Some(2), 5)],
+        [(false, false), (false, false), (false, true)]
+    );
 }
 
 #[test]

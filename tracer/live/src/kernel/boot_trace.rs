@@ -3,11 +3,12 @@
 //! The pages are taken out (`per_cpu/cpuN/trace_pipe_raw`), for the text of `trace` has microseconds only. Nothing else of the kernel's
 //! tracing is changed: what goes on being traced is written into the buffer again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::io::ioctl_fionbio;
 
 use super::events::Tracefs;
 use super::root::Root;
@@ -69,7 +70,7 @@ pub struct BootTrace {
 
 #[derive(Debug)]
 struct Cpu {
-    cpu: u16,
+    number: u16,
     pages: File,
     stats: File,
 }
@@ -124,7 +125,8 @@ impl BootTrace {
         }
         trace.taken = entries.read;
         let is_enabled = maps(dir);
-        if !is_enabled && !(entries.entries > 0 && has_mappings(&dir.join("trace"))) {
+        let has_any = is_enabled || entries.entries > 0 && has_mappings(&dir.join("trace"));
+        if !has_any {
             return Err(BootTraceError::NoMappings);
         }
         if !is_mono {
@@ -134,11 +136,12 @@ impl BootTrace {
             return Err(BootTraceError::TooLarge(entries.bytes >> 20));
         }
         let is_on = text(&dir.join("tracing_on"))?.trim() != "0";
-        if !is_on {
-            trace.gap = "tracing had been turned off (tracing_on is 0) before the recorder began".to_owned();
-        } else if !is_enabled {
-            trace.gap = "the events dma:* had been turned off before the recorder began".to_owned();
-        }
+        let gap = match (is_on, is_enabled) {
+            (false, _) => "tracing had been turned off (tracing_on is 0) before the recorder began",
+            (true, false) => "the events dma:* had been turned off before the recorder began",
+            (true, true) => "",
+        };
+        gap.clone_into(&mut trace.gap);
         let cmdline = root.text("proc/cmdline").unwrap_or_default();
         if !is_from_boot(&cmdline) {
             "the kernel's command line has no trace_event=dma:*: it begins when somebody enabled the events, not at boot"
@@ -179,7 +182,7 @@ impl BootTrace {
                     break;
                 }
             }
-            parts.push((cpu.cpu, begin..pages.len() as u64));
+            parts.push((cpu.number, begin..pages.len() as u64));
             lost += cpu.stats()?.lost;
         }
         let Self { header_page, formats, page_size, .. } = self;
@@ -192,10 +195,14 @@ impl Cpu {
         let dir = cpu_dir(dir, cpu);
         let open = |name: &str| {
             let path = dir.join(name);
-            let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+            let opened = File::open(&path).and_then(|file| {
+                // An empty buffer is no reason to wait.
+                ioctl_fionbio(&file, true)?;
+                Ok(file)
+            });
             opened.map_err(|source| error(&path, source))
         };
-        Ok(Self { cpu, pages: open("trace_pipe_raw")?, stats: open("stats")? })
+        Ok(Self { number: cpu, pages: open("trace_pipe_raw")?, stats: open("stats")? })
     }
 
     fn stats(&mut self) -> io::Result<Stats> {
