@@ -1,5 +1,6 @@
 //! `bouncescope record`: the running kernel into a capture file.
 
+mod boot_trace;
 mod capture;
 mod command;
 mod finish;
@@ -18,7 +19,7 @@ use anyhow::{Context, Result};
 use tokio::time::sleep;
 use tracer::{
     live::{MapEntries, Options, Places, Session, record as recorded, renounce},
-    stream::{Item, Streamed},
+    stream::Streamed,
 };
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     output,
     recording::{Signals, parse_sample, say_not_attached},
 };
+use boot_trace::{BootTrace, Joining};
 use capture::Capture;
 use command::Running;
 pub(crate) use finish::{MEMFD, RECORDER, holds_recording, records_from_boot};
@@ -46,6 +48,7 @@ Examples:
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope record --mappings written -d 60   enough for every policy, but with more events
   bouncescope verify usb.bounce               compare the prediction with what the kernel did
+  bouncescope record --with-boot-trace -d 60  begin with what drivers mapped since boot (see docs/boot.md)
   bouncescope record --finish -o boot.bounce  end and fetch the recording that was begun at boot (init=/usr/bin/bouncescope)
 
 Recording needs root, or CAP_BPF and CAP_PERFMON. A complete capture also needs CAP_SYSLOG (names of call sites), \
@@ -66,9 +69,13 @@ pub(crate) struct Args {
     /// write its capture to FILE
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
-        "shrink_caches", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
+        "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
     ])]
     finish: bool,
+    /// Begin with what the kernel itself has traced since boot (`trace_event=dma:*,swiotlb:* trace_clock=mono` on its command
+    /// line): the mappings that drivers made while they found their devices. Takes the events out of the kernel's buffer
+    #[arg(long)]
+    with_boot_trace: bool,
     /// Stream every mapping, allocation and free. Without it, only mappings that may bounce and a sample of the objects
     /// are streamed, with exact counts
     #[arg(long)]
@@ -182,6 +189,8 @@ impl Args {
             programs_log: self.verbose,
             count_costs: self.count_costs,
             btf: self.btf.clone(),
+            // The mark has been kept since boot, as the trace has.
+            reset_hiwater: !self.with_boot_trace,
             ..Options::default()
         }
     }
@@ -206,6 +215,7 @@ pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) ->
 async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
     let inputs: Vec<&Path> = args.btf.iter().map(PathBuf::as_path).collect();
     let file = output::begin_capture(&args.output, &inputs)?;
+    let boot_trace = args.with_boot_trace.then(BootTrace::open).transpose()?;
     let mut signals = Signals::new()?;
     let (mut session, start) = Session::start(&args.options())?;
     attached();
@@ -214,15 +224,15 @@ async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
     }
     let live = !args.quiet && std::io::stderr().is_terminal();
     // Its thread keeps the privileges of this one until the capture has its name.
-    let mut capture = Capture::new(file, &args, live)?;
+    let capture = Capture::new(file, &args, live)?;
     let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
     if args.verbose {
         say(&format!("capabilities kept: {}\n", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") }));
     }
-    capture.write(Item::Start(start))?;
+    let mut sink = Joining::new(capture, start, boot_trace, &mut session, args.quiet)?;
 
     let mut command = Running::start(&args.command)?;
-    let full = capture.full();
+    let full = sink.capture().full();
     let ends = async {
         tokio::select! {
             ended = command.ended() => ended.map(Some),
@@ -231,9 +241,8 @@ async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
             () = full => Ok(None),
         }
     };
-    let status = recorded(&mut session, &mut capture, ends).await??;
-    capture.write_all(session.stop()?)?;
-    let summary = capture.close()?;
+    let status = recorded(&mut session, &mut sink, ends).await??;
+    let summary = sink.close(session.stop()?)?;
     if !args.quiet {
         say(&summary.text(&args.output));
     }

@@ -119,7 +119,7 @@ pub struct PoolFacts {
     pub dynamic: bool,
     /// Slots in use when recording began.
     pub used_at_start: u64,
-    /// The kernel maintains its own high-water mark, and it was reset when recording began.
+    /// The kernel maintains its own high-water mark, and it covers this recording: reset at its start, or kept since boot.
     pub hiwater_reset: bool,
     /// How this kernel counts the slots of a mapping.
     pub slot_rule: SlotRule,

@@ -56,6 +56,10 @@ pub struct Start {
     /// Which mappings are streamed as events, in captures `all`, `written` or `small`; which there are is counted in any case.
     #[serde(serialize_with = "name_of", deserialize_with = "named")]
     pub streamed: Streamed,
+    /// Events before this moment come from the kernel's own trace, which has no searches for slots and no releases; ns of
+    /// `CLOCK_MONOTONIC`. `None` where everything was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined_ns: Option<u64>,
     /// What could not be read or resolved about the kernel, one line each.
     pub notes: Vec<String>,
     /// The program and arguments that recorded.

@@ -32,6 +32,7 @@ pub mod assume;
 pub mod export;
 pub mod ftrace;
 pub mod given;
+pub mod join;
 pub mod packed;
 pub mod perfdata;
 pub mod perfetto;

@@ -10,13 +10,14 @@ mod pages;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
-use std::io::{self, Read, Seek};
+use std::io::{self, Cursor, Read, Seek};
+use std::ops::Range;
 
 use super::as_text::{AT_ONCE, AsText, MakeText};
 use super::print;
-use super::tracefs::{Header, MAGIC, Order};
+use super::tracefs::{Header, MAGIC, Order, damaged};
 use contents::Contents;
-use pages::{Damage, Pages, Step};
+use pages::{Compression, Damage, LARGEST, Pages, Step};
 
 /// The bytes begin as a `trace.dat` does.
 pub fn is_trace_dat(bytes: &[u8]) -> bool {
@@ -70,6 +71,64 @@ impl Clock {
             None => time,
         };
         time.wrapping_add_signed(self.offset)
+    }
+}
+
+/// The running kernel's own ring buffer, as tracefs shows it: what a `trace.dat` would hold of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// `events/header_page`.
+    pub header_page: String,
+    /// `events/SYSTEM/EVENT/format` of the events that are read; others are counted as unknown.
+    pub formats: Vec<String>,
+    /// Bytes of a page (a sub-buffer).
+    pub page_size: usize,
+    /// Pages of all CPUs, as `per_cpu/cpuN/trace_pipe_raw` gives them.
+    pub pages: Vec<u8>,
+    /// CPUs, each with where its pages are.
+    pub cpus: Vec<(u16, Range<u64>)>,
+    /// Events that the kernel counted as lost, of all CPUs.
+    pub lost: u64,
+}
+
+impl Ring {
+    /// The events as text, in order of time; the clock's unit must be the nanosecond.
+    ///
+    /// # Errors
+    ///
+    /// When pages cannot have the size that they are said to have.
+    pub fn text(&self) -> io::Result<AsText<TraceDat<Cursor<&[u8]>>>> {
+        // The kernel writes in the machine's own order.
+        let order = if cfg!(target_endian = "little") { Order::Little } else { Order::Big };
+        let mut header = Header::new(order);
+        header.page_of(&self.header_page);
+        for format in &self.formats {
+            header.formats.add(format.as_bytes());
+        }
+        let smallest = header.page.data.max(header.page.commit + header.page.long) + 4;
+        if !(smallest as u64..=LARGEST).contains(&(self.page_size as u64)) {
+            return Err(damaged(format!("its pages can't have {} bytes", self.page_size)));
+        }
+        let of_cpu =
+            |(cpu, part): &(u16, Range<u64>)| Pages::new(*cpu, 0, self.page_size, Compression::None, part.clone());
+        let mut trace = TraceDat {
+            damage: Damage::of_file(self.pages.len() as u64),
+            file: Cursor::new(&self.pages[..]),
+            header,
+            order,
+            instances: vec![Instance::default()],
+            cpus: self.cpus.iter().map(of_cpu).collect(),
+            next: BinaryHeap::new(),
+            lost: 0,
+            counted: Some(self.lost),
+            is_over: false,
+            notes: Vec::new(),
+        };
+        let mut text = String::new();
+        for at in 0..trace.cpus.len() {
+            trace.step(at, &mut text)?;
+        }
+        Ok(AsText::new(trace, text))
     }
 }
 

@@ -2,6 +2,7 @@
 //! Linux only; nothing here loads or attaches a program.
 
 pub mod alloc_info;
+pub mod boot_trace;
 pub mod btf;
 pub mod build_config;
 pub mod cache_line;

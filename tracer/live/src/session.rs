@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -35,7 +35,7 @@ use crate::kernel::{
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
-use bouncescope_capture::facts::{End, PoolTimes, SiteCount, SlabSample};
+use bouncescope_capture::facts::{End, LengthCount, PoolTimes, SiteCount, SlabSample};
 use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
@@ -178,6 +178,7 @@ impl Session {
             allocation_sample: options.allocation_sample,
             streamed: options.streamed,
             recorder: options.recorder.clone(),
+            joined_ns: None,
             notes,
             other: BTreeMap::new(),
         };
@@ -287,6 +288,14 @@ impl Session {
             items.push(Item::Symbols(waited));
         }
         Ok(items)
+    }
+
+    /// Mappings by device and length, totals of those that changed since the last time, as [`Item::Lengths`] has them; and the time in
+    /// which they were read, ns of `CLOCK_MONOTONIC`.
+    pub fn lengths(&mut self) -> (Range<u64>, Vec<LengthCount>) {
+        let from_ns = now_ns();
+        let lengths = self.tallies.changed_lengths(|key| self.decoder.described(key.dev, key.fingerprint));
+        (from_ns..now_ns(), lengths)
     }
 
     fn counters(&self) -> Result<Item, LiveError> {

@@ -247,7 +247,7 @@ impl Statistics {
         Self {
             line: u64::from(start.kernel.cache_line_size.max(1)),
             page: u64::from(start.kernel.page_size.max(1)),
-            start_ns: start.time_ns,
+            start_ns: start.joined_ns.unwrap_or(start.time_ns),
             detailed,
             ..Self::default()
         }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     boot::Boot,
-    default_mode, doctor, from_boot, holders,
+    boot_trace, default_mode, doctor, from_boot, holders,
     kernel::Kernel,
     losses, mappings, overlaps,
     recording::{self, Job},
@@ -114,12 +114,19 @@ impl Judge<'_> {
             // Where a probed function returns to is not on their stacks.
             recorded.without_caller = 0;
         }
+        if scenario.recorder == Recorder::WithBootTrace {
+            // The kernel's own trace does not say who maps a list.
+            recorded.without_caller = boot_trace::without_caller(&capture, &counted_ns)?;
+        }
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);
         }
         if scenario.recorder == Recorder::FromBoot {
             problems.extend(from_boot::problems(&capture, &witness.facts, told.skipped.mappings)?);
+        }
+        if scenario.recorder == Recorder::WithBootTrace {
+            problems.extend(boot_trace::problems(&capture, &witness.facts, &counted_ns)?);
         }
         problems.extend(holders::problems(&capture, recording.workload, &witness.facts)?);
         let has_events = kernel.version() >= (6, 12);

@@ -4,6 +4,7 @@
 mod advised;
 mod board;
 mod boot;
+mod boot_trace;
 mod build;
 mod built_kernel;
 mod command;

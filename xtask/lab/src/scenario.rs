@@ -72,7 +72,9 @@ pub(super) enum Recorder {
     ObjectsFromBoot,
     /// From boot on: the product is the kernel's init, and becomes the lab's.
     FromBoot,
-    /// The same with an option that it does not know: the machine has to come up all the same.
+    /// As usual, with the kernel's own trace since boot joined to it, while devices are busy.
+    WithBootTrace,
+    /// From boot on, with an option that it does not know: the machine has to come up all the same.
     FailingAtBoot,
 }
 
@@ -84,6 +86,7 @@ impl Recorder {
         const TRACE: &str = "trace_event=dma:* trace_clock=mono trace_buf_size=8M";
         let trace = if kernel_version >= (6, 12) { TRACE } else { "" };
         match self {
+            Self::WithBootTrace => TRACE.replace("dma:*", "dma:*,swiotlb:*"),
             Self::FromBoot => format!("{INIT} bouncescope.record=\"--full --count-costs --count-tracefs\" {trace}")
                 .trim_end()
                 .to_owned(),
@@ -158,7 +161,7 @@ impl Scenario {
 
     /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long.
     pub(super) fn is_matrix_only(&self) -> bool {
-        self.board.is_some() || self.recorder == Recorder::FromBoot
+        self.board.is_some() || matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace)
     }
 
     /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.
@@ -235,6 +238,7 @@ impl Scenario {
             Recorder::Objects => " objects 1 ",
             Recorder::ObjectsFromBoot => " objects-from-boot ",
             Recorder::FromBoot => " record-from-boot ",
+            Recorder::WithBootTrace => " record-with-boot-trace ",
             Recorder::FailingAtBoot => " fail-at-boot ",
         };
         let recordings = self.recordings.iter().flat_map(|one| [one.name, mode(one), one.workload, "\n"]);

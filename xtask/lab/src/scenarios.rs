@@ -90,7 +90,7 @@ const LEAK: Recording = hold("leak", "leak 24", Expect { mappings: 48, peak_slot
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 27] = [
+pub(crate) const ALL: [Scenario; 28] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -228,6 +228,14 @@ pub(crate) const ALL: [Scenario; 27] = [
     Scenario { name: "race-smmu", smmu: true, ..RACE },
     // Drivers find their devices while it is recorded already.
     Scenario { name: "from-boot", recorder: Recorder::FromBoot, on: On::Debian, recordings: &[mixed(MIXED)], ..DIRECT },
+    // Drivers have found their devices before, and the kernel has traced it.
+    Scenario {
+        name: "boot-trace",
+        recorder: Recorder::WithBootTrace,
+        on: On::Default,
+        recordings: &[mixed(MIXED)],
+        ..DIRECT
+    },
     Scenario {
         name: "failing-at-boot",
         recorder: Recorder::FailingAtBoot,
@@ -271,7 +279,7 @@ mod tests {
     #[test]
     fn boards_and_boots_that_wait_for_the_recorder_are_left_to_the_matrix_and_nothing_else_is() {
         let left: Vec<_> = ALL.iter().filter(|one| one.is_matrix_only()).map(|one| one.name).collect();
-        assert_eq!(left, ["raspi3b", "imx8mp-evk", "from-boot"]);
+        assert_eq!(left, ["raspi3b", "imx8mp-evk", "from-boot", "boot-trace"]);
     }
 
     #[test]

@@ -80,21 +80,25 @@ impl Header {
             }
             let length = numbers.u64()?;
             let text = numbers.bytes(length, LONGEST)?;
-            if name != "header_page" {
-                continue;
-            }
-            for line in String::from_utf8_lossy(&text).lines() {
-                match field(line, 8) {
-                    Some(field) if field.name == "commit" && matches!(field.size, 4 | 8) => {
-                        (self.page.commit, self.page.long) = (field.offset, field.size);
-                        self.formats.long = field.size;
-                    }
-                    Some(field) if field.name == "data" => self.page.data = field.offset,
-                    _ => {}
-                }
+            if name == "header_page" {
+                self.page_of(&String::from_utf8_lossy(&text));
             }
         }
         Ok(())
+    }
+
+    /// The text of `header_page`.
+    pub(crate) fn page_of(&mut self, text: &str) {
+        for line in text.lines() {
+            match field(line, 8) {
+                Some(field) if field.name == "commit" && matches!(field.size, 4 | 8) => {
+                    (self.page.commit, self.page.long) = (field.offset, field.size);
+                    self.formats.long = field.size;
+                }
+                Some(field) if field.name == "data" => self.page.data = field.offset,
+                _ => {}
+            }
+        }
     }
 
     /// Formats of ftrace's own events.

@@ -66,6 +66,16 @@ fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
+/// Brings out what the kernel wrote from boot on, where it was told to; the time until when that is whole. The kernel goes on writing.
+pub(crate) fn copy_trace(share: &Path, name: &str) -> Result<Option<u64>, String> {
+    let to_ns = workload::monotonic_ns();
+    let file = share.join(format!("{name}.boot.trace"));
+    // The share's own traffic is not to be in it.
+    let text = fs::read(format!("{TRACING}/trace")).map_err(|error| format!("cannot read the trace: {error}"))?;
+    fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(Some(to_ns))
+}
+
 /// Brings out what the kernel wrote from boot on, where it was told to, and lets it write no more; the time until when.
 pub(crate) fn save_trace(share: &Path, name: &str) -> Result<Option<u64>, String> {
     let is_traced = sysfs::read(format!("{TRACING}/events/dma/enable")).is_some_and(|enabled| enabled == "1");

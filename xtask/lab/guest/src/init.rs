@@ -77,6 +77,7 @@ fn boot() -> Result<(), String> {
             | Mode::RecordByDefault
             | Mode::RecordBesideServe
             | Mode::RecordFromBoot
+            | Mode::RecordWithBootTrace
             | Mode::Bare => record(recording),
             Mode::FailAtBoot => from_boot::failed(&recording.name, Path::new(SHARE)),
         };
@@ -120,9 +121,14 @@ fn record(recording: &Recording) -> Result<i32, String> {
     witness::start()?;
     let quiet = witness::settle(Duration::from_millis(400), Duration::from_secs(15));
     witness::hold()?;
-    let traced_to_ns = if since_boot { from_boot::save_trace(Path::new(SHARE), name)? } else { None };
-    // The recording from boot compares with what it has been since it began.
-    if !since_boot {
+    let with_trace = recording.mode == Mode::RecordWithBootTrace;
+    let traced_to_ns = match recording.mode {
+        Mode::RecordFromBoot => from_boot::save_trace(Path::new(SHARE), name)?,
+        Mode::RecordWithBootTrace => from_boot::copy_trace(Path::new(SHARE), name)?,
+        _ => None,
+    };
+    // What has been recorded from boot on is compared with what the mark has been since it began.
+    if !since_boot && !with_trace {
         pool::reset_hiwater();
     }
     let _ = fs::remove_file(workload::FACTS);
@@ -145,6 +151,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
             _ => &[],
         };
         command.args(["record", "--count-tracefs", "--count-costs", "-o", &capture]);
+        command.args(with_trace.then_some("--with-boot-trace"));
         let everything = !matches!(recording.mode, Mode::RecordLosing | Mode::RecordByDefault);
         command.args(everything.then_some("--full"));
         command.args(btf::options()).args(how).arg("--");
@@ -165,8 +172,13 @@ fn record(recording: &Recording) -> Result<i32, String> {
         process::undisturbed(&mut command);
     }
     let start = Instant::now();
+    // From before the recorder begins on: it must neither miss a mapping nor have one twice where it takes over.
+    let traffic = with_trace.then(|| workload::count_with_traffic(&mut command)).transpose()?;
     let mut code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
     let seconds = start.elapsed().as_secs_f64();
+    if let Some(traffic) = traffic {
+        traffic.join().map_err(|_| "the traffic beside the recorder panicked")??;
+    }
 
     let share = Path::new(SHARE);
     drop(serve);

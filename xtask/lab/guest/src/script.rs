@@ -21,6 +21,8 @@ pub(crate) enum Mode {
     RecordBesideServe,
     /// The product records since it was the kernel's init; the recording is ended after the workload.
     RecordFromBoot,
+    /// The product joins the kernel's own trace since boot to its recording, while devices are busy.
+    RecordWithBootTrace,
     /// No workload: the product was to record from boot, and cannot; there is nothing to fetch.
     FailAtBoot,
     /// The workload runs by itself, and only the kernel's own counts are taken.
@@ -90,6 +92,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "record-by-default" => Some(Mode::RecordByDefault),
                 "record-beside-serve" => Some(Mode::RecordBesideServe),
                 "record-from-boot" => Some(Mode::RecordFromBoot),
+                "record-with-boot-trace" => Some(Mode::RecordWithBootTrace),
                 "fail-at-boot" => Some(Mode::FailAtBoot),
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),

@@ -1,7 +1,14 @@
 //! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
 //! are quiet again, so that a recording around it holds all of it.
 
-use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::Path,
+    process::Command,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use crate::{module, serve, sysfs, truth, usbfs, witness};
 
@@ -37,9 +44,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         return unwatched();
     }
     serve::keep_in(serve::FILES[0])?;
-    // Not before: until a recorder has attached everything, devices may do what no capture has.
-    fact("counted_from_ns", monotonic_ns());
-    witness::resume()?;
+    if std::env::var_os(COUNTS).is_some() {
+        // The recorder and the kernel's trace go on side by side first.
+        thread::sleep(BESIDE_TRAFFIC);
+        fs::write(NO_TRAFFIC, "").map_err(|error| format!("cannot write {NO_TRAFFIC}: {error}"))?;
+    } else {
+        // Not before: until a recorder has attached everything, devices may do what no capture has.
+        fact("counted_from_ns", monotonic_ns());
+        witness::resume()?;
+    }
     match name.as_str() {
         "usb-control" => usb_control::run()?,
         "storage" => storage::run(number(300)?)?,
@@ -81,6 +94,21 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     witness::pause()?;
     fact("counted_to_ns", monotonic_ns());
     Ok(())
+}
+
+/// Set where counting has begun before the workload.
+const COUNTS: &str = "LAB_COUNTS";
+/// The traffic ends when this file is there.
+const NO_TRAFFIC: &str = "/tmp/no-traffic";
+/// How long it goes on after a recorder has begun.
+const BESIDE_TRAFFIC: Duration = Duration::from_secs(4);
+
+/// Begins to count what is mapped, and keeps disks busy until the workload of this command begins.
+pub(crate) fn count_with_traffic(command: &mut Command) -> Result<JoinHandle<Result<(), String>>, String> {
+    command.env(COUNTS, "1");
+    fact("counted_from_ns", monotonic_ns());
+    witness::resume()?;
+    Ok(thread::spawn(|| storage::keep_busy(|| Path::new(NO_TRAFFIC).exists())))
 }
 
 fn settle() -> Result<(), String> {

@@ -32,6 +32,23 @@ pub(super) fn run(count: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads from every disk, again and again with short pauses, until it is `over`.
+pub(super) fn keep_busy(over: impl Fn() -> bool) -> Result<(), String> {
+    let mut random = Random::new(2);
+    let mut reads = 0;
+    while !over() {
+        for (driver, prefix) in DISKS {
+            let name = disk(prefix).ok_or_else(|| format!("no disk of {driver}"))?;
+            let sectors = sysfs::read_number(format!("/sys/block/{name}/size")).ok_or("a disk without size")?;
+            read(&name, sectors, 1, &mut random)?;
+            reads += 1;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    fact("reads.beside", reads);
+    Ok(())
+}
+
 /// As [`run`], from a USB disk or a memory card of a board.
 pub(super) fn read_what_is_there(count: u64) -> Result<(), String> {
     let mut random = Random::new(1);
