@@ -66,7 +66,8 @@ pub(crate) struct Args {
     /// write its capture to FILE
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
-        "shrink_caches", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
+        "shrink_caches", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "time_maintenance", "verbose",
+        "command",
     ])]
     finish: bool,
     /// Stream every mapping, allocation and free. Without it, only mappings that may bounce and a sample of the objects
@@ -115,6 +116,10 @@ pub(crate) struct Args {
     /// then takes longer, those of kmalloc and kfree about twice as long
     #[arg(long)]
     count_costs: bool,
+    /// Time cache maintenance (arch_sync_dma_for_device() and _for_cpu()) by length, for `stats` and `replay` to put
+    /// beside the pool's own time. Non-coherent devices need it for every mapping, so this costs more than the rest
+    #[arg(long)]
+    time_maintenance: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -181,6 +186,7 @@ impl Args {
             },
             programs_log: self.verbose,
             count_costs: self.count_costs,
+            time_maintenance: self.time_maintenance,
             btf: self.btf.clone(),
             ..Options::default()
         }
