@@ -204,11 +204,11 @@ fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
             format!("{mark}{}{}", at_fullest(peak, slots, has_grown), if has_grown { "" } else { &percent })
         }
     };
-    let cost = if outcome.total.bounces == 0 {
+    let cpu_percent = |ns: u64| format!("{:.2} % of a CPU", ns as f64 / 1e7 / seconds);
+    let mut cost = if outcome.total.bounces == 0 {
         if outcome.total.failed > 0 { "nothing can bounce" } else { "nothing bounces" }.to_owned()
     } else {
-        let cpu =
-            outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {:.2} % of a CPU", ns as f64 / 1e7 / seconds));
+        let cpu = outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {}", cpu_percent(ns)));
         format!(
             "{}{} bounces, {:.1} a second; {}/s copied{cpu}",
             mark(Figure::Bounces),
@@ -217,6 +217,13 @@ fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> String {
             bytes((outcome.total.bytes_copied as f64 / seconds) as u64),
         )
     };
+    if let Some(ns) = outcome.cache_maintenance_ns {
+        cost += &format!(
+            "; cache maintenance {}{} (probes included)",
+            mark(Figure::CacheMaintenancePercent),
+            cpu_percent(ns)
+        );
+    }
     let mut text = line("  pool", &pool) + &line("  cost", &cost);
     if let Some(slabs) = &outcome.all_slabs {
         let pool = match outcome.total_slots {
