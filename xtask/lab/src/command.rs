@@ -13,7 +13,7 @@ use crate::{
     initramfs::Programs,
     judge,
     kernel::Kernel,
-    kernels, memory, modules,
+    kernels, maintenance, memory, modules,
     recording::Job,
     run::Run,
     scenario::Scenario,
@@ -67,8 +67,8 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, that of --cross, or that of --scenario memory, into docs/fidelity.md, and that of --scenario tools
-    /// into docs/import.md
+    /// Write the table of recordings, that of --cross, or that of --scenario memory, into docs/fidelity.md, that of --scenario tools
+    /// into docs/import.md, and that of --scenario maintenance into docs/performance.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
@@ -95,9 +95,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.cross || args.advice {
         return configurations(args);
     }
-    let Chosen { scenarios, truths, slab, memory } = chosen(&args.scenario)?;
+    let Chosen { scenarios, truths, slab, memory, maintenance } = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
-    let (slab, memory) = (slab && !args.bare, memory && !args.bare);
+    let [slab, memory, maintenance] = [slab, memory, maintenance].map(|wanted| wanted && !args.bare);
     // They take minutes for each kernel.
     let with_tools = |name: &&str| {
         let wanted = if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, name) };
@@ -117,14 +117,15 @@ pub fn run(args: &Args) -> Result<()> {
         for name in traced {
             println!("{name:<16} {}", tools::names().join(" "));
         }
-        if memory {
-            println!("{}", memory::NAME);
+        for (_, name) in [(memory, memory::NAME), (maintenance, maintenance::NAME)].iter().filter(|(wanted, _)| *wanted)
+        {
+            println!("{name}");
         }
         return Ok(());
     }
     ensure!(!args.again || args.scenario == [memory::NAME], "--again is for --scenario {} alone", memory::NAME);
-    let with_product = !args.bare && (slab || memory || !scenarios.is_empty());
-    let (shared, product) = prepared(args, with_product, with_product || !traced.is_empty())?;
+    let asked = !args.bare && (slab || memory || !scenarios.is_empty());
+    let (shared, product) = prepared(args, asked || maintenance, asked || !traced.is_empty())?;
     let lab = Lab { args, run: shared, product };
 
     let cache = workspace::cache_dir().join("lab");
@@ -138,12 +139,14 @@ pub fn run(args: &Args) -> Result<()> {
     let counting = kernels(slab, &slab::KERNELS)?;
     let recording = kernels(!traced.is_empty(), &tools::KERNELS)?;
     let sizing = kernels(memory, &memory::KERNELS)?;
+    let maintaining = kernels(maintenance, &kernels::DEFAULT)?;
     let failed = [
         lab.recordings(&mapping, &scenarios)?,
         lab.truths(&mapping, &truths)?,
         lab.objects(&counting)?,
         lab.tools(&cache, &traced, &recording)?,
         lab.memory(&sizing)?,
+        lab.maintenance(&maintaining)?,
     ]
     .concat();
     let (count, problems) = (failed.len(), failed.concat());
@@ -211,6 +214,8 @@ struct Chosen {
     slab: bool,
     /// Kernels are booted whose caches begin elsewhere. They take long, and so have to be named.
     memory: bool,
+    /// Cache maintenance is timed.
+    maintenance: bool,
 }
 
 /// The scenarios of those names, all for none.
@@ -219,7 +224,7 @@ fn chosen(names: &[String]) -> Result<Chosen> {
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        [slab::NAME, memory::NAME, tools::NAME, tools::FORCED].contains(&name)
+        [slab::NAME, memory::NAME, maintenance::NAME, tools::NAME, tools::FORCED].contains(&name)
             || scenarios.iter().any(|one| one.name == name)
             || truths.iter().any(|one| one.name == name)
     };
@@ -227,7 +232,8 @@ fn chosen(names: &[String]) -> Result<Chosen> {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
     let memory = !names.is_empty() && is_named(memory::NAME);
-    Ok(Chosen { scenarios, truths, slab: is_named(slab::NAME), memory })
+    let [slab, maintenance] = [slab::NAME, maintenance::NAME].map(is_named);
+    Ok(Chosen { scenarios, truths, slab, memory, maintenance })
 }
 
 fn is_among(names: &[String], name: &str) -> bool {
@@ -281,15 +287,9 @@ impl Lab<'_> {
 
     /// Makes every truth table of every kernel, and prints what came of them. What is off, as of recordings.
     fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<Vec<String>> {
-        let mut booted = Vec::new();
-        // The module needs headers, which a kernel of the lab's own has not.
         // In the matrix those of the default kernels stand for all.
         let wanted = |kernel: &&Kernel| !self.args.matrix || kernels::DEFAULT.contains(&kernel.series.as_str());
-        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
-            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
-            let test_module = test_module::of_lab(kernel)?;
-            booted.push(truth::Booted { kernel, modules, test_module });
-        }
+        let booted = with_test_module(kernels.iter().filter(|_| !scenarios.is_empty()).filter(wanted))?;
         Ok(printed(&truth::HEADER, &truth::all(&self.run, &booted, scenarios)))
     }
 
@@ -314,6 +314,18 @@ impl Lab<'_> {
         Ok(failed)
     }
 
+    /// Times cache maintenance on every kernel, and prints how that compares with what the lab's module says. What is off, as of recordings.
+    fn maintenance(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let booted = with_test_module(kernels.iter())?;
+        let rows = maintenance::all(&self.run, &booted);
+        let failed = printed(&maintenance::HEADER, &rows);
+        // As of recordings, other tables may be asked for alone.
+        if self.args.write_docs && !rows.is_empty() {
+            docs::write_maintenance(workspace::root(), kernels, &rows)?;
+        }
+        Ok(failed)
+    }
+
     /// Predicts the slabs of kernels whose caches begin elsewhere, boots these, and prints how they compare. What is off, as of recordings.
     fn memory(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
         let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
@@ -324,6 +336,16 @@ impl Lab<'_> {
         }
         Ok(failed)
     }
+}
+
+/// Kernels, each with the lab's module and with what its guests need besides. The module needs headers, which a kernel of the lab's own
+/// has not.
+fn with_test_module<'a>(kernels: impl Iterator<Item = &'a Kernel>) -> Result<Vec<truth::Booted<'a>>> {
+    let booted = |kernel: &'a Kernel| {
+        let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
+        Ok(truth::Booted { kernel, modules, test_module: test_module::of_lab(kernel)? })
+    };
+    kernels.filter(|kernel| kernel.btf.is_none()).map(booted).collect()
 }
 
 /// Prints a table if there is anything in it. What is off in each row that failed.
