@@ -116,8 +116,8 @@ pub(crate) struct Args {
     /// then takes longer, those of kmalloc and kfree about twice as long
     #[arg(long)]
     count_costs: bool,
-    /// Time cache maintenance (arch_sync_dma_for_device() and _for_cpu()) by length, for `stats` and `replay` to put
-    /// beside the pool's own time. Non-coherent devices need it for every mapping, so this costs more than the rest
+    /// Time cache maintenance (`arch_sync_dma_for_device()`, `arch_sync_dma_for_cpu()`) by length. `stats` and `replay`
+    /// put it beside the time of copying. Non-coherent devices need it for every mapping, so this costs more than the rest
     #[arg(long)]
     time_maintenance: bool,
     /// Print nothing while recording

@@ -55,7 +55,7 @@ fn times_of_cache_maintenance_stand_behind_those_of_the_pool_where_they_were_ask
     let payload = zstd::bulk::decompress(&bytes[16 + 24..], 1 << 20).unwrap();
     let text = r#"{"time_ns":7,"times":[],"maintenance":[{"function":"for_device","log2":12,"calls":2,"bytes":8192,"total_ns":500}]}"#;
     assert_eq!(payload, text.as_bytes());
-    assert_eq!(read(&bytes), [Item::PoolTimes(times)]);
+    assert_eq!(read(&bytes).unwrap().0, [Item::PoolTimes(times)]);
 }
 
 #[test]
