@@ -14,7 +14,8 @@ pub(crate) fn record(name: &str, parameters: &[String], share: &Path) -> Result<
     let capture = format!("/tmp/{name}.bounce");
     let mut command = Command::new("/bin/bouncescope");
     // The kernel counts the programs' own time throughout, so that a probe takes as long at the end as at the beginning.
-    command.args(["record", "--time-maintenance", "--count-costs", "-o", &capture, "--"]);
+    command.args(["record", "--time-maintenance", "--mappings", "all", "--count-tracefs", "--count-costs"]);
+    command.args(["-o", &capture, "--"]);
     let code = process::run(command.args(["/init", "workload", "maintained"]).args(parameters), LIMIT)?;
     let brought = fs::copy(&capture, share.join(format!("{name}.bounce")));
     brought.map_err(|error| format!("cannot bring {capture} out: {error}"))?;
