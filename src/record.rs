@@ -69,7 +69,8 @@ pub(crate) struct Args {
     /// write its capture to FILE
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
-        "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs", "verbose", "command",
+        "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs",
+        "time_maintenance", "verbose", "command",
     ])]
     finish: bool,
     /// Begin with what the kernel itself has traced since boot (`trace_event=dma:*,swiotlb:* trace_clock=mono` on its command
@@ -122,6 +123,10 @@ pub(crate) struct Args {
     /// then takes longer, those of kmalloc and kfree about twice as long
     #[arg(long)]
     count_costs: bool,
+    /// Time cache maintenance (`arch_sync_dma_for_device()`, `arch_sync_dma_for_cpu()`) by length. `stats` and `replay`
+    /// put it beside the time of copying. Non-coherent devices need it for every mapping, so this costs more than the rest
+    #[arg(long)]
+    time_maintenance: bool,
     /// Print nothing while recording
     #[arg(short, long)]
     quiet: bool,
@@ -188,6 +193,7 @@ impl Args {
             },
             programs_log: self.verbose,
             count_costs: self.count_costs,
+            time_maintenance: self.time_maintenance,
             btf: self.btf.clone(),
             // The mark has been kept since boot, as the trace has.
             reset_hiwater: !self.with_boot_trace,

@@ -253,6 +253,7 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
                     total_ns: total.amount(),
                 })
                 .collect(),
+            maintenance: Vec::new(),
         }),
         Part::Counters { seen, lost, predicted, linked } => Item::Counters(Counters {
             time_ns: *time_ns,

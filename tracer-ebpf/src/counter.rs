@@ -149,7 +149,7 @@ pub struct LengthCount {
     pub bytes: u64,
 }
 
-/// The pool's functions whose time is taken.
+/// The functions whose time is taken: the pool's, and those of cache maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Function {
@@ -161,19 +161,24 @@ pub enum Function {
     SyncForCpu = 2,
     /// `swiotlb_sync_single_for_device()`.
     SyncForDevice = 3,
+    /// `arch_sync_dma_for_device()`.
+    MaintainForDevice = 4,
+    /// `arch_sync_dma_for_cpu()`, of buffers that the device may have written.
+    MaintainForCpu = 5,
 }
 
 impl Function {
     /// Every function, in the order of its value.
-    pub const ALL: [Self; 4] = [Self::Map, Self::Unmap, Self::SyncForCpu, Self::SyncForDevice];
+    pub const ALL: [Self; 6] =
+        [Self::Map, Self::Unmap, Self::SyncForCpu, Self::SyncForDevice, Self::MaintainForDevice, Self::MaintainForCpu];
 }
 
 /// Classes of length for which the times of one function are kept apart: powers of two up to 256 KiB, the longest that
-/// a pool holds in one piece (`swiotlb_max_mapping_size()`), and above.
+/// a pool holds in one piece (`swiotlb_max_mapping_size()`), and above. Caches are maintained for longer buffers too.
 pub const LENGTHS: u32 = 20;
 
 /// Length of the per-CPU array of times.
-pub const TIMES: u32 = 4 * LENGTHS;
+pub const TIMES: u32 = Function::ALL.len() as u32 * LENGTHS;
 
 /// Index of the time of a [`Function`]'s calls for buffers of `len` bytes; 0 and 1 are one class.
 #[inline(always)]
@@ -182,6 +187,9 @@ pub const fn time(function: u64, len: u64) -> u32 {
     let class = if log2 < LENGTHS { log2 } else { LENGTHS - 1 };
     function as u32 * LENGTHS + class
 }
+
+/// In place of a [`Function`]: a call that does nothing, of which no time is kept.
+pub const NO_FUNCTION: u64 = u64::MAX;
 
 /// Calls of one function for one class of lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,7 +218,7 @@ mod tests {
     #[test]
     fn functions_do_not_share_an_index() {
         assert_eq!(time(Function::Unmap as u64, 0), time(Function::Map as u64, u64::MAX) + 1);
-        assert_eq!(time(Function::SyncForDevice as u64, u64::MAX), TIMES - 1);
-        assert_eq!(Function::ALL.map(|function| function as usize), [0, 1, 2, 3]);
+        assert_eq!(time(Function::MaintainForCpu as u64, u64::MAX), TIMES - 1);
+        assert_eq!(Function::ALL.map(|function| function as usize), [0, 1, 2, 3, 4, 5]);
     }
 }

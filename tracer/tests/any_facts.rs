@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, Segment, What},
     facts::{
-        Counters, Device, Hook, KernelFacts, LinearMap, LiveSite, LiveSites, PoolFacts, PoolFunction, PoolSample,
-        PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample,
+        Counters, Device, Hook, KernelFacts, LinearMap, LiveSite, LiveSites, MaintenanceFunction, MaintenanceTime,
+        PoolFacts, PoolFunction, PoolSample, PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample,
     },
     model::policy::builtins,
     replay::{
@@ -158,6 +158,8 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
     };
     let live = LiveSite { function: "f".into(), calls: a, bytes: b, inexact: c % 2 == 0, ..LiveSite::default() };
     let time = PoolTime { function: PoolFunction::Map, log2: a as u8, calls: b, bytes: c, total_ns: d };
+    let function = MaintenanceFunction::ForCpu;
+    let maintained = MaintenanceTime { function, log2: a as u8, calls: b, bytes: c, total_ns: d };
     let site = SiteCount { call_site: 1, bytes_req: a as u32, bytes_alloc: b as u32, count: c };
     let other = SiteCount { bytes_req: !(a as u32), ..site };
     let counts = |n: u64| [("map", vec![n, n]), ("kmalloc", vec![n])].map(|(kind, n)| (kind.to_owned(), n));
@@ -171,7 +173,7 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
         }),
         Item::Pool(PoolSample { time_ns: a, slots: b, used_slots: c, hiwater_slots: Some(d) }),
         Item::Slab(SlabSample { time_ns: b, shrunk: a % 2 == 0, caches: vec![cache.clone(), cache], live_sites: None }),
-        Item::PoolTimes(PoolTimes { time_ns: a, times: vec![time, time] }),
+        Item::PoolTimes(PoolTimes { time_ns: a, times: vec![time, time], maintenance: vec![maintained, maintained] }),
         Item::Sites(vec![site, other]),
         Item::Counters(Counters {
             seen: counts(d).into(),

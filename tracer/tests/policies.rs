@@ -6,7 +6,10 @@ use items::Items;
 use proptest::prelude::*;
 use tracer::{
     event::{Batch, DeviceId, Direction, Event, What},
-    facts::{Device, Hook, KernelFacts, LinearMap, PoolFacts, PoolFunction, PoolTime, PoolTimes},
+    facts::{
+        Device, Hook, KernelFacts, LinearMap, MaintenanceFunction, MaintenanceTime, PoolFacts, PoolFunction, PoolTime,
+        PoolTimes,
+    },
     model::policy::{Override, PoolChoice, builtins},
     replay::{
         Replayed, Wanted,
@@ -61,7 +64,9 @@ fn stream(all: &[Mapped]) -> Items {
             linear_map: Some(LinearMap { virt_base: VIRT, phys_base: PHYS }),
             ..KernelFacts::default()
         },
-        hooks: ["bounced", "slot_map", "slot_unmap", "map", "unmap"].map(hook).into(),
+        hooks: ["bounced", "slot_map", "slot_unmap", "map", "unmap", "maintain_for_device", "maintain_for_cpu"]
+            .map(hook)
+            .into(),
         allocation_sample: 1,
         ..Start::default()
     };
@@ -90,7 +95,10 @@ fn stream(all: &[Mapped]) -> Items {
     let device = Device { name: "1-1".into(), driver: "usb".into(), dma_mask: u64::MAX, ..Device::default() };
     let functions = [PoolFunction::Map, PoolFunction::Unmap, PoolFunction::SyncForCpu, PoolFunction::SyncForDevice];
     let times = functions.map(|function| PoolTime { function, log2: 3, calls: 2, bytes: 16, total_ns: 200 });
-    let times = PoolTimes { time_ns: 0, times: times.into() };
+    let maintained = [MaintenanceFunction::ForDevice, MaintenanceFunction::ForCpu];
+    let maintained =
+        maintained.map(|function| MaintenanceTime { function, log2: 4, calls: 10, bytes: 180, total_ns: 500 });
+    let times = PoolTimes { time_ns: 0, times: times.into(), maintenance: maintained.into() };
     let batch = Batch { events, segments: Vec::new() };
     Items([Item::Start(start), Item::Device(device), Item::Events(batch), Item::PoolTimes(times)].into())
 }
@@ -169,6 +177,32 @@ proptest! {
 
 const SMALL: Mapped =
     Mapped { requested: 18, offset: 0, size: 18, direction: Direction::FromDevice, unmapped: true, freed: false };
+
+#[test]
+fn cache_maintenance_is_what_was_measured_under_every_policy_that_refuses_nothing() {
+    let replayed = replayed(&[SMALL, SMALL]);
+    assert_eq!(replayed.cache_maintenance_ns, Some(1000));
+    assert!(named(&replayed, "mainline").total.bounces > 0 && named(&replayed, "legacy").total.bounces == 0);
+    for outcome in &replayed.outcomes {
+        assert_eq!(outcome.cache_maintenance_ns, Some(1000), "{}", outcome.name);
+    }
+}
+
+#[test]
+fn a_refused_mapping_needs_no_cache_maintenance_and_what_devices_are_taken_for_leaves_it_unknown() {
+    let with = |change: WhatIf| {
+        let replayed = replay(&mut stream(&[SMALL, SMALL]), |start| Wanted {
+            settings: builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &change)).collect(),
+            ..Wanted::default()
+        });
+        let outcome = named(&replayed.unwrap(), "always-small").clone();
+        (outcome.total.failed, outcome.cache_maintenance_ns)
+    };
+    // Each would have been maintained once for the device and once for the CPU, 50 ns each.
+    assert_eq!(with(WhatIf { pool: Some(PoolChoice::None), ..WhatIf::default() }), (2, Some(800)));
+    let devices = vec![Override { name: "*".into(), coherent: Some(true), ..Override::default() }];
+    assert_eq!(with(WhatIf { devices, ..WhatIf::default() }), (0, None));
+}
 
 #[test]
 fn copies_are_counted_where_a_policy_bounced_and_only_there() {

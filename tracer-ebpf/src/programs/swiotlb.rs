@@ -67,6 +67,6 @@ pub fn slot_unmap(ctx: ProbeContext) -> u32 {
     let direction = at(arguments, config!(pool.unmap_direction));
     let header = header(&ctx, Kind::SlotUnmap, direction);
     send(Kind::SlotUnmap, SlotUnmap { header, dev, slot, size });
-    times::begin(&ctx, Function::Unmap, size);
+    times::begin(&ctx, Function::Unmap as u64, size);
     0
 }

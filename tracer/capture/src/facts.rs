@@ -371,7 +371,8 @@ pub fn kmalloc_size(size: &str) -> Option<u32> {
     }
 }
 
-/// How long the pool's functions took, in sum over all calls since recording began.
+/// How long the pool's functions took, and cache maintenance where that was asked for, in sum over all calls since recording
+/// began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -380,6 +381,9 @@ pub struct PoolTimes {
     pub time_ns: u64,
     /// By function and length.
     pub times: Vec<PoolTime>,
+    /// Cache maintenance, by function and length; empty where it was not timed, or never called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<MaintenanceTime>,
 }
 
 /// Calls of one of the pool's functions for buffers of about one length.
@@ -412,6 +416,34 @@ pub enum PoolFunction {
     SyncForCpu,
     /// `swiotlb_sync_single_for_device()` or `__swiotlb_sync_single_for_device()`.
     SyncForDevice,
+}
+
+/// Calls of one of the functions of cache maintenance for buffers of about one length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MaintenanceTime {
+    /// Which.
+    pub function: MaintenanceFunction,
+    /// As in [`PoolTime`].
+    pub log2: u8,
+    /// Calls that returned.
+    pub calls: u64,
+    /// Bytes of the buffers, in sum.
+    pub bytes: u64,
+    /// Time from entry to return, ns, in sum. Interrupts in between, and the tracing itself, count.
+    pub total_ns: u64,
+}
+
+/// The functions that clean and invalidate caches for devices that are not coherent (`arch/arm64/mm/dma-mapping.c`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MaintenanceFunction {
+    /// `arch_sync_dma_for_device()`.
+    #[default]
+    ForDevice,
+    /// `arch_sync_dma_for_cpu()`, but for buffers that the device only reads: it does nothing for them.
+    ForCpu,
 }
 
 /// How often one call site asked for one size, since recording began.

@@ -102,7 +102,11 @@ fn one_frame_of_each() -> Vec<Item> {
             shrunk: true,
             live_sites: None,
         }),
-        Item::PoolTimes(PoolTimes { time_ns: 1, times: vec![PoolTime { calls: 1, ..PoolTime::default() }] }),
+        Item::PoolTimes(PoolTimes {
+            time_ns: 1,
+            times: vec![PoolTime { calls: 1, ..PoolTime::default() }],
+            ..PoolTimes::default()
+        }),
         Item::Counters(Counters { predicted: 1, ..Counters::default() }),
         Item::End(End { time_ns: 2, ..End::default() }),
     ]

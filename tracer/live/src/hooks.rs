@@ -32,17 +32,26 @@ pub(super) enum Link {
     Exit { _link: FExitLink },
 }
 
+/// What is recorded only where it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Objects are sent, and so how long they live matters.
+    pub(super) objects: bool,
+    /// Cache maintenance is timed.
+    pub(super) maintenance: bool,
+}
+
 /// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. The
 /// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
 /// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
 /// so that it is not asked about those of other kernels.
-pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>, objects: bool) {
+pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>, asked: Asked) {
     let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
     let names: Vec<_> = places().map(Place::symbol).collect();
     let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
     let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
     let mut lists_by_function = false;
-    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, asked)) {
         let mut candidates = subject.candidates(preferred);
         let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
         if matches!(subject.subject, Subject::MapSgRefused | Subject::MapSgtableRefused) && lists_by_function {
@@ -62,15 +71,15 @@ pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Sy
 }
 
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
-/// subject. What only tells how long objects live is left alone unless `objects` are to be sent.
+/// subject. What is not `asked` for is left alone.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     preferred: Places,
     symbols: Option<&Symbols>,
-    objects: bool,
+    asked: Asked,
 ) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
-    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, objects)) {
+    for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, asked)) {
         let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
         hooks.push(hook);
     }
@@ -78,11 +87,12 @@ pub(super) fn attach_all(
 }
 
 /// Whether there is anything to be seen, and it is asked for.
-fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, objects: bool) -> bool {
+fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, asked: Asked) -> bool {
     match subject.subject {
         // A kernel without the function has nothing to lose.
         Subject::IovaLink => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
-        Subject::Kfree | Subject::KfreeBulk => objects,
+        Subject::Kfree | Subject::KfreeBulk => asked.objects,
+        Subject::MaintainForDevice | Subject::MaintainForCpu => asked.maintenance,
         _ => true,
     }
 }

@@ -34,6 +34,9 @@ pub struct Options {
     pub recorder: String,
     /// Let the kernel count throughout what the programs cost, not only at the beginning.
     pub count_costs: bool,
+    /// Time cache maintenance too. Non-coherent devices need it with every mapping, however long, so that this costs more than all
+    /// the rest.
+    pub time_maintenance: bool,
     /// Let the kernel's own high-water mark of the pool begin anew, so that it is that of the recording.
     pub reset_hiwater: bool,
 }
@@ -54,6 +57,7 @@ impl Default for Options {
             btf: None,
             recorder: arguments.collect::<Vec<_>>().join(" "),
             count_costs: false,
+            time_maintenance: false,
             reset_hiwater: true,
         }
     }

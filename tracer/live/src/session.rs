@@ -35,7 +35,7 @@ use crate::kernel::{
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
-use bouncescope_capture::facts::{End, LengthCount, PoolTimes, SiteCount, SlabSample};
+use bouncescope_capture::facts::{End, LengthCount, SiteCount, SlabSample};
 use bouncescope_capture::stream::{Item, Start};
 
 /// Events in one batch at the most, so that a busy kernel cannot make one grow without bound.
@@ -119,7 +119,7 @@ impl Session {
         config.streamed = options.streamed as u32;
         config.log = u32::from(options.programs_log);
 
-        let objects = options.allocation_sample > 0;
+        let asked = hooks::Asked { objects: options.allocation_sample > 0, maintenance: options.time_maintenance };
         let cpus = nr_cpus().unwrap_or(1);
         let sizes = rings::Sizes::new(options.ring_bytes, kernel.page_size, cpus, options.allocation_sample);
         (config.wake_at, config.wake_at_objects) = sizes.wake_at();
@@ -127,7 +127,7 @@ impl Session {
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let rings = Rings::take_from(&mut ebpf)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), objects);
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), asked);
 
         let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
@@ -136,7 +136,7 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), objects);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), asked);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
@@ -263,8 +263,7 @@ impl Session {
 
     /// `None` when nothing changed since the last time.
     fn pool_times(&mut self) -> Result<Option<Item>, LiveError> {
-        let time_ns = now_ns();
-        Ok(self.tallies.changed_times()?.map(|times| Item::PoolTimes(PoolTimes { time_ns, times })))
+        Ok(self.tallies.changed_times(now_ns())?.map(Item::PoolTimes))
     }
 
     /// `None` for a kernel without a pool: it has no counters of it.

@@ -1,5 +1,5 @@
-//! Reading what the programs counted: records seen and lost, allocations by call site, mappings by length, times of the pool's functions, runs
-//! missed and run time.
+//! Reading what the programs counted: records seen and lost, allocations by call site, mappings by length, times of the pool's functions and
+//! of cache maintenance, runs missed and run time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,10 @@ use tracer_ebpf::{
 };
 
 use bouncescope_capture::event::{DeviceId, Direction};
-use bouncescope_capture::facts::{Counters, LengthCount, Mapped, PoolFunction, PoolTime, ProgramCost, SiteCount};
+use bouncescope_capture::facts::{
+    Counters, LengthCount, MaintenanceFunction, MaintenanceTime, Mapped, PoolFunction, PoolTime, PoolTimes,
+    ProgramCost, SiteCount,
+};
 use bouncescope_capture::names::Loss;
 
 /// The counting maps, and what they said the last time.
@@ -30,7 +33,7 @@ pub(super) struct Tallies {
     lengths: PerCpuHashMap<MapData, [u64; 3], [u64; 2]>,
     reported_lengths: HashMap<[u64; 3], [u64; 2]>,
     times: PerCpuArray<MapData, [u64; 3]>,
-    reported_times: Vec<PoolTime>,
+    reported_times: PoolTimes,
 }
 
 /// What a program's fdinfo says; 0 where the kernel does not say it.
@@ -51,7 +54,7 @@ impl Tallies {
             lengths: ebpf.take_map("LENGTHS").ok_or_else(|| missing("LENGTHS"))?.try_into()?,
             reported_lengths: HashMap::new(),
             times: ebpf.take_map("POOL_TIMES").ok_or_else(|| missing("POOL_TIMES"))?.try_into()?,
-            reported_times: Vec::new(),
+            reported_times: PoolTimes::default(),
         })
     }
 
@@ -84,16 +87,17 @@ impl Tallies {
         Ok(counters)
     }
 
-    /// Totals of the pool's functions by length; `None` when nothing changed since the last call.
-    pub(super) fn changed_times(&mut self) -> Result<Option<Vec<PoolTime>>, MapError> {
-        let mut times = Vec::new();
+    /// Totals of the pool's functions and of cache maintenance by length; `None` when nothing changed since the last call.
+    pub(super) fn changed_times(&mut self, time_ns: u64) -> Result<Option<PoolTimes>, MapError> {
+        let mut times = PoolTimes { time_ns: self.reported_times.time_ns, ..PoolTimes::default() };
         for index in 0..TIMES {
             let cpus = self.times.get(&index, 0)?;
-            times.extend(pool_time(index, cpus.iter().map(|cpu| bytemuck::cast(*cpu))));
+            add_time(&mut times, index, cpus.iter().map(|cpu| bytemuck::cast(*cpu)));
         }
         if times == self.reported_times {
             return Ok(None);
         }
+        times.time_ns = time_ns;
         self.reported_times.clone_from(&times);
         Ok(Some(times))
     }
@@ -167,21 +171,28 @@ fn length_count(
     Some(LengthCount { device: device(key)?, direction, mapped: *mapped, length: key.length, count, bytes })
 }
 
-/// Totals of one function and class of lengths; `None` when it was never called for such.
-fn pool_time(index: u32, cpus: impl Iterator<Item = Time>) -> Option<PoolTime> {
-    let function = match counter::Function::ALL.get((index / LENGTHS) as usize)? {
-        counter::Function::Map => PoolFunction::Map,
-        counter::Function::Unmap => PoolFunction::Unmap,
-        counter::Function::SyncForCpu => PoolFunction::SyncForCpu,
-        counter::Function::SyncForDevice => PoolFunction::SyncForDevice,
-    };
-    let mut total = PoolTime { function, log2: (index % LENGTHS) as u8, ..PoolTime::default() };
-    for Time { calls, bytes, total_ns } in cpus {
-        total.calls += calls;
-        total.bytes = total.bytes.wrapping_add(bytes);
-        total.total_ns = total.total_ns.wrapping_add(total_ns);
+/// Adds the totals of one function and class of lengths, unless it was never called for such.
+fn add_time(times: &mut PoolTimes, index: u32, cpus: impl Iterator<Item = Time>) {
+    let Some(function) = counter::Function::ALL.get((index / LENGTHS) as usize) else { return };
+    let log2 = (index % LENGTHS) as u8;
+    let Time { calls, bytes, total_ns } = cpus.fold(Time::default(), |sum, cpu| Time {
+        calls: sum.calls + cpu.calls,
+        bytes: sum.bytes.wrapping_add(cpu.bytes),
+        total_ns: sum.total_ns.wrapping_add(cpu.total_ns),
+    });
+    if calls == 0 {
+        return;
     }
-    (total.calls > 0).then_some(total)
+    let mut pool = |function| times.times.push(PoolTime { function, log2, calls, bytes, total_ns });
+    let mut maintenance = |function| times.maintenance.push(MaintenanceTime { function, log2, calls, bytes, total_ns });
+    match function {
+        counter::Function::Map => pool(PoolFunction::Map),
+        counter::Function::Unmap => pool(PoolFunction::Unmap),
+        counter::Function::SyncForCpu => pool(PoolFunction::SyncForCpu),
+        counter::Function::SyncForDevice => pool(PoolFunction::SyncForDevice),
+        counter::Function::MaintainForDevice => maintenance(MaintenanceFunction::ForDevice),
+        counter::Function::MaintainForCpu => maintenance(MaintenanceFunction::ForCpu),
+    }
 }
 
 /// Runs and run time of each program that ran.
@@ -220,12 +231,26 @@ mod tests {
 
     #[test]
     fn times_of_all_cpus_add_up_and_what_never_ran_is_left_out() {
-        let index = counter::time(counter::Function::Unmap as u64, 18);
         let ran = Time { calls: 2, bytes: 36, total_ns: 900 };
-        let total = pool_time(index, [ran, Time::default(), ran].into_iter());
+        let of = |index, cpus: &[Time]| {
+            let mut times = PoolTimes::default();
+            add_time(&mut times, index, cpus.iter().copied());
+            times
+        };
+        let index = counter::time(counter::Function::Unmap as u64, 18);
         let expected = PoolTime { function: PoolFunction::Unmap, log2: 4, calls: 4, bytes: 72, total_ns: 1800 };
-        assert_eq!(total, Some(expected));
-        assert_eq!(pool_time(index, [Time::default()].into_iter()), None);
-        assert_eq!(pool_time(TIMES, [ran].into_iter()), None);
+        assert_eq!(of(index, &[ran, Time::default(), ran]).times, [expected]);
+        assert_eq!(of(index, &[Time::default()]), PoolTimes::default());
+        assert_eq!(of(TIMES, &[ran]), PoolTimes::default());
+    }
+
+    #[test]
+    fn times_of_cache_maintenance_are_none_of_the_pool() {
+        let mut times = PoolTimes::default();
+        let ran = Time { calls: 1, bytes: 4096, total_ns: 250 };
+        add_time(&mut times, counter::time(counter::Function::MaintainForCpu as u64, 4096), [ran].into_iter());
+        let function = MaintenanceFunction::ForCpu;
+        assert_eq!(times.maintenance, [MaintenanceTime { function, log2: 12, calls: 1, bytes: 4096, total_ns: 250 }]);
+        assert_eq!(times.times, []);
     }
 }

@@ -150,10 +150,13 @@ pub fn item(item: &mut Item) {
                 cache.pages_per_slab = cache.pages_per_slab.min(MAX_PER_SLAB);
             }
         }
-        Item::PoolTimes(PoolTimes { times, .. }) => {
-            for time in times {
-                time.calls = time.calls.min(MAX_COUNT);
-                time.total_ns = time.total_ns.min(MAX_COUNT << 8);
+        Item::PoolTimes(PoolTimes { times, maintenance, .. }) => {
+            maintenance.truncate(MAX_LIST);
+            let pool = times.iter_mut().map(|time| (&mut time.calls, &mut time.total_ns));
+            let maintained = maintenance.iter_mut().map(|time| (&mut time.calls, &mut time.total_ns));
+            for (calls, total_ns) in pool.chain(maintained) {
+                *calls = (*calls).min(MAX_COUNT);
+                *total_ns = (*total_ns).min(MAX_COUNT << 8);
             }
         }
         Item::Counters(counters) => {

@@ -190,6 +190,12 @@ figures! {
     /// CPU time of the pool's functions. 100 % is one CPU.
     PoolCpuPercent: Percent, Of::Run(|run| Some(Value::Real(run.pool_cpu_ns()? as f64 / 1e7 / run.replayed.seconds()))),
         [Text("pool CPU", None), Rule(Totals)];
+    /// CPU time of cache maintenance, as it was timed in the capture; less what mappings would have taken that are refused, and more where
+    /// only the recorded kernel refused them. The slots of a bounced buffer are maintained instead of the buffer.
+    CacheMaintenanceNs: Duration, Of::Run(|run| run.cache_maintenance_ns().map(Value::Count)), [Csv, Json];
+    /// CPU time of cache maintenance. 100 % is one CPU.
+    CacheMaintenancePercent: Percent, Of::Run(|run| Some(Value::Real(run.cache_maintenance_ns()? as f64 / 1e7 / run.replayed.seconds()))),
+        [Rule(Totals)];
     /// Time that the stream covers.
     SpanNs: Duration, All(|run| run.replayed.span_ns), [Csv, Json];
     /// Most slots of the pool in use at once.
@@ -476,6 +482,11 @@ impl Run<'_> {
             Some(outcome) => outcome.pool_cpu_ns,
             None => Some(self.replayed.pool_times.as_ref()?.times.iter().map(|time| time.total_ns).sum()),
         }
+    }
+
+    /// CPU time of cache maintenance.
+    pub(super) fn cache_maintenance_ns(self) -> Option<u64> {
+        self.outcome.map_or(self.replayed.cache_maintenance_ns, |outcome| outcome.cache_maintenance_ns)
     }
 
     fn peak_slots(self) -> Option<u64> {

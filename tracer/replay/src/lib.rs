@@ -47,6 +47,7 @@ mod list_syncs;
 pub mod live_functions;
 mod lives;
 pub mod losses;
+mod maintenance;
 pub mod mapping;
 pub mod memory;
 pub mod objects;
@@ -132,8 +133,10 @@ pub struct Replayed {
     pub slabs: Option<(SlabSample, SlabSample)>,
     /// Mappings as the kernel counted them by device and length.
     pub lengths: Counted,
-    /// How long the pool's functions took.
+    /// How long the pool's functions took, and cache maintenance.
     pub pool_times: Option<PoolTimes>,
+    /// CPU time of cache maintenance, ns; `None` where it was not timed.
+    pub cache_maintenance_ns: Option<u64>,
     /// The end of the stream, where it has one.
     pub end: Option<End>,
     /// What is missing from the stream.

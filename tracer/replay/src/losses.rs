@@ -25,6 +25,8 @@ pub(crate) enum Concern {
     Copies,
     /// The time of the pool's functions.
     Times,
+    /// The time of cache maintenance.
+    Maintenance,
     /// Every allocation was recorded.
     Allocations,
     /// Every free was recorded.
@@ -44,15 +46,28 @@ pub(crate) enum Concern {
 /// What a loss takes from. A loss without consequences takes from counts that no figure here rests on.
 pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
     use Concern::{
-        Allocations, Attempts, Copies, CountedLengths, Fates, Frees, Mappings, Pool, Refusals, Searches, Times,
+        Allocations, Attempts, Copies, CountedLengths, Fates, Frees, Maintenance, Mappings, Pool, Refusals, Searches,
+        Times,
     };
     /// Mappings, or something that any of them may need.
     const MAPPING: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees];
     /// The same, after the kernel has counted it by length.
     const COUNTED: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, CountedLengths];
     const EVENT: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, Attempts, Searches];
-    const EVERYTHING: &[Concern] =
-        &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, Attempts, Searches, CountedLengths];
+    const EVERYTHING: &[Concern] = &[
+        Mappings,
+        Refusals,
+        Fates,
+        Pool,
+        Copies,
+        Times,
+        Maintenance,
+        Allocations,
+        Frees,
+        Attempts,
+        Searches,
+        CountedLengths,
+    ];
     match loss {
         Loss::RingFull(kind) => match kind {
             Kind::Device | Kind::Map | Kind::MapSg => COUNTED,
@@ -70,7 +85,7 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
         Loss::Counted(other) => match other {
             Other::DevicesFull | Other::SgTruncated | Other::ReadFault => MAPPING,
             Other::CallsFull | Other::UnpairedReturn | Other::MissedReturn => &[Refusals, Pool, Times, Searches],
-            Other::Untimed => &[Times],
+            Other::Untimed => &[Times, Maintenance],
             Other::LengthsFull => &[CountedLengths],
             Other::ListsFull => &[Pool, Copies],
             Other::BulkCut => &[Frees],
@@ -92,6 +107,7 @@ pub fn consequence(loss: &Loss) -> Option<&'static str> {
         (Concern::Refusals, "refused mappings may be too few"),
         (Concern::Copies, "bytes copied may be too low"),
         (Concern::Times, "pool CPU may be too low"),
+        (Concern::Maintenance, "the time of cache maintenance may be too low"),
         (Concern::Allocations, "hazards and slabs may be too low"),
         (Concern::Frees, "hazards with a foreign object may be too high"),
         (Concern::CountedLengths, "counts by length may be too low"),
@@ -137,11 +153,13 @@ fn kind_of(program: &Program) -> Option<Kind> {
 
 /// What a skipped run of a program takes from; `None` for one that records mappings, and for one of a later version.
 fn of_program(program: &Program) -> Option<&'static [Concern]> {
-    use Concern::{Allocations, Attempts, Copies, Frees, Pool, Refusals, Searches, Times};
+    use Concern::{Allocations, Attempts, Copies, Frees, Maintenance, Pool, Refusals, Searches, Times};
     Some(match program {
         Program::SlotMapEntry | Program::SlotMapReturn | Program::SlotMapExit => &[Pool, Times, Searches],
         Program::SlotUnmap | Program::SlotUnmapEnter => &[Pool, Times],
-        Program::PoolReturn | Program::PoolCpuEntry | Program::PoolDeviceEntry | Program::PoolSyncEntry => &[Times],
+        Program::PoolCpuEntry | Program::PoolDeviceEntry | Program::PoolSyncEntry => &[Times],
+        Program::PoolReturn => &[Times, Maintenance],
+        Program::MaintainDeviceEntry | Program::MaintainCpuEntry => &[Maintenance],
         Program::SwiotlbBounced => &[Pool, Attempts],
         Program::DmaUnmap | Program::UnmapEntry | Program::DmaUnmapSg | Program::UnmapSgEntry => &[Pool, Copies],
         Program::MapSgEntry

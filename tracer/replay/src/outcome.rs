@@ -232,6 +232,9 @@ pub struct Outcome {
     pub fallback_bytes: u64,
     /// CPU time of the pool's functions, ns, at the speed that was measured in the capture; `None` where it was not.
     pub pool_cpu_ns: Option<u64>,
+    /// CPU time of cache maintenance, ns: as measured, but for mappings of which only one of the two kernels refuses; `None` where it
+    /// was not timed, or a device's coherence is taken otherwise than captured.
+    pub cache_maintenance_ns: Option<u64>,
     /// Slabs of all kmalloc caches at the end; `None` where the capture has no count of them.
     pub all_slabs: Option<Slabs>,
     /// Bytes of the kmalloc caches' slabs at the end that the live objects seen would take, and its standard error; `None`

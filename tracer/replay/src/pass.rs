@@ -12,6 +12,7 @@ use super::lengths::Lengths;
 use super::live_functions::LiveFunctions;
 use super::lives::Lives;
 use super::losses::Doubts;
+use super::maintenance;
 use super::memory;
 use super::outcome::Outcome;
 use super::pairing::{Pairing, Witnesses};
@@ -259,11 +260,14 @@ impl Pass {
         let has_events = watcher.statistics.span_ns.is_some();
         let span_ns = if has_events { end_ns.saturating_sub(start.time_ns.min(first_ns)) } else { 0 };
         watcher.observed.complete(&watcher.common);
+        let cache_maintenance_ns = maintenance::measured_ns(&start.hooks, pool_times.as_ref());
         let last = Last {
             devices: &devices,
             objects: &watcher.objects,
             symbols: &watcher.statistics.symbols,
             pool_times: pool_times.as_ref(),
+            cache_maintenance_ns,
+            spared: &watcher.spared,
             end_ns,
             span_ns,
             not_simulated: watcher.not_simulated,
@@ -346,6 +350,7 @@ impl Pass {
             slabs,
             lengths,
             pool_times,
+            cache_maintenance_ns,
             end,
             gaps,
         }

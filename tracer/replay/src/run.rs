@@ -24,6 +24,7 @@ use super::{
     holders::{Names, Turnover, Who},
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
+    maintenance::{self, Spared},
     mapping::{Buffer, Mapping},
     outcome::{AtMost, Outcome},
     pairing::Witnesses,
@@ -107,6 +108,8 @@ pub struct Run {
     release_first: [i64; 2],
     breakdown: Breakdown,
     work: Work,
+    /// The cache maintenance of mappings that are refused.
+    spared: Spared,
     outcome: Outcome,
     reasons: [u64; Reason::ALL.len()],
     /// Memory of buffers that found no slots, bytes.
@@ -162,6 +165,7 @@ impl Run {
             release_first: [0; 2],
             breakdown: Breakdown::default(),
             work: Work::default(),
+            spared: Spared::default(),
             outcome,
             reasons: [0; Reason::ALL.len()],
             elsewhere_bytes: 0,
@@ -277,6 +281,11 @@ impl Run {
         outcome.not_simulated = last.not_simulated;
         outcome.span_ns = last.span_ns;
         outcome.pool_cpu_ns = last.pool_times.and_then(|times| self.work.time_ns(times));
+        let takes_coherence_as_captured = self.kernel.settings.devices.iter().all(|device| device.coherent.is_none());
+        outcome.cache_maintenance_ns = last
+            .cache_maintenance_ns
+            .filter(|_| takes_coherence_as_captured)
+            .and_then(|ns| maintenance::predicted_ns(ns, last.pool_times, last.spared, &self.spared));
         outcome.peak_slots_range = peak_slots_range;
         outcome.mark_at_most = self.mark.max(peak_slots_range[1]);
         outcome.pools_added = self.pools.iter().map(Growing::added_pools).sum();
@@ -567,6 +576,9 @@ impl Run {
         }
         if let Some(why) = refused {
             self.breakdown.cell(mapping, 0, device).failed += 1;
+            if !coherent {
+                self.spared.refused(mapping);
+            }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
         }
         if loses {

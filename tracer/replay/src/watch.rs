@@ -5,6 +5,7 @@ use super::breakdown::Breakdown;
 use super::compare::Comparison;
 use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
+use super::maintenance::Spared;
 use super::mapping::{Buffers, Mapping};
 use super::objects::Objects;
 use super::pairing::{Plain, Watch};
@@ -42,6 +43,8 @@ pub(super) struct Watcher {
     pub(super) unfollowed: Vec<Breakdown>,
     /// Buffers of lengths that a policy wants drivers not to map, by what they are to be a multiple of, bytes.
     unaligned: Vec<(u64, Breakdown)>,
+    /// The cache maintenance that the recorded kernel did not do, because it refused the mappings.
+    pub(super) spared: Spared,
     /// Mappings of devices whose description was lost.
     pub(super) not_simulated: u64,
     /// `DMA_ATTR_*` bits with which what shares the buffer's lines is no hazard.
@@ -79,6 +82,7 @@ impl Watcher {
             comparison,
             unfollowed: Vec::new(),
             unaligned: Vec::new(),
+            spared: Spared::default(),
             not_simulated: 0,
             harmless: MMIO | if has_bit { SHARES_KNOWINGLY } else { 0 },
             kernels: Vec::new(),
@@ -256,6 +260,9 @@ impl Watch for Watcher {
         }
         self.observed.mapped(mapping, identity);
         self.statistics.mapped(mapping, devices);
+        if mapping.failed && devices.described(mapping.device).is_some_and(|device| !device.coherent) {
+            self.spared.refused(mapping);
+        }
         let bounced = mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
         let mut followed = bounced;
         if quick.known && (bounced || Self::may_matter(mapping, &quick)) {

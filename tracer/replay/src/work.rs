@@ -55,7 +55,7 @@ mod tests {
     fn each_call_takes_what_the_nearest_length_took() {
         let time = |function, log2, calls, total_ns| PoolTime { function, log2, calls, bytes: 0, total_ns };
         let times = vec![time(PoolFunction::Map, 3, 10, 1000), time(PoolFunction::Map, 12, 1, 900)];
-        let measured = PoolTimes { time_ns: 0, times };
+        let measured = PoolTimes { times, ..PoolTimes::default() };
         let mut work = Work::default();
         for bytes in [8, 9, 4096] {
             work.call(PoolFunction::Map, bytes);

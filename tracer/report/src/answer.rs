@@ -222,11 +222,11 @@ pub(super) fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> Ve
             }
         }
     };
-    let cost = if outcome.total.bounces == 0 {
+    let cpu_percent = |ns: u64| format!("{:.2} % of a CPU", ns as f64 / 1e7 / seconds);
+    let mut cost = if outcome.total.bounces == 0 {
         if outcome.total.failed > 0 { "nothing can bounce" } else { "nothing bounces" }.to_owned()
     } else {
-        let cpu =
-            outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {:.2} % of a CPU", ns as f64 / 1e7 / seconds));
+        let cpu = outcome.pool_cpu_ns.map_or_else(String::new, |ns| format!(", {}", cpu_percent(ns)));
         format!(
             "{}{} bounces, {:.1} per second; {}/s copied{cpu}",
             mark(Figure::Bounces),
@@ -235,6 +235,13 @@ pub(super) fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> Ve
             bytes((outcome.total.bytes_copied as f64 / seconds) as u64),
         )
     };
+    if let Some(ns) = outcome.cache_maintenance_ns {
+        cost += &format!(
+            "; cache maintenance {}{} (probes included)",
+            mark(Figure::CacheMaintenancePercent),
+            cpu_percent(ns)
+        );
+    }
     let per_second = format!("{}{:.1}/s", mark(Figure::Bounces), outcome.total.bounces as f64 / seconds);
     let fact = |label, number, words| Fact { label, number, words };
     let mut facts = vec![fact("pool", pool_used, pool), fact("cost", per_second, cost)];

@@ -166,6 +166,11 @@ impl Survey {
             if runs.last().is_none_or(|run| *run.run != judgement.rule.run) {
                 runs.push(Run { run: &judgement.rule.run, rows: Vec::new() });
             }
+            // Timed only where that was asked for: elsewhere it is nobody's question.
+            let is_untimed = judgement.before.is_none() && judgement.figure.is_none();
+            if judgement.rule.figure == Figure::CacheMaintenancePercent && is_untimed {
+                continue;
+            }
             if let Some(run) = runs.last_mut() {
                 let seconds = [before, after].map(|side| side.replayed.seconds());
                 run.rows.push(Row::new(judgement.rule.figure, judgement.before, judgement.figure, seconds));

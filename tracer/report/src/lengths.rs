@@ -27,7 +27,7 @@ pub(super) fn table(replayed: &Replayed) -> String {
         table.row([name].into_iter().chain(counts).chain(bounces));
     }
     format!(
-        "\nall mappings, counted in the kernel, and how many of their buffers its rule bounces\nfor their length with which line size\n{}{}",
+        "\nall mappings, counted in the kernel, and how many of their buffers its rule\nbounces for their length with which line size\n{}{}",
         table.blocks(0, 1, COLUMNS),
         label::more(devices.len(), "devices")
     )

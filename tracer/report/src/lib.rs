@@ -36,6 +36,7 @@ mod label;
 mod lengths;
 pub mod losses;
 pub mod machine;
+mod maintenance;
 #[cfg(feature = "plots")]
 pub mod markdown;
 #[cfg(feature = "plots")]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::page::plan::Results;
+use bouncescope_capture::facts::MaintenanceFunction;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::figures::{Figure, Place, Run};
 use bouncescope_replay::outcome::Tally;
@@ -65,6 +66,16 @@ fn pool(text: &mut Text, results: &Results) {
         }
         let rows = by_function.iter().map(|(name, seconds)| (labels(&[("function", name)]), *seconds));
         text.family("pool_function_seconds_total", "Time in the pool's functions.", rows);
+        let mut by_function: BTreeMap<&str, f64> = BTreeMap::new();
+        for time in &times.maintenance {
+            let name = match time.function {
+                MaintenanceFunction::ForDevice => "for_device",
+                MaintenanceFunction::ForCpu => "for_cpu",
+            };
+            *by_function.entry(name).or_default() += time.total_ns as f64 / 1e9;
+        }
+        let rows = by_function.iter().map(|(name, seconds)| (labels(&[("function", name)]), *seconds));
+        text.family("cache_maintenance_seconds_total", "Time in cache maintenance, where it is timed.", rows);
     }
 }
 

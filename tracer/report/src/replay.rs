@@ -7,6 +7,7 @@ use super::breakdown;
 use super::figures;
 use super::lengths;
 use super::losses;
+use super::maintenance;
 use super::table::{Table, bytes, slots};
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::pool::{SLOT, WORKER_NS};
@@ -105,6 +106,7 @@ pub(super) fn meaning(replayed: &Replayed) -> String {
     if replayed.outcomes.iter().any(|outcome| outcome.total.bounces > 0 && outcome.pool_cpu_ns.is_none()) {
         text += "pool CPU: ? where the capture has no time of one of the pool's functions\n";
     }
+    text += &maintenance::under_policies(replayed);
     text += &own_objects(replayed);
     text += &slabs(&replayed.outcomes);
     text

@@ -6,6 +6,7 @@ use super::holders;
 use super::label::{self, call_site};
 use super::lengths;
 use super::losses::{self, seconds};
+use super::maintenance;
 use super::screen::{self, COLUMNS, folded, line};
 use super::table::{GROWN, Table, at_fullest, bytes};
 use super::wrap::wrapped_to;
@@ -30,6 +31,7 @@ pub fn text(replayed: &Replayed) -> String {
     let besides = lengths::besides(replayed);
     text += &if besides.is_empty() { besides } else { wrapped_to(COLUMNS, &besides, "\n", "") };
     text += &mappings(&devices, start.kernel.cache_line_size);
+    text += &maintenance::table(replayed);
     text += &holders::text(replayed);
     text += &allocations(replayed);
     text += &caches(replayed);
@@ -68,6 +70,7 @@ fn summary(replayed: &Replayed, devices: &[DeviceStatistics]) -> String {
         (None, None) => format!("{slots} slots; how many were in use is not known"),
     };
     text += &line("pool", &fullest);
+    text += &maintenance::summary(replayed).map_or_else(String::new, |both| line("time", &both));
     if let Some((first, last)) = statistics.span_ns {
         let kinds = Kind::ALL.into_iter().filter(|kind| statistics.events(*kind) > 0);
         let counts: Vec<String> = kinds.map(|kind| format!("{} {}", kind.name(), statistics.events(kind))).collect();

@@ -31,6 +31,10 @@ static bool losses;
 module_param(losses, bool, 0444);
 MODULE_PARM_DESC(losses, "make no table; do what a recorder loses something of");
 
+static bool maintenance;
+module_param(maintenance, bool, 0444);
+MODULE_PARM_DESC(maintenance, "make another table: what caches are maintained for, and how long that takes");
+
 static bool untrusted;
 module_param(untrusted, bool, 0444);
 MODULE_PARM_DESC(untrusted, "make no table; take all PCI devices to be untrusted from now on");
@@ -103,6 +107,8 @@ static int make_table(struct device *dev)
 		dma_set_seg_boundary(dev, boundary);
 	if (losses)
 		return lose(&target);
+	if (maintenance)
+		return maintain(&target);
 	print_facts(&target);
 	error = single_entries(&target);
 	error = error ?: list_entries(&target);

@@ -22,6 +22,9 @@ int single_entries(const struct target *target);
 int list_entries(const struct target *target);
 int hold_entries(const struct target *target);
 
+/* maintain.c: what needs cache maintenance, how often and how long; an error is that of something that could not be done. */
+int maintain(const struct target *target);
+
 /* lose.c: what a recorder must lose something of; an error is that of something that could not be done. */
 int lose(const struct target *target);
 

@@ -13,7 +13,7 @@ use crate::{
     initramfs::Programs,
     judge,
     kernel::Kernel,
-    kernels, memory, modules,
+    kernels, maintenance, memory, modules,
     recording::Job,
     run::Run,
     scenario::Scenario,
@@ -67,8 +67,8 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, that of --cross, of --source, or of --scenario memory, into docs/fidelity.md, and that of --scenario tools
-    /// into docs/import.md
+    /// Write the table of recordings, that of --cross, of --source, or of --scenario memory, into docs/fidelity.md, that of --scenario tools
+    /// into docs/import.md, and that of --scenario maintenance into docs/performance.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
@@ -101,9 +101,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.source {
         return from_source(args);
     }
-    let Chosen { scenarios, truths, slab, memory, several } = chosen(&args.scenario)?;
+    let Chosen { scenarios, truths, slab, memory, several, maintenance } = chosen(&args.scenario)?;
     // Without the product there is nothing to compare with the kernel's count.
-    let (slab, memory, several) = (slab && !args.bare, memory && !args.bare, several && !args.bare);
+    let [slab, memory, several, maintenance] = [slab, memory, several, maintenance].map(|wanted| wanted && !args.bare);
     // They take minutes for each kernel.
     let with_tools = |name: &&str| {
         let wanted = if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, name) };
@@ -123,17 +123,15 @@ pub fn run(args: &Args) -> Result<()> {
         for name in traced {
             println!("{name:<16} {}", tools::names().join(" "));
         }
-        if memory {
-            println!("{}", memory::NAME);
-        }
-        if several {
-            println!("{}", several::NAME);
+        let alone = [(memory, memory::NAME), (several, several::NAME), (maintenance, maintenance::NAME)];
+        for (_, name) in alone.iter().filter(|(wanted, _)| *wanted) {
+            println!("{name}");
         }
         return Ok(());
     }
     ensure!(!args.again || args.scenario == [memory::NAME], "--again is for --scenario {} alone", memory::NAME);
-    let with_product = !args.bare && (slab || memory || several || !scenarios.is_empty());
-    let (shared, product) = prepared(args, with_product, with_product || !traced.is_empty())?;
+    let asked = !args.bare && (slab || memory || several || !scenarios.is_empty());
+    let (shared, product) = prepared(args, asked || maintenance, asked || !traced.is_empty())?;
     let lab = Lab { args, run: shared, product };
 
     let cache = workspace::cache_dir().join("lab");
@@ -148,6 +146,7 @@ pub fn run(args: &Args) -> Result<()> {
     let recording = kernels(!traced.is_empty(), &tools::KERNELS)?;
     let sizing = kernels(memory, &memory::KERNELS)?;
     let varying = kernels(several, &several::KERNELS)?;
+    let maintaining = kernels(maintenance, &kernels::DEFAULT)?;
     let failed = [
         lab.recordings(&mapping, &scenarios)?,
         lab.truths(&mapping, &truths)?,
@@ -155,6 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
         lab.tools(&cache, &traced, &recording)?,
         lab.memory(&sizing)?,
         lab.several(&varying)?,
+        lab.maintenance(&maintaining)?,
     ]
     .concat();
     let (count, problems) = (failed.len(), failed.concat());
@@ -235,6 +235,8 @@ struct Chosen {
     memory: bool,
     /// Pools are advised for several recordings together, and booted many times. That has to be named too.
     several: bool,
+    /// Cache maintenance is timed.
+    maintenance: bool,
 }
 
 /// The scenarios of those names, all for none.
@@ -243,7 +245,7 @@ fn chosen(names: &[String]) -> Result<Chosen> {
     let scenarios: Vec<_> = scenarios::ALL.iter().filter(|one| is_named(one.name)).collect();
     let truths: Vec<_> = truth::scenario::ALL.iter().filter(|one| is_named(one.name)).collect();
     let known = |name: &str| {
-        [slab::NAME, memory::NAME, several::NAME, tools::NAME, tools::FORCED].contains(&name)
+        [slab::NAME, memory::NAME, several::NAME, maintenance::NAME, tools::NAME, tools::FORCED].contains(&name)
             || scenarios.iter().any(|one| one.name == name)
             || truths.iter().any(|one| one.name == name)
     };
@@ -251,7 +253,8 @@ fn chosen(names: &[String]) -> Result<Chosen> {
         bail!("no scenario {unknown}; `cargo xtask lab --list` shows them");
     }
     let [memory, several] = [memory::NAME, several::NAME].map(|name| is_among(names, name));
-    Ok(Chosen { scenarios, truths, slab: is_named(slab::NAME), memory, several })
+    let [slab, maintenance] = [slab::NAME, maintenance::NAME].map(is_named);
+    Ok(Chosen { scenarios, truths, slab, memory, several, maintenance })
 }
 
 fn is_among(names: &[String], name: &str) -> bool {
@@ -305,15 +308,9 @@ impl Lab<'_> {
 
     /// Makes every truth table of every kernel, and prints what came of them. What is off, as of recordings.
     fn truths(&self, kernels: &[Kernel], scenarios: &[&truth::Scenario]) -> Result<Vec<String>> {
-        let mut booted = Vec::new();
-        // The module needs headers, which a kernel of the lab's own has not.
         // In the matrix those of the default kernels stand for all.
         let wanted = |kernel: &&Kernel| !self.args.matrix || kernels::DEFAULT.contains(&kernel.series.as_str());
-        for kernel in kernels.iter().filter(|kernel| !scenarios.is_empty() && kernel.btf.is_none()).filter(wanted) {
-            let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
-            let test_module = test_module::of_lab(kernel)?;
-            booted.push(truth::Booted { kernel, modules, test_module });
-        }
+        let booted = with_test_module(kernels.iter().filter(|_| !scenarios.is_empty()).filter(wanted))?;
         Ok(printed(&truth::HEADER, &truth::all(&self.run, &booted, scenarios)))
     }
 
@@ -338,6 +335,18 @@ impl Lab<'_> {
         Ok(failed)
     }
 
+    /// Times cache maintenance on every kernel, and prints how that compares with what the lab's module says. What is off, as of recordings.
+    fn maintenance(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
+        let booted = with_test_module(kernels.iter())?;
+        let rows = maintenance::all(&self.run, &booted);
+        let failed = printed(&maintenance::HEADER, &rows);
+        // As of recordings, other tables may be asked for alone.
+        if self.args.write_docs && !rows.is_empty() {
+            docs::write_maintenance(workspace::root(), kernels, &rows)?;
+        }
+        Ok(failed)
+    }
+
     /// Predicts the slabs of kernels whose caches begin elsewhere, boots these, and prints how they compare. What is off, as of recordings.
     fn memory(&self, kernels: &[Kernel]) -> Result<Vec<String>> {
         let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
@@ -354,6 +363,16 @@ impl Lab<'_> {
         let Some(product) = self.product.as_ref().filter(|_| !kernels.is_empty()) else { return Ok(Vec::new()) };
         Ok(printed(&several::HEADER, &several::all(&self.run, product, kernels)?))
     }
+}
+
+/// Kernels, each with the lab's module and with what its guests need besides. The module needs headers, which a kernel of the lab's own
+/// has not.
+fn with_test_module<'a>(kernels: impl Iterator<Item = &'a Kernel>) -> Result<Vec<truth::Booted<'a>>> {
+    let booted = |kernel: &'a Kernel| {
+        let modules = modules::in_load_order(&kernel.modules, &modules::FOR_SHARE)?;
+        Ok(truth::Booted { kernel, modules, test_module: test_module::of_lab(kernel)? })
+    };
+    kernels.filter(|kernel| kernel.btf.is_none()).map(booted).collect()
 }
 
 /// Prints a table if there is anything in it. What is off in each row that failed.

@@ -1,14 +1,15 @@
-//! The results of a run in `docs/fidelity.md`, written there by the run itself.
+//! The results of a run in the docs, written there by the run itself.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use workspace::written;
 
-use super::{cross, kernel::Kernel, memory, source, table::Row, tools};
+use super::{cross, kernel::Kernel, maintenance, memory, source, table::Row, tools};
 
 const FILE: &str = "docs/fidelity.md";
 const TOOLS_FILE: &str = "docs/import.md";
+const TIMES_FILE: &str = "docs/performance.md";
 /// Columns of [`super::table::HEADER`] that are shown, with their names here; how long a boot took says nothing of fidelity.
 const COLUMNS: [(usize, &str); 11] = [
     (0, "kernel"),
@@ -85,6 +86,18 @@ pub(super) fn write_memory(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Res
             releases.join(", ")
         );
     written::replace(&root.join(FILE), "cargo xtask lab --scenario memory --write-docs", &text)
+}
+
+/// Writes the rows of cache maintenance, and which kernels they are of. Fails when a row did.
+pub(super) fn write_maintenance(root: &Path, kernels: &[Kernel], rows: &[Row]) -> Result<()> {
+    ensure!(rows.iter().all(|row| row.problems.is_empty()), "{TIMES_FILE} is not written: a row failed");
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let header = maintenance::HEADER[..maintenance::HEADER.len() - 1].to_vec();
+    let mut text = line(header.clone()) + &line(vec!["---"; header.len()]);
+    text.extend(rows.iter().map(|row| line(row.cells.iter().map(String::as_str).collect())));
+    let releases: Vec<_> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+    text += &format!("\nKernels {}.\n", releases.join(", "));
+    written::replace(&root.join(TIMES_FILE), "cargo xtask lab --scenario maintenance --write-docs", &text)
 }
 
 /// A table of rows with what each differs in, for which the header's last column is.

@@ -26,6 +26,7 @@ mod kernels;
 pub mod live_dma;
 mod losses;
 mod machine;
+mod maintenance;
 mod mappings;
 mod memory;
 mod modules;

@@ -46,6 +46,7 @@ mod tests {
             ("docs/fidelity.md", "cargo xtask lab --scenario memory --write-docs"),
             ("docs/performance.md", "cargo xtask bench overhead --write-docs"),
             ("docs/performance.md", "cargo xtask bench live-dma --write-docs"),
+            ("docs/performance.md", "cargo xtask lab --scenario maintenance --write-docs"),
         ] {
             let text = fs::read_to_string(crate::root().join(file)).unwrap();
             assert!(replaced(&text, command, "").is_some(), "{file}");

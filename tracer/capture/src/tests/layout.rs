@@ -2,7 +2,7 @@
 
 use super::{one_frame_of_each, one_of_each, read, write};
 use crate::event::{Event, What};
-use crate::facts::{PoolFunction, PoolTime, PoolTimes};
+use crate::facts::{MaintenanceFunction, MaintenanceTime, PoolFunction, PoolTime, PoolTimes};
 use crate::stream::{Item, Start};
 use crate::{events, frame};
 
@@ -40,10 +40,22 @@ fn every_type_of_frame_has_its_number() {
 #[test]
 fn times_of_the_pool_are_named_by_function() {
     let time = PoolTime { function: PoolFunction::SyncForCpu, log2: 4, calls: 1, bytes: 18, total_ns: 900 };
-    let bytes = write(&[Item::PoolTimes(PoolTimes { time_ns: 7, times: vec![time] })]);
+    let bytes = write(&[Item::PoolTimes(PoolTimes { time_ns: 7, times: vec![time], maintenance: Vec::new() })]);
     let payload = zstd::bulk::decompress(&bytes[16 + 24..], 1 << 20).unwrap();
     let text = r#"{"time_ns":7,"times":[{"function":"sync_for_cpu","log2":4,"calls":1,"bytes":18,"total_ns":900}]}"#;
     assert_eq!(payload, text.as_bytes());
+}
+
+#[test]
+fn times_of_cache_maintenance_stand_behind_those_of_the_pool_where_they_were_asked_for() {
+    let function = MaintenanceFunction::ForDevice;
+    let time = MaintenanceTime { function, log2: 12, calls: 2, bytes: 8192, total_ns: 500 };
+    let times = PoolTimes { time_ns: 7, times: Vec::new(), maintenance: vec![time] };
+    let bytes = write(&[Item::PoolTimes(times.clone())]);
+    let payload = zstd::bulk::decompress(&bytes[16 + 24..], 1 << 20).unwrap();
+    let text = r#"{"time_ns":7,"times":[],"maintenance":[{"function":"for_device","log2":12,"calls":2,"bytes":8192,"total_ns":500}]}"#;
+    assert_eq!(payload, text.as_bytes());
+    assert_eq!(read(&bytes).unwrap().0, [Item::PoolTimes(times)]);
 }
 
 #[test]

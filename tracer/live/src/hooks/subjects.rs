@@ -103,6 +103,22 @@ pub(super) const SUBJECTS: &[Recorded] = &[
         lost_without: "how long copies from buffers to the pool took, other than at the mapping",
     },
     Recorded {
+        subject: Subject::MaintainForDevice,
+        candidates: &[&[
+            Function("maintain_device_entry", "arch_sync_dma_for_device"),
+            Function("pool_return", "arch_sync_dma_for_device"),
+        ]],
+        lost_without: "how long caches were cleaned for devices",
+    },
+    Recorded {
+        subject: Subject::MaintainForCpu,
+        candidates: &[&[
+            Function("maintain_cpu_entry", "arch_sync_dma_for_cpu"),
+            Function("pool_return", "arch_sync_dma_for_cpu"),
+        ]],
+        lost_without: "how long caches were invalidated for the CPU",
+    },
+    Recorded {
         subject: Subject::Bounced,
         candidates: &[&[Event("swiotlb_bounced", "swiotlb_bounced")]],
         lost_without: "the kernel's own word on each bounce",

@@ -79,12 +79,14 @@ pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Resu
 impl Taken<'_> {
     /// What doubts about the figure are doubts about. Those that leave it a bound are in [`Self::count`].
     fn rests_on(self, figure: Figure) -> &'static [Concern] {
-        use Concern::{Fates, Mappings, Model, Pool, Refusals, Times, Whole};
+        use Concern::{Fates, Maintenance, Mappings, Model, Pool, Refusals, Times, Whole};
         match (figure, self.run.outcome.is_some()) {
             (Figure::Losses | Figure::Unknown, _) | (Figure::PeakSlots | Figure::PeakPercent, false) => &[Whole],
             (Figure::Mappings | Figure::Buffers | Figure::Disagreements, _) => &[Whole, Mappings],
             (Figure::PoolCpuPercent, false) => &[Whole, Times],
             (Figure::PoolCpuPercent, true) => &[Whole, Mappings, Times, Model],
+            (Figure::CacheMaintenancePercent, false) => &[Whole, Maintenance],
+            (Figure::CacheMaintenancePercent, true) => &[Whole, Mappings, Maintenance, Model],
             (Figure::Failed, false) => &[Whole, Mappings, Refusals],
             (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, Model],
             // A pool that nothing went to is empty, whatever was lost of it.

@@ -1,6 +1,6 @@
 //! What a run's outcome needs besides the run.
 
-use crate::{devices::Devices, objects::Objects, site::Symbols};
+use crate::{devices::Devices, maintenance::Spared, objects::Objects, site::Symbols};
 use bouncescope_capture::facts::PoolTimes;
 
 /// What is known at the end of a stream.
@@ -14,6 +14,10 @@ pub struct Last<'a> {
     pub symbols: &'a Symbols,
     /// How long the pool's functions took.
     pub pool_times: Option<&'a PoolTimes>,
+    /// CPU time of cache maintenance, ns; `None` where it was not timed.
+    pub cache_maintenance_ns: Option<u64>,
+    /// The cache maintenance that the recorded kernel did not do, because it refused the mappings.
+    pub(crate) spared: &'a Spared,
     /// When it ends, ns.
     pub end_ns: u64,
     /// Time that the stream covers, ns.

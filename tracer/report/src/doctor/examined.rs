@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use bouncescope_capture::facts::{Counters, Device, End, PoolFunction, PoolSample, PoolTimes, SiteCount};
+use bouncescope_capture::facts::{
+    Counters, Device, End, MaintenanceFunction, PoolFunction, PoolSample, PoolTimes, SiteCount,
+};
 use bouncescope_capture::stream::{Item, Source, Start};
 use bouncescope_replay::bounds;
 
@@ -100,6 +102,11 @@ impl Examined {
     /// Calls of one of the pool's functions that returned.
     pub(super) fn calls(&self, function: PoolFunction) -> u64 {
         self.times.times.iter().filter(|time| time.function == function).map(|time| time.calls).sum()
+    }
+
+    /// Calls of one of the functions of cache maintenance that returned.
+    pub(super) fn maintained(&self, function: MaintenanceFunction) -> u64 {
+        self.times.maintenance.iter().filter(|time| time.function == function).map(|time| time.calls).sum()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Examined, Here};
-use bouncescope_capture::facts::{Hook, PoolFunction};
+use bouncescope_capture::facts::{Hook, MaintenanceFunction, PoolFunction};
 use bouncescope_capture::names::Subject;
 
 /// A hook, and what was seen of it.
@@ -64,6 +64,8 @@ fn sent(hook: &Hook, examined: &Examined) -> Option<u64> {
     match &hook.subject {
         Subject::PoolSyncForCpu => Some(examined.calls(PoolFunction::SyncForCpu)),
         Subject::PoolSyncForDevice => Some(examined.calls(PoolFunction::SyncForDevice)),
+        Subject::MaintainForDevice => Some(examined.maintained(MaintenanceFunction::ForDevice)),
+        Subject::MaintainForCpu => Some(examined.maintained(MaintenanceFunction::ForCpu)),
         // Allocations are counted by call site; of them and of frees only a sample is sent.
         Subject::Kmalloc => Some(examined.allocations()),
         Subject::Kfree if examined.start.allocation_sample != 1 => None,

@@ -8,7 +8,7 @@ use super::kernel::Kernel;
 use super::{Document, hex};
 use crate::{losses, stats, verify};
 use bouncescope_capture::event::Kind;
-use bouncescope_capture::facts::{End, Hook, LiveSites};
+use bouncescope_capture::facts::{End, Hook, LiveSites, MaintenanceTime};
 use bouncescope_capture::names::Loss;
 use bouncescope_capture::stream::Gaps;
 use bouncescope_replay::Replayed;
@@ -46,6 +46,8 @@ pub struct Stats<'a> {
     objects_unplaced: u64,
     /// The pool's own counters.
     pool: PoolCounters,
+    /// Calls of cache maintenance and their time, by function and length; `None` where it was not timed.
+    cache_maintenance: Option<&'a [MaintenanceTime]>,
     /// Who held slots: when the pool was fullest, and at the end, or at the moment of `--at`.
     held: Option<&'a SlotHolders>,
     /// `swiotlb_bounced` hits counted by the tracing file system, where that was asked for.
@@ -136,6 +138,9 @@ impl<'a> Stats<'a> {
                 used_slots_peak: replayed.observed.used_peak,
                 hiwater_slots: replayed.observed.hiwater,
             },
+            cache_maintenance: replayed
+                .cache_maintenance_ns
+                .map(|_| replayed.pool_times.as_ref().map(|times| times.maintenance.as_slice()).unwrap_or_default()),
             held: replayed.held.as_ref(),
             tracefs_bounced: replayed.counters.tracefs_bounced,
             losses: &replayed.counters.lost,

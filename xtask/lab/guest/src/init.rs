@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    btf, carry, doctor, from_boot, module, pool, process,
+    btf, carry, doctor, from_boot, maintenance, module, pool, process,
     script::{self, Mode, Recording},
     serve::{self, Serve},
     slab, tools, truth, witness, workload,
@@ -64,6 +64,7 @@ fn boot() -> Result<(), String> {
             Mode::Untrust => truth::load(&recording.workload).map(|()| 0),
             Mode::Doctor => doctor::make(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Objects => slab::record(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT),
+            Mode::Maintenance => maintenance::record(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::Tool => tools::record(&recording.name, &recording.workload, Path::new(SHARE)),
             Mode::ObjectsFromBoot => {
                 slab::finish(&recording.name, &recording.workload, Path::new(SHARE), RECORDING_LIMIT)

@@ -11,6 +11,8 @@ mod from_boot;
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod maintenance;
+#[cfg(target_os = "linux")]
 mod module;
 #[cfg(target_os = "linux")]
 mod pool;

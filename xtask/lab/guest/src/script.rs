@@ -32,6 +32,8 @@ pub(crate) enum Mode {
     Objects,
     /// The same since the product was the kernel's init; the recording is ended after the workload.
     ObjectsFromBoot,
+    /// The product records what cache maintenance takes while the lab's module, whose parameters follow, needs it.
+    Maintenance,
     /// No workload: the lab's module makes a table, and what follows are its parameters.
     Truth,
     /// No workload: the lab's module takes all PCI devices to be untrusted from here on; what follows are its parameters.
@@ -52,7 +54,13 @@ impl Mode {
     pub(crate) fn maps(self) -> bool {
         !matches!(
             self,
-            Self::Objects | Self::ObjectsFromBoot | Self::Truth | Self::Untrust | Self::Doctor | Self::FailAtBoot
+            Self::Objects
+                | Self::ObjectsFromBoot
+                | Self::Maintenance
+                | Self::Truth
+                | Self::Untrust
+                | Self::Doctor
+                | Self::FailAtBoot
         )
     }
 }
@@ -97,6 +105,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "bare" => Some(Mode::Bare),
                 "objects" => Some(Mode::Objects),
                 "objects-from-boot" => Some(Mode::ObjectsFromBoot),
+                "maintenance" => Some(Mode::Maintenance),
                 "truth" => Some(Mode::Truth),
                 "untrust" => Some(Mode::Untrust),
                 "tool" => Some(Mode::Tool),
