@@ -3,6 +3,7 @@
 mod capture;
 mod command;
 mod finish;
+mod flight;
 
 use std::{
     ffi::OsString,
@@ -45,6 +46,8 @@ Examples:
   bouncescope record -d 10                    record this system for ten seconds into bouncescope.bounce
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope record --mappings written -d 60   enough for every policy, but with more events
+  bouncescope record --last 60s --on-message 'swiotlb buffer is full' -o full.bounce
+                                              wait for this message, and write the minute before it to a file
   bouncescope verify usb.bounce               compare the prediction with what the kernel did
   bouncescope record --finish -o boot.bounce  end and fetch the recording that was begun at boot (init=/usr/bin/bouncescope)
 
@@ -121,6 +124,8 @@ pub(crate) struct Args {
     /// Print the BPF programs' debug messages, and the capabilities that are kept
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    flight: flight::Options,
     /// Command to run; recording stops when it ends
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -192,12 +197,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return finish::run(&args.output, args.quiet);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(record(args, || {}))
+    match args.flight.last {
+        Some(last) => runtime.block_on(flight::record(&args, last)),
+        None => runtime.block_on(record(args, || {})),
+    }
 }
 
 /// Records into a file that is open already, by its path among this process's descriptors, and says nothing; `attached` is called when
 /// the hooks are attached, with all privileges still.
 pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) -> Result<()> {
+    anyhow::ensure!(args.flight.last.is_none(), "a recording from boot keeps everything: --last is for one that is started later");
     let args = Args { output: path, quiet: true, ..args };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(record(args, attached)).map(drop)
