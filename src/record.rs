@@ -206,7 +206,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 /// Records into a file that is open already, by its path among this process's descriptors, and says nothing; `attached` is called when
 /// the hooks are attached, with all privileges still.
 pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) -> Result<()> {
-    anyhow::ensure!(args.flight.last.is_none(), "a recording from boot keeps everything: --last is for one that is started later");
+    anyhow::ensure!(
+        args.flight.last.is_none(),
+        "a recording from boot keeps everything: --last is for one that is started later"
+    );
     let args = Args { output: path, quiet: true, ..args };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(record(args, attached)).map(drop)

@@ -92,7 +92,8 @@ pub(super) struct Options {
 }
 
 fn parse_memory(text: &str) -> Result<u64, String> {
-    parse_bytes(text).and_then(|bytes| if bytes < LEAST_MEMORY { Err("must be at least 4M".to_owned()) } else { Ok(bytes) })
+    parse_bytes(text)
+        .and_then(|bytes| if bytes < LEAST_MEMORY { Err("must be at least 4M".to_owned()) } else { Ok(bytes) })
 }
 
 /// Records until the end, and writes files meanwhile.
@@ -376,7 +377,8 @@ impl Drop for Recorder {
 }
 
 fn is_later(items: &[Item], time_ns: u64) -> bool {
-    let events = items.iter().filter_map(|item| if let Item::Events(batch) = item { batch.events.first() } else { None });
+    let events =
+        items.iter().filter_map(|item| if let Item::Events(batch) = item { batch.events.first() } else { None });
     events.map(|event| event.time_ns).any(|event_ns| event_ns > time_ns)
 }
 

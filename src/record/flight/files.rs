@@ -147,8 +147,10 @@ mod tests {
     fn the_latest_are_kept_and_nothing_else_is_touched() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(&dir.path().join("full.bounce"), 2).unwrap();
-        let others = ["full.bounce", "full-20261130.bounce", "full-20261130-000000Z.txt", "other-20261130-000000Z.bounce"];
-        let own = ["full-20261130-000000Z", "full-20261130-000000Z-2", "full-20261130-000000Z-10", "full-20250101-000000Z"];
+        let others =
+            ["full.bounce", "full-20261130.bounce", "full-20261130-000000Z.txt", "other-20261130-000000Z.bounce"];
+        let own =
+            ["full-20261130-000000Z", "full-20261130-000000Z-2", "full-20261130-000000Z-10", "full-20250101-000000Z"];
         for name in others {
             fs::write(dir.path().join(name), "").unwrap();
         }

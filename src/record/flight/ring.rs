@@ -149,9 +149,7 @@ impl Totals {
                 self.sites.extend(sites.iter().map(|one| ((one.call_site, one.bytes_req, one.bytes_alloc), one.count)));
             }
             Item::Lengths(lengths) => self.lengths.extend(
-                lengths
-                    .iter()
-                    .map(|one| ((one.device, one.direction, one.mapped, one.length), [one.count, one.bytes])),
+                lengths.iter().map(|one| ((one.device, one.direction, one.mapped, one.length), [one.count, one.bytes])),
             ),
             Item::PoolTimes(times) => self.times.clone_from(&times.times),
             _ => {}
@@ -279,7 +277,16 @@ impl Ring {
             end: None,
         };
         let (open, came) = (Open::new(Ordinals::default())?, Ordinals::default());
-        Ok(Self { kept, open, came, keep: keep + SLACK, most_bytes, bytes: 0, many_devices: MANY_DEVICES, latest_slots_ns: 0 })
+        Ok(Self {
+            kept,
+            open,
+            came,
+            keep: keep + SLACK,
+            most_bytes,
+            bytes: 0,
+            many_devices: MANY_DEVICES,
+            latest_slots_ns: 0,
+        })
     }
 
     /// Takes in an item.
@@ -333,8 +340,7 @@ impl Ring {
         let (mut events, mut others) = (open.events.into_inner()?, open.others.into_inner()?);
         events.shrink_to_fit();
         others.shrink_to_fit();
-        let moment =
-            Moment { counters: open.counters, pool: open.pool, has_sums, cpu_ns, busy: AtomicBool::default() };
+        let moment = Moment { counters: open.counters, pool: open.pool, has_sums, cpu_ns, busy: AtomicBool::default() };
         moment.note_slots(self.latest_slots_ns);
         let moment = Arc::new(moment);
         let now_ns = moment.counters.time_ns;
@@ -343,9 +349,11 @@ impl Ring {
         self.kept.pieces.push_back(Arc::new(piece));
         let oldest_ns = now_ns.saturating_sub(self.keep.as_nanos() as u64);
         while self.kept.pieces.len() > 1
-            && self.kept.pieces.front().is_some_and(|first| {
-                self.bytes > self.most_bytes || first.moment.counters.time_ns < oldest_ns
-            })
+            && self
+                .kept
+                .pieces
+                .front()
+                .is_some_and(|first| self.bytes > self.most_bytes || first.moment.counters.time_ns < oldest_ns)
         {
             self.drop_first()?;
         }

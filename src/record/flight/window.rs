@@ -105,9 +105,10 @@ impl Window {
         let moments = moments(&kept);
         // Behind the readings at which it begins there are those at which it ends.
         let ends = if kept.end.is_some() { 1 } else { READINGS + 1 };
-        let possible: Vec<usize> = (READINGS - 1..moments.len().saturating_sub(ends))
-            .filter(|last| moments[*last].has_sums)
-            .collect();
+        // The losses of a window count from one reading earlier on.
+        let first = if kept.before.is_some() { READINGS } else { READINGS - 1 };
+        let possible: Vec<usize> =
+            (first..moments.len().saturating_sub(ends)).filter(|last| moments[*last].has_sums).collect();
         let is_early = |last: &&usize| moments[**last].counters.time_ns <= from_ns;
         let is_quiet = |last: &&usize| moments[**last + 1 - READINGS].is_quiet();
         let early = || possible.iter().rev().filter(is_early);
@@ -123,7 +124,8 @@ impl Window {
         let begin = self.begin.clone();
         let pieces = std::mem::take(&mut self.kept.pieces);
         let before = self.kept.before.clone();
-        let moments: Vec<&Moment> = before.as_deref().into_iter().chain(pieces.iter().map(|one| &*one.moment)).collect();
+        let moments: Vec<&Moment> =
+            before.as_deref().into_iter().chain(pieces.iter().map(|one| &*one.moment)).collect();
         let shift = usize::from(before.is_some());
         let is_over = self.kept.end.is_some();
         ensure!(before.is_none() || begin.is_some(), "nothing is kept that a window could begin with yet");
@@ -150,18 +152,19 @@ impl Window {
         let mut then = self.kept.totals.clone();
         let mut now;
         let mut slab_before = None;
-        let sums = |pieces: &mut dyn Iterator<Item = &std::sync::Arc<Piece>>, totals: &mut Totals, slab: &mut Option<Item>| {
-            for piece in pieces {
-                piece.others(|item| {
-                    totals.take(&item);
-                    if let Item::Slab(_) = item {
-                        *slab = Some(item);
-                    }
-                    Ok(())
-                })?;
-            }
-            anyhow::Ok(())
-        };
+        let sums =
+            |pieces: &mut dyn Iterator<Item = &std::sync::Arc<Piece>>, totals: &mut Totals, slab: &mut Option<Item>| {
+                for piece in pieces {
+                    piece.others(|item| {
+                        totals.take(&item);
+                        if let Item::Slab(_) = item {
+                            *slab = Some(item);
+                        }
+                        Ok(())
+                    })?;
+                }
+                anyhow::Ok(())
+            };
         let begins_in = totals_at.saturating_sub(shift);
         sums(&mut pieces.iter().take(begins_in), &mut then, &mut slab_before)?;
         now = then.clone();
@@ -207,8 +210,8 @@ impl Window {
             }
         }
 
-        let mut counters = cutter.counters(&start_cut, &end);
-        counters.tracefs_bounced = None;
+        let earlier = begin.as_ref().and_then(|begin| begin.start.checked_sub(1)).map_or(&nothing, |at| moments[at]);
+        let counters = cutter.counters(earlier, &start_cut, &end);
         cutter.call_sites.extend(sites.iter().map(|site| site.call_site));
         let symbols: Vec<_> =
             cutter.call_sites.iter().filter_map(|site| self.kept.symbols.get(site)).cloned().collect();
@@ -265,7 +268,9 @@ impl Window {
                 ));
             }
             let began_s = start.time_ns.saturating_sub(recorder_start_ns) / 1_000_000_000;
-            start.notes.push(format!("these are the last minutes of a recording that began {began_s} s before them (--last)"));
+            start
+                .notes
+                .push(format!("these are the last minutes of a recording that began {began_s} s before them (--last)"));
         }
         if !keeps_mark {
             start.notes.push(
@@ -353,7 +358,7 @@ impl Cutter<'_> {
     }
 
     /// What the programs counted in the window.
-    fn counters(&self, begin: &Cut<'_>, end: &Cut<'_>) -> Counters {
+    fn counters(&self, earlier: &Moment, begin: &Cut<'_>, end: &Cut<'_>) -> Counters {
         let is_window = self.begin.is_some();
         let since = |now: &[u64], before: Option<&Vec<u64>>| -> Vec<u64> {
             let before = before.filter(|_| is_window).into_iter().flatten().copied().chain(std::iter::repeat(0));
@@ -370,8 +375,9 @@ impl Cutter<'_> {
             }
             seen.insert(kind.name().to_owned(), counts);
         }
-        // A loss of no kind of record is one of the whole time between the first and the last reading.
-        let [first, last] = [&begin.moments[0].counters, &end.moments[READINGS - 1].counters];
+        // What was missed is counted by each program, and a program may have missed something while the others were asked: it counts from the reading
+        // before the first to the last.
+        let [first, last] = [&earlier.counters, &end.moments[READINGS - 1].counters];
         let mut lost = BTreeMap::new();
         for loss in last.lost.keys() {
             let (before, now) = match loss {
@@ -462,7 +468,9 @@ mod tests {
 
     #[test]
     fn every_window_of_a_sound_recording_is_a_sound_recording() {
-        for (capture, seconds, least) in [(HOLD, 1.6, 1), (HOLD, 2.1, 1), (MIXED, 1.6, 30), (MIXED, 7.0, 20), (FORCE, 2.0, 20), (SMMU, 2.0, 20)] {
+        for (capture, seconds, least) in
+            [(HOLD, 1.6, 1), (HOLD, 2.1, 1), (MIXED, 1.6, 30), (MIXED, 7.0, 20), (FORCE, 2.0, 20), (SMMU, 2.0, 20)]
+        {
             let all = every_window(capture, seconds);
             let windows: Vec<_> = all.iter().filter(|(_, replayed)| replayed.start.is_window()).collect();
             assert!(windows.len() >= least, "{seconds}: {}", windows.len());
