@@ -134,7 +134,7 @@ pub(crate) struct Args {
 impl Args {
     /// Nothing is said of where the capture goes, or of a command.
     pub(crate) fn is_plain(&self) -> bool {
-        self.output == Path::new(OUTPUT) && !self.finish && self.command.is_empty()
+        self.output == Path::new(OUTPUT) && !self.finish && self.flight.last.is_none() && self.command.is_empty()
     }
 
     /// Ends a recording of which neither is said at so much time and size, and any at `most` bytes.

@@ -16,6 +16,7 @@ mod device_tree;
 mod docs;
 mod doctor;
 mod fetch;
+mod flight;
 mod from_boot;
 mod holders;
 mod initramfs;

@@ -90,7 +90,7 @@ const LEAK: Recording = hold("leak", "leak 24", Expect { mappings: 48, peak_slot
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 27] = [
+pub(crate) const ALL: [Scenario; 28] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -222,6 +222,14 @@ pub(crate) const ALL: [Scenario; 27] = [
         recorder: Recorder::BesideServe,
         on: On::Series("6.12"),
         recordings: &[mixed(MIXED), HOLD_100],
+        ..DIRECT
+    },
+    // A burst out of quiet fills the default pool of 512 slots.
+    Scenario {
+        name: "flight",
+        recorder: Recorder::Flight,
+        on: On::Default,
+        recordings: &[hold("burst", "burst 600", Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD })],
         ..DIRECT
     },
     RACE,

@@ -1,7 +1,7 @@
 //! The workloads, one file each: what they make the kernel do, and what they saw of it. Each ends only when the devices
 //! are quiet again, so that a recording around it holds all of it.
 
-use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
+use std::{fs::OpenOptions, io::Write as _, path::Path, thread, time::Duration};
 
 use crate::{module, serve, sysfs, truth, usbfs, witness};
 
@@ -16,6 +16,9 @@ mod storage;
 mod usb_control;
 mod usb_rescan;
 mod xhci_rebind;
+
+/// Longer than the last seconds that the flight recorder keeps, and than it goes on.
+const QUIET: Duration = Duration::from_secs(12);
 
 /// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
 pub(crate) const FACTS: &str = "/tmp/facts";
@@ -62,6 +65,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?, &hold::SMALL)?,
+        // Out of quiet, and into quiet again, while somebody keeps the last seconds.
+        "burst" => {
+            thread::sleep(QUIET);
+            hold::run(number(600)?, &hold::SMALL)?;
+            thread::sleep(QUIET);
+        }
         "lengths" => {
             usb_control::run()?;
             hold::run(number(600)?, &hold::LENGTHS)?;
