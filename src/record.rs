@@ -124,17 +124,17 @@ pub(crate) struct Args {
     /// Print the BPF programs' debug messages, and the capabilities that are kept
     #[arg(short, long)]
     verbose: bool,
-    #[command(flatten)]
-    flight: flight::Options,
     /// Command to run; recording stops when it ends
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    flight: flight::Options,
 }
 
 impl Args {
     /// Nothing is said of where the capture goes, or of a command.
     pub(crate) fn is_plain(&self) -> bool {
-        self.output == Path::new(OUTPUT) && !self.finish && self.flight.last.is_none() && self.command.is_empty()
+        self.output == Path::new(OUTPUT) && !self.finish && self.command.is_empty()
     }
 
     /// Ends a recording of which neither is said at so much time and size, and any at `most` bytes.
