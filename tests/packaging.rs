@@ -95,7 +95,8 @@ fn arguments_of(unit: &str) -> Vec<String> {
     let command = value(unit, "ExecStart=");
     // What stands between quotes is one word.
     let parts = command.split('"').enumerate();
-    let mut words = parts.flat_map(|(at, part)| if at % 2 == 1 { vec![part] } else { part.split_whitespace().collect() });
+    let mut words =
+        parts.flat_map(|(at, part)| if at % 2 == 1 { vec![part] } else { part.split_whitespace().collect() });
     assert_eq!(words.next(), Some("/usr/bin/bouncescope"));
     words.filter(|word| !word.starts_with('$')).map(str::to_owned).collect()
 }

@@ -126,7 +126,9 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
             _ = tally.tick() => {
                 recorder.count(&mut session)?;
                 let messages = log.as_ref().map(KernelLog::matches).unwrap_or_default();
-                messages.into_iter().for_each(|message| recorder.triggers.came(message, Instant::now()));
+                for message in messages {
+                    recorder.triggers.came(message, Instant::now());
+                }
                 recorder.write_if_due(&mut session).await?;
             }
             _ = wanted.recv() => recorder.triggers.came("signal SIGUSR2".to_owned(), Instant::now()),

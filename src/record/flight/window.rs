@@ -202,7 +202,12 @@ impl Window {
                 Ok(out.write(&Item::Events(batch))?)
             })?;
             if of_piece(n) >= totals_at {
-                piece.others(|item| Ok(if matches!(item, Item::Slab(_)) { out.write(&item)? } else { () }))?;
+                piece.others(|item| {
+                    if matches!(item, Item::Slab(_)) {
+                        out.write(&item)?;
+                    }
+                    Ok(())
+                })?;
                 // The last piece only brings what was sent before the reading that the window ends with.
                 if is_over || n + 1 < pieces.len() {
                     pool(&piece.moment, out)?;
