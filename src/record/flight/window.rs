@@ -551,7 +551,7 @@ mod tests {
     fn what_is_kept_stays_within_its_memory_and_a_file_that_reaches_back_less_far_says_so() {
         let memory = 400 << 10;
         let mut most = 0;
-        let ring = play(MIXED, Duration::from_secs(3600), memory, |ring, _| most = most.max(ring.bytes()));
+        let ring = play(MIXED, Duration::from_hours(1), memory, |ring, _| most = most.max(ring.bytes()));
         assert!(most <= memory && most > memory / 2, "{most}");
         let request = Request { from_ns: 1, memory, ..Request::default() };
         let mut out = Writer::new(Vec::new()).unwrap();
@@ -564,7 +564,7 @@ mod tests {
 
     #[test]
     fn a_recording_that_is_shorter_than_its_window_is_whole() {
-        let ring = play(HOLD, Duration::from_secs(3600), u64::MAX, |_, _| ());
+        let ring = play(HOLD, Duration::from_hours(1), u64::MAX, |_, _| ());
         let (_, file) = written(&ring, 0).unwrap();
         let (whole, replayed) = (replayed(HOLD), replayed(&file));
         assert!(!replayed.start.is_window());

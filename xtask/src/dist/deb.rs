@@ -13,7 +13,7 @@ use workspace::static_build::Target;
 use super::checksums;
 
 /// What is installed where: from the directory that is packed, or from the workspace.
-pub(super) const FILES: [(&str, &str, u32); 9] = [
+pub(super) const FILES: [(&str, &str, u32); 10] = [
     ("bouncescope", "usr/bin/bouncescope", 0o755),
     ("completions/bouncescope.bash", "usr/share/bash-completion/completions/bouncescope", 0o644),
     ("completions/_bouncescope", "usr/share/zsh/vendor-completions/_bouncescope", 0o644),
