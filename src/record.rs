@@ -4,6 +4,7 @@ mod boot_trace;
 mod capture;
 mod command;
 mod finish;
+mod flight;
 
 use std::{
     ffi::OsString,
@@ -47,6 +48,8 @@ Examples:
   bouncescope record -d 10                    record this system for ten seconds into bouncescope.bounce
   bouncescope record --full -o usb.bounce -- usbreset 1-1
   bouncescope record --mappings written -d 60   enough for every policy, but with more events
+  bouncescope record --last 60s --on-message 'swiotlb buffer is full' -o full.bounce
+                                              wait for this message, and write the minute before it to a file
   bouncescope verify usb.bounce               compare the prediction with what the kernel did
   bouncescope record --with-boot-trace -d 60  begin with what drivers mapped since boot (see docs/boot.md)
   bouncescope record --finish -o boot.bounce  end and fetch the recording that was begun at boot (init=/usr/bin/bouncescope)
@@ -136,6 +139,8 @@ pub(crate) struct Args {
     /// Command to run; recording stops when it ends
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    flight: flight::Options,
 }
 
 impl Args {
@@ -207,12 +212,19 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return finish::run(&args.output, args.quiet);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(record(args, || {}))
+    match args.flight.last {
+        Some(last) => runtime.block_on(flight::record(&args, last)),
+        None => runtime.block_on(record(args, || {})),
+    }
 }
 
 /// Records into a file that is open already, by its path among this process's descriptors, and says nothing; `attached` is called when
 /// the hooks are attached, with all privileges still.
 pub(crate) fn into_memory(args: Args, path: PathBuf, attached: impl FnOnce()) -> Result<()> {
+    anyhow::ensure!(
+        args.flight.last.is_none(),
+        "a recording from boot keeps everything: --last is for one that is started later"
+    );
     let args = Args { output: path, quiet: true, ..args };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(record(args, attached)).map(drop)

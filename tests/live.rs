@@ -621,3 +621,62 @@ fn a_recorder_left_behind_at_boot_keeps_its_capture_until_it_is_fetched() {
     assert!(counted >= TIMES as u64, "{counted}");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+/// Files of the flight recorder that have their name.
+fn flight_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "bounce")).collect()
+}
+
+/// For every kind of event: seen = in the file + refused by a full ring.
+fn assert_complete(contents: &Contents) {
+    assert!(contents.ended && contents.gaps.is_empty(), "{:?}", contents.gaps);
+    assert!(!contents.counters.seen.is_empty());
+    for kind in tracer::event::Kind::ALL.into_iter().filter(|kind| *kind != tracer::event::Kind::Device) {
+        let recorded = contents.events.iter().filter(|event| event.what.kind() == kind).count() as u64;
+        let seen: u64 = contents.counters.seen.get(kind.name()).into_iter().flatten().sum();
+        let refused = contents.counters.lost(&Loss::RingFull(kind));
+        assert_eq!(seen, recorded + refused, "{}", kind.name());
+    }
+}
+
+#[test]
+#[ignore = "needs root, BPF and tracefs"]
+fn each_file_of_the_flight_recorder_holds_every_record_of_its_time_and_a_kill_leaves_none_broken() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = 0;
+    for round in 0..5 {
+        let mut command = bouncescope();
+        command.args(["record", "--full", "--last", "2s", "--after", "200ms", "--interval", "1s", "-o"]);
+        let mut recorder = command.arg(dir.path().join("f.bounce")).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(recorder.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("keeping the last") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "it has ended");
+        }
+        let pid = recorder.id().to_string();
+        let wanted = || Command::new("kill").args(["-USR2", &pid]).status().unwrap();
+        let mut storm =
+            Command::new("sh").args(["-c", "while :; do true | true; done"]).process_group(0).spawn().unwrap();
+        for _ in 0..2 {
+            thread::sleep(Duration::from_secs(5));
+            wanted();
+        }
+        // In the middle of the second, a little later each time.
+        thread::sleep(Duration::from_millis(230 + 40 * round));
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+        Command::new("kill").args(["-9", &format!("-{}", storm.id())]).status().unwrap();
+        storm.wait().unwrap();
+        for file in flight_files(dir.path()) {
+            let contents = read(&file);
+            assert_complete(&contents);
+            assert!(contents.start.is_window() && !contents.events.is_empty());
+            whole += 1;
+            fs::remove_file(file).unwrap();
+        }
+    }
+    assert!(whole >= 5, "{whole}");
+}

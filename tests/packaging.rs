@@ -31,6 +31,7 @@ fn bouncescope(arguments: &[&str]) -> Output {
 const BUILDROOT: &str = "packaging/buildroot/package/bouncescope/bouncescope.mk";
 const OPENWRT: &str = "packaging/openwrt/Makefile";
 const UNIT: &str = "packaging/systemd/bouncescope.service";
+const FLIGHT_UNIT: &str = "packaging/systemd/bouncescope-flight.service";
 
 fn recipe() -> PathBuf {
     let mut recipes = fs::read_dir(root().join("packaging/yocto")).unwrap().map(|entry| entry.unwrap().path());
@@ -92,7 +93,10 @@ fn the_features_that_are_chosen_exist() {
 #[cfg(all(target_os = "linux", feature = "live", feature = "report"))]
 fn arguments_of(unit: &str) -> Vec<String> {
     let command = value(unit, "ExecStart=");
-    let mut words = command.split_whitespace();
+    // What stands between quotes is one word.
+    let parts = command.split('"').enumerate();
+    let mut words =
+        parts.flat_map(|(at, part)| if at % 2 == 1 { vec![part] } else { part.split_whitespace().collect() });
     assert_eq!(words.next(), Some("/usr/bin/bouncescope"));
     words.filter(|word| !word.starts_with('$')).map(str::to_owned).collect()
 }
@@ -116,12 +120,28 @@ fn the_units_command_line_is_one_that_the_product_takes() {
     let options = readme.split("BOUNCESCOPE_OPTIONS=").nth(1).unwrap().split('`').next().unwrap();
     let all = [arguments, options.split_whitespace().map(str::to_owned).collect()].concat();
     assert!(takes(&all), "{all:?}");
+    let arguments = arguments_of(&text(FLIGHT_UNIT));
+    assert!(arguments.contains(&"--on-message=swiotlb buffer is full".to_owned()), "{arguments:?}");
+    let options = readme.split("BOUNCESCOPE_FLIGHT_OPTIONS=").nth(1).unwrap().split('`').next().unwrap();
+    let all = [arguments, options.split_whitespace().map(str::to_owned).collect()].concat();
+    assert!(takes(&all), "{all:?}");
 }
 
 /// Words of systemd that the unit must have to be what it says it is.
 #[test]
-fn the_unit_is_hardened_and_keeps_what_recording_needs() {
-    let unit = text(UNIT);
+fn the_units_are_hardened_and_keep_what_recording_needs() {
+    for unit in [UNIT, FLIGHT_UNIT] {
+        is_hardened(&text(unit));
+    }
+    let flight = text(FLIGHT_UNIT);
+    // Whatever is closed, the kernel's messages are read from a device.
+    assert!(flight.lines().any(|line| line == "DeviceAllow=/dev/kmsg r"));
+    let directory = format!("/var/lib/{}/", value(&flight, "StateDirectory="));
+    assert!(value(&flight, "ExecStart=").contains(&directory), "it writes where it may");
+    assert_eq!(value(&flight, "CapabilityBoundingSet="), value(&text(UNIT), "CapabilityBoundingSet="));
+}
+
+fn is_hardened(unit: &str) {
     for line in [
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
@@ -131,31 +151,39 @@ fn the_unit_is_hardened_and_keeps_what_recording_needs() {
     ] {
         assert!(unit.lines().any(|one| one == line), "{line}");
     }
-    assert_eq!(value(&unit, "AmbientCapabilities="), value(&unit, "CapabilityBoundingSet="));
+    assert_eq!(value(unit, "AmbientCapabilities="), value(unit, "CapabilityBoundingSet="));
     for taken_away in ["PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelLogs=yes"] {
         assert!(!unit.lines().any(|line| line == taken_away), "{taken_away} takes away what is read");
     }
     let privileges = text("docs/privileges.md");
-    for capability in value(&unit, "CapabilityBoundingSet=").split_whitespace() {
+    for capability in value(unit, "CapabilityBoundingSet=").split_whitespace() {
         assert!(privileges.contains(&format!("`{capability}`")), "{capability} is in docs/privileges.md");
     }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn systemd_takes_the_unit() {
+fn systemd_takes_the_units() {
+    for unit in [UNIT, FLIGHT_UNIT] {
+        systemd_takes(unit);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn systemd_takes(unit: &str) {
     let dir = tempfile::tempdir().unwrap();
     // The program is not installed here.
-    let unit = text(UNIT).replace("/usr/bin/bouncescope", env!("CARGO_BIN_EXE_bouncescope"));
+    let name = unit.rsplit('/').next().unwrap();
+    let unit = text(unit).replace("/usr/bin/bouncescope", env!("CARGO_BIN_EXE_bouncescope"));
     let unit = unit.lines().filter(|line| !line.starts_with("Documentation=")).collect::<Vec<_>>().join("\n");
-    let file = dir.path().join("bouncescope.service");
+    let file = dir.path().join(name);
     fs::write(&file, unit).unwrap();
     let Ok(output) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() else {
         eprintln!("not run: there is no systemd-analyze");
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let about_it: Vec<&str> = said.lines().filter(|line| line.contains("bouncescope.service")).collect();
+    let about_it: Vec<&str> = said.lines().filter(|line| line.contains(name)).collect();
     assert!(about_it.is_empty(), "{}", about_it.join("\n"));
 }
 
@@ -184,7 +212,7 @@ fn every_file_that_a_package_takes_exists_or_is_made() {
         assert!(root().join(file).is_file(), "{file}");
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
     let unit = [text(BUILDROOT), fs::read_to_string(recipe()).unwrap()].concat();
     assert_eq!(unit.matches("/packaging/systemd/bouncescope.service").count(), 2);
 }

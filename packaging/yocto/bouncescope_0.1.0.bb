@@ -24,11 +24,14 @@ PACKAGECONFIG[live] = ""
 PACKAGECONFIG[report] = ""
 CARGO_BUILD_FLAGS += "--package bouncescope --no-default-features --features ${@','.join(d.getVar('PACKAGECONFIG').split())}"
 
-SYSTEMD_SERVICE:${PN} = "bouncescope.service"
+SYSTEMD_SERVICE:${PN} = "bouncescope.service bouncescope-flight.service"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 do_install:append() {
     if ${@bb.utils.contains('PACKAGECONFIG', 'report', 'true', 'false', d)}; then
         install -D -m 0644 ${S}/packaging/systemd/bouncescope.service ${D}${systemd_system_unitdir}/bouncescope.service
+    fi
+    if ${@bb.utils.contains('PACKAGECONFIG', 'live', 'true', 'false', d)}; then
+        install -D -m 0644 ${S}/packaging/systemd/bouncescope-flight.service ${D}${systemd_system_unitdir}/bouncescope-flight.service
     fi
 }

@@ -25,7 +25,7 @@ use super::Args;
 use crate::{input::say, output::suffix_of_old};
 
 /// Batches that may wait for a slow disk, before the ring has to.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 
 /// Where items go: a thread that compresses and writes, so that the ring is emptied meanwhile.
 pub(super) struct Capture {
@@ -65,6 +65,11 @@ impl Seen {
             Item::End(end) => self.end = Some(end.clone()),
             _ => {}
         }
+    }
+
+    /// The kernel has counters of its pool.
+    pub(super) fn has_pool(&self) -> bool {
+        self.last_pool.is_some()
     }
 
     /// What came of it, in a file of so many bytes.

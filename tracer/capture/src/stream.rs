@@ -39,6 +39,9 @@ pub enum Item {
     End(End),
 }
 
+/// The member of [`Start::other`] that marks a part of a longer recording: what happened before was not kept.
+pub const WINDOW: &str = "window";
+
 /// The beginning of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -67,6 +70,14 @@ pub struct Start {
     /// Anything else that a later version says.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
+}
+
+impl Start {
+    /// Whether the stream is a part of a longer recording. What the programs sum up is counted then from one reading to another, which lie
+    /// near its first and its last event but not at them.
+    pub fn is_window(&self) -> bool {
+        self.other.get(WINDOW).is_some_and(|window| window["whole"] != true)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

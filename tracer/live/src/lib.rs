@@ -53,7 +53,7 @@ pub use hooks::Places;
 pub use map_entries::MapEntries;
 pub use options::Options;
 pub use recording::{Sink, record};
-pub use renounce::renounce;
+pub use renounce::{renounce, renounce_unless};
 pub use self_test::self_test;
 pub use session::Session;
 

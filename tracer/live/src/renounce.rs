@@ -21,6 +21,12 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 /// With `runs_command` a command is still to be run, which gets from the kernel what the user may have; without, nothing that
 /// this process might be made to execute gets anything back (`no_new_privs`).
 pub fn renounce(runs_command: bool) -> Result<CapabilitySet> {
+    renounce_unless(runs_command, || true)
+}
+
+/// The same for a thread that goes on to make files. It keeps `CAP_DAC_OVERRIDE` where `can_write` finds that it could not without: root in a
+/// directory of somebody else.
+pub fn renounce_unless(runs_command: bool, can_write: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     let held = capabilities(None)?;
     let mut kept = CapabilitySet::empty();
     if !geteuid().is_root() {
@@ -28,6 +34,9 @@ pub fn renounce(runs_command: bool) -> Result<CapabilitySet> {
     }
     // Only those in effect at first, so that they can be taken up again.
     set_capabilities(None, CapabilitySets { effective: kept, ..held })?;
+    if !can_write() {
+        kept |= held.permitted & CapabilitySet::DAC_OVERRIDE;
+    }
     if !may_read_maps() {
         kept |= [CapabilitySet::BPF, CapabilitySet::SYS_ADMIN]
             .into_iter()

@@ -78,6 +78,8 @@ pub struct Session {
     last_slab: Instant,
     slabs: SlabFill,
     last_sums: Instant,
+    /// They are read the next time, whenever that was.
+    sums_are_due: bool,
     tracefs: Option<EventCount>,
     log: Option<ProgramsLog>,
     /// `None` where the kernel may not be made to count.
@@ -200,6 +202,7 @@ impl Session {
             last_slab: now,
             slabs,
             last_sums: now,
+            sums_are_due: false,
             tracefs,
             log,
             run_times,
@@ -248,12 +251,18 @@ impl Session {
             self.last_slab = Instant::now();
             items.extend(self.slab_sample());
         }
-        if self.last_sums.elapsed() >= SUMS_EVERY {
+        if self.sums_are_due || self.last_sums.elapsed() >= SUMS_EVERY {
+            self.sums_are_due = false;
             self.last_sums = Instant::now();
             items.extend(self.sums()?);
         }
         items.push(self.counters()?);
         Ok(items)
+    }
+
+    /// Lets the next [`Self::tallies`] read what the programs sum up, however long ago that was read last.
+    pub fn read_sums_next(&mut self) {
+        self.sums_are_due = true;
     }
 
     /// `None` where the caches cannot be read, which the start's notes say.
@@ -311,6 +320,11 @@ impl Session {
             recorder_cpu_ns: process_cpu_ns(),
             detach_began_ns: 0,
         }
+    }
+
+    /// CPU time of this process so far, ns.
+    pub fn recorder_cpu_ns(&self) -> u64 {
+        process_cpu_ns()
     }
 
     /// Detaches, and returns everything that is left, ending with [`Item::End`].

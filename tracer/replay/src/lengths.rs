@@ -277,6 +277,14 @@ pub(super) struct Comparison {
     pub not_compared: Option<String>,
 }
 
+impl Comparison {
+    /// Counts and events are not of the same time.
+    pub(super) fn leave_out(&mut self, why: &str) {
+        self.problems.clear();
+        self.not_compared.get_or_insert_with(|| format!("counts by length: {why}"));
+    }
+}
+
 impl Total {
     fn add(&mut self, key: Key, (count, bytes): (u64, u64)) {
         self.mappings += if key.mapped == Mapped::Segment { 0 } else { count };

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     boot::Boot,
-    boot_trace, default_mode, doctor, from_boot, holders,
+    boot_trace, default_mode, doctor, flight, from_boot, holders,
     kernel::Kernel,
     losses, mappings, overlaps,
     recording::{self, Job},
@@ -121,6 +121,9 @@ impl Judge<'_> {
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);
+        }
+        if scenario.recorder == Recorder::Flight {
+            problems.extend(flight::problems(product, &capture)?);
         }
         if scenario.recorder == Recorder::FromBoot {
             problems.extend(from_boot::problems(&capture, &witness.facts, told.skipped.mappings)?);

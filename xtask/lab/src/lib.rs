@@ -17,6 +17,7 @@ mod device_tree;
 mod docs;
 mod doctor;
 mod fetch;
+mod flight;
 mod from_boot;
 mod holders;
 mod initramfs;

@@ -63,6 +63,8 @@ pub(super) enum Recorder {
     TooSmall,
     /// As usual, with `serve --live` beside it.
     BesideServe,
+    /// As a flight recorder: the capture is the file that was written when the pool was full.
+    Flight,
     /// By default, while the lab's module makes it lose what it would lose with any ring and maps.
     Losing,
     /// Every allocation, with the caches shrunk before they are counted, and nothing beside the product: no count of mappings, whose
@@ -234,6 +236,7 @@ impl Scenario {
             Recorder::ByFentry => " record-by-fentry ",
             Recorder::TooSmall => " record-too-small ",
             Recorder::BesideServe => " record-beside-serve ",
+            Recorder::Flight => " record-flight ",
             Recorder::Losing => " record-losing ",
             Recorder::Objects => " objects 1 ",
             Recorder::ObjectsFromBoot => " objects-from-boot ",

@@ -224,6 +224,14 @@ pub(crate) const ALL: [Scenario; 28] = [
         recordings: &[mixed(MIXED), HOLD_100],
         ..DIRECT
     },
+    // A burst out of quiet fills the default pool of 512 slots.
+    Scenario {
+        name: "flight",
+        recorder: Recorder::Flight,
+        on: On::Default,
+        recordings: &[hold("burst", "burst 600", Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD })],
+        ..DIRECT
+    },
     RACE,
     Scenario { name: "race-smmu", smmu: true, ..RACE },
     // Drivers find their devices while it is recorded already.

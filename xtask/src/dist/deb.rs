@@ -13,7 +13,7 @@ use workspace::static_build::Target;
 use super::checksums;
 
 /// What is installed where: from the directory that is packed, or from the workspace.
-pub(super) const FILES: [(&str, &str, u32); 9] = [
+pub(super) const FILES: [(&str, &str, u32); 10] = [
     ("bouncescope", "usr/bin/bouncescope", 0o755),
     ("completions/bouncescope.bash", "usr/share/bash-completion/completions/bouncescope", 0o644),
     ("completions/_bouncescope", "usr/share/zsh/vendor-completions/_bouncescope", 0o644),
@@ -21,6 +21,7 @@ pub(super) const FILES: [(&str, &str, u32); 9] = [
     ("README.md", "usr/share/doc/bouncescope/README.md", 0o644),
     ("CHANGELOG.md", "usr/share/doc/bouncescope/CHANGELOG.md", 0o644),
     ("packaging/deb/copyright", "usr/share/doc/bouncescope/copyright", 0o644),
+    ("packaging/systemd/bouncescope-flight.service", "usr/lib/systemd/system/bouncescope-flight.service", 0o644),
     ("packaging/systemd/bouncescope.service", "usr/lib/systemd/system/bouncescope.service", 0o644),
     ("packaging/initramfs-tools/bouncescope", "usr/share/initramfs-tools/hooks/bouncescope", 0o755),
 ];
@@ -92,7 +93,8 @@ Description: DMA bouncing and small kmalloc caches, traced and predicted
  which buffers the kernel copied through swiotlb, for which device and why,
  and predicts the same for another pool, cache line size or kernel policy.
  .
- The service bouncescope.service (metrics for Prometheus) is not enabled.
+ The services bouncescope.service (metrics for Prometheus) and
+ bouncescope-flight.service (flight recorder) are not enabled.
 ",
         env!("CARGO_PKG_VERSION")
     )

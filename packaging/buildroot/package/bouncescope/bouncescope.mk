@@ -31,6 +31,8 @@ ifeq ($(BR2_PACKAGE_BOUNCESCOPE_REPORT),y)
 define BOUNCESCOPE_INSTALL_INIT_SYSTEMD
 	$(INSTALL) -D -m 0644 $(@D)/packaging/systemd/bouncescope.service \
 		$(TARGET_DIR)/usr/lib/systemd/system/bouncescope.service
+	$(INSTALL) -D -m 0644 $(@D)/packaging/systemd/bouncescope-flight.service \
+		$(TARGET_DIR)/usr/lib/systemd/system/bouncescope-flight.service
 endef
 endif
 

@@ -218,6 +218,9 @@ impl PoolCounters {
         if self.directories.is_empty() {
             return Ok(None);
         }
+        let sum = |counter: &str| Ok(self.read(counter)?.iter().sum());
+        // First, so that it is of that very moment.
+        let used_slots = sum("io_tlb_used")?;
         let hiwater_slots = if self.keeps_hiwater {
             let marks = self.read("io_tlb_used_hiwater")?;
             let in_use: Vec<u64> = marks.into_iter().filter(|mark| *mark > 0).collect();
@@ -225,8 +228,7 @@ impl PoolCounters {
         } else {
             None
         };
-        let sum = |counter: &str| Ok(self.read(counter)?.iter().sum());
-        Ok(Some(PoolSample { time_ns, slots: sum("io_tlb_nslabs")?, used_slots: sum("io_tlb_used")?, hiwater_slots }))
+        Ok(Some(PoolSample { time_ns, slots: sum("io_tlb_nslabs")?, used_slots, hiwater_slots }))
     }
 
     /// Sets the high-water marks to 0, so that they count from now on: the next mapping lifts one to what is in use then.

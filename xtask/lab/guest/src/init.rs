@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -77,6 +77,7 @@ fn boot() -> Result<(), String> {
             | Mode::RecordUndisturbed
             | Mode::RecordByDefault
             | Mode::RecordBesideServe
+            | Mode::RecordFlight
             | Mode::RecordFromBoot
             | Mode::RecordWithBootTrace
             | Mode::Bare => record(recording),
@@ -149,10 +150,13 @@ fn record(recording: &Recording) -> Result<i32, String> {
             Mode::RecordTooSmall => &TOO_SMALL,
             // Lists are kept in a map only where not everything is streamed.
             Mode::RecordLosing => &["--force-kprobes", "--map-entries", "lists=1"],
+            Mode::RecordFlight => &["--last", "5s", "--after", "4s", "--on-message", "swiotlb buffer is full"],
             _ => &[],
         };
-        command.args(["record", "--count-tracefs", "--count-costs", "-o", &capture]);
+        command.args(["record", "--count-costs", "-o", &capture]);
         command.args(with_trace.then_some("--with-boot-trace"));
+        // The tracing file system counts a whole recording, not the last seconds of one.
+        command.args((recording.mode != Mode::RecordFlight).then_some("--count-tracefs"));
         let everything = !matches!(recording.mode, Mode::RecordLosing | Mode::RecordByDefault);
         command.args(everything.then_some("--full"));
         command.args(btf::options()).args(how).arg("--");
@@ -188,6 +192,10 @@ fn record(recording: &Recording) -> Result<i32, String> {
         code = code.max(from_boot::finish(&capture)?);
         from_boot::save_log(share, name)?;
     }
+    if recording.mode == Mode::RecordFlight {
+        let written = flight_file(name)?;
+        fs::rename(&written, &capture).map_err(|error| format!("cannot rename {written:?}: {error}"))?;
+    }
     for (made, file, suffix) in [
         (recorded || since_boot, capture.as_str(), "bounce"),
         (also_by_default, default_capture.as_str(), "default.bounce"),
@@ -215,6 +223,20 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let file = share.join(format!("{name}.result"));
     fs::write(&file, result).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(code)
+}
+
+/// The one file that the flight recorder wrote meanwhile.
+fn flight_file(name: &str) -> Result<PathBuf, String> {
+    let entries = fs::read_dir("/tmp").map_err(|error| format!("cannot read /tmp: {error}"))?;
+    let is_one = |path: &PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        file.starts_with(&format!("{name}-")) && file.ends_with("Z.bounce")
+    };
+    let mut found: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_one).collect();
+    match (found.pop(), found.len()) {
+        (Some(one), 0) => Ok(one),
+        (_, others) => Err(format!("the flight recorder was to write one file, and there are {others} others")),
+    }
 }
 
 fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<(), String> {

@@ -19,6 +19,8 @@ pub(crate) enum Mode {
     RecordByDefault,
     /// The same by the kernel's events, with the product's `serve --live` beside it.
     RecordBesideServe,
+    /// The product keeps the last seconds in memory, and writes them when the kernel says that the pool is full.
+    RecordFlight,
     /// The product records since it was the kernel's init; the recording is ended after the workload.
     RecordFromBoot,
     /// The product joins the kernel's own trace since boot to its recording, while devices are busy.
@@ -99,6 +101,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Recording>, String> {
                 "record-undisturbed" => Some(Mode::RecordUndisturbed),
                 "record-by-default" => Some(Mode::RecordByDefault),
                 "record-beside-serve" => Some(Mode::RecordBesideServe),
+                "record-flight" => Some(Mode::RecordFlight),
                 "record-from-boot" => Some(Mode::RecordFromBoot),
                 "record-with-boot-trace" => Some(Mode::RecordWithBootTrace),
                 "fail-at-boot" => Some(Mode::FailAtBoot),

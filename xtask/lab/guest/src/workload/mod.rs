@@ -24,6 +24,9 @@ mod usb_control;
 mod usb_rescan;
 mod xhci_rebind;
 
+/// Longer than the last seconds that the flight recorder keeps, and than it goes on.
+const QUIET: Duration = Duration::from_secs(12);
+
 /// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
 pub(crate) const FACTS: &str = "/tmp/facts";
 
@@ -79,6 +82,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?, &hold::SMALL)?,
+        // Out of quiet, and into quiet again, while somebody keeps the last seconds.
+        "burst" => {
+            thread::sleep(QUIET);
+            hold::run(number(600)?, &hold::SMALL)?;
+            thread::sleep(QUIET);
+        }
         "lengths" => {
             usb_control::run()?;
             hold::run(number(600)?, &hold::LENGTHS)?;
