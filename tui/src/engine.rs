@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracer::replay::ReplayError;
-use tracer::stream::{Gaps, Item, Source};
+use tracer::replay::{ReplayError, Wanted};
+use tracer::stream::{Gaps, Item, Source, Start};
+use tracer::sweep::sweep;
 
 use crate::answer::{Answer, Question};
 use crate::recent::Kept;
@@ -26,14 +27,24 @@ impl Material {
     /// Replays the window that the question is about, while `wanted` says so.
     pub fn answer(&self, question: Question, wanted: impl Fn() -> bool + Clone) -> Result<Answer, String> {
         let (from_ns, to_ns) = (question.from_ns, question.to_ns);
+        let still_wanted = wanted.clone();
         match self {
             Self::Recording(recording) => Answer::new(question, || {
                 Ok(WhileWanted { source: recording.window(from_ns, to_ns)?, wanted: wanted.clone() })
             })
+            .and_then(|mut answer| {
+                if answer.question.holders {
+                    let source = recording.window(0, to_ns).map_err(ReplayError::Source)?;
+                    let wanted = |_: &Start| Wanted { holders: true, ..Wanted::default() };
+                    answer.held = sweep(&mut WhileWanted { source, wanted: still_wanted }, wanted)?.held;
+                }
+                Ok(answer)
+            })
             .map_err(|error| said(&error)),
             Self::Kept(kept) => {
-                Answer::new(question, || Ok(WhileWanted { source: kept.open(), wanted: wanted.clone() }))
-                    .map_err(|error| said(&error))
+                let answer = Answer::new(question, || Ok(WhileWanted { source: kept.open(), wanted: wanted.clone() }));
+                let held = kept.until.clone().and_then(|until| until.held(still_wanted));
+                answer.map(|answer| Answer { held, ..answer }).map_err(|error| said(&error))
             }
         }
     }

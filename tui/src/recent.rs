@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use tracer::facts::End;
+use tracer::replay::Wanted;
+use tracer::replay::holders::SlotHolders;
+use tracer::replay::ongoing::Ongoing;
 use tracer::stream::{Item, Source};
 
 use crate::clip::{Clip, beginning};
@@ -22,6 +26,8 @@ pub struct Recent {
     events: usize,
     /// Some had to go.
     has_lost: bool,
+    /// What had to go, replayed: who held slots by then. Begins with the stream.
+    gone: Option<Box<Ongoing>>,
 }
 
 impl Recent {
@@ -30,17 +36,30 @@ impl Recent {
         match &*item {
             Item::Events(batch) => self.events += batch.events.len(),
             Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
-            _ => return,
+            Item::Start(start) => {
+                let wanted = Wanted { holders: true, ..Wanted::default() };
+                self.gone = self.gone.take().or_else(|| Some(Box::new(Ongoing::new(start.clone(), wanted))));
+                return;
+            }
+            Item::Device(_) | Item::Symbols(_) | Item::Counters(_) => {
+                if let Some(gone) = &mut self.gone {
+                    gone.take(Item::clone(&item));
+                }
+                return;
+            }
+            Item::Sites(_) | Item::Lengths(_) | Item::End(_) => return,
         }
         self.items.push_back((now_ns, item));
         while let Some((time_ns, _)) = self.items.front()
             && (self.events > EVENTS || time_ns.saturating_add(KEPT_NS) < now_ns)
         {
             self.has_lost = true;
-            if let Some((_, item)) = self.items.pop_front()
-                && let Item::Events(batch) = &*item
-            {
+            let Some((_, item)) = self.items.pop_front() else { break };
+            if let Item::Events(batch) = &*item {
                 self.events -= batch.events.len();
+                if let Some(gone) = &mut self.gone {
+                    gone.take(Arc::unwrap_or_clone(item));
+                }
             }
         }
     }
@@ -57,7 +76,13 @@ impl Recent {
     pub fn window(&self, history: &History, from_ns: u64, to_ns: u64) -> Kept {
         let first = self.items.partition_point(|(time_ns, _)| *time_ns < from_ns);
         let items = self.items.range(first..).map(|(_, item)| Arc::clone(item)).collect();
-        Kept { items, beginning: beginning(history, from_ns), from_ns, to_ns }
+        Kept { items, beginning: beginning(history, from_ns), from_ns, to_ns, until: None }
+    }
+
+    /// All of the stream until a moment.
+    pub fn until(&self, to_ns: u64) -> Option<Until> {
+        let items = self.items.iter().map(|(_, item)| Arc::clone(item)).collect();
+        self.gone.clone().map(|gone| Until { gone, items, to_ns })
     }
 }
 
@@ -68,6 +93,33 @@ pub struct Kept {
     beginning: Vec<Item>,
     from_ns: u64,
     to_ns: u64,
+    /// Everything before the window's end, where it is to be known who holds slots then.
+    pub until: Option<Until>,
+}
+
+/// Everything until a moment: what is kept, and what came of the rest.
+#[derive(Clone, Debug)]
+pub struct Until {
+    gone: Box<Ongoing>,
+    items: VecDeque<Arc<Item>>,
+    to_ns: u64,
+}
+
+impl Until {
+    /// Who holds slots then; `None` if nobody wants to know any more.
+    pub fn held(mut self, is_wanted: impl Fn() -> bool) -> Option<SlotHolders> {
+        for item in self.items {
+            if !is_wanted() {
+                return None;
+            }
+            if let Item::Events(batch) = &*item {
+                let mut batch = batch.clone();
+                batch.events.retain(|event| event.time_ns <= self.to_ns);
+                self.gone.take(Item::Events(batch));
+            }
+        }
+        self.gone.so_far(&End { time_ns: self.to_ns, ..End::default() }).held
+    }
 }
 
 impl Kept {

@@ -49,6 +49,7 @@ mod lives;
 pub mod losses;
 pub mod mapping;
 pub mod memory;
+pub mod names;
 pub mod objects;
 pub mod occupancy;
 pub mod ongoing;
@@ -64,6 +65,7 @@ pub mod slabs;
 mod spread;
 pub mod statistics;
 pub mod step;
+pub mod trend;
 mod views;
 mod watch;
 mod work;
@@ -93,6 +95,8 @@ pub struct Wanted {
     pub statistics: bool,
     /// How full each pool is over time.
     pub occupancy: bool,
+    /// Who holds slots of the captured kernel's pool, which takes a simulation of it; and how full each pool is in the long run.
+    pub holders: bool,
 }
 
 /// What one pass over a stream gives.
@@ -116,7 +120,7 @@ pub struct Replayed {
     pub counters: Counters,
     /// Time that the stream covers, ns.
     pub span_ns: u64,
-    /// Who held slots, where the captured settings are simulated ([`Wanted::verdict`]).
+    /// Who held slots, where that was asked for ([`Wanted::holders`]).
     pub held: Option<SlotHolders>,
     /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
     pub live_objects: Vec<LiveObjects>,

@@ -86,7 +86,7 @@ fn keys(seen: &Seen) -> Vec<(&'static str, &'static str)> {
         Screen::Devices | Screen::CallSites => [("/", "filter"), ("o", "order")],
         Screen::WhatIf => [("arrows", "change"), ("0", "as captured")],
         Screen::Kernel => [("up/down", "scroll"), ("s", "save")],
-        Screen::Overview => [("p", "peak"), ("n", "next failure")],
+        Screen::Overview | Screen::Pool => [("p", "peak"), ("n", "next failure")],
     });
     keys
 }

@@ -10,7 +10,7 @@ use tracer::{
 
 /// What is off, a line each. `workload` is its name with its arguments, `facts` what it saw.
 pub(super) fn problems(capture: &Path, workload: &str, facts: &BTreeMap<String, String>) -> Result<Vec<String>> {
-    let replayed = replay(&mut Reader::open(capture)?, |_| Wanted { verdict: true, ..Wanted::default() })?;
+    let replayed = replay(&mut Reader::open(capture)?, |_| Wanted { holders: true, ..Wanted::default() })?;
     let held = replayed.held.context("no holders")?;
     let fact = |name: &str| facts.get(name).and_then(|value| value.parse::<u64>().ok());
     let mut problems = Vec::new();
