@@ -196,6 +196,21 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_slots_is_counted_from_the_beginning_whatever_the_window_is() {
+        let leak: &[u8] = include_bytes!("../../tests/leak.bounce");
+        let recording = Recording::read(Bytes::Static(leak)).unwrap();
+        let all = Question { holders: true, ..whole(&recording) };
+        let late = Question { from_ns: all.to_ns - 1_000_000, ..all.clone() };
+        for question in [all, late] {
+            let answer = Material::Recording(Arc::clone(&recording)).answer(question, || true).unwrap();
+            let held = answer.held.unwrap();
+            assert_eq!((held.at_end.rows[0].buffers, held.at_end.leaking_slots(), held.trend.rise), (24, 24, 24));
+        }
+        let not_asked = whole(&recording);
+        assert!(Material::Recording(recording).answer(not_asked, || true).unwrap().held.is_none());
+    }
+
+    #[test]
     fn the_latest_question_is_answered() {
         let recording = Recording::read(Bytes::Static(CAPTURE)).unwrap();
         let (sender, answers) = channel();

@@ -142,6 +142,7 @@ impl Source for Shared {
 
 #[cfg(test)]
 mod tests {
+    use tracer::capture::Reader;
     use tracer::event::{Batch, Event, What};
 
     use super::*;
@@ -178,6 +179,30 @@ mod tests {
             recent.keep(events(EVENTS / 2, time_ns), time_ns);
         }
         assert_eq!((recent.first_ns(), recent.events), (Some(2), EVENTS));
+    }
+
+    #[test]
+    fn who_holds_slots_is_known_even_of_what_had_to_go() {
+        let mut source = Reader::new(&include_bytes!("../../tests/leak.bounce")[..]).unwrap();
+        let (mut recent, mut last_ns) = (Recent::default(), 0);
+        while let Some(item) = source.next_item().unwrap() {
+            if let Item::Events(batch) = &item {
+                last_ns = batch.events.iter().map(|event| event.time_ns).max().unwrap();
+            }
+            recent.keep(Arc::new(item), last_ns);
+        }
+        let held = |recent: &Recent, to_ns| recent.until(to_ns).unwrap().held(|| true).unwrap().at_end;
+        let before = held(&recent, last_ns);
+        assert_eq!((before.rows.len(), before.rows[0].buffers, before.rows[0].is_leak()), (1, 24, true));
+        let half = held(&recent, last_ns - 3_000_000_000).rows[0].buffers;
+        assert!((1..24).contains(&half), "{half}");
+        let later_ns = last_ns + KEPT_NS + 1;
+        recent.keep(events(1, later_ns), later_ns);
+        assert_eq!(recent.first_ns(), Some(later_ns), "nothing else is left");
+        let after = held(&recent, later_ns);
+        assert_eq!((after.rows[0].buffers, after.leaking_slots()), (24, 24));
+        assert_eq!(after.rows[0].longest_ns, before.rows[0].longest_ns + KEPT_NS + 1, "and has grown older");
+        assert!(recent.until(later_ns).unwrap().held(|| false).is_none(), "nobody wants to know");
     }
 
     #[test]

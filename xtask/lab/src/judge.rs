@@ -121,7 +121,7 @@ impl Judge<'_> {
         if scenario.recorder == Recorder::FromBoot {
             problems.extend(from_boot::problems(&capture, &witness.facts, told.skipped.mappings)?);
         }
-        problems.extend(holders::problems(&capture, recording.workload, &witness.facts)?);
+        problems.extend(holders::problems(product, &capture, recording.workload, &witness.facts)?);
         let has_events = kernel.version() >= (6, 12);
         if scenario.recorder == Recorder::Usual && scenario.board.is_none() && has_events {
             problems.extend(text_trace::problems(&capture, &counted_ns)?);
