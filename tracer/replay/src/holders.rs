@@ -66,7 +66,7 @@ pub struct HolderRow {
 pub const AGES_S: [u64; 6] = [0, 1, 10, 60, 600, 3600];
 /// What these ages are called.
 pub const AGES: [&str; AGES_S.len()] =
-    ["below 1 s", "1 to 10 s", "10 s to 1 min", "1 to 10 min", "10 min to 1 h", "1 h or more"];
+    ["less than 1 s", "1 to 10 s", "10 s to 1 min", "1 to 10 min", "10 min to 1 h", "1 h or more"];
 
 /// Drivers map what they keep in less time than this when they start, ns.
 const START_NS: u64 = 1_000_000_000;
@@ -93,8 +93,8 @@ pub struct Holders {
     pub time_ns: u64,
     /// Slots in use then; more than the rows have where some were taken before the recording began.
     pub used_slots: u64,
-    /// For how long the slots had been in use, by [`AGES_S`]. Those that were taken before the recording began are as old as that at
-    /// the least, and count so.
+    /// For how long the slots had been in use: less than 1 s, from 1 s on, from 10 s, 60 s, 600 s, and 3600 s on. Those that were taken
+    /// before the recording began are as old as that at the least, and count so.
     pub slots_by_age: [u64; AGES_S.len()],
     /// Most slots first.
     pub rows: Vec<HolderRow>,

@@ -11,24 +11,24 @@ use bouncescope_replay::trend::Trend;
 /// What became of the slots: who held them at the fullest moment, and who held some at the end.
 pub(super) fn text(replayed: &Replayed) -> String {
     let Some(held) = replayed.held.as_ref().filter(|held| !held.at_peak.rows.is_empty()) else { return String::new() };
-    let table = |holders, when| format!("\n{}", table(holders, when, replayed));
-    table(&held.at_peak, "at the fullest moment, ")
-        + &table(&held.at_end, "at the end, ")
+    let table = |holders, when, ages: &str| format!("\n{}", table(holders, when, ages, replayed));
+    table(&held.at_peak, "at the fullest moment, ", "")
+        + &table(&held.at_end, "at the end, ", &ages(&held.at_end))
         + &leaking(&held.at_end)
-        + &wrapped_to(COLUMNS, &trend(&held.trend), "", "  ")
+        + &trend(&held.trend)
 }
 
 /// For people: who holds slots at the end of a recording that is cut at that moment.
 pub fn at(replayed: &Replayed) -> String {
     let Some(SlotHolders { at_end, trend, .. }) = &replayed.held else { return String::new() };
-    table(at_end, "at ", replayed) + &leaking(at_end) + &wrapped_to(COLUMNS, &self::trend(trend), "", "  ")
+    table(at_end, "at ", &ages(at_end), replayed) + &leaking(at_end) + &self::trend(trend)
 }
 
 pub(super) fn since_start(holders: &Holders, replayed: &Replayed) -> u64 {
     holders.time_ns.saturating_sub(replayed.start.time_ns)
 }
 
-fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
+fn table(holders: &Holders, when: &str, ages: &str, replayed: &Replayed) -> String {
     let moment = age(since_start(holders, replayed));
     let mut table = Table::new(&["device", "buffers from", "slots", "longest"]);
     for row in holders.rows.iter().take(label::SHOWN) {
@@ -39,7 +39,7 @@ fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
             age(row.longest_ns),
         ]);
     }
-    let caption = format!("slots held {when}{moment}: {}{}", slots(holders, replayed), ages(holders));
+    let caption = format!("slots held {when}{moment}: {}{ages}", slots(holders, replayed));
     let mut text = wrapped_to(COLUMNS, &caption, "", "  ");
     if !table.is_empty() {
         text += &table.text(2);
@@ -53,7 +53,7 @@ pub(super) fn ages(holders: &Holders) -> String {
     if ages.is_empty() { String::new() } else { format!(" ({})", ages.join(", ")) }
 }
 
-/// How full the pool was in the long run.
+/// How full the pool was in the long run, in two lines.
 pub(super) fn trend(trend: &Trend) -> String {
     let floors: Vec<String> = trend.floors.iter().map(u64::to_string).collect();
     let rising = if trend.rise > 0 { ", RISING" } else { "" };
@@ -62,7 +62,7 @@ pub(super) fn trend(trend: &Trend) -> String {
         ns => format!("for {}", age(ns)),
     };
     format!(
-        "least slots in use in each quarter of the recording: {}{rising}; more than 80 % of the pool was in use {full}",
+        "least slots in use in each quarter of the recording: {}{rising}\nmore than 80 % of the pool was in use {full}\n",
         floors.join(", "),
     )
 }

@@ -80,7 +80,7 @@ pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Resu
 impl Taken<'_> {
     /// What doubts about the figure are doubts about. Those that leave it a bound are in [`Self::count`].
     fn rests_on(self, figure: Figure) -> &'static [Concern] {
-        use Concern::{Fates, Mappings, Model, Pool, Refusals, Times, Whole};
+        use Concern::{Fates, Mappings, Model, Pool, PoolSize, Refusals, Times, Whole};
         match (figure, self.run.outcome.is_some()) {
             (Figure::HeldSeconds | Figure::LeakingSlots, _) => &[Whole, Mappings, Model],
             (Figure::FloorSlots | Figure::FloorRise | Figure::SecondsAbove80Percent, _) => &[Whole, Mappings, Model],
@@ -89,10 +89,10 @@ impl Taken<'_> {
             (Figure::PoolCpuPercent, false) => &[Whole, Times],
             (Figure::PoolCpuPercent, true) => &[Whole, Mappings, Times, Model],
             (Figure::Failed, false) => &[Whole, Mappings, Refusals],
-            (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, Model],
+            (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, PoolSize, Model],
             // A pool that nothing went to is empty, whatever was lost of it.
             (Figure::PeakSlots | Figure::PeakPercent, true) if self.leaves_pool_alone() => &[Whole, Mappings, Model],
-            (Figure::PeakSlots | Figure::PeakPercent, true) => &[Whole, Mappings, Pool, Model],
+            (Figure::PeakSlots | Figure::PeakPercent, true) => &[Whole, Mappings, Pool, PoolSize, Model],
             (_, false) => &[Whole, Mappings, Fates],
             (_, true) => &[Whole, Mappings, Model],
         }
@@ -183,7 +183,7 @@ impl Taken<'_> {
             }
             // What is refused wrongly would bounce.
             Some(outcome) if outcome.total.failed > 0 => {
-                for why in self.doubts.about(&[Concern::Pool]) {
+                for why in self.doubts.about(&[Concern::Pool, Concern::PoolSize]) {
                     measured.may_be_more(f64::INFINITY, why);
                 }
             }
@@ -329,7 +329,11 @@ impl Taken<'_> {
         if self.run.outcome.is_some() && self.leaves_pool_alone() {
             return Ok(measured);
         }
-        for why in self.doubts.about(&[Concern::Pool]) {
+        let concerns: &[Concern] = match figure {
+            Figure::SecondsAbove80Percent => &[Concern::Pool, Concern::PoolSize],
+            _ => &[Concern::Pool],
+        };
+        for why in self.doubts.about(concerns) {
             measured.may_be_less(why.clone());
             measured.may_be_more(f64::INFINITY, why);
         }

@@ -31,7 +31,7 @@ pub(super) fn blocks(replayed: &Replayed) -> Vec<Block> {
         blocks.push(table.first(label::SHOWN).or(&nobody));
     }
     blocks.extend(leaks(&held.at_end).map(Block::Words));
-    let mut trend = trend(&held.trend);
+    let mut trend = trend(&held.trend).trim_end().replace('\n', "; ");
     trend.replace_range(..1, "L");
     blocks.push(Block::Words(format!("{trend}.")));
     blocks
