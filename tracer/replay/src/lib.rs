@@ -86,6 +86,7 @@ use statistics::{Observed, Statistics};
 
 /// What is wanted of a replay, besides what it costs nothing to tell.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is wanted or not, whatever the others are")]
 pub struct Wanted {
     /// An outcome for each of these.
     pub settings: Vec<Settings>,

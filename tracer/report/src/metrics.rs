@@ -72,6 +72,9 @@ fn pool(text: &mut Text, results: &Results) {
     }
 }
 
+/// Slots of a holder.
+type Count = fn(&HolderRow) -> u64;
+
 /// Who holds slots now, and how full the pool is in the long run. Of ages, there is a fixed number of classes.
 fn holders(text: &mut Text, held: &SlotHolders, replayed: &Replayed) {
     let by_age = held.at_end.slots_by_age;
@@ -90,7 +93,6 @@ fn holders(text: &mut Text, held: &SlotHolders, replayed: &Replayed) {
     let help = "Time for which more than 80 % of the pool's slots were in use.";
     text.one("pool_nearly_full_seconds_total", help, trend.nearly_full_ns as f64 / 1e9);
     // The devices that have mapped anything, so that a series goes back to 0 and does not end.
-    type Count = fn(&HolderRow) -> u64;
     let families: [(&str, &str, Count); 2] = [
         ("device_held_slots", "Slots in use, by device.", |row| row.slots),
         (

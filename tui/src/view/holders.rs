@@ -82,7 +82,9 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
     let mut cells: Vec<Vec<Piece>> = holders.rows.iter().map(cells).collect();
     for column in if wide { [].as_slice() } else { &[7, 6, 4, 1] } {
         columns.remove(*column);
-        cells.iter_mut().for_each(|row| drop(row.remove(*column)));
+        for row in &mut cells {
+            row.remove(*column);
+        }
     }
     let leak = holders.rows.iter().find(|row| row.is_leak()).map(leak);
     let below = leak.map(|said| broken(&said, usize::from(inner.width))).unwrap_or_default();

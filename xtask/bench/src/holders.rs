@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Captures to replay [default: the bundled ones, of a kernel that bounces little, and of one that bounces everything]
     captures: Vec<PathBuf>,
     /// How often everything is run, in turn
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
@@ -44,34 +44,26 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for capture in &captures {
         let bytes = fs::read(capture).with_context(|| format!("cannot read {}", capture.display()))?;
         for (name, wanted) in KINDS {
-            let mut runs: [Vec<u64>; 2] = Default::default();
+            let mut spent_ns = [0; 2];
             for round in 0..=args.rounds {
-                for (holders, runs) in [false, true].into_iter().zip(&mut runs) {
+                for (holders, spent_ns) in [false, true].into_iter().zip(&mut spent_ns) {
                     let began = cpu_ns()?;
                     replay(&mut Reader::new(&bytes[..])?, |start| Wanted { holders, ..wanted(start) })?;
                     // The first round fills the caches.
                     if round > 0 {
-                        runs.push(cpu_ns()? - began);
+                        *spent_ns += cpu_ns()? - began;
                     }
                 }
             }
-            let ratios: Vec<f64> =
-                runs[0].iter().zip(&runs[1]).map(|(without, with)| *with as f64 / *without as f64).collect();
             let file = capture.file_name().unwrap_or_default().display();
-            let millis = |runs: &[u64]| median(runs.iter().map(|ns| *ns as f64 / 1e6).collect());
-            let [without, with] = [millis(&runs[0]), millis(&runs[1])];
-            println!("{file:36} {name:18} {without:7.1} ms {with:7.1} ms {:7.3}", median(ratios));
+            let [without, with] = spent_ns.map(|ns| ns as f64 / 1e6 / f64::from(args.rounds));
+            println!("{file:36} {name:18} {without:7.1} ms {with:7.1} ms {:7.3}", with / without);
         }
     }
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-/// CPU time of this thread, ns: the first number of `/proc/thread-self/schedstat`.
+/// CPU time of this thread, ns: the first number of `/proc/thread-self/schedstat`, which the kernel may count in ticks of a few ms.
 fn cpu_ns() -> Result<u64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").context("cannot read CPU time")?;
     text.split(' ').next().and_then(|ns| ns.parse().ok()).context("no CPU time in /proc/thread-self/schedstat")

@@ -82,8 +82,14 @@ impl Taken<'_> {
     fn rests_on(self, figure: Figure) -> &'static [Concern] {
         use Concern::{Fates, Mappings, Model, Pool, PoolSize, Refusals, Times, Whole};
         match (figure, self.run.outcome.is_some()) {
-            (Figure::HeldSeconds | Figure::LeakingSlots, _) => &[Whole, Mappings, Model],
-            (Figure::FloorSlots | Figure::FloorRise | Figure::SecondsAbove80Percent, _) => &[Whole, Mappings, Model],
+            (
+                Figure::HeldSeconds
+                | Figure::LeakingSlots
+                | Figure::FloorSlots
+                | Figure::FloorRise
+                | Figure::SecondsAbove80Percent,
+                _,
+            ) => &[Whole, Mappings, Model],
             (Figure::Losses | Figure::Unknown, _) | (Figure::PeakSlots | Figure::PeakPercent, false) => &[Whole],
             (Figure::Mappings | Figure::Buffers | Figure::Disagreements, _) => &[Whole, Mappings],
             (Figure::PoolCpuPercent, false) => &[Whole, Times],
@@ -106,8 +112,9 @@ impl Taken<'_> {
             Figure::HazardsForeign | Figure::HazardsUnknown | Figure::HazardsOwn if self.run.outcome.is_some() => {
                 self.run.replayed.start.streamed == Streamed::Small || self.looks_at_unstreamed()
             }
-            Figure::Losses | Figure::Disagreements | Figure::Unknown => false,
-            Figure::HeldSeconds | Figure::LeakingSlots => false,
+            Figure::Losses | Figure::Disagreements | Figure::Unknown | Figure::HeldSeconds | Figure::LeakingSlots => {
+                false
+            }
             _ => self.looks_at_unstreamed(),
         }
     }
