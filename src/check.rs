@@ -153,6 +153,7 @@ fn replay(rules: &Rules, path: &PathBuf, limit: Limit) -> Result<Replayed> {
     replay_capture(Some(path), limit, |start| Wanted {
         settings: rules.settings(&start.kernel, &packed_sites),
         verdict: true,
+        holders: true,
         ..Wanted::default()
     })
 }

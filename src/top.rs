@@ -19,7 +19,7 @@ use crate::{input::print, output};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Keys: 1-5 and Tab select the screens, ? lists all other keys. TERM, COLORTERM and NO_COLOR choose the colours. In a locale \
+Keys: 1-6 and Tab select the screens, ? lists all other keys. TERM, COLORTERM and NO_COLOR choose the colours. In a locale \
 without UTF-8, top draws with ASCII.
 
 Examples:
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "capture", hide = true)]
     picture: Option<PathBuf>,
     /// Screen to draw
-    #[arg(long, value_name = "1-5", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, value_name = "1-6", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u8).range(1..=6))]
     screen: u8,
     /// Size, cells
     #[arg(long, value_name = "WxH", default_value = "120x40", hide = true, value_parser = parse_size)]

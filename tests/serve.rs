@@ -85,6 +85,32 @@ fn the_page_the_metrics_and_the_markdown_are_there_and_nothing_else() {
 }
 
 #[test]
+fn the_metrics_and_the_page_name_who_leaks() {
+    let serving = serve(&["tests/leak.bounce"]);
+    let metrics = serving.get("/metrics");
+    for line in [
+        "bouncescope_held_slots{at_least_seconds=\"0\"} 24",
+        "bouncescope_held_slots{at_least_seconds=\"1\"} 24",
+        "bouncescope_held_slots{at_least_seconds=\"10\"} 0",
+        "bouncescope_pool_floor_slots 24",
+        "bouncescope_pool_floor_rise_slots 24",
+        "bouncescope_pool_nearly_full_seconds_total 0",
+        "bouncescope_device_held_slots{device=\"0000:00:04.0\",driver=\"xhci_hcd\"} 24",
+        "bouncescope_device_leaking_slots{device=\"0000:00:04.0\",driver=\"xhci_hcd\"} 24",
+        "bouncescope_device_leaking_slots{device=\"(other)\",driver=\"(other)\"} 0",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in\n{metrics}");
+    }
+    let page = serving.get("/report.md").replace('\\', "");
+    assert!(page.contains("LEAK? 0000:00:04.0 (xhci_hcd), proc_do_submiturb+0xdbc [usbcore]: 24 buffers"), "{page}");
+    let returned = serve(&["captures/7.3-direct-hold-300.bounce"]);
+    let metrics = returned.get("/metrics");
+    let device = "bouncescope_device_leaking_slots{device=\"0000:00:04.0\",driver=\"xhci_hcd\"} 0";
+    assert!(metrics.contains(device) && metrics.contains("bouncescope_pool_floor_rise_slots 0\n"), "{metrics}");
+    assert!(!returned.get("/report.md").contains("LEAK?"));
+}
+
+#[test]
 fn head_has_the_length_and_no_body_and_other_methods_are_refused() {
     let serving = serve(&[HOLD_300]);
     let request = |method: &str| format!("{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");

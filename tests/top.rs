@@ -21,10 +21,14 @@ fn text(bytes: &[u8]) -> String {
 
 /// A screen as text.
 fn screen(number: &str, size: &str) -> String {
+    screen_of(CAPTURE, number, size)
+}
+
+fn screen_of(capture: &str, number: &str, size: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("screen.txt");
     let output =
-        bouncescope(&["top", CAPTURE, "--screen", number, "--size", size, "--picture", file.to_str().unwrap()]);
+        bouncescope(&["top", capture, "--screen", number, "--size", size, "--picture", file.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     fs::read_to_string(file).unwrap()
 }
@@ -47,6 +51,19 @@ fn the_numbers_of_what_if_are_those_of_replay() {
         assert_eq!([&cells[2], &cells[5], &cells[6], &cells[7]], expected.each_ref(), "{policy}: {cells:?}");
     }
     assert_eq!(row("mainline")[2], "596");
+}
+
+#[test]
+fn a_leak_is_named_and_what_is_held_and_returned_is_not() {
+    let leak = screen_of("tests/leak.bounce", "6", "80x24");
+    let row = leak.lines().find(|line| line.contains("0000:00:04.0")).unwrap();
+    for said in ["proc_do_submiturb+0xdbc [usbcore]", " 24 ", "4.5 s", "LEAK?"] {
+        assert!(row.contains(said), "{said}: {row}");
+    }
+    assert!(leak.contains("RISING by 24") && leak.contains("LEAK? 24 buffers"), "{leak}");
+    let returned = screen_of("captures/7.3-direct-hold-300.bounce", "6", "80x24");
+    assert!(returned.contains("fullest 300 at"), "{returned}");
+    assert!(!returned.contains("LEAK?") && !returned.contains("RISING"), "{returned}");
 }
 
 #[test]

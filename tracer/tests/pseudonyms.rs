@@ -63,6 +63,7 @@ fn told(items: &[Item]) -> Value {
         verdict: true,
         statistics: true,
         occupancy: true,
+        holders: true,
     };
     let mut replayed = replay(&mut Items(items.to_vec().into()), wanted).unwrap();
     // An address itself, and what says that addresses are pseudonyms.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracer::event::{DeviceId, Event, What};
 use tracer::facts::Device;
+use tracer::replay::holders::SlotHolders;
 use tracer::replay::outcome::Outcome;
 use tracer::replay::{ReplayError, Replayed, Wanted, proposals};
 use tracer::stream::{Gaps, Item, Source};
@@ -23,6 +24,8 @@ pub struct Question {
     pub knobs: Knobs,
     /// A device of which details are shown.
     pub device: Option<String>,
+    /// Who holds slots at the window's end is shown.
+    pub holders: bool,
 }
 
 /// What is answered.
@@ -34,6 +37,8 @@ pub struct Answer {
     pub replayed: Replayed,
     /// The same of the device alone.
     pub device: Option<Replayed>,
+    /// Who holds slots at the window's end, of everything since the beginning.
+    pub held: Option<SlotHolders>,
 }
 
 impl Answer {
@@ -52,23 +57,21 @@ impl Answer {
         let knobs = question.knobs.clone();
         let replayed = sweep(&mut source()?, |start| Wanted {
             settings: knobs.settings(&start.kernel, &packed),
-            verdict: false,
             statistics: true,
-            occupancy: false,
+            ..Wanted::default()
         })?;
         let device = match &question.device {
             Some(name) => {
                 let mut alone = Alone { source: source()?, name: name.clone(), ids: HashSet::new() };
                 Some(sweep(&mut alone, |start| Wanted {
                     settings: knobs.settings(&start.kernel, &packed).into_iter().take(1).collect(),
-                    verdict: false,
                     statistics: true,
-                    occupancy: false,
+                    ..Wanted::default()
                 })?)
             }
             None => None,
         };
-        Ok(Self { question, replayed, device })
+        Ok(Self { question, replayed, device, held: None })
     }
 
     /// What comes of the chosen settings.

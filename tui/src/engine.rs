@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracer::replay::ReplayError;
-use tracer::stream::{Gaps, Item, Source};
+use tracer::replay::{ReplayError, Wanted};
+use tracer::stream::{Gaps, Item, Source, Start};
+use tracer::sweep::sweep;
 
 use crate::answer::{Answer, Question};
 use crate::recent::Kept;
@@ -26,14 +27,24 @@ impl Material {
     /// Replays the window that the question is about, while `wanted` says so.
     pub fn answer(&self, question: Question, wanted: impl Fn() -> bool + Clone) -> Result<Answer, String> {
         let (from_ns, to_ns) = (question.from_ns, question.to_ns);
+        let still_wanted = wanted.clone();
         match self {
             Self::Recording(recording) => Answer::new(question, || {
                 Ok(WhileWanted { source: recording.window(from_ns, to_ns)?, wanted: wanted.clone() })
             })
+            .and_then(|mut answer| {
+                if answer.question.holders {
+                    let source = recording.window(0, to_ns).map_err(ReplayError::Source)?;
+                    let wanted = |_: &Start| Wanted { holders: true, ..Wanted::default() };
+                    answer.held = sweep(&mut WhileWanted { source, wanted: still_wanted }, wanted)?.held;
+                }
+                Ok(answer)
+            })
             .map_err(|error| said(&error)),
             Self::Kept(kept) => {
-                Answer::new(question, || Ok(WhileWanted { source: kept.open(), wanted: wanted.clone() }))
-                    .map_err(|error| said(&error))
+                let answer = Answer::new(question, || Ok(WhileWanted { source: kept.open(), wanted: wanted.clone() }));
+                let held = kept.until.clone().and_then(|until| until.held(still_wanted));
+                answer.map(|answer| Answer { held, ..answer }).map_err(|error| said(&error))
             }
         }
     }
@@ -182,6 +193,21 @@ mod tests {
         assert_eq!(alone.observed_rows.by_device.len(), 1);
         assert_eq!(row(&alone.observed_rows), row(&answer.replayed.observed_rows));
         assert_eq!(row(&alone.outcomes[0].rows), row(&answer.replayed.outcomes[0].rows));
+    }
+
+    #[test]
+    fn who_holds_slots_is_counted_from_the_beginning_whatever_the_window_is() {
+        let leak: &[u8] = include_bytes!("../../tests/leak.bounce");
+        let recording = Recording::read(Bytes::Static(leak)).unwrap();
+        let all = Question { holders: true, ..whole(&recording) };
+        let late = Question { from_ns: all.to_ns - 1_000_000, ..all.clone() };
+        for question in [all, late] {
+            let answer = Material::Recording(Arc::clone(&recording)).answer(question, || true).unwrap();
+            let held = answer.held.unwrap();
+            assert_eq!((held.at_end.rows[0].buffers, held.at_end.leaking_slots(), held.trend.rise), (24, 24, 24));
+        }
+        let not_asked = whole(&recording);
+        assert!(Material::Recording(recording).answer(not_asked, || true).unwrap().held.is_none());
     }
 
     #[test]

@@ -79,7 +79,11 @@ impl Feed {
     pub fn material(&self, question: &Question) -> Material {
         match self {
             Self::Capture(recording) => Material::Recording(Arc::clone(recording)),
-            Self::Live(live) => Material::Kept(live.recent.window(&live.history, question.from_ns, question.to_ns)),
+            Self::Live(live) => {
+                let mut kept = live.recent.window(&live.history, question.from_ns, question.to_ns);
+                kept.until = question.holders.then(|| live.recent.until(question.to_ns)).flatten();
+                Material::Kept(kept)
+            }
         }
     }
 }

@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use tracer::facts::End;
+use tracer::replay::Wanted;
+use tracer::replay::holders::SlotHolders;
+use tracer::replay::ongoing::Ongoing;
 use tracer::stream::{Item, Source};
 
 use crate::clip::{Clip, beginning};
@@ -22,6 +26,8 @@ pub struct Recent {
     events: usize,
     /// Some had to go.
     has_lost: bool,
+    /// What had to go, replayed: who held slots by then. Begins with the stream.
+    gone: Option<Box<Ongoing>>,
 }
 
 impl Recent {
@@ -30,17 +36,30 @@ impl Recent {
         match &*item {
             Item::Events(batch) => self.events += batch.events.len(),
             Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
-            _ => return,
+            Item::Start(start) => {
+                let wanted = Wanted { holders: true, ..Wanted::default() };
+                self.gone = self.gone.take().or_else(|| Some(Box::new(Ongoing::new(start.clone(), wanted))));
+                return;
+            }
+            Item::Device(_) | Item::Symbols(_) | Item::Counters(_) => {
+                if let Some(gone) = &mut self.gone {
+                    gone.take(Item::clone(&item));
+                }
+                return;
+            }
+            Item::Sites(_) | Item::Lengths(_) | Item::End(_) => return,
         }
         self.items.push_back((now_ns, item));
         while let Some((time_ns, _)) = self.items.front()
             && (self.events > EVENTS || time_ns.saturating_add(KEPT_NS) < now_ns)
         {
             self.has_lost = true;
-            if let Some((_, item)) = self.items.pop_front()
-                && let Item::Events(batch) = &*item
-            {
+            let Some((_, item)) = self.items.pop_front() else { break };
+            if let Item::Events(batch) = &*item {
                 self.events -= batch.events.len();
+                if let Some(gone) = &mut self.gone {
+                    gone.take(Arc::unwrap_or_clone(item));
+                }
             }
         }
     }
@@ -57,7 +76,13 @@ impl Recent {
     pub fn window(&self, history: &History, from_ns: u64, to_ns: u64) -> Kept {
         let first = self.items.partition_point(|(time_ns, _)| *time_ns < from_ns);
         let items = self.items.range(first..).map(|(_, item)| Arc::clone(item)).collect();
-        Kept { items, beginning: beginning(history, from_ns), from_ns, to_ns }
+        Kept { items, beginning: beginning(history, from_ns), from_ns, to_ns, until: None }
+    }
+
+    /// All of the stream until a moment.
+    pub fn until(&self, to_ns: u64) -> Option<Until> {
+        let items = self.items.iter().map(|(_, item)| Arc::clone(item)).collect();
+        self.gone.clone().map(|gone| Until { gone, items, to_ns })
     }
 }
 
@@ -68,6 +93,33 @@ pub struct Kept {
     beginning: Vec<Item>,
     from_ns: u64,
     to_ns: u64,
+    /// Everything before the window's end, where it is to be known who holds slots then.
+    pub until: Option<Until>,
+}
+
+/// Everything until a moment: what is kept, and what came of the rest.
+#[derive(Clone, Debug)]
+pub struct Until {
+    gone: Box<Ongoing>,
+    items: VecDeque<Arc<Item>>,
+    to_ns: u64,
+}
+
+impl Until {
+    /// Who holds slots then; `None` if nobody wants to know any more.
+    pub fn held(mut self, is_wanted: impl Fn() -> bool) -> Option<SlotHolders> {
+        for item in self.items {
+            if !is_wanted() {
+                return None;
+            }
+            if let Item::Events(batch) = &*item {
+                let mut batch = batch.clone();
+                batch.events.retain(|event| event.time_ns <= self.to_ns);
+                self.gone.take(Item::Events(batch));
+            }
+        }
+        self.gone.so_far(&End { time_ns: self.to_ns, ..End::default() }).held
+    }
 }
 
 impl Kept {
@@ -90,6 +142,7 @@ impl Source for Shared {
 
 #[cfg(test)]
 mod tests {
+    use tracer::capture::Reader;
     use tracer::event::{Batch, Event, What};
 
     use super::*;
@@ -126,6 +179,30 @@ mod tests {
             recent.keep(events(EVENTS / 2, time_ns), time_ns);
         }
         assert_eq!((recent.first_ns(), recent.events), (Some(2), EVENTS));
+    }
+
+    #[test]
+    fn who_holds_slots_is_known_even_of_what_had_to_go() {
+        let mut source = Reader::new(&include_bytes!("../../tests/leak.bounce")[..]).unwrap();
+        let (mut recent, mut last_ns) = (Recent::default(), 0);
+        while let Some(item) = source.next_item().unwrap() {
+            if let Item::Events(batch) = &item {
+                last_ns = batch.events.iter().map(|event| event.time_ns).max().unwrap();
+            }
+            recent.keep(Arc::new(item), last_ns);
+        }
+        let held = |recent: &Recent, to_ns| recent.until(to_ns).unwrap().held(|| true).unwrap().at_end;
+        let before = held(&recent, last_ns);
+        assert_eq!((before.rows.len(), before.rows[0].buffers, before.rows[0].is_leak()), (1, 24, true));
+        let half = held(&recent, last_ns - 3_000_000_000).rows[0].buffers;
+        assert!((1..24).contains(&half), "{half}");
+        let later_ns = last_ns + KEPT_NS + 1;
+        recent.keep(events(1, later_ns), later_ns);
+        assert_eq!(recent.first_ns(), Some(later_ns), "nothing else is left");
+        let after = held(&recent, later_ns);
+        assert_eq!((after.rows[0].buffers, after.leaking_slots()), (24, 24));
+        assert_eq!(after.rows[0].longest_ns, before.rows[0].longest_ns + KEPT_NS + 1, "and has grown older");
+        assert!(recent.until(later_ns).unwrap().held(|| false).is_none(), "nobody wants to know");
     }
 
     #[test]

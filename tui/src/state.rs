@@ -24,11 +24,13 @@ pub enum Screen {
     WhatIf,
     /// What doctor says.
     Kernel,
+    /// Who holds slots, and how full the pool is in the long run.
+    Pool,
 }
 
 impl Screen {
     /// All, by their keys: the first is 1.
-    pub const ALL: [Self; 5] = [Self::Overview, Self::Devices, Self::CallSites, Self::WhatIf, Self::Kernel];
+    pub const ALL: [Self; 6] = [Self::Overview, Self::Devices, Self::CallSites, Self::WhatIf, Self::Kernel, Self::Pool];
 
     /// What it is called.
     pub const fn title(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Screen {
             Self::CallSites => "Call sites",
             Self::WhatIf => "What-if",
             Self::Kernel => "Kernel",
+            Self::Pool => "Pool",
         }
     }
 
@@ -87,6 +90,8 @@ pub struct State {
     pub knobs: Knobs,
     /// The first line of the kernel's page that is seen.
     pub kernel_scroll: usize,
+    /// The first holder of slots that is seen.
+    pub pool_scroll: usize,
     /// What is to be said about the last key, or what went wrong.
     pub message: Option<String>,
     /// The file that is being recorded to.
@@ -114,7 +119,7 @@ impl State {
     pub fn question(&self) -> Question {
         let (from_ns, to_ns) = self.time.window();
         let device = self.device.clone().filter(|_| self.screen == Screen::Devices);
-        Question { from_ns, to_ns, knobs: self.knobs.clone(), device }
+        Question { from_ns, to_ns, knobs: self.knobs.clone(), device, holders: self.screen == Screen::Pool }
     }
 
     /// Letters go into a filter.
@@ -122,7 +127,7 @@ impl State {
         match self.screen {
             Screen::Devices => self.devices.is_typing,
             Screen::CallSites => self.call_sites.is_typing,
-            Screen::Overview | Screen::WhatIf | Screen::Kernel => false,
+            Screen::Overview | Screen::WhatIf | Screen::Kernel | Screen::Pool => false,
         }
     }
 }

@@ -119,6 +119,11 @@ fn step(state: &mut State, by: isize, known: &Known) {
             state.knob = Knob::ALL[at.saturating_add_signed(by.signum()).min(Knob::ALL.len() - 1)];
         }
         Screen::Kernel => state.kernel_scroll = state.kernel_scroll.saturating_add_signed(by),
+        Screen::Pool => {
+            let held = known.answer.and_then(|answer| answer.held.as_ref());
+            let last = held.map_or(0, |held| held.at_end.rows.len().saturating_sub(1));
+            state.pool_scroll = state.pool_scroll.saturating_add_signed(by).min(last);
+        }
         Screen::Overview => {}
     }
 }

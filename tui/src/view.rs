@@ -7,6 +7,7 @@ mod device;
 mod devices;
 mod frame;
 mod help;
+mod holders;
 mod kernel;
 mod losses;
 mod numbers;
@@ -64,6 +65,7 @@ pub fn draw(seen: &Seen, area: Rect, buffer: &mut Buffer) -> Vec<Hit> {
         Screen::CallSites => call_sites::draw(seen, body, &mut canvas),
         Screen::WhatIf => what_if::draw(seen, body, &mut canvas),
         Screen::Kernel => kernel::draw(seen, body, &mut canvas),
+        Screen::Pool => holders::draw(seen, body, &mut canvas),
     }
     if seen.state.help {
         help::draw(seen, area, &mut canvas);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
-use tui::answer::Answer;
+use tui::answer::{Answer, Question};
 use tui::engine::Material;
 use tui::feed::Feed;
 use tui::recording::{Bytes, Recording};
@@ -36,7 +36,8 @@ impl Bench {
         let mut state = Self::state(&feed);
         state.screen = Screen::Devices;
         state.device = Some("0000:00:04.0".into());
-        let answer = Material::Recording(recording).answer(state.question(), || true).unwrap();
+        let question = Question { holders: true, ..state.question() };
+        let answer = Material::Recording(recording).answer(question, || true).unwrap();
         Self { feed, answer }
     }
 

@@ -230,7 +230,7 @@ impl Window {
         out.write(&Item::Sites(sites))?;
         let times = now.times_since(&then);
         if !times.is_empty() {
-            out.write(&Item::PoolTimes(PoolTimes { time_ns: end_ns, times }))?;
+            out.write(&Item::PoolTimes(PoolTimes { time_ns: end_ns, times, ..PoolTimes::default() }))?;
         }
         out.write(&Item::Counters(counters))?;
         let events: BTreeMap<String, u64> =

@@ -6,9 +6,10 @@ use std::hash::Hash;
 use hashbrown::HashMap;
 use tracer_ebpf::decide::size_roundup;
 
-use super::devices::{Devices, Identity};
+use super::devices::Identity;
 use super::mapping::{Buffer, Mapping};
-use super::objects::{Objects, Whose};
+use super::names::Names;
+use super::objects::Whose;
 use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, ListCallerRow, Rows, Tally};
 use super::site::{SiteId, Symbols, named};
 use super::spread::spread;
@@ -175,7 +176,8 @@ impl Breakdown {
     }
 
     /// As rows.
-    pub fn rows(&self, devices: &Devices, objects: &Objects, symbols: &Symbols) -> Rows {
+    pub fn rows(&self, names: Names) -> Rows {
+        let Names { devices, objects, symbols } = names;
         let latest = |identity: Identity| devices.get(devices.latest(identity).unwrap_or(DeviceId(u32::MAX)));
         let mut by_device: Vec<DeviceRow> = self
             .by(|whose| whose.device)

@@ -7,8 +7,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::Replayed;
 use crate::estimate::Estimate;
+use crate::holders::SlotHolders;
 use crate::outcome::{Outcome, Tally};
 use crate::slabs::{self, Slabs};
+use crate::trend::Trend;
 use bouncescope_capture::plain::plain;
 use bouncescope_model::size::exact;
 
@@ -53,6 +55,8 @@ pub enum Unit {
     Percent,
     /// A duration, ns.
     Duration,
+    /// A duration, s.
+    Seconds,
     /// A moment on the recording's clock, ns.
     Moment,
 }
@@ -89,6 +93,8 @@ pub enum Of {
     Estimate(fn(&Outcome) -> Option<Estimate>),
     /// The recording itself: a what-if has none of its own.
     Capture(fn(&Replayed) -> u64),
+    /// Who held slots of the recorded kernel's pool at the end: a what-if has none of its own. `None` where nobody looked.
+    Held(fn(&SlotHolders) -> Value),
 }
 
 /// Where a figure is shown.
@@ -139,7 +145,7 @@ macro_rules! figures {
             const IDENTIFIERS: &[&str] = &[$(stringify!($name)),*];
 
             fn row(self) -> &'static Row {
-                use Of::{All, Capture, Estimate, Mappings, Neighbours, Outcome, Settings, Wanted};
+                use Of::{All, Capture, Estimate, Held, Mappings, Neighbours, Outcome, Settings, Wanted};
                 use Place::{Change, ClassMetric, Csv, CsvAs, DeviceMetric, Json, PolicyMetric, Rule, Text};
                 use Scope::{Any, Drivers, Totals};
                 match self {
@@ -202,11 +208,12 @@ figures! {
     PeakSlots: Slots, Of::Run(|run| run.peak_slots().map(Value::Count)),
         [Text("peak slots", None), Csv, Json, Rule(Totals), Change("peak slots"),
          PolicyMetric("peak_slots", "Most slots that would be in use.")];
-    /// Most slots of the pool in use at once, of the slots that the pool begins with.
-    PeakPercent: Percent, Of::Run(|run| Some(Value::Real(run.peak_slots()? as f64 * 100.0 / run.slots_if_any()?))), [Rule(Totals)];
+    /// Most slots of the pool in use at once, of the slots that there were then: in a pool that grows, more than it begins with.
+    PeakPercent: Percent, Of::Run(|run| Some(Value::Real(run.peak_slots()? as f64 * 100.0 / run.slots_at_peak_if_any()?))), [Rule(Totals)];
     /// Slots of all pools when most were first in use: more than `total_slots` where the kernel had added pools by then, or had made some
     /// for one mapping alone.
-    PoolSlotsAtPeak: Slots, Outcome(|outcome| outcome.pool_slots_at_peak), [Json];
+    PoolSlotsAtPeak: Slots, Outcome(|outcome| outcome.pool_slots_at_peak),
+        [Json, PolicyMetric("pool_slots_at_peak", "Slots of all pools when most would be in use: those that were added by then, too.")];
     /// The least that `peak_slots` is in any order of the searches and releases that overlap in time.
     PeakSlotsLeast: Slots, Outcome(|outcome| outcome.peak_slots_range[0]), [Json];
     /// The most that `peak_slots` is in any order of them.
@@ -296,6 +303,16 @@ figures! {
     Disagreements: Count, Capture(|replayed| replayed.verdict.disagreements + replayed.verdict.problems.len() as u64), [Rule(Totals)];
     /// Mappings whose outcome the capture does not show.
     Unknown: Count, Capture(|replayed| replayed.verdict.unknown), [Rule(Totals)];
+    /// How long the oldest slots in use at the end have been held, of those that were taken in the recording.
+    HeldSeconds: Seconds, Held(|held| Value::Real(held.at_end.longest_ns() as f64 / 1e9)), [Rule(Totals)];
+    /// Slots in use at the end whose buffers look leaked: they were mapped throughout the recording, and outlast all that were given back.
+    LeakingSlots: Slots, Held(|held| Value::Count(held.at_end.leaking_slots())), [Rule(Totals)];
+    /// The floor: the least slots in use at any moment of the last quarter of the recording.
+    FloorSlots: Slots, Of::Run(|run| Some(Value::Count(run.trend()?.floor()))), [Rule(Totals)];
+    /// Slots by which the floor rose from the first quarter of the recording to the last, if it rose in each; else 0. Leaks raise it, peaks do not.
+    FloorRise: Slots, Of::Run(|run| Some(Value::Count(run.trend()?.rise))), [Rule(Totals)];
+    /// How long more than 80 % of the pool's slots were in use.
+    SecondsAbove80Percent: Seconds, Of::Run(|run| Some(Value::Real(run.trend()?.nearly_full_ns as f64 / 1e9))), [Rule(Totals)];
 }
 
 /// `BytesCopied` as `bytes_copied` and `bytes-copied`.
@@ -303,7 +320,8 @@ static NAMES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let words = |identifier: &str, between: char| {
         let mut name = String::new();
         for letter in identifier.chars() {
-            if letter.is_uppercase() && !name.is_empty() {
+            let is_digit_of_others = letter.is_ascii_digit() && name.ends_with(|last: char| last.is_ascii_digit());
+            if (letter.is_uppercase() || letter.is_ascii_digit()) && !is_digit_of_others && !name.is_empty() {
                 name.push(between);
             }
             name.push(letter.to_ascii_lowercase());
@@ -404,6 +422,7 @@ impl Figure {
             Of::Outcome(read) => read(run.outcome?),
             Of::Estimate(read) => return read(run.outcome?).map(Value::Estimate),
             Of::Capture(read) => read(run.replayed),
+            Of::Held(read) => return run.replayed.held.as_ref().map(read),
         };
         Some(match self.unit() {
             Unit::PerSecond | Unit::BytesPerSecond => Value::Real(count as f64 / run.replayed.seconds()),
@@ -418,7 +437,7 @@ impl Figure {
 
     /// It is of the recording itself, whatever is simulated.
     pub fn is_of_capture(self) -> bool {
-        matches!(self.of(), Of::Capture(_))
+        matches!(self.of(), Of::Capture(_) | Of::Held(_))
     }
 
     /// It needs to be known whose objects the buffers are.
@@ -472,8 +491,21 @@ impl Run<'_> {
         slabs::counted(last, u64::from(self.replayed.start.kernel.page_size))
     }
 
-    fn slots_if_any(self) -> Option<f64> {
-        Some(self.total_slots()).filter(|slots| *slots > 0).map(|slots| slots as f64)
+    /// Slots of the pool when most were in use; of the recorded kernel those that it began with.
+    pub(super) fn slots_at_peak(self) -> u64 {
+        self.outcome.map_or(0, |outcome| outcome.pool_slots_at_peak).max(self.total_slots())
+    }
+
+    fn slots_at_peak_if_any(self) -> Option<f64> {
+        Some(self.slots_at_peak()).filter(|slots| *slots > 0).map(|slots| slots as f64)
+    }
+
+    /// How full the pool was in the long run.
+    fn trend(self) -> Option<Trend> {
+        match self.outcome {
+            Some(outcome) => outcome.trend,
+            None => self.replayed.held.as_ref().map(|held| held.trend),
+        }
     }
 
     /// CPU time of the pool's functions.
@@ -516,6 +548,7 @@ impl Unit {
             Self::BytesPerSecond => "Bytes per second.",
             Self::Percent => "Percent.",
             Self::Duration => "Nanoseconds.",
+            Self::Seconds => "Seconds.",
             Self::Moment => "Nanoseconds of `CLOCK_MONOTONIC`.",
         }
     }
@@ -540,6 +573,7 @@ impl Unit {
             }
             Self::Percent => format!("{number} %"),
             Self::Duration | Self::Moment => format!("{number} ns"),
+            Self::Seconds => format!("{number} s"),
         }
     }
 }
@@ -555,6 +589,7 @@ mod tests {
         assert_eq!([0.0, 15136.0, 65536.0].map(|value| Unit::Bytes.show(value)), ["0 B", "15136 B", "64K"]);
         assert_eq!([0.5, 1_048_576.0].map(|value| Unit::BytesPerSecond.show(value)), ["0.50 B/s", "1M/s"]);
         assert_eq!(Unit::Percent.show(50.0), "50 %");
+        assert_eq!([0.0, 4.5].map(|value| Unit::Seconds.show(value)), ["0 s", "4.50 s"]);
     }
 
     #[test]
@@ -570,6 +605,7 @@ mod tests {
             let name = serde_json::Value::from(figure.name());
             assert_eq!(serde_json::from_value::<Figure>(name).unwrap(), figure);
         }
+        assert_eq!(Figure::SecondsAbove80Percent.name(), "seconds-above-80-percent");
         assert_eq!((Figure::PoolCpuNs.name(), Figure::PoolCpuNs.key()), ("pool-cpu-ns", "pool_cpu_ns"));
         let error = serde_json::from_value::<Figure>("pool-cpu-ns".into()).unwrap_err().to_string();
         assert!(error.contains("; figures are: mappings, buffers, bounces, "), "{error}");

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::devices::{Devices, Identity};
-use super::objects::Objects;
-use super::site::{SiteId, Symbols, named};
+use super::devices::Identity;
+use super::names::Names;
+use super::site::{SiteId, named};
+use super::trend::Trend;
 
 /// Devices and call sites of which it is kept how long they held slots. Slots of more are not told apart by what was given back.
 const MOST_KEPT: usize = 1 << 14;
@@ -57,7 +58,15 @@ pub struct HolderRow {
     /// Of `buffers`, those that had held their slots longer than any that were given back, by the quarter of that time in which they took
     /// them.
     pub outlasting: [u64; 4],
+    /// Their slots.
+    pub outlasting_slots: u64,
 }
+
+/// Ages that are told apart: from so many seconds on, to the next.
+pub const AGES_S: [u64; 6] = [0, 1, 10, 60, 600, 3600];
+/// What these ages are called.
+pub const AGES: [&str; AGES_S.len()] =
+    ["less than 1 s", "1 to 10 s", "10 s to 1 min", "1 to 10 min", "10 min to 1 h", "1 h or more"];
 
 /// Drivers map what they keep in less time than this when they start, ns.
 const START_NS: u64 = 1_000_000_000;
@@ -69,6 +78,11 @@ impl HolderRow {
     pub fn is_leak(&self) -> bool {
         self.taken_over_ns >= START_NS && self.outlasting.iter().filter(|count| **count > 0).count() >= 3
     }
+
+    /// Slots that are held by such buffers.
+    pub fn leaking_slots(&self) -> u64 {
+        if self.is_leak() { self.outlasting_slots } else { 0 }
+    }
 }
 
 /// Who held slots at one moment.
@@ -79,8 +93,33 @@ pub struct Holders {
     pub time_ns: u64,
     /// Slots in use then; more than the rows have where some were taken before the recording began.
     pub used_slots: u64,
+    /// For how long the slots had been in use: less than 1 s, from 1 s on, from 10 s, 60 s, 600 s, and 3600 s on. Those that were taken
+    /// before the recording began are as old as that at the least, and count so.
+    pub slots_by_age: [u64; AGES_S.len()],
     /// Most slots first.
     pub rows: Vec<HolderRow>,
+}
+
+impl Holders {
+    /// Slots whose buffers keep being mapped and are not given back.
+    pub fn leaking_slots(&self) -> u64 {
+        self.rows.iter().map(HolderRow::leaking_slots).sum()
+    }
+
+    /// Slots that were taken before the recording began, and by whom is not known.
+    pub fn older_slots(&self) -> u64 {
+        self.used_slots.saturating_sub(self.rows.iter().map(|row| row.slots).sum())
+    }
+
+    /// The ages that slots have, and how many have each.
+    pub fn ages(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        AGES.into_iter().zip(self.slots_by_age).filter(|(_, slots)| *slots > 0)
+    }
+
+    /// For how long the first of those who are known had held its slots, ns; 0 where there is none.
+    pub fn longest_ns(&self) -> u64 {
+        self.rows.iter().map(|row| row.longest_ns).max().unwrap_or(0)
+    }
 }
 
 /// What was given back of one device and call site.
@@ -100,6 +139,8 @@ pub struct SlotHolders {
     pub at_peak: Holders,
     /// At the end of the recording.
     pub at_end: Holders,
+    /// How full it was in the long run.
+    pub trend: Trend,
     /// Records of slots that were given back may be missing: some of those named may hold none.
     pub at_most: bool,
 }
@@ -120,8 +161,8 @@ struct Share {
     device: Identity,
     site: SiteId,
     slots: u64,
-    /// When its buffers got them, ns, in order.
-    since_ns: Vec<u64>,
+    /// When its buffers got them, ns, and how many, in order.
+    taken: Vec<(u64, u64)>,
     given_back: GivenBack,
 }
 
@@ -144,7 +185,7 @@ impl Turnover {
         self.at_peak = false;
         if self.visits < MOST_VISITS {
             self.peak = self.shares(held);
-            self.visits += self.peak.iter().map(|share| share.since_ns.len() as u64).sum::<u64>();
+            self.visits += self.peak.iter().map(|share| share.taken.len() as u64).sum::<u64>();
         } else {
             self.peak = Vec::new();
         }
@@ -155,42 +196,48 @@ impl Turnover {
         for (Who { since_ns, device, site }, slots) in held {
             let share = shares.entry((device, site.0)).or_insert_with(|| {
                 let given_back = self.given_back.get(&(device, site)).copied().unwrap_or_default();
-                Share { device, site, slots: 0, since_ns: Vec::new(), given_back }
+                Share { device, site, slots: 0, taken: Vec::new(), given_back }
             });
             share.slots += slots;
-            share.since_ns.push(since_ns);
+            share.taken.push((since_ns, slots));
         }
         let mut shares: Vec<Share> = shares.into_values().collect();
         for share in &mut shares {
-            share.since_ns.sort_unstable();
+            share.taken.sort_unstable();
         }
         shares.sort_by_key(|share| (Reverse(share.slots), share.device, share.site.0));
         shares
     }
 }
 
-/// What names need.
-#[derive(Clone, Copy)]
-pub(crate) struct Names<'a> {
-    pub(crate) devices: &'a Devices,
-    pub(crate) objects: &'a Objects,
-    pub(crate) symbols: &'a Symbols,
-}
+/// A moment, ns, and the slots in use then.
+pub(crate) type Moment = (u64, u64);
 
 impl Turnover {
-    /// Who held slots when the pool was fullest, and who holds some at the end: at moments in ns, with so many slots in use.
+    /// Who held slots when the pool was fullest, and who holds some at the end, of a recording that began at `start_ns`.
     pub(crate) fn finish(
         self,
         held: impl Iterator<Item = (Who, u64)>,
-        peak: (u64, u64),
-        end: (u64, u64),
+        start_ns: u64,
+        [peak, end]: [Moment; 2],
         names: Names,
     ) -> [Holders; 2] {
         let at_end = self.shares(held);
-        [(self.peak, peak), (at_end, end)].map(|(shares, (time_ns, used_slots))| Holders {
-            time_ns,
-            used_slots,
-            rows: shares.iter().map(|share| share.row(time_ns, names)).collect(),
+        [(self.peak, peak), (at_end, end)].map(|(shares, (time_ns, used_slots))| {
+            let mut slots_by_age = [0; AGES_S.len()];
+            let mut count = |since_ns: u64, slots: u64| {
+                let age_s = time_ns.saturating_sub(since_ns) / 1_000_000_000;
+                slots_by_age[AGES_S.iter().rposition(|from_s| *from_s <= age_s).unwrap_or(0)] += slots;
+            };
+            shares.iter().flat_map(|share| &share.taken).for_each(|(since_ns, slots)| count(*since_ns, *slots));
+            let known: u64 = shares.iter().map(|share| share.slots).sum();
+            count(start_ns, used_slots.saturating_sub(known));
+            Holders {
+                time_ns,
+                used_slots,
+                slots_by_age,
+                rows: shares.iter().map(|share| share.row(time_ns, names)).collect(),
+            }
         })
     }
 }
@@ -200,30 +247,33 @@ impl Share {
         let latest = names.devices.latest(self.device);
         let device = latest.map(|latest| names.devices.get(latest)).unwrap_or_default();
         let (call_site, module) = named(names.objects.address(self.site), names.symbols);
-        let age = |since_ns: &u64| time_ns.saturating_sub(*since_ns);
-        let held = self.since_ns.first().copied().zip(self.since_ns.last().copied());
+        let age = |(since_ns, _): &(u64, u64)| time_ns.saturating_sub(*since_ns);
+        let held = self.taken.first().zip(self.taken.last()).map(|(first, last)| (first.0, last.0));
         let taken_ns = [held, self.given_back.taken_ns];
         let first_ns = taken_ns.iter().flatten().map(|(first, _)| *first).min().unwrap_or_default();
         let last_ns = taken_ns.iter().flatten().map(|(_, last)| *last).max().unwrap_or_default();
         let taken_over_ns = last_ns.saturating_sub(first_ns);
         let quarter_ns = (taken_over_ns / 4).max(1);
-        let mut outlasting = [0; 4];
-        for since_ns in self.since_ns.iter().filter(|since_ns| age(since_ns) > self.given_back.longest_ns) {
+        let (mut outlasting, mut outlasting_slots) = ([0; 4], 0);
+        for taken in self.taken.iter().filter(|taken| age(taken) > self.given_back.longest_ns) {
+            let (since_ns, slots) = *taken;
             outlasting[((since_ns.saturating_sub(first_ns) / quarter_ns) as usize).min(3)] += 1;
+            outlasting_slots += slots;
         }
         HolderRow {
             device: device.name,
             driver: device.driver,
             call_site,
             module,
-            buffers: self.since_ns.len() as u64,
+            buffers: self.taken.len() as u64,
             slots: self.slots,
-            longest_ns: self.since_ns.first().map_or(0, age),
-            median_ns: self.since_ns.get(self.since_ns.len() / 2).map_or(0, age),
+            longest_ns: self.taken.first().map_or(0, age),
+            median_ns: self.taken.get(self.taken.len() / 2).map_or(0, age),
             given_back: self.given_back.count,
             longest_given_back_ns: self.given_back.longest_ns,
             taken_over_ns,
             outlasting,
+            outlasting_slots,
         }
     }
 }
@@ -231,6 +281,9 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Devices;
+    use crate::objects::Objects;
+    use crate::site::Symbols;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -240,7 +293,7 @@ mod tests {
 
     fn at_end(turnover: Turnover, held: &[(Who, u64)]) -> Vec<HolderRow> {
         let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
-        let [_, at_end] = turnover.finish(held.iter().copied(), (0, 0), (40 * SECOND, 0), names);
+        let [_, at_end] = turnover.finish(held.iter().copied(), 0, [(0, 0), (40 * SECOND, 0)], names);
         at_end.rows
     }
 
@@ -255,6 +308,7 @@ mod tests {
         let rows = at_end(turnover, &leaked);
         assert_eq!((rows[0].buffers, rows[0].outlasting, rows[0].given_back), (40, [10; 4], 40));
         assert!(rows[0].is_leak());
+        assert_eq!(rows[0].leaking_slots(), 40);
 
         let kept: Vec<_> = (0..64).map(|n| (who(n, 1), 1)).collect();
         assert!(!at_end(Turnover::default(), &kept)[0].is_leak(), "mapped when the driver started");
@@ -276,11 +330,21 @@ mod tests {
     }
 
     #[test]
+    fn slots_are_counted_by_age_and_those_of_before_are_as_old_as_the_recording() {
+        let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
+        let held = [(who(99 * SECOND, 1), 1), (who(98 * SECOND, 1), 2), (who(30 * SECOND, 2), 4)];
+        let ends = [(0, 0), (100 * SECOND - 1, 15)];
+        let [_, at_end] = Turnover::default().finish(held.into_iter(), 0, ends, names);
+        assert_eq!((at_end.slots_by_age, at_end.older_slots()), ([1, 2, 0, 4 + 8, 0, 0], 8));
+        assert_eq!(at_end.longest_ns(), 70 * SECOND - 1);
+    }
+
+    #[test]
     fn who_held_the_peak_is_kept_until_there_is_a_higher_one() {
         let mut turnover = Turnover::default();
         turnover.keep_peak([(who(1, 7), 3)].into_iter());
         let names = Names { devices: &Devices::default(), objects: &Objects::default(), symbols: &Symbols::new() };
-        let [peak, at_end] = turnover.finish(std::iter::empty(), (5, 3), (9, 0), names);
+        let [peak, at_end] = turnover.finish(std::iter::empty(), 0, [(5, 3), (9, 0)], names);
         assert_eq!((peak.time_ns, peak.rows[0].slots, peak.rows[0].longest_ns), (5, 3, 4));
         assert!(at_end.rows.is_empty());
     }

@@ -50,6 +50,7 @@ pub mod losses;
 mod maintenance;
 pub mod mapping;
 pub mod memory;
+pub mod names;
 pub mod objects;
 pub mod occupancy;
 pub mod ongoing;
@@ -65,6 +66,7 @@ pub mod slabs;
 mod spread;
 pub mod statistics;
 pub mod step;
+pub mod trend;
 mod views;
 mod watch;
 mod work;
@@ -85,6 +87,7 @@ use statistics::{Observed, Statistics};
 
 /// What is wanted of a replay, besides what it costs nothing to tell.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is wanted or not, whatever the others are")]
 pub struct Wanted {
     /// An outcome for each of these.
     pub settings: Vec<Settings>,
@@ -94,6 +97,8 @@ pub struct Wanted {
     pub statistics: bool,
     /// How full each pool is over time.
     pub occupancy: bool,
+    /// Who holds slots of the captured kernel's pool, which takes a simulation of it; and how full each pool is in the long run.
+    pub holders: bool,
 }
 
 /// What one pass over a stream gives.
@@ -117,7 +122,7 @@ pub struct Replayed {
     pub counters: Counters,
     /// Time that the stream covers, ns.
     pub span_ns: u64,
-    /// Who held slots, where the captured settings are simulated ([`Wanted::verdict`]).
+    /// Who held slots, where that was asked for ([`Wanted::holders`]).
     pub held: Option<SlotHolders>,
     /// Objects of kmalloc that were live at the end, of those whose allocation was recorded.
     pub live_objects: Vec<LiveObjects>,

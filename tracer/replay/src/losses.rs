@@ -21,6 +21,8 @@ pub(crate) enum Concern {
     Fates,
     /// How full the simulated pool is.
     Pool,
+    /// How many slots the recorded kernel's pool has had.
+    PoolSize,
     /// Every copy out of and into the pool was recorded.
     Copies,
     /// The time of the pool's functions.

@@ -8,6 +8,7 @@ use super::holders::Holders;
 use super::memory::CacheUse;
 use super::occupancy::Occupancy;
 use super::slabs::Slabs;
+use super::trend::Trend;
 use bouncescope_capture::event::Direction;
 use bouncescope_model::sharing::Sharing;
 
@@ -209,6 +210,8 @@ pub struct Outcome {
     pub peak_time_ns: u64,
     /// Slots in use over time, where that was asked for.
     pub occupancy: Option<Occupancy>,
+    /// How full the pools were in the long run, where that was asked for.
+    pub trend: Option<Trend>,
     /// Who held slots at that moment, where that was asked for; without those whose slots were taken before the recording began.
     pub held_at_peak: Holders,
     /// Who held slots at the end; without those too.

@@ -14,6 +14,7 @@ use super::lives::Lives;
 use super::losses::Doubts;
 use super::maintenance;
 use super::memory;
+use super::names::Names;
 use super::outcome::Outcome;
 use super::pairing::{Pairing, Witnesses};
 use super::run::{Last, Run};
@@ -82,11 +83,14 @@ impl Pass {
         let comparison = wanted.verdict.then(|| Comparison::new(&start));
         let statistics = Statistics::new(&start, wanted.statistics);
         let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
-        let own = wanted.verdict.then(|| {
+        let own = (wanted.verdict || wanted.holders).then(|| {
             let settings = Settings::captured(&start.kernel);
             let view = watcher.follow_for(&settings);
             let mut own = Run::new(settings, view, &start, witnesses);
-            own.keep_holders();
+            if wanted.holders {
+                own.keep_holders();
+                own.keep_level(start.time_ns);
+            }
             own
         });
         Self {
@@ -117,6 +121,9 @@ impl Pass {
             let mut run = Run::new(settings.clone(), view, &self.start, self.witnesses);
             if self.wanted.occupancy {
                 run.keep_occupancy(self.start.time_ns);
+            }
+            if self.wanted.holders || self.wanted.occupancy {
+                run.keep_level(self.start.time_ns);
             }
             runs.push(run);
         }
@@ -261,13 +268,13 @@ impl Pass {
         let span_ns = if has_events { end_ns.saturating_sub(start.time_ns.min(first_ns)) } else { 0 };
         watcher.observed.complete(&watcher.common);
         let cache_maintenance_ns = maintenance::measured_ns(&start.hooks, pool_times.as_ref());
+        let names = Names { devices: &devices, objects: &watcher.objects, symbols: &watcher.statistics.symbols };
         let last = Last {
-            devices: &devices,
-            objects: &watcher.objects,
-            symbols: &watcher.statistics.symbols,
+            names,
             pool_times: pool_times.as_ref(),
             cache_maintenance_ns,
             spared: &watcher.spared,
+            start_ns: start.time_ns,
             end_ns,
             span_ns,
             not_simulated: watcher.not_simulated,
@@ -306,9 +313,10 @@ impl Pass {
         let mut own = own.map(outcome);
         let outcomes = runs.into_iter().map(outcome).collect();
         let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
-        let held = own.as_mut().map(|own| SlotHolders {
+        let held = own.as_mut().filter(|_| wanted.holders).map(|own| SlotHolders {
             at_peak: std::mem::take(&mut own.held_at_peak),
             at_end: std::mem::take(&mut own.held_at_end),
+            trend: own.trend.unwrap_or_default(),
             at_most: doubts.pool,
         });
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
@@ -337,7 +345,7 @@ impl Pass {
         let lengths = lengths.finish(&devices, &start.kernel);
         Replayed {
             mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
-            observed_rows: watcher.observed.rows(&devices, &watcher.objects, &watcher.statistics.symbols),
+            observed_rows: watcher.observed.rows(names),
             span_ns,
             live_objects,
             held,
@@ -364,7 +372,9 @@ impl Pass {
 /// What the recorded kernel did, and the captured settings' own run beside it.
 fn look(step: &Step, watcher: &mut Watcher, own: Option<&mut Run>, devices: &Devices) {
     watcher.observed.step(step, devices);
-    if let (Some(own), Some(comparison)) = (own, &mut watcher.comparison) {
-        comparison.step(step, own.step(step, devices), devices);
+    let Some(own) = own else { return };
+    let predicted = own.step(step, devices);
+    if let Some(comparison) = &mut watcher.comparison {
+        comparison.step(step, predicted, devices);
     }
 }

@@ -21,7 +21,7 @@ use tracer_ebpf::decide::size_roundup;
 use super::{
     breakdown::Breakdown,
     devices::{Devices, Identity},
-    holders::{Names, Turnover, Who},
+    holders::{Turnover, Who},
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
     maintenance::{self, Spared},
@@ -30,6 +30,7 @@ use super::{
     pairing::Witnesses,
     settings::Settings,
     step::{Holder, Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
+    trend::Level,
     work::Work,
 };
 use bouncescope_capture::facts::PoolFunction;
@@ -117,6 +118,8 @@ pub struct Run {
     predicted: Vec<Prediction>,
     /// Who holds slots, where that was asked for.
     turnover: Option<Turnover>,
+    /// How full the pools are in the long run, where that was asked for.
+    level: Option<Level>,
     /// The moment of the step that is being taken, ns.
     now_ns: u64,
     /// The same kernel, where what the recording leaves open turns out badly: mappings which the recorded one refused last as long as
@@ -171,6 +174,7 @@ impl Run {
             elsewhere_bytes: 0,
             predicted: Vec::new(),
             turnover: None,
+            level: None,
             now_ns: start.time_ns,
             worst: None,
             is_worst: false,
@@ -234,7 +238,7 @@ impl Run {
         if self.is_worst || self.worst.is_some() {
             return;
         }
-        let mut worst = Self { is_worst: true, turnover: None, ..self.clone() };
+        let mut worst = Self { is_worst: true, turnover: None, level: None, ..self.clone() };
         worst.pools[0].delay_worker(WORKER_NS);
         worst.note_occupancy(time_ns);
         self.worst = Some(Box::new(worst));
@@ -262,11 +266,12 @@ impl Run {
         });
         self.all_lists_synced();
         self.keep_peak();
+        self.outcome.trend = self.level.take().map(|level| level.trend(last.end_ns));
         if let Some(turnover) = self.turnover.take() {
-            let names = Names { devices: last.devices, objects: last.objects, symbols: last.symbols };
             let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
             let end = (last.end_ns, self.used_slots());
-            [self.outcome.held_at_peak, self.outcome.held_at_end] = turnover.finish(self.holders(), peak, end, names);
+            [self.outcome.held_at_peak, self.outcome.held_at_end] =
+                turnover.finish(self.holders(), last.start_ns, [peak, end], last.names);
         }
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
@@ -274,7 +279,7 @@ impl Run {
         let outcome = &mut self.outcome;
         outcome.total = self.breakdown.total();
         (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.list_counts();
-        outcome.rows = self.breakdown.rows(last.devices, last.objects, last.symbols);
+        outcome.rows = self.breakdown.rows(last.names);
         for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
             outcome.bounces_by_reason.insert(name(reason), count);
         }

@@ -8,7 +8,7 @@ use super::breakdown::Breakdown;
 use super::devices::{Devices, Identity};
 use super::list_syncs::{AllListSyncs, ListSyncs};
 use super::mapping::{Buffer, Mapping, Truth};
-use super::objects::Objects;
+use super::names::Names;
 use super::outcome::{Rows, Tally};
 use super::site::Symbols;
 use super::step::Step;
@@ -129,8 +129,8 @@ impl Observed {
     }
 
     /// Breakdowns.
-    pub fn rows(&self, devices: &Devices, objects: &Objects, symbols: &Symbols) -> Rows {
-        self.breakdown.rows(devices, objects, symbols)
+    pub fn rows(&self, names: Names) -> Rows {
+        self.breakdown.rows(names)
     }
 }
 

@@ -464,6 +464,7 @@ mod tests {
         let wanted = |start: &bouncescope_capture::stream::Start| Wanted {
             settings: survey.rules().settings(&start.kernel, &std::sync::Arc::default()),
             verdict: true,
+            holders: true,
             ..Wanted::default()
         };
         replay(&mut Reader::new(capture).unwrap(), wanted).unwrap()

@@ -120,7 +120,7 @@ fn shown(unit: Unit, value: Value, run: Run) -> Cell {
             let after = seconds(number as u64, run.replayed.start.time_ns);
             return (format!("{after:.3} s"), Some(after));
         }
-        (Unit::Count | Unit::PerSecond | Unit::Alignment | Unit::Duration, _) => number.to_string(),
+        (Unit::Count | Unit::PerSecond | Unit::Alignment | Unit::Duration | Unit::Seconds, _) => number.to_string(),
     };
     (text, Some(number))
 }

@@ -6,25 +6,29 @@ use super::table::Table;
 use super::wrap::wrapped_to;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::holders::{HolderRow, Holders, SlotHolders};
+use bouncescope_replay::trend::Trend;
 
 /// What became of the slots: who held them at the fullest moment, and who held some at the end.
 pub(super) fn text(replayed: &Replayed) -> String {
     let Some(held) = replayed.held.as_ref().filter(|held| !held.at_peak.rows.is_empty()) else { return String::new() };
-    let table = |holders, when| format!("\n{}", table(holders, when, replayed));
-    table(&held.at_peak, "at the fullest moment, ") + &table(&held.at_end, "at the end, ") + &leaking(&held.at_end)
+    let table = |holders, when, ages: &str| format!("\n{}", table(holders, when, ages, replayed));
+    table(&held.at_peak, "at the fullest moment, ", "")
+        + &table(&held.at_end, "at the end, ", &ages(&held.at_end))
+        + &leaking(&held.at_end)
+        + &trend(&held.trend)
 }
 
 /// For people: who holds slots at the end of a recording that is cut at that moment.
 pub fn at(replayed: &Replayed) -> String {
-    let Some(SlotHolders { at_end, .. }) = &replayed.held else { return String::new() };
-    table(at_end, "at ", replayed) + &leaking(at_end)
+    let Some(SlotHolders { at_end, trend, .. }) = &replayed.held else { return String::new() };
+    table(at_end, "at ", &ages(at_end), replayed) + &leaking(at_end) + &self::trend(trend)
 }
 
 pub(super) fn since_start(holders: &Holders, replayed: &Replayed) -> u64 {
     holders.time_ns.saturating_sub(replayed.start.time_ns)
 }
 
-fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
+fn table(holders: &Holders, when: &str, ages: &str, replayed: &Replayed) -> String {
     let moment = age(since_start(holders, replayed));
     let mut table = Table::new(&["device", "buffers from", "slots", "longest"]);
     for row in holders.rows.iter().take(label::SHOWN) {
@@ -35,7 +39,7 @@ fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
             age(row.longest_ns),
         ]);
     }
-    let caption = format!("slots held {when}{moment}: {}", slots(holders, replayed));
+    let caption = format!("slots held {when}{moment}: {}{ages}", slots(holders, replayed));
     let mut text = wrapped_to(COLUMNS, &caption, "", "  ");
     if !table.is_empty() {
         text += &table.text(2);
@@ -43,10 +47,30 @@ fn table(holders: &Holders, when: &str, replayed: &Replayed) -> String {
     text + &label::more(holders.rows.len(), "holders")
 }
 
+/// For how long the slots had been held, behind how many there are.
+pub(super) fn ages(holders: &Holders) -> String {
+    let ages: Vec<String> = holders.ages().map(|(age, slots)| format!("{slots} for {age}")).collect();
+    if ages.is_empty() { String::new() } else { format!(" ({})", ages.join(", ")) }
+}
+
+/// How full the pool was in the long run, in two lines.
+pub(super) fn trend(trend: &Trend) -> String {
+    let floors: Vec<String> = trend.floors.iter().map(u64::to_string).collect();
+    let rising = if trend.rise > 0 { ", RISING" } else { "" };
+    let full = match trend.nearly_full_ns {
+        0 => "at no time".to_owned(),
+        ns => format!("for {}", age(ns)),
+    };
+    format!(
+        "least slots in use in each quarter of the recording: {}{rising}\nmore than 80 % of the pool was in use {full}\n",
+        floors.join(", "),
+    )
+}
+
 /// How many slots the rows have, and of how many in use.
 pub(super) fn slots(holders: &Holders, replayed: &Replayed) -> String {
     let slots: u64 = holders.rows.iter().map(|row| row.slots).sum();
-    let older = match holders.used_slots.saturating_sub(slots) {
+    let older = match holders.older_slots() {
         0 => String::new(),
         older => format!(", and {older} taken before the recording began"),
     };

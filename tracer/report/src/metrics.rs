@@ -8,6 +8,7 @@ use super::page::plan::Results;
 use bouncescope_capture::facts::MaintenanceFunction;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::figures::{Figure, Place, Run};
+use bouncescope_replay::holders::{AGES_S, HolderRow, SlotHolders};
 use bouncescope_replay::outcome::Tally;
 
 /// Label values of one family at the most, besides [`OTHER`].
@@ -31,6 +32,9 @@ pub fn text(results: &Results, source: &str) -> String {
     text.one("cache_line_size_bytes", "cache_line_size() of the kernel.", f64::from(kernel.cache_line_size));
     text.one("kmalloc_minalign_bytes", "Minimum alignment of its kmalloc caches.", f64::from(kernel.kmalloc_minalign));
     pool(&mut text, results);
+    if let Some(held) = &replayed.held {
+        holders(&mut text, held, replayed);
+    }
     devices(&mut text, replayed);
     policies(&mut text, replayed);
     verdict(&mut text, replayed);
@@ -76,6 +80,55 @@ fn pool(text: &mut Text, results: &Results) {
         }
         let rows = by_function.iter().map(|(name, seconds)| (labels(&[("function", name)]), *seconds));
         text.family("cache_maintenance_seconds_total", "Time in cache maintenance, where it is timed.", rows);
+    }
+}
+
+/// Slots of a holder.
+type Count = fn(&HolderRow) -> u64;
+
+/// Who holds slots now, and how full the pool is in the long run. Of ages, there is a fixed number of classes.
+fn holders(text: &mut Text, held: &SlotHolders, replayed: &Replayed) {
+    let by_age = held.at_end.slots_by_age;
+    let older = AGES_S.iter().enumerate().map(|(n, from_s)| {
+        let label = labels(&[("at_least_seconds", &from_s.to_string())]);
+        (label, by_age[n..].iter().sum::<u64>() as f64)
+    });
+    text.family("held_slots", "Slots in use that have been held for so long or longer.", older);
+    let longest_s = held.at_end.longest_ns() as f64 / 1e9;
+    text.one("oldest_held_seconds", "For how long the oldest slots taken in the recording have been held.", longest_s);
+    let trend = held.trend;
+    let help = "The floor: the least slots in use in the last quarter of the recording.";
+    text.one("pool_floor_slots", help, trend.floor() as f64);
+    let help = "Slots by which the floor rose from the first quarter of the recording to the last, if it rose in each; else 0.";
+    text.one("pool_floor_rise_slots", help, trend.rise as f64);
+    let help = "Time for which more than 80 % of the pool's slots were in use.";
+    text.one("pool_nearly_full_seconds_total", help, trend.nearly_full_ns as f64 / 1e9);
+    // The devices that have mapped anything, so that a series goes back to 0 and does not end.
+    let families: [(&str, &str, Count); 2] = [
+        ("device_held_slots", "Slots in use, by device.", |row| row.slots),
+        (
+            "device_leaking_slots",
+            "Slots of buffers that look leaked: mapped throughout the recording, and outlasting all that were given back.",
+            HolderRow::leaking_slots,
+        ),
+    ];
+    for (name, help, count) in families {
+        let mut counts: Vec<((&str, &str), u64)> = Vec::new();
+        let devices = replayed.observed_rows.by_device.iter().map(|row| (&*row.device, &*row.driver));
+        for device in devices.take(MOST).chain([(OTHER, OTHER)]) {
+            if !counts.iter().any(|(other, _)| *other == device) {
+                counts.push((device, 0));
+            }
+        }
+        for row in &held.at_end.rows {
+            let whose = (&*row.device, &*row.driver);
+            let at = counts.iter().position(|(device, _)| *device == whose).unwrap_or(counts.len() - 1);
+            counts[at].1 += count(row);
+        }
+        let rows = counts
+            .iter()
+            .map(|((device, driver), slots)| (labels(&[("device", device), ("driver", driver)]), *slots as f64));
+        text.family(name, help, rows);
     }
 }
 

@@ -89,7 +89,7 @@ fn of_all(state: &mut State, code: KeyCode, known: &Known) -> Option<Request> {
         KeyCode::Char('s') => return Some(Request::Save(Format::Text)),
         KeyCode::Char('S') => return Some(Request::Save(Format::Svg)),
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => state.help = true,
-        KeyCode::Char(number @ '1'..='5') => go(state, Screen::ALL[number as usize - '1' as usize]),
+        KeyCode::Char(number @ '1'..='6') => go(state, Screen::ALL[number as usize - '1' as usize]),
         KeyCode::Tab => go(state, state.screen.next()),
         KeyCode::BackTab => go(state, state.screen.previous()),
         KeyCode::Up | KeyCode::Char('k') => step(state, -1, known),

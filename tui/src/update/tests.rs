@@ -102,7 +102,7 @@ fn tab_goes_to_the_next_screen_and_backtab_to_the_one_before() {
     assert_eq!(bench.state.screen, Screen::Devices);
     bench.key(KeyCode::BackTab);
     bench.key(KeyCode::BackTab);
-    assert_eq!(bench.state.screen, Screen::Kernel);
+    assert_eq!(bench.state.screen, Screen::Pool);
 }
 
 #[test]

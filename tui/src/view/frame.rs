@@ -33,7 +33,8 @@ fn head(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         x += width;
     }
     let rest = Rect { x, width: area.right() - x, ..area };
-    let room = usize::from(rest.width).saturating_sub(1);
+    // A blank stands behind the last screen's name.
+    let room = usize::from(rest.width);
     let kernel = &seen.history.start.kernel;
     let long = format!("{}  Linux {} {}", seen.state.source, kernel.release, kernel.machine);
     let file = seen.state.source.rsplit('/').next().unwrap_or_default();
@@ -86,7 +87,7 @@ fn keys(seen: &Seen) -> Vec<(&'static str, &'static str)> {
         Screen::Devices | Screen::CallSites => [("/", "filter"), ("o", "order")],
         Screen::WhatIf => [("arrows", "change"), ("0", "as captured")],
         Screen::Kernel => [("up/down", "scroll"), ("s", "save")],
-        Screen::Overview => [("p", "peak"), ("n", "next failure")],
+        Screen::Overview | Screen::Pool => [("p", "peak"), ("n", "next failure")],
     });
     keys
 }

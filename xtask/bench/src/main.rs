@@ -12,6 +12,7 @@ use tracer::{
 
 mod allocations;
 mod generate;
+mod holders;
 mod import;
 mod kernel;
 mod measure;
@@ -44,6 +45,8 @@ enum Bench {
     Storm(overhead::storm::Args),
     /// Time `replay` and a sweep against a bare `zstd -dc` of the same capture, and check both against their limits.
     Replay(replay::Args),
+    /// Measure what it costs a replay to keep who holds slots.
+    Holders(holders::Args),
     /// Time `import` of long texts, beside `wc -l` and `grep -c` of the same files.
     Import(import::Args),
     /// Read a capture and do nothing with it, as fast as possible on one thread.
@@ -80,6 +83,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Storm(args) => overhead::storm::run(args),
         Bench::Replay(args) => replay::run(args),
+        Bench::Holders(args) => holders::run(args),
         Bench::Import(args) => import::run(args),
         Bench::Read { capture } => read(capture),
         Bench::LiveDma(args) => live_dma::run(args),

@@ -131,7 +131,7 @@ impl Judge<'_> {
         if scenario.recorder == Recorder::WithBootTrace {
             problems.extend(boot_trace::problems(&capture, &witness.facts, &counted_ns)?);
         }
-        problems.extend(holders::problems(&capture, recording.workload, &witness.facts)?);
+        problems.extend(holders::problems(product, &capture, recording.workload, &witness.facts)?);
         let has_events = kernel.version() >= (6, 12);
         if scenario.recorder == Recorder::Usual && scenario.board.is_none() && has_events {
             problems.extend(text_trace::problems(&capture, &counted_ns)?);

@@ -36,7 +36,7 @@ impl Doubts {
             doubts.add(&[Concern::Unstreamed], streamed_only(replayed.start.streamed));
         }
         if replayed.start.kernel.pool.dynamic {
-            doubts.add(&[Concern::Pool], "this kernel can add pools, and it is not known how many");
+            doubts.add(&[Concern::PoolSize], "this kernel can add pools, and it is not known how many");
         }
         doubts
     }

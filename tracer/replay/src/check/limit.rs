@@ -163,7 +163,7 @@ pub(super) fn literal(text: &str) -> toml::Value {
 
 fn fixed(value: &toml::Value, figure: Figure) -> Result<f64, String> {
     let unit = figure.unit();
-    let whole = !matches!(unit, Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent);
+    let whole = !matches!(unit, Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent | Unit::Seconds);
     number(value, unit)
         .filter(|number| number.is_finite() && *number >= 0.0 && (!whole || number.fract() == 0.0))
         .ok_or_else(|| format!("{value} is not a limit for {}: {}", figure.name(), choices(unit)))
@@ -176,6 +176,7 @@ fn parse_text(text: &str, unit: Unit) -> Option<f64> {
     match unit {
         Unit::Percent => text.strip_suffix('%')?.trim_end().parse().ok(),
         Unit::Bytes | Unit::BytesPerSecond | Unit::Alignment => parse_bytes(text).ok().map(|bytes| bytes as f64),
+        Unit::Seconds => text.strip_suffix('s')?.trim_end().parse().ok(),
         Unit::Count | Unit::Slots | Unit::Duration | Unit::Moment | Unit::PerSecond => None,
     }
 }
@@ -190,6 +191,7 @@ fn choices(unit: Unit) -> &'static str {
         Unit::BytesPerSecond => {
             "bytes such as 512 or a size such as \"64K\" (per second), before, before * 1.1, before + 64K"
         }
+        Unit::Seconds => "seconds such as 60 or \"60 s\", before, before * 1.1, before + 5",
         Unit::Percent => "a percentage such as 50 or \"50 %\", before, before * 1.1, before + 5 %",
     }
 }
@@ -208,6 +210,7 @@ mod tests {
         assert_eq!(read(2.5, Figure::BouncesPerSecond), Ok(2.5));
         assert_eq!(["50 %", "50%"].map(|text| read(text, Figure::PeakPercent)), [Ok(50.0), Ok(50.0)]);
         assert_eq!(read("64K", Figure::BytesCopied), Ok(65536.0));
+        assert_eq!(["60 s", "0.5s"].map(|text| read(text, Figure::HeldSeconds)), [Ok(60.0), Ok(0.5)]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::Replayed;
 use crate::figures::{Figure, Run, Unit};
 use crate::mapping::Unknown;
 use crate::outcome::{Outcome, Tally};
+use crate::trend::NEARLY_FULL;
 
 /// A figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,8 +80,16 @@ pub(super) fn measure(figure: Figure, selected: &Selected, taken: Taken) -> Resu
 impl Taken<'_> {
     /// What doubts about the figure are doubts about. Those that leave it a bound are in [`Self::count`].
     fn rests_on(self, figure: Figure) -> &'static [Concern] {
-        use Concern::{Fates, Maintenance, Mappings, Model, Pool, Refusals, Times, Whole};
+        use Concern::{Fates, Maintenance, Mappings, Model, Pool, PoolSize, Refusals, Times, Whole};
         match (figure, self.run.outcome.is_some()) {
+            (
+                Figure::HeldSeconds
+                | Figure::LeakingSlots
+                | Figure::FloorSlots
+                | Figure::FloorRise
+                | Figure::SecondsAbove80Percent,
+                _,
+            ) => &[Whole, Mappings, Model],
             (Figure::Losses | Figure::Unknown, _) | (Figure::PeakSlots | Figure::PeakPercent, false) => &[Whole],
             (Figure::Mappings | Figure::Buffers | Figure::Disagreements, _) => &[Whole, Mappings],
             (Figure::PoolCpuPercent, false) => &[Whole, Times],
@@ -88,10 +97,10 @@ impl Taken<'_> {
             (Figure::CacheMaintenancePercent, false) => &[Whole, Maintenance],
             (Figure::CacheMaintenancePercent, true) => &[Whole, Mappings, Maintenance, Model],
             (Figure::Failed, false) => &[Whole, Mappings, Refusals],
-            (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, Model],
+            (Figure::Failed, true) => &[Whole, Mappings, Refusals, Pool, PoolSize, Model],
             // A pool that nothing went to is empty, whatever was lost of it.
             (Figure::PeakSlots | Figure::PeakPercent, true) if self.leaves_pool_alone() => &[Whole, Mappings, Model],
-            (Figure::PeakSlots | Figure::PeakPercent, true) => &[Whole, Mappings, Pool, Model],
+            (Figure::PeakSlots | Figure::PeakPercent, true) => &[Whole, Mappings, Pool, PoolSize, Model],
             (_, false) => &[Whole, Mappings, Fates],
             (_, true) => &[Whole, Mappings, Model],
         }
@@ -105,7 +114,9 @@ impl Taken<'_> {
             Figure::HazardsForeign | Figure::HazardsUnknown | Figure::HazardsOwn if self.run.outcome.is_some() => {
                 self.run.replayed.start.streamed == Streamed::Small || self.looks_at_unstreamed()
             }
-            Figure::Losses | Figure::Disagreements | Figure::Unknown => false,
+            Figure::Losses | Figure::Disagreements | Figure::Unknown | Figure::HeldSeconds | Figure::LeakingSlots => {
+                false
+            }
             _ => self.looks_at_unstreamed(),
         }
     }
@@ -181,7 +192,7 @@ impl Taken<'_> {
             }
             // What is refused wrongly would bounce.
             Some(outcome) if outcome.total.failed > 0 => {
-                for why in self.doubts.about(&[Concern::Pool]) {
+                for why in self.doubts.about(&[Concern::Pool, Concern::PoolSize]) {
                     measured.may_be_more(f64::INFINITY, why);
                 }
             }
@@ -254,7 +265,7 @@ impl Taken<'_> {
         Ok(match figure {
             Figure::PeakSlots => self.peak()?,
             Figure::PeakPercent => {
-                let slots = self.run.total_slots();
+                let slots = self.run.slots_at_peak();
                 if slots == 0 {
                     return Err("there is no pool".to_owned());
                 }
@@ -263,8 +274,17 @@ impl Taken<'_> {
                 }
                 let mut measured = self.peak()?;
                 measured.scale(100.0, slots as f64);
+                if self.run.outcome.is_some() {
+                    // A pool that grows further has more slots then.
+                    measured.high = measured.high.min(100.0);
+                }
                 measured
             }
+            Figure::HeldSeconds
+            | Figure::LeakingSlots
+            | Figure::FloorSlots
+            | Figure::FloorRise
+            | Figure::SecondsAbove80Percent => self.in_the_long_run(figure)?,
             Figure::PoolCpuPercent => {
                 let mut measured = Measured::exactly(self.pool_cpu_ns()? as f64);
                 self.doubt_durations(&mut measured);
@@ -307,6 +327,34 @@ impl Taken<'_> {
         let mut measured = Measured::exactly(peak as f64);
         if !verdict.peak_is_exact {
             measured.may_be_more(f64::INFINITY, "the kernel kept no high-water mark of its pool".to_owned());
+        }
+        Ok(measured)
+    }
+
+    /// What rests on who holds slots for how long. A release that was lost leaves slots in use that are not, and a search that was lost
+    /// leaves some out.
+    fn in_the_long_run(self, figure: Figure) -> Result<Measured, String> {
+        let mut measured = self.as_read(figure)?;
+        if self.run.outcome.is_some() && self.leaves_pool_alone() {
+            return Ok(measured);
+        }
+        let concerns: &[Concern] = match figure {
+            Figure::SecondsAbove80Percent => &[Concern::Pool, Concern::PoolSize],
+            _ => &[Concern::Pool],
+        };
+        for why in self.doubts.about(concerns) {
+            measured.may_be_less(why.clone());
+            measured.may_be_more(f64::INFINITY, why);
+        }
+        let is_open = |outcome: &Outcome| {
+            let most = outcome.peak_slots_at_most();
+            let is_never_full = most.saturating_mul(100) <= outcome.total_slots.saturating_mul(NEARLY_FULL);
+            most > outcome.peak_slots && !(figure == Figure::SecondsAbove80Percent && is_never_full)
+        };
+        if self.run.outcome.is_some_and(is_open) {
+            let why = "it is not known how long some mappings would have lasted, or how soon the kernel adds a pool";
+            measured.may_be_less(why.to_owned());
+            measured.may_be_more(f64::INFINITY, why.to_owned());
         }
         Ok(measured)
     }

@@ -7,18 +7,25 @@ use crate::{Replayed, Wanted, replay};
 use bouncescope_capture::Reader;
 
 const HOLD_300: &[u8] = include_bytes!("../../../../captures/6.12-full-hold-300.bounce");
+/// 24 requests that are never given back, one every 100 ms, between others that are.
+const LEAK: &[u8] = include_bytes!("../../../../tests/leak.bounce");
 
 fn rules(text: &str) -> Rules {
     Rules::from_toml(text, |path| Err(format!("cannot read {path}"))).unwrap()
 }
 
 fn replayed(rules: &Rules) -> Replayed {
+    replayed_of(HOLD_300, rules)
+}
+
+fn replayed_of(capture: &[u8], rules: &Rules) -> Replayed {
     let wanted = |start: &bouncescope_capture::stream::Start| Wanted {
         settings: rules.settings(&start.kernel, &Arc::default()),
         verdict: true,
+        holders: true,
         ..Wanted::default()
     };
-    let mut replayed = replay(&mut Reader::new(HOLD_300).unwrap(), wanted).unwrap();
+    let mut replayed = replay(&mut Reader::new(capture).unwrap(), wanted).unwrap();
     // Some probes' runs are skipped in every recording; what each test is to be without, it takes away itself.
     replayed.counters.lost.clear();
     replayed.verdict.not_compared.clear();
@@ -31,8 +38,12 @@ fn judged(rule: &str, change: impl FnOnce(&mut Replayed)) -> String {
 }
 
 fn judged_by(text: &str, change: impl FnOnce(&mut Replayed)) -> String {
+    judged_of(HOLD_300, text, change)
+}
+
+fn judged_of(capture: &[u8], text: &str, change: impl FnOnce(&mut Replayed)) -> String {
     let rules = rules(text);
-    let mut replayed = replayed(&rules);
+    let mut replayed = replayed_of(capture, &rules);
     change(&mut replayed);
     let sign = |judgement: &Judgement| match &judgement.verdict {
         Verdict::Kept => '=',
@@ -110,6 +121,34 @@ fn figures_of_the_real_run_are_what_the_kernel_did() {
     }
     assert_eq!(as_it_is("figure = \"failed\"\nmax = 43"), "x");
     assert_eq!(as_it_is("figure = \"bounces\"\nmin = 257"), "x");
+}
+
+const LONG_RUN: [&str; 5] = [
+    "figure = \"held-seconds\"\nmax = \"4 s\"",
+    "figure = \"leaking-slots\"\nmax = 0",
+    "figure = \"floor-slots\"\nmax = 20",
+    "figure = \"floor-rise\"\nmax = 10",
+    "figure = \"seconds-above-80-percent\"\nmax = 1",
+];
+
+#[test]
+fn a_leak_breaks_rules_that_as_many_slots_held_and_returned_keep() {
+    let judged = |capture: &[u8]| LONG_RUN.map(|rule| judged_of(capture, &format!("[[rule]]\n{rule}"), |_| {}));
+    assert_eq!(judged(LEAK), ["x", "x", "x", "x", "="]);
+    assert_eq!(judged(HOLD_300), ["=", "=", "=", "=", "x"], "the pool was full for a while");
+    let roomy = "[[rule]]\nwhat-if = { swiotlb = \"4M\" }\nfigure = \"seconds-above-80-percent\"\nmax = 0";
+    assert_eq!(judged_of(HOLD_300, roomy, |_| {}), "=", "a larger pool would not have been");
+}
+
+#[test]
+fn who_holds_slots_is_in_doubt_where_releases_were_lost() {
+    for rule in LONG_RUN {
+        assert_eq!(judged(rule, lose("ring_full.slot_unmap")), "?", "{rule}");
+        assert_eq!(judged(rule, |replayed| replayed.held = None), "?", "{rule}");
+    }
+    // How large a pool is that grows matters only to how full it is.
+    let grows = |replayed: &mut Replayed| replayed.start.kernel.pool.dynamic = true;
+    assert_eq!(LONG_RUN.map(|rule| judged(rule, grows)), ["=", "=", "=", "=", "?"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::held::Held;
 use super::{Growing, Run};
 use crate::holders::{Turnover, Who};
 use crate::occupancy::Occupancy;
+use crate::trend::Level;
 
 impl Run {
     /// Keeps how full the pools are from this moment on.
@@ -16,6 +17,11 @@ impl Run {
         self.turnover = Some(Turnover::default());
     }
 
+    /// Keeps how full the pools are in the long run from this moment on.
+    pub(crate) fn keep_level(&mut self, start_ns: u64) {
+        self.level = Some(Level::new(start_ns, self.used_slots(), self.present_slots()));
+    }
+
     /// Lets time pass until this moment.
     pub(crate) fn end_occupancy(&mut self, end_ns: u64) {
         if let Some(occupancy) = &mut self.outcome.occupancy {
@@ -25,7 +31,13 @@ impl Run {
 
     /// After a step: how full the pools are now.
     pub(super) fn note_occupancy(&mut self, time_ns: u64) {
-        let used = if self.outcome.occupancy.is_some() { self.used_slots() } else { return };
+        if self.outcome.occupancy.is_none() && self.level.is_none() {
+            return;
+        }
+        let (used, present) = (self.used_slots(), self.present_slots());
+        if let Some(level) = &mut self.level {
+            level.set(time_ns, used, present);
+        }
         if let Some(occupancy) = self.outcome.occupancy.as_mut().filter(|occupancy| occupancy.level() != used) {
             occupancy.set(time_ns, used);
         }
@@ -49,6 +61,11 @@ impl Run {
     pub fn used_slots(&self) -> u64 {
         let used = self.pools.iter().map(Growing::used_slots).sum();
         if self.owed.is_empty() { used } else { self.capacity().min(used + self.owed_slots(|_| true)) }
+    }
+
+    /// Slots of all pools that there are at the moment.
+    pub(super) fn present_slots(&self) -> u64 {
+        self.pools.iter().map(Growing::present_slots).sum()
     }
 
     /// Slots that all pools can hold; no bound where one grows.

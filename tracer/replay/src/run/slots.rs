@@ -85,7 +85,7 @@ impl Run {
             if let Some(turnover) = &mut self.turnover {
                 turnover.at_peak = true;
             }
-            self.outcome.pool_slots_at_peak = self.pools.iter().map(Growing::present_slots).sum();
+            self.outcome.pool_slots_at_peak = self.present_slots();
         }
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));

@@ -385,7 +385,7 @@ mod schema {
         let mut properties = serde_json::Map::new();
         for figure in figures {
             let number = match figure.unit() {
-                Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent => json!("number"),
+                Unit::PerSecond | Unit::BytesPerSecond | Unit::Percent | Unit::Seconds => json!("number"),
                 _ => json!("integer"),
             };
             let mut schema = match figure.of() {

@@ -1,7 +1,7 @@
 //! Who held slots of the pool.
 
 use crate::document::{Block, Cell, Table};
-use crate::holders::{age, from, leaks, since_start, slots};
+use crate::holders::{age, ages, from, leaks, since_start, slots, trend};
 use crate::label;
 use bouncescope_replay::Replayed;
 
@@ -13,7 +13,7 @@ pub(super) fn blocks(replayed: &Replayed) -> Vec<Block> {
     let mut blocks = Vec::new();
     for (holders, when) in [(&held.at_peak, "at the fullest moment"), (&held.at_end, "at the end")] {
         let moment = age(since_start(holders, replayed));
-        let caption = format!("Slots held {when}, {moment}: {}", slots(holders, replayed));
+        let caption = format!("Slots held {when}, {moment}: {}{}", slots(holders, replayed), ages(holders));
         let headings = ["device", "driver", "buffers from", "slots", "buffers", "longest", "median"];
         let mut table = Table::new(&caption, headings);
         for row in &holders.rows {
@@ -31,5 +31,8 @@ pub(super) fn blocks(replayed: &Replayed) -> Vec<Block> {
         blocks.push(table.first(label::SHOWN).or(&nobody));
     }
     blocks.extend(leaks(&held.at_end).map(Block::Words));
+    let mut trend = trend(&held.trend).trim_end().replace('\n', "; ");
+    trend.replace_range(..1, "L");
+    blocks.push(Block::Words(format!("{trend}.")));
     blocks
 }
