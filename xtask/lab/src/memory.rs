@@ -182,8 +182,8 @@ pub(super) fn all(run: &Run, product: &Path, kernels: &[Kernel]) -> Result<Vec<R
             // Debian's kernels have the same configuration, which what the lab builds has not.
             let old = kernels.iter().find(|one| pair.from == "old" && one.series == OLD && kernel.btf.is_none());
             let (from, to) = (of(old.unwrap_or(kernel), pair.from), of(kernel, pair.to));
-            if let (Some(from), false) = (from.first(), to.is_empty()) {
-                rows.push(row(product, &kernel.series, pair, from, &to));
+            if !from.is_empty() && !to.is_empty() {
+                rows.push(row(product, &kernel.series, pair, &from, &to));
             }
         }
     }
@@ -264,8 +264,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(told: &[&Told]) -> Result<Self> {
-        let counted = told.iter().map(|told| told.counted()).collect::<Result<Vec<_>>>()?;
+    fn new(told: &[Told]) -> Result<Self> {
+        let counted = told.iter().map(Told::counted).collect::<Result<Vec<_>>>()?;
         let (least, most) = (counted.iter().min().copied(), counted.iter().max().copied());
         let minalign = told.first().context("nothing was booted")?.minalign;
         ensure!(told.iter().all(|told| told.minalign == minalign), "two boots have caches that begin elsewhere");
@@ -278,23 +278,50 @@ impl Counts {
     }
 }
 
-fn row(product: &Path, series: &str, pair: &Pair, from: &Booted, to: &[&Booted]) -> Row {
+/// Predictions for one machine from each recording of another: the mean of what each says.
+fn mean(all: &[Told]) -> Result<Told> {
+    let first = all.first().context("nothing was recorded")?;
+    let alike = |one: &&Told| one.minalign == first.minalign && one.slabs.basis == first.slabs.basis;
+    ensure!(all.iter().all(|one| alike(&one)), "what two recordings say does not rest on the same");
+    let mean = |of: &dyn Fn(&Slabs) -> Option<u64>| {
+        let sum = all.iter().map(|one| of(&one.slabs)).sum::<Option<u64>>();
+        sum.map(|sum| sum / all.len() as u64)
+    };
+    let (bytes, low, high) = (mean(&|one| one.bytes), mean(&|one| Some(one.low)), mean(&|one| Some(one.high)));
+    let basis = first.slabs.basis.clone();
+    let slabs = Slabs { basis, bytes, low: low.unwrap_or_default(), high: high.unwrap_or_default() };
+    Ok(Told { minalign: first.minalign, slabs })
+}
+
+fn row(product: &Path, series: &str, pair: &Pair, from: &[&Booted], to: &[&Booted]) -> Row {
     let (mut cells, mut problems) = (vec!["-".to_owned(); HEADER.len() - 4], Vec::new());
-    for (name, boot) in std::iter::once((pair.from, from)).chain(to.iter().map(|boot| (pair.to, *boot))) {
-        problems.extend(boot.made.problems.iter().map(|problem| format!("{name}: {problem}")));
-        problems.extend(boot.told.as_ref().err().map(|error| format!("{name}: {error:#}")));
-    }
-    let told: Vec<&Told> = to.iter().filter_map(|boot| boot.told.as_ref().ok()).collect();
-    if let (Ok(recorded), true) = (&from.told, told.len() == to.len()) {
-        let compared =
-            replayed(product, &from.made.capture(LIVED_IN[0].name), pair.options, &format!("for-{series}-{}", pair.to))
-                .and_then(|predicted| {
-                    let counts = Counts::new(&told)?;
-                    cells = figures(recorded.minalign, &predicted, counts);
-                    problems.extend(differences(&predicted, counts, pair.percent));
-                    Ok(())
-                });
-        problems.extend(compared.err().map(|error| format!("{error:#}")));
+    let named = |name, boots: &[&Booted], problems: &mut Vec<String>| {
+        for boot in boots {
+            problems.extend(boot.made.problems.iter().map(|problem| format!("{name}: {problem}")));
+            problems.extend(boot.told.as_ref().err().map(|error| format!("{name}: {error:#}")));
+        }
+    };
+    named(pair.from, from, &mut problems);
+    named(pair.to, to, &mut problems);
+    let compared = || -> Result<(u64, Told, Counts)> {
+        let told = |boots: &[&Booted]| -> Vec<Told> {
+            boots.iter().filter_map(|boot| boot.told.as_ref().ok()).cloned().collect()
+        };
+        let (recorded, booted) = (told(from), told(to));
+        ensure!(recorded.len() == from.len() && booted.len() == to.len(), "not compared: a boot is missing");
+        let predict = |boot: &&Booted| {
+            let capture = boot.made.capture(LIVED_IN[0].name);
+            replayed(product, &capture, pair.options, &format!("for-{series}-{}", pair.to))
+        };
+        let predicted = from.iter().map(predict).collect::<Result<Vec<_>>>()?;
+        Ok((Counts::new(&recorded)?.minalign, mean(&predicted)?, Counts::new(&booted)?))
+    };
+    match compared() {
+        Ok((minalign, predicted, counts)) => {
+            cells = figures(minalign, &predicted, counts);
+            problems.extend(differences(&predicted, counts, pair.percent));
+        }
+        Err(error) => problems.push(format!("{error:#}")),
     }
     Row { cells: [series, pair.from, pair.to].map(str::to_owned).into_iter().chain(cells).collect(), problems }
 }
@@ -367,8 +394,17 @@ mod tests {
             Told { minalign, slabs }
         };
         let (a, b, c, other) = (of(8, 90), of(8, 120), of(8, 99), of(64, 99));
-        assert_eq!(Counts::new(&[&a, &b, &c]).unwrap(), counts(90, 103, 120));
-        assert!(Counts::new(&[&a, &other]).is_err() && Counts::new(&[]).is_err());
+        assert_eq!(Counts::new(&[a.clone(), b, c]).unwrap(), counts(90, 103, 120));
+        assert!(Counts::new(&[a, other]).is_err() && Counts::new(&[]).is_err());
+    }
+
+    #[test]
+    fn predictions_count_as_their_mean_with_the_mean_of_their_bounds() {
+        let all = [told(Some(90), 80, 120), told(Some(110), 90, 130), told(Some(103), 91, 140)];
+        assert_eq!(mean(&all).unwrap(), told(Some(101), 87, 130));
+        assert_eq!(mean(&[told(None, 80, 120), told(Some(110), 90, 130)]).unwrap().slabs.bytes, None);
+        let other = Told { minalign: 64, ..told(Some(90), 80, 120) };
+        assert!(mean(&[told(Some(90), 80, 120), other]).is_err() && mean(&[]).is_err());
     }
 
     #[test]
