@@ -136,20 +136,29 @@ pub(crate) fn under(
 ) -> Option<Slabs> {
     let caches = moved(slabs, settings, cpus)?;
     let objects = recorded(live, settings, sample.max(1));
-    let movers = || caches.iter().filter(|cache| !cache.stays);
-    let stay: u64 = caches.iter().filter(|cache| cache.stays).map(|cache| cache.bytes).fold(0, u64::saturating_add);
-    if movers().next().is_none() {
-        return Some(Slabs::counted(stay));
+    let moving = || caches.iter().filter(|cache| !cache.stays);
+    let staying = || caches.iter().filter(|cache| cache.stays);
+    let bytes_of = |cache: &Cache| cache.bytes;
+    if moving().next().is_none() {
+        return Some(Slabs::counted(staying().map(bytes_of).fold(0, u64::saturating_add)));
     }
-    let geometry = Geometry::new(&caches, settings.page_size, cpus);
+    let geometry = Geometry::new(&caches, settings, cpus, slabs.live_sites.is_some());
+    // These are computed from the slabs that they belong to.
+    let of_vectors = |cache: &&Cache| geometry.reference > 0 && cache.kind == VECTORS;
+    let stay = staying().filter(|cache| !of_vectors(cache)).map(bytes_of).fold(0, u64::saturating_add);
+    let stay = stay.saturating_sub(geometry.vectors_of(moving()));
+    let unfilled_vectors = caches.iter().filter(of_vectors).map(|cache| cache.unfilled).fold(0, u64::saturating_add);
+    let movers = || moving().filter(|cache| !of_vectors(cache));
     let unfilled: u64 = movers().map(|cache| cache.unfilled).fold(0, u64::saturating_add);
     let place = |place: &dyn Fn(&Cache) -> Vec<(u64, f64)>| stay.saturating_add(geometry.bytes(movers(), place));
     let full = |cache: &Cache| (cache.objects - cache.at_hand) as f64;
     let least = place(&|cache| vec![(cache.to_least, full(cache))]);
     let most_placed = |cache: &Cache| vec![(cache.to_most, cache.objects as f64)];
-    let most = place(&most_placed).saturating_add(unfilled).saturating_add(geometry.new_caches(movers()));
+    let most = place(&most_placed).saturating_add(unfilled).saturating_add(unfilled_vectors);
+    let most = most.saturating_add(geometry.new_caches(movers()));
     if movers().all(|cache| cache.to_least == cache.to_most) {
-        let bytes = place(&most_placed);
+        let packed = place(&|cache| vec![(cache.to_most, cache.likely())]);
+        let bytes = packed.saturating_add(unfilled / 2).clamp(least, most);
         return Some(Slabs { basis: Basis::Moved, bytes: Some(bytes), low: least, high: most, least, most });
     }
     let estimates = estimates(&caches, &objects, &geometry, functions, settings);
@@ -158,14 +167,20 @@ pub(crate) fn under(
     }
     // A size without an estimate keeps its bounds, and is taken to lie in their middle.
     let placed = |cache: &Cache, otherwise: &[u64]| match estimates.get(&cache.size) {
-        Some(estimate) => estimate.shares.iter().map(|(to, share)| (*to, share * cache.objects as f64)).collect(),
-        None => otherwise.iter().map(|to| (*to, cache.objects as f64 / otherwise.len() as f64)).collect::<Vec<_>>(),
+        Some(estimate) => estimate.shares.iter().map(|(to, share)| (*to, share * cache.likely())).collect(),
+        None => otherwise.iter().map(|to| (*to, cache.likely() / otherwise.len() as f64)).collect::<Vec<_>>(),
     };
-    let bytes = place(&|cache| placed(cache, &[cache.to_least, cache.to_most])).clamp(least, most);
+    let packed = place(&|cache| placed(cache, &[cache.to_least, cache.to_most]));
+    let bytes = packed.saturating_add(unfilled / 2).clamp(least, most);
     let error = estimates.values().map(|estimate| estimate.variance).sum::<f64>().sqrt() * ERRORS;
-    let at_hand: u64 = movers().map(|cache| cache.at_hand.saturating_mul(cache.size)).fold(0, u64::saturating_add);
+    // Half of it is in the likeliest number.
+    let at_hand: u64 = movers().map(|cache| cache.at_hand.saturating_mul(cache.size) / 2).fold(0, u64::saturating_add);
     let low = place(&|cache| placed(cache, &[cache.to_least])).saturating_sub(error as u64).saturating_sub(at_hand);
-    let high = place(&|cache| placed(cache, &[cache.to_most])).saturating_add(error as u64).saturating_add(unfilled);
+    let high = place(&|cache| placed(cache, &[cache.to_most]))
+        .saturating_add(error as u64)
+        .saturating_add(unfilled)
+        .saturating_add(at_hand);
+    let high = high.saturating_add(unfilled_vectors);
     let (low, high) = (low.clamp(least, most), high.clamp(least, most));
     Some(Slabs { basis: Basis::Estimated, bytes: Some(bytes), low: low.min(bytes), high: high.max(bytes), least, most })
 }
@@ -194,6 +209,13 @@ struct Cache<'a> {
     to_most: u64,
     /// Its objects stay, and no others come.
     stays: bool,
+}
+
+impl Cache<'_> {
+    /// Objects in use, of those at hand the half: the kernel counts all of a CPU's slab or sheaf, which is anything between full and empty.
+    fn likely(&self) -> f64 {
+        self.objects as f64 - self.at_hand as f64 / 2.0
+    }
 }
 
 /// The captured caches under these settings.
@@ -241,19 +263,89 @@ fn moved<'a>(slabs: &'a SlabSample, settings: &Settings, cpus: u32) -> Option<Ve
     (!caches.is_empty()).then_some(caches)
 }
 
+/// Caches of kmalloc whose own slabs have no vectors: those that the vectors of `kmalloc-` come from.
+const VECTORS: &str = "kmalloc-no-objext";
+/// Bytes of `struct slabobj_ext` (`include/linux/memcontrol.h`, 6.10 on): a reference to the line of source, and with `CONFIG_MEMCG` a pointer.
+const REFERENCES: [u64; 2] = [16, 8];
+
 /// What slabs of each type and size are like.
 struct Geometry<'a> {
     captured: BTreeMap<(&'a str, u64), Slab>,
     debugging: BTreeMap<&'a str, u64>,
     page_size: u64,
     cpus: u32,
+    /// Where allocations are counted by line, each slab has a vector with so many bytes for each of its objects, which is an object of kmalloc
+    /// itself (`alloc_slab_obj_exts()`, `mm/slub.c`); 0 where there are none.
+    reference: u64,
+    /// Where the caches begin that vectors come from.
+    minalign: u32,
+    /// Vectors of the slabs of caches that stay, by size: those that come from [`VECTORS`].
+    standing: BTreeMap<u64, u64>,
 }
 
 impl<'a> Geometry<'a> {
-    fn new(caches: &[Cache<'a>], page_size: u64, cpus: u32) -> Self {
+    fn new(caches: &[Cache<'a>], settings: &Settings, cpus: u32, counts_by_line: bool) -> Self {
         let captured = caches.iter().map(|cache| ((cache.kind, cache.size), cache.slab)).collect();
         let debugging = caches.iter().map(|cache| (cache.kind, cache.debugging)).collect();
-        Self { captured, debugging, page_size, cpus }
+        let (page_size, minalign, standing) = (settings.page_size, settings.minaligns().0, BTreeMap::new());
+        let mut geometry = Self { captured, debugging, page_size, cpus, reference: 0, minalign, standing };
+        if counts_by_line {
+            let off_by = |reference: &u64| geometry.vectors_off_by(caches, *reference);
+            let vectors: u64 = caches.iter().filter(|cache| cache.kind == VECTORS).map(|cache| cache.objects).sum();
+            let best = REFERENCES.into_iter().min_by_key(off_by);
+            // The kernel may be told not to count, and then has hardly any.
+            geometry.reference = best.filter(|reference| off_by(reference) < vectors).unwrap_or(0);
+        }
+        if geometry.reference > 0 {
+            for cache in caches.iter().filter(|cache| cache.stays && has_vectors_of_its_own(cache.kind)) {
+                let size = geometry.vector_size(cache.slab.objects);
+                *geometry.standing.entry(size).or_default() += cache.bytes / cache.slab.bytes.max(1);
+            }
+        }
+        geometry
+    }
+
+    /// Of the object that holds the vector of a slab with so many objects, bytes.
+    fn vector_size(&self, objects: u64) -> u64 {
+        bytes_given(objects.saturating_mul(self.reference), self.minalign, self.page_size)
+    }
+
+    /// By how many the vectors that the slabs of `kmalloc-` should have, with references of so many bytes, differ from those that there are.
+    fn vectors_off_by(&self, caches: &[Cache], reference: u64) -> u64 {
+        let mut vectors: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for cache in caches {
+            if cache.kind == VECTORS {
+                vectors.entry(cache.size).or_default().0 += cache.objects;
+            } else if has_vectors_of_its_own(cache.kind) {
+                let size = bytes_given(cache.slab.objects.saturating_mul(reference), 8, self.page_size);
+                vectors.entry(size).or_default().1 += cache.bytes / cache.slab.bytes.max(1);
+            }
+        }
+        vectors.values().map(|(there, expected)| there.abs_diff(*expected)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of the vector of a slab with so many objects, where it comes from `kmalloc-`.
+    fn vector(&self, kind: &str, objects: u64) -> u64 {
+        if self.reference == 0 || kind == VECTORS || has_vectors_of_its_own(kind) {
+            return 0;
+        }
+        let slab = self.slab("kmalloc", self.vector_size(objects));
+        slab.bytes / slab.objects.max(1)
+    }
+
+    /// Bytes of the vectors of all slabs of these caches, of those that come from `kmalloc-`.
+    fn vectors_of<'c>(&self, caches: impl Iterator<Item = &'c Cache<'c>>) -> u64 {
+        let bytes = |cache: &Cache| {
+            let slabs = cache.bytes / cache.slab.bytes.max(1);
+            slabs.saturating_mul(self.vector(cache.kind, cache.slab.objects))
+        };
+        caches.map(bytes).fold(0, u64::saturating_add)
+    }
+
+    /// A slab with its vector.
+    fn with_vector(&self, kind: &str, size: u64) -> Slab {
+        let slab = self.slab(kind, size);
+        Slab { bytes: slab.bytes.saturating_add(self.vector(kind, slab.objects)), ..slab }
     }
 
     /// As the captured kernel makes them; where it has no such cache, as `calculate_order()` does.
@@ -271,8 +363,18 @@ impl<'a> Geometry<'a> {
                 *objects.entry((cache.kind, to)).or_default() += count;
             }
         }
-        let bytes = |((kind, to), count): ((&str, u64), f64)| self.slab(kind, to).bytes_for(count.round() as u64);
-        objects.into_iter().map(bytes).fold(0, u64::saturating_add)
+        let mut vectors = self.standing.clone();
+        let mut bytes = 0_u64;
+        for ((kind, to), count) in objects {
+            let slab = self.with_vector(kind, to);
+            let all = slab.bytes_for(count.round() as u64);
+            bytes = bytes.saturating_add(all);
+            if self.reference > 0 && has_vectors_of_its_own(kind) {
+                *vectors.entry(self.vector_size(slab.objects)).or_default() += all / slab.bytes.max(1);
+            }
+        }
+        let of_vectors = |(size, count): (u64, u64)| self.slab(VECTORS, size).bytes_for(count);
+        vectors.into_iter().map(of_vectors).fold(bytes, u64::saturating_add)
     }
 
     /// Bytes of the slabs that CPUs would have at hand of caches that the captured kernel has not.
@@ -283,9 +385,15 @@ impl<'a> Geometry<'a> {
             let reached = sizes.iter().filter(|size| (cache.to_least..=cache.to_most).contains(size));
             new.extend(reached.map(|size| (cache.kind, *size)).filter(|one| !self.captured.contains_key(one)));
         }
-        let at_hand = |(kind, size)| self.slab(kind, size).bytes.saturating_mul(self.cpus.into());
+        let at_hand = |(kind, size)| self.with_vector(kind, size).bytes.saturating_mul(self.cpus.into());
         new.into_iter().map(at_hand).fold(0, u64::saturating_add)
     }
+}
+
+/// Whether the vectors of a type's slabs come from caches without vectors: `kmalloc-` and its random copies (`is_kmalloc_normal()` in
+/// `mm/slab.h`). Those of other types come from `kmalloc-`.
+fn has_vectors_of_its_own(kind: &str) -> bool {
+    kind == "kmalloc" || kind.starts_with("kmalloc-rnd-") || kind.starts_with("kmalloc-part-")
 }
 
 /// Recorded objects of one call site in caches of one size.
@@ -336,7 +444,7 @@ fn estimates(
         }
         let objects: u64 = caches.iter().filter(|other| other.size == cache.size).map(|other| other.objects).sum();
         let bytes = |to: u64| {
-            let slab = geometry.slab(cache.kind, to);
+            let slab = geometry.with_vector(cache.kind, to);
             slab.bytes as f64 / slab.objects as f64
         };
         let given = cache.size + cache.debugging;
@@ -527,7 +635,8 @@ mod tests {
         let mut of_8 = cache("kmalloc-8", 8, 1024);
         (of_8.cpu_slabs, of_8.slabs) = (Some(1), 4);
         let slabs = slabs(vec![of_8], &[], 64);
-        assert_eq!((slabs.low, slabs.bytes, slabs.high), (8 * PAGE, Some(16 * PAGE), (16 + 2 + 1) * PAGE));
+        // The likeliest number has half of the 512 that a CPU may have at hand, and half of the two slabs that are not full.
+        assert_eq!((slabs.low, slabs.bytes, slabs.high), (8 * PAGE, Some(13 * PAGE), (16 + 2 + 1) * PAGE));
     }
 
     #[test]
@@ -622,6 +731,24 @@ mod tests {
         let difference = unknown.more_than(&known).and(10);
         assert_eq!(difference, Difference { bytes: None, low: -40, high: 30 });
         assert!(difference.may_be_either() && !difference.and(-30).may_be_either());
+    }
+
+    #[test]
+    fn where_allocations_are_counted_by_line_each_slab_has_a_vector() {
+        let with_vectors = |vectors: u64| {
+            // Eight slabs of 128 objects, and as many vectors of 2 KiB in two slabs of 16.
+            let mut of_vectors = cache("kmalloc-no-objext-2k", 2048, vectors);
+            of_vectors.slabs = 1;
+            let smaller = cache("kmalloc-no-objext-1k", 1024, 0);
+            let caches = vec![cache("kmalloc-32", 32, 1024), smaller, of_vectors];
+            let live_sites = Some(LiveSites::default());
+            let sample = SlabSample { caches, live_sites, ..SlabSample::default() };
+            under(&sample, &[], &caches_from(64), 1, 1, None).unwrap().bytes.unwrap()
+        };
+        // 16 slabs of 64 objects, with as many vectors of 1 KiB.
+        let slab_of_vectors = slab(2048, PAGE, 1);
+        assert_eq!(with_vectors(8), 16 * PAGE + slab(1024, PAGE, 1).bytes_for(16));
+        assert_eq!(with_vectors(0), 16 * PAGE + slab_of_vectors.bytes, "the kernel was told not to count");
     }
 
     #[test]

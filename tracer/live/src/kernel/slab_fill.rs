@@ -17,6 +17,11 @@ const SYSFS: &str = "sys/kernel/slab";
 /// Users of `kmem_buckets_create()` (6.11 on): caches of the same sizes as kmalloc's, whose objects are kmalloc's too.
 const BUCKETS: [&str; 2] = ["memdup_user-", "msg_msg-"];
 
+/// What is written to shrink a cache. Only its first byte counts (`shrink_store()` in `mm/slub.c`). The kernel copies all of it into an object
+/// of one byte more (`kernfs_fop_write_iter()` in `fs/kernfs/file.c`): a short text would give a CPU a slab of `kmalloc-8` again, of which all
+/// 512 objects would count as in use.
+const SHRINK: [u8; 4095] = [b'1'; 4095];
+
 /// Why the caches cannot be sampled.
 #[derive(Debug, thiserror::Error)]
 pub enum SlabError {
@@ -73,7 +78,7 @@ impl SlabFill {
     /// Takes from the CPUs what they have at hand of every cache of kmalloc, and gives empty slabs back
     /// (`kmem_cache_shrink()`). Whether all could be shrunk; never without the files for it.
     pub fn shrink(&self) -> bool {
-        let shrink = |files: &Files| files.shrink.as_ref().is_some_and(|mut file| file.write_all(b"1").is_ok());
+        let shrink = |files: &Files| files.shrink.as_ref().is_some_and(|mut file| file.write_all(&SHRINK).is_ok());
         self.caches.values().fold(!self.caches.is_empty(), |all, files| shrink(files) && all)
     }
 

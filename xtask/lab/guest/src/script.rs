@@ -144,7 +144,7 @@ mod tests {
     fn objects_are_counted_without_devices_unless_the_workload_uses_them() {
         let needs = |line: &str| parse(line).unwrap()[0].needs_devices();
         assert_eq!(
-            ["a objects 1 objects", "a objects 1 unwatched", "a record mixed", "a truth device=pci"].map(needs),
+            ["a objects 1 objects", "a objects 1 lived-in", "a record mixed", "a truth device=pci"].map(needs),
             [false, true, true, false]
         );
     }

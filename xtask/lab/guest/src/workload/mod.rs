@@ -15,6 +15,7 @@ use crate::{module, serve, sysfs, truth, usbfs, witness};
 mod hold;
 mod hotplug;
 mod leak;
+mod lived_in;
 mod objects;
 mod programs;
 mod race;
@@ -29,6 +30,9 @@ const QUIET: Duration = Duration::from_secs(12);
 
 /// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
 pub(crate) const FACTS: &str = "/tmp/facts";
+/// The workload that has two parts; with [`BEFORE`] it makes what is there when a recording begins.
+pub(crate) const LIVED_IN: &str = "lived-in";
+pub(crate) const BEFORE: &str = "before";
 
 /// Runs the workload that the arguments name.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
@@ -47,8 +51,13 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     if name == "leaking" {
         return leak::keep(number(0)?);
     }
-    if name == "unwatched" {
-        return unwatched();
+    if name == "keep-files" {
+        return lived_in::keep_files(rest.first().map_or("", String::as_str));
+    }
+    if name == LIVED_IN {
+        // Nothing counts what drivers do: its tables would be among the objects.
+        let before = rest.first().is_some_and(|part| part == BEFORE);
+        return if before { lived_in::run(BEFORE) } else { lived_in::run("after").and_then(|()| drivers()) };
     }
     serve::keep_in(serve::FILES[0])?;
     if std::env::var_os(COUNTS).is_some() {
@@ -138,8 +147,8 @@ pub(crate) fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// What drivers do, a few times each, and nothing that counts it: its tables would be among the objects.
-fn unwatched() -> Result<(), String> {
+/// What drivers do, a few times each.
+fn drivers() -> Result<(), String> {
     storage::run(50)?;
     usb_rescan::run(10)?;
     xhci_rebind::run(2)?;

@@ -22,7 +22,7 @@ const LONGEST_LINK: u64 = 127;
 const LONGEST_PAYLOAD: u64 = 480;
 /// Keys, or keyrings, in a keyring: they fit into one node of its tree (`ASSOC_ARRAY_FAN_OUT`). The tree of more has a shape
 /// that depends on where the kernel was loaded.
-const IN_A_RING: u64 = 15;
+pub(super) const IN_A_RING: u64 = 15;
 /// Frees wait for RCU, and keys for the collector, which comes at once but takes its time.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Every so many steps there is a pause, in which RCU frees. A program that is interrupted in a free does not see that of the
@@ -97,7 +97,7 @@ fn pause(step: u64) {
 }
 
 /// Lengths 1 to `longest`, short ones more often than long ones, as kernels ask for them; the same at every run.
-fn length(n: u64, longest: u64) -> u64 {
+pub(super) fn length(n: u64, longest: u64) -> u64 {
     let random = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
     let (a, b) = (random & 0xfff, random >> 12);
     1 + longest * a.min(b) / 0x1000
@@ -112,7 +112,7 @@ fn keys() -> Result<u64, String> {
 }
 
 /// Adds a key, or a keyring, to a keyring. Its serial number.
-fn add(kind: &str, description: &str, payload: &[u8], ring: i64) -> Result<i64, String> {
+pub(super) fn add(kind: &str, description: &str, payload: &[u8], ring: i64) -> Result<i64, String> {
     let [kind, description] = [kind, description].map(|text| CString::new(text).unwrap_or_default());
     let payload_at = if payload.is_empty() { std::ptr::null() } else { payload.as_ptr() };
     // SAFETY: two NUL-terminated strings and a buffer of the length given, all of which outlive the call.
