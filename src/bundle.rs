@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     add("capture.bounce", bytes, &mut BufReader::new(capture).take(bytes)).with_context(cannot_write)?;
     let mut out = archive.into_inner().and_then(GzEncoder::finish).with_context(cannot_write)?;
     out.flush().with_context(cannot_write)?;
-    out.into_inner().map_err(|error| error.into_error()).with_context(cannot_write)?.finish()?;
+    out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(cannot_write)?.finish()?;
     say(&format!("{}: {} files; look through them before you send it\n", args.output.display(), texts.len() + 2));
     Ok(ExitCode::SUCCESS)
 }
@@ -170,7 +170,7 @@ fn hidden(path: &Path) -> Result<Hidden> {
         writer.write(&item)?;
     }
     let gaps = reader.gaps();
-    let capture = writer.into_inner()?.into_inner().map_err(|error| error.into_error())?;
+    let capture = writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     let start = begun.with_context(|| format!("{} has no beginning: nothing is known about its kernel", name()))?;
     Ok(Hidden { capture, start, left_out: gaps.skipped_bytes + gaps.cut_bytes })
 }

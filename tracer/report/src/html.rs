@@ -31,9 +31,10 @@ pub fn page(document: &Document, refresh_seconds: Option<u32>) -> String {
         let level = if has_parts && !section.is_part { 3 } else { 2 };
         let class = if section.is_part { " class=\"part\"" } else { "" };
         let heading = format!("<h{level}{class}>{}</h{level}>", escaped(&section.title));
-        let (open, close) = match section.is_detail {
-            true => (format!("<details>\n<summary>{heading}</summary>\n"), "</details>\n"),
-            false => (format!("{heading}\n"), ""),
+        let (open, close) = if section.is_detail {
+            (format!("<details>\n<summary>{heading}</summary>\n"), "</details>\n")
+        } else {
+            (format!("{heading}\n"), "")
         };
         page += &format!("<section id=\"{}\">\n{open}", escaped(&section.id));
         section.blocks.iter().for_each(|one| page += &block(one));
@@ -62,12 +63,13 @@ fn block(block: &Block) -> String {
                 let [label, number, words] = [fact.label, &fact.number, &fact.words].map(escaped);
                 format!("<div><dt>{label}</dt><dd><b>{number}</b> <span>{words}</span></dd></div>\n")
             };
-            format!("<dl class=\"facts\">\n{}</dl>\n", facts.iter().map(fact).collect::<String>())
+            format!("<dl class=\"facts\">\n{}</dl>\n", facts.iter().map(fact).collect::<Vec<_>>().concat())
         }
         Block::Abreast(columns) => {
-            let column =
-                |blocks: &Vec<Block>| format!("<div>{}</div>\n", blocks.iter().map(self::block).collect::<String>());
-            format!("<div class=\"abreast\">\n{}</div>\n", columns.iter().map(column).collect::<String>())
+            let column = |blocks: &Vec<Block>| {
+                format!("<div>{}</div>\n", blocks.iter().map(self::block).collect::<Vec<_>>().concat())
+            };
+            format!("<div class=\"abreast\">\n{}</div>\n", columns.iter().map(column).collect::<Vec<_>>().concat())
         }
         Block::Words(words) => format!("<p>{}</p>\n", escaped(words)),
         Block::List(items) => {
@@ -98,7 +100,7 @@ fn answer(verdict: Verdict, words: &str, doubts: &[String]) -> String {
     format!(
         "<p class=\"answer {class}{doubtful}\"><span aria-hidden=\"true\">{sign}</span> <strong>{word}</strong> {}{}</p>\n",
         escaped(words),
-        doubts.iter().map(doubt).collect::<String>()
+        doubts.iter().map(doubt).collect::<Vec<_>>().concat()
     )
 }
 

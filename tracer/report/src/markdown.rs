@@ -23,7 +23,7 @@ fn block(block: &Block) -> String {
     };
     match block {
         Block::Answer { verdict, words, doubts } => {
-            let doubts: String = doubts.iter().map(|doubt| format!(" {}", plain(doubt))).collect();
+            let doubts = doubts.iter().fold(String::new(), |text, doubt| text + " " + &plain(doubt));
             format!("\n**{}** {}{doubts}\n", verdict.word(), plain(words))
         }
         Block::Facts(facts) => list(&mut facts.iter().map(|fact| format!("{}: {}", fact.label, fact.words))),

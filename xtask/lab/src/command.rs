@@ -226,6 +226,7 @@ fn configurations(args: &Args) -> Result<()> {
 }
 
 /// What is to be booted.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for or not")]
 struct Chosen {
     scenarios: Vec<&'static Scenario>,
     truths: Vec<&'static truth::Scenario>,

@@ -122,18 +122,20 @@ fn pools(several: &Several, seconds: f64) -> String {
     let mut table = Table::new(&["pool", "refuses in", "mappings", "above 80 %", "expected in"]);
     for pool in &several.pools {
         let share = &pool.share_refused;
-        let above = match pool.grows {
-            true => "-".to_owned(),
-            false => format!(
+        let above = if pool.grows {
+            "-".to_owned()
+        } else {
+            format!(
                 "{:.1} s ({} %)",
                 pool.seconds_above_80_percent,
                 percent((pool.seconds_above_80_percent * 1e3) as u64, (seconds * 1e3) as u64)
-            ),
+            )
         };
         table.row([
-            match pool.grows {
-                true => format!("growing from {}", pool.parameter),
-                false => format!("{} ({})", pool.parameter, bytes(pool.slots * SLOT)),
+            if pool.grows {
+                format!("growing from {}", pool.parameter)
+            } else {
+                format!("{} ({})", pool.parameter, bytes(pool.slots * SLOT))
             },
             format!("{} of {all}", pool.refused_in),
             pool.refused.to_string(),
