@@ -142,8 +142,10 @@ fn every_json_output_is_as_its_schema_says() {
         let document: serde_json::Value =
             serde_json::Deserializer::from_str(output).into_iter().next().unwrap().unwrap();
         let kind = command.split_whitespace().nth(2).unwrap();
-        schema::hold(&document, &schema_of(kind)).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
-        assert_eq!(document["schema"], format!("bouncescope/{kind}"), "{}", file.display());
+        // `replay --advise` of several captures prints a document of another kind.
+        let printed = if document["schema"] == "bouncescope/advise" { "advise" } else { kind };
+        schema::hold(&document, &schema_of(printed)).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+        assert_eq!(document["schema"], format!("bouncescope/{printed}"), "{}", file.display());
         kinds.insert(kind.to_owned());
     }
     let with_json = files("tests/golden/help", "console")
