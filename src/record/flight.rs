@@ -62,6 +62,7 @@ const LEAST_MEMORY: u64 = 4 << 20;
 
 /// What the command line says of the flight recorder.
 #[derive(clap::Args)]
+#[group(id = "flight")]
 #[command(next_help_heading = "Flight recorder")]
 pub(super) struct Options {
     /// Keep only the last minutes, in memory: so much of them goes into a file when something happens, and into FILE at the end. Each file is

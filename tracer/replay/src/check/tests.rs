@@ -141,6 +141,18 @@ fn a_leak_breaks_rules_that_as_many_slots_held_and_returned_keep() {
 }
 
 #[test]
+fn a_pool_that_has_grown_is_never_fuller_than_full() {
+    let rules = rules("[[rule]]\nwhat-if = { swiotlb = \"dynamic\" }\nfigure = \"peak-percent\"\nmax = 100");
+    let mut replayed = replayed_of(HOLD_300, &rules);
+    let outcome = &mut replayed.outcomes[0];
+    (outcome.total_slots, outcome.pool_slots_at_peak, outcome.peak_slots) = (256, 400, 300);
+    (outcome.peak_slots_range, outcome.at_most) = ([300, 900], None);
+    let judgement = &judge(&rules, "hold-300", &replayed)[0];
+    let measured = judgement.figure.as_ref().unwrap();
+    assert_eq!((measured.value, measured.low, measured.high), (75.0, 75.0, 100.0));
+}
+
+#[test]
 fn who_holds_slots_is_in_doubt_where_releases_were_lost() {
     for rule in LONG_RUN {
         assert_eq!(judged(rule, lose("ring_full.slot_unmap")), "?", "{rule}");
