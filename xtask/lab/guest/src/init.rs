@@ -181,7 +181,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     }
     if recording.mode == Mode::RecordFlight {
         let written = flight_file(name)?;
-        fs::rename(&written, &capture).map_err(|error| format!("cannot rename {written:?}: {error}"))?;
+        fs::rename(&written, &capture).map_err(|error| format!("cannot rename {}: {error}", written.display()))?;
     }
     for (made, file, suffix) in [
         (recorded || since_boot, capture.as_str(), "bounce"),
