@@ -140,7 +140,7 @@ pub(crate) struct Args {
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
     #[command(flatten)]
-    flight: flight::Options,
+    flight: flight::FlightArgs,
 }
 
 impl Args {

@@ -668,7 +668,7 @@ fn each_file_of_the_flight_recorder_holds_every_record_of_its_time_and_a_kill_le
         thread::sleep(Duration::from_millis(230 + 40 * round));
         recorder.kill().unwrap();
         recorder.wait().unwrap();
-        Command::new("kill").args(["-9", &format!("-{}", storm.id())]).status().unwrap();
+        Command::new("kill").args(["-9", "--", &format!("-{}", storm.id())]).status().unwrap();
         storm.wait().unwrap();
         for file in flight_files(dir.path()) {
             let contents = read(&file);

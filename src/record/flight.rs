@@ -62,9 +62,8 @@ const LEAST_MEMORY: u64 = 4 << 20;
 
 /// What the command line says of the flight recorder.
 #[derive(clap::Args)]
-#[group(id = "flight")]
 #[command(next_help_heading = "Flight recorder")]
-pub(super) struct Options {
+pub(super) struct FlightArgs {
     /// Keep only the last minutes, in memory: so much of them goes into a file when something happens, and into FILE at the end. Each file is
     /// named after FILE and the time in UTC (bouncescope-20261130-142959Z.bounce). Something happens at SIGUSR2, and at what the options below
     /// say
@@ -390,7 +389,7 @@ fn wall_clock_s() -> u64 {
 }
 
 /// What is said at the beginning.
-fn begins(options: &Options, last: Duration, files: &Files) -> String {
+fn begins(options: &FlightArgs, last: Duration, files: &Files) -> String {
     let mut causes = vec![format!("SIGUSR2 (kill -USR2 {})", std::process::id())];
     causes.extend(options.messages.iter().map(|text| format!("the kernel logs {text:?}")));
     causes.extend(options.slots.map(|slots| match slots {
