@@ -17,7 +17,8 @@ const MESSAGE: &str = "swiotlb buffer is full";
 
 /// What is off, a line each.
 pub(super) fn problems(product: &Path, capture: &Path) -> Result<Vec<String>> {
-    let replayed = replay(&mut Reader::open(capture)?, |_| Wanted { verdict: true, ..Wanted::default() })?;
+    let replayed =
+        replay(&mut Reader::open(capture)?, |_| Wanted { verdict: true, holders: true, ..Wanted::default() })?;
     let mut problems = Vec::new();
     let mut check = |right: bool, problem: String| {
         if !right {
