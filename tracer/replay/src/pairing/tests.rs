@@ -136,6 +136,16 @@ fn a_bus_offset_does_not_hide_the_attempt() {
 }
 
 #[test]
+fn the_address_of_a_slot_whose_attempt_is_not_found_is_not_taken_for_a_bus_offset() {
+    let mut sample = Sample::new();
+    // Another mapping has claimed the attempt, or it was given up.
+    sample.map(DEVICE, PHYS + 8, SLOT, 8);
+    // The same buffer and slot again.
+    sample.attempt(DEVICE, PHYS + 8, 8).search(DEVICE, PHYS + 8, 8, SLOT).map(DEVICE, PHYS + 8, SLOT, 8);
+    assert_eq!(truths(&mut sample), [Truth::Unknown(Unknown::Contradicted), Truth::Bounced { slot: Some(SLOT) }]);
+}
+
+#[test]
 fn without_witnesses_the_address_tells_where_it_can() {
     let mut sample = Sample::with_hooks(&["map"]);
     // Neither its own address nor at its offset: a slot or a bus offset, as far as is known.

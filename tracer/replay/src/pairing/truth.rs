@@ -87,6 +87,8 @@ impl Judge {
         let known = phys & UNKNOWN_PHYS == 0;
         let phys = phys & !UNKNOWN_PHYS;
         let own_address = known && !iommu && dma_addr == devices.dma_addr(device, phys);
+        // A bus offset is whole pages.
+        let is_displaced = (dma_addr ^ phys) & SLOT_OFFSET != 0;
         let not_a_slot = described.is_some_and(|device| is_not_a_slot(device, phys, dma_addr));
         let truth = if described.is_none() {
             Truth::Unknown(Unknown::DeviceUnknown)
@@ -102,7 +104,7 @@ impl Judge {
             Truth::Bounced { slot: attempt.slot() }
         } else if not_a_slot {
             Truth::Direct { proof: Proof::Address }
-        } else if known && self.witnesses.any() && !iommu && devices.knows_offset(device) {
+        } else if known && self.witnesses.any() && !iommu && (devices.knows_offset(device) || is_displaced) {
             Truth::Unknown(Unknown::Contradicted)
         } else if self.witnesses.any() {
             Truth::Direct { proof: Proof::NoAttempt }
@@ -121,7 +123,7 @@ impl Judge {
         };
         // What only seems to be direct, since its attempt was lost, must not spoil what is known.
         let proven = truth == Truth::Direct { proof: Proof::Address };
-        if known && !iommu && (proven || direct && !devices.knows_offset(device)) {
+        if known && !iommu && !is_displaced && (proven || direct && !devices.knows_offset(device)) {
             devices.learn_offset(device, phys, dma_addr);
         }
         (truth, direct_dma_addr)
