@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracer::event::{DeviceId, Event, What};
+use tracer::event::DeviceId;
 use tracer::facts::Device;
 use tracer::replay::holders::SlotHolders;
 use tracer::replay::outcome::Outcome;
@@ -102,7 +102,7 @@ impl<S: Source> Source for Alone<S> {
                 self.ids.insert(*id);
             }
             Some(Item::Events(batch)) => {
-                batch.events.retain(|event| device(event).is_none_or(|id| self.ids.contains(&id)));
+                batch.events.retain(|event| event.what.device().is_none_or(|id| self.ids.contains(&id)));
             }
             _ => {}
         }
@@ -111,21 +111,5 @@ impl<S: Source> Source for Alone<S> {
 
     fn gaps(&self) -> Gaps {
         self.source.gaps()
-    }
-}
-
-/// The device that an event is about.
-fn device(event: &Event) -> Option<DeviceId> {
-    match event.what {
-        What::Kmalloc { .. } | What::Kfree { .. } => None,
-        What::Map { device, .. }
-        | What::Unmap { device, .. }
-        | What::MapSg { device, .. }
-        | What::UnmapSg { device, .. }
-        | What::Bounced { device, .. }
-        | What::SlotMap { device, .. }
-        | What::SlotUnmap { device, .. }
-        | What::Sync { device, .. }
-        | What::SyncSg { device, .. } => Some(device),
     }
 }

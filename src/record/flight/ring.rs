@@ -317,7 +317,7 @@ impl Ring {
                 *first_segment = self.open.batch.segments.len() as u32;
                 self.open.batch.segments.extend_from_slice(recorded);
             }
-            if let Some(device) = device_of(&mut event.what) {
+            if let Some(device) = event.what.device_mut() {
                 self.open.devices.insert(device.0);
             }
             if matches!(event.what, What::SlotMap { .. } | What::SlotUnmap { .. }) {
@@ -396,21 +396,5 @@ impl Ring {
     /// Everything that is kept, as it stands.
     pub(super) fn kept(&self) -> Kept {
         self.kept.clone()
-    }
-}
-
-/// The device that an event names.
-pub(super) fn device_of(what: &mut What) -> Option<&mut DeviceId> {
-    match what {
-        What::Kmalloc { .. } | What::Kfree { .. } => None,
-        What::Map { device, .. }
-        | What::Unmap { device, .. }
-        | What::MapSg { device, .. }
-        | What::UnmapSg { device, .. }
-        | What::Bounced { device, .. }
-        | What::SlotMap { device, .. }
-        | What::SlotUnmap { device, .. }
-        | What::Sync { device, .. }
-        | What::SyncSg { device, .. } => Some(device),
     }
 }

@@ -21,7 +21,7 @@ use tracer::{
     stream::{Item, WINDOW},
 };
 
-use super::ring::{Kept, Moment, Ordinals, Piece, Totals, device_of};
+use super::ring::{Kept, Moment, Ordinals, Piece, Totals};
 
 /// How long before the end of a window a mapping whose slots were taken may still have had no event.
 const IN_PROGRESS_NS: u64 = 10_000_000;
@@ -327,7 +327,7 @@ impl Cutter<'_> {
             if !self.takes(event, ordinal) {
                 return false;
             }
-            if let Some(device) = device_of(&mut event.what) {
+            if let Some(device) = event.what.device_mut() {
                 *device = self.devices.get(&device.0).copied().unwrap_or(*device);
             }
             if let What::Kmalloc { call_site, .. } | What::MapSg { caller: call_site, .. } = event.what {
@@ -525,7 +525,7 @@ mod tests {
                     described += 1;
                 }
                 Item::Events(mut batch) => {
-                    named.extend(batch.events.iter_mut().filter_map(|event| Some(device_of(&mut event.what)?.0)));
+                    named.extend(batch.events.iter_mut().filter_map(|event| Some(event.what.device_mut()?.0)));
                 }
                 Item::Lengths(lengths) => named.extend(lengths.iter().map(|one| one.device.0)),
                 _ => {}

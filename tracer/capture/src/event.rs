@@ -216,6 +216,28 @@ pub enum What {
 }
 
 impl What {
+    /// The device that it is about; none for objects.
+    pub fn device(&self) -> Option<DeviceId> {
+        let mut copy = *self;
+        copy.device_mut().copied()
+    }
+
+    /// The same, to be changed.
+    pub fn device_mut(&mut self) -> Option<&mut DeviceId> {
+        match self {
+            Self::Kmalloc { .. } | Self::Kfree { .. } => None,
+            Self::Map { device, .. }
+            | Self::Unmap { device, .. }
+            | Self::MapSg { device, .. }
+            | Self::UnmapSg { device, .. }
+            | Self::Bounced { device, .. }
+            | Self::SlotMap { device, .. }
+            | Self::SlotUnmap { device, .. }
+            | Self::Sync { device, .. }
+            | Self::SyncSg { device, .. } => Some(device),
+        }
+    }
+
     /// The kind of record it was.
     pub const fn kind(&self) -> Kind {
         match self {

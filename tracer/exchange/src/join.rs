@@ -386,7 +386,7 @@ impl Rest {
             *batch = self::batch(kept.into_iter());
         }
         for event in &mut batch.events {
-            if let Some(device) = device_in(&mut event.what) {
+            if let Some(device) = event.what.device_mut() {
                 device.0 += self.first_device;
             }
         }
@@ -690,21 +690,6 @@ fn batch(events: impl Iterator<Item = (Event, Vec<Segment>)>) -> Batch {
         batch.segments.extend(segments);
     }
     batch
-}
-
-fn device_in(what: &mut What) -> Option<&mut DeviceId> {
-    match what {
-        What::Kmalloc { .. } | What::Kfree { .. } => None,
-        What::Map { device, .. }
-        | What::Unmap { device, .. }
-        | What::MapSg { device, .. }
-        | What::UnmapSg { device, .. }
-        | What::Bounced { device, .. }
-        | What::SlotMap { device, .. }
-        | What::SlotUnmap { device, .. }
-        | What::Sync { device, .. }
-        | What::SyncSg { device, .. } => Some(device),
-    }
 }
 
 #[cfg(test)]

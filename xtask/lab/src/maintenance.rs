@@ -12,12 +12,10 @@ use tracer::{
 use workspace::jobs;
 
 use super::{
-    boot::{self, Boot},
-    initramfs::{self, Contents},
-    machine::{Devices, Machine},
+    boot::Boot,
     run::Run,
     table::Row,
-    truth::Booted,
+    truth::{Booted, Test},
 };
 
 /// By which it is asked for and shown.
@@ -64,39 +62,18 @@ fn failed(series: &str, problem: String) -> Row {
 }
 
 fn boot(run: &Run, booted: &Booted, dir: &Path) -> Result<Boot> {
-    let _ = fs::remove_dir_all(dir);
-    let (work, share) = (dir.join("machine"), dir.join("share"));
-    fs::create_dir_all(&work)?;
-    fs::create_dir_all(&share)?;
-    let initramfs = work.join("initramfs.cpio");
-    let contents = Contents {
-        programs: &run.programs,
-        modules: &booted.modules,
-        btf: None,
-        later: &[],
-        test_module: Some(&booted.test_module),
+    let test = Test {
         script: SCRIPT,
-    };
-    fs::write(&initramfs, initramfs::build(&contents, booted.kernel)?)?;
-    let machine = Machine {
         // Its counter has a tick every nanosecond.
         cpu: "max",
-        restricted_pool: false,
-        counts_instructions: true,
         // Others would count as well.
         cpus: 1,
-        tablets: 0,
+        counts_instructions: true,
         cache_line: None,
-        devices: Devices::Test,
         smmu: false,
-        coherent: false,
-        image: &booted.kernel.image,
         parameters: "",
-        initramfs: &initramfs,
-        share: &share,
-        work: &work,
     };
-    boot::of(run, &machine, dir, &format!("{} {NAME}", booted.kernel.series))
+    booted.boot(run, &test, dir, NAME)
 }
 
 /// The last times in a capture.

@@ -71,37 +71,71 @@ fn one(run: &Run, booted: &Booted, scenario: &Scenario) -> Vec<Row> {
 }
 
 fn boot(run: &Run, booted: &Booted, scenario: &Scenario, dir: &Path) -> Result<Boot> {
-    let _ = fs::remove_dir_all(dir);
-    let (work, share) = (dir.join("machine"), dir.join("share"));
-    fs::create_dir_all(&work)?;
-    fs::create_dir_all(&share)?;
-    let initramfs = work.join("initramfs.cpio");
-    let contents = Contents {
-        programs: &run.programs,
-        modules: &booted.modules,
-        btf: None,
-        later: &[],
-        test_module: Some(&booted.test_module),
+    let test = Test {
         script: &scenario.script(),
-    };
-    fs::write(&initramfs, initramfs::build(&contents, booted.kernel)?)?;
-    let machine = Machine {
         cpu: scenario.cpu,
-        restricted_pool: false,
-        counts_instructions: false,
         cpus: 2,
-        tablets: 0,
+        counts_instructions: false,
         cache_line: scenario.line_in_tree.then_some(scenario.line),
-        devices: Devices::Test,
         smmu: scenario.smmu,
-        coherent: false,
-        image: &booted.kernel.image,
         parameters: scenario.parameters(),
-        initramfs: &initramfs,
-        share: &share,
-        work: &work,
     };
-    boot::of(run, &machine, dir, &format!("{} {}", booted.kernel.series, scenario.name))
+    booted.boot(run, &test, dir, scenario.name)
+}
+
+/// A machine whose devices the lab's module drives.
+pub(super) struct Test<'a> {
+    /// Init's script.
+    pub(super) script: &'a str,
+    /// As in [`Machine`].
+    pub(super) cpu: &'a str,
+    /// As there.
+    pub(super) cpus: u32,
+    /// As there.
+    pub(super) counts_instructions: bool,
+    /// As there.
+    pub(super) cache_line: Option<u32>,
+    /// As there.
+    pub(super) smmu: bool,
+    /// As there.
+    pub(super) parameters: &'a str,
+}
+
+impl Booted<'_> {
+    /// Boots it in `dir`, which is made anew.
+    pub(super) fn boot(&self, run: &Run, test: &Test, dir: &Path, name: &str) -> Result<Boot> {
+        let _ = fs::remove_dir_all(dir);
+        let (work, share) = (dir.join("machine"), dir.join("share"));
+        fs::create_dir_all(&work)?;
+        fs::create_dir_all(&share)?;
+        let initramfs = work.join("initramfs.cpio");
+        let contents = Contents {
+            programs: &run.programs,
+            modules: &self.modules,
+            btf: None,
+            later: &[],
+            test_module: Some(&self.test_module),
+            script: test.script,
+        };
+        fs::write(&initramfs, initramfs::build(&contents, self.kernel)?)?;
+        let machine = Machine {
+            cpu: test.cpu,
+            restricted_pool: false,
+            counts_instructions: test.counts_instructions,
+            cpus: test.cpus,
+            tablets: 0,
+            cache_line: test.cache_line,
+            devices: Devices::Test,
+            smmu: test.smmu,
+            coherent: false,
+            image: &self.kernel.image,
+            parameters: test.parameters,
+            initramfs: &initramfs,
+            share: &share,
+            work: &work,
+        };
+        boot::of(run, &machine, dir, &format!("{} {name}", self.kernel.series))
+    }
 }
 
 /// One table's row.
