@@ -128,7 +128,7 @@ pub(crate) struct Args {
     count_costs: bool,
     /// Time cache maintenance (`arch_sync_dma_for_device()`, `arch_sync_dma_for_cpu()`) by length. `stats` and `replay`
     /// put it beside the time of copying. Non-coherent devices need it for every mapping, so this costs more than the rest
-    #[arg(long, conflicts_with = "last")]
+    #[arg(long)]
     time_maintenance: bool,
     /// Print nothing while recording
     #[arg(short, long)]

@@ -64,11 +64,10 @@ const LEAST_MEMORY: u64 = 4 << 20;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Flight recorder")]
 pub(super) struct FlightArgs {
-    /// Keep only the last minutes, in memory: so much of them goes into a file when something happens, and into FILE at the end. Each file is
-    /// named after FILE and the time in UTC (bouncescope-20261130-142959Z.bounce). Something happens at SIGUSR2, and at what the options below
-    /// say
+    /// Keep only the last minutes, in memory. Write them to a file at SIGUSR2 and at what the options below name, and to FILE at the
+    /// end. Other files have the time in UTC in their names (bouncescope-20261130-142959Z.bounce)
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = [
-        "max_size", "finish", "count_tracefs", "shrink_caches",
+        "max_size", "finish", "count_tracefs", "shrink_caches", "time_maintenance", "with_boot_trace",
     ])]
     pub(super) last: Option<Duration>,
     /// Record for so long after it happened, before the file is written

@@ -8,7 +8,7 @@ const SPANS: usize = 128;
 /// The first spans' length, ns.
 const FIRST_WIDTH_NS: u64 = 10_000;
 /// A pool of which more is in use than this is nearly full, percent.
-pub(crate) const NEARLY_FULL: u64 = 80;
+pub const NEARLY_FULL: u64 = 80;
 /// In less time than this drivers start, and take what they keep, ns.
 const START_NS: u64 = 1_000_000_000;
 

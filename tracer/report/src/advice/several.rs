@@ -9,14 +9,12 @@ use bouncescope_model::policy::PoolChoice;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::outcome::Outcome;
 use bouncescope_replay::settings::Settings;
+use bouncescope_replay::trend::NEARLY_FULL;
 use serde::Serialize;
 
 use super::{Advice, Size, Tried, advice, sizes, subject};
 use share::Share;
 pub use text::text;
-
-/// Part of a pool above which it is short of slots, percent.
-pub const SHORT_PERCENT: u64 = 80;
 
 /// What is replayed for several recordings: what [`super::tried`] has for one, with a growing pool behind it.
 pub fn tried(kernel: &KernelFacts, all: &[(&super::Policy, &super::WhatIf, &Settings)]) -> Vec<Settings> {
@@ -65,7 +63,7 @@ struct Trial {
     size: Size,
     failed: u64,
     peak_slots: u64,
-    above_short_ns: u64,
+    nearly_full_ns: u64,
     pools_added: u64,
 }
 
@@ -83,8 +81,8 @@ pub struct PoolOfAll {
     pub refused_in: u64,
     /// Mappings that are refused, in all of them.
     pub refused: u64,
-    /// Time with more than 80 % of these slots in use, seconds, in all of them.
-    pub seconds_above_80_percent: f64,
+    /// Time with more than 80 % of these slots in use, seconds, in all of them; `None` of a pool that grows.
+    pub seconds_above_80_percent: Option<f64>,
     /// Most slots in use at once in any of them.
     pub peak_slots: u64,
     /// Pools added in all of them.
@@ -124,9 +122,9 @@ impl Recording {
             size,
             failed: outcome.failed_at_most(),
             peak_slots: outcome.peak_slots_at_most(),
-            above_short_ns: largest
+            nearly_full_ns: largest
                 .and_then(|largest| largest.occupancy.as_ref())
-                .map_or(0, |occupancy| occupancy.time_above_ns(size.slots * SHORT_PERCENT / 100)),
+                .map_or(0, |occupancy| occupancy.time_above_ns(size.slots * NEARLY_FULL / 100)),
             pools_added: outcome.pools_added,
         };
         let growing = match (&grown, all.first()) {
@@ -210,7 +208,7 @@ impl PoolOfAll {
             grows,
             refused_in,
             refused: sum(|trial| trial.failed),
-            seconds_above_80_percent: sum(|trial| trial.above_short_ns) as f64 / 1e9,
+            seconds_above_80_percent: (!grows).then(|| sum(|trial| trial.nearly_full_ns) as f64 / 1e9),
             peak_slots: all.iter().map(|trial| trial.peak_slots).max().unwrap_or_default(),
             pools_added: sum(|trial| trial.pools_added),
             share_refused: Share::of(refused_in, all.len() as u64),

@@ -122,15 +122,10 @@ fn pools(several: &Several, seconds: f64) -> String {
     let mut table = Table::new(&["pool", "refuses in", "mappings", "above 80 %", "expected in"]);
     for pool in &several.pools {
         let share = &pool.share_refused;
-        let above = if pool.grows {
-            "-".to_owned()
-        } else {
-            format!(
-                "{:.1} s ({} %)",
-                pool.seconds_above_80_percent,
-                percent((pool.seconds_above_80_percent * 1e3) as u64, (seconds * 1e3) as u64)
-            )
-        };
+        let above = pool.seconds_above_80_percent.map_or_else(
+            || "-".to_owned(),
+            |above| format!("{above:.1} s ({} %)", percent((above * 1e3) as u64, (seconds * 1e3) as u64)),
+        );
         table.row([
             if pool.grows {
                 format!("growing from {}", pool.parameter)
