@@ -1,7 +1,7 @@
 //! `bouncescope bundle`: everything that somebody who helps wants to see of a machine, and nothing else, in one archive.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -99,7 +99,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let log = args.dmesg.as_deref().map(read_text).transpose()?;
     let policies = policies(&POLICIES.split(',').map(str::to_owned).collect::<Vec<_>>())?;
-    let Hidden { mut capture, start, left_out } = hidden(&args.capture)?;
+    let Hidden { mut capture, start, left_out } = hidden(&args.capture, args.limit)?;
     let bytes = capture.seek(SeekFrom::End(0))?;
     let mut read = || -> Result<_> {
         capture.seek(SeekFrom::Start(0))?;
@@ -148,9 +148,10 @@ struct Hidden {
     left_out: u64,
 }
 
-fn hidden(path: &Path) -> Result<Hidden> {
+fn hidden(path: &Path, limit: Limit) -> Result<Hidden> {
     let name = || path.display().to_string();
-    let mut reader = open_capture(path)?;
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    let mut reader = limit.of(open_capture(path)?, length);
     let mut writer = Writer::new(BufWriter::new(tempfile::tempfile().context("cannot make a temporary file")?))?;
     let mut pseudonyms = Pseudonyms::default();
     let mut begun = None;
@@ -159,7 +160,7 @@ fn hidden(path: &Path) -> Result<Hidden> {
         if let Item::Start(start) = &mut item {
             is_hidden = start.other.contains_key(MARK);
             start.kernel.cmdline = without_values(&start.kernel.cmdline);
-            start.recorder = start.recorder.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            start.recorder = without_arguments(&start.recorder);
         }
         if !is_hidden {
             pseudonyms.hide(&mut item);
@@ -175,13 +176,26 @@ fn hidden(path: &Path) -> Result<Hidden> {
     Ok(Hidden { capture, start, left_out: gaps.skipped_bytes + gaps.cut_bytes })
 }
 
-/// The kernel's command line with the values that are about memory or DMA alone.
+/// The name of the program that recorded, and what it was asked to do.
+fn without_arguments(recorder: &str) -> String {
+    let mut words = recorder.split_whitespace();
+    let program = words.next().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    [program].into_iter().chain(words.next()).collect::<Vec<_>>().join(" ")
+}
+
+/// The kernel's command line with the values that are about memory or DMA alone, and without what is init's.
 fn without_values(cmdline: &str) -> String {
+    let mut is_quoted = false;
+    let words = cmdline.split(|c: char| {
+        is_quoted ^= c == '"';
+        c.is_whitespace() && !is_quoted
+    });
     let kept = |word: &str| match word.split_once('=') {
         Some((name, _)) if !ABOUT_MEMORY.iter().any(|kept| name.starts_with(kept)) => format!("{name}=..."),
         _ => word.to_owned(),
     };
-    cmdline.split_whitespace().map(kept).collect::<Vec<_>>().join(" ")
+    let of_kernel = words.filter(|word| !word.is_empty()).take_while(|word| *word != "--");
+    of_kernel.map(kept).collect::<Vec<_>>().join(" ")
 }
 
 fn about_dma(log: &str) -> String {
@@ -189,8 +203,12 @@ fn about_dma(log: &str) -> String {
         let line = line.to_lowercase();
         ABOUT_DMA.iter().any(|word| line.contains(word))
     };
-    let line = |line: &str| match line.split_once("ommand line: ") {
-        Some((before, cmdline)) => format!("{before}ommand line: {}\n", without_values(cmdline)),
+    // `Kernel command line: …`, and `Unknown kernel command line parameters "…"` with what is init's.
+    let line = |line: &str| match line.split_once("ommand line") {
+        Some((before, rest)) => match rest.split_once(": ").filter(|(between, _)| between.is_empty()) {
+            Some((_, cmdline)) => format!("{before}ommand line: {}\n", without_values(cmdline)),
+            None => format!("{before}ommand line ...\n"),
+        },
         None => format!("{}\n", without_addresses(line)),
     };
     log.lines().filter(is_about).map(line).collect()
@@ -198,7 +216,13 @@ fn about_dma(log: &str) -> String {
 
 fn wanted(start: &Start, policies: &[Policy]) -> Wanted {
     let settings = |policy| Settings::what_if(&start.kernel, policy, &WhatIf::default());
-    Wanted { settings: policies.iter().map(settings).collect(), verdict: true, statistics: true, ..Wanted::default() }
+    Wanted {
+        settings: policies.iter().map(settings).collect(),
+        verdict: true,
+        statistics: true,
+        holders: true,
+        ..Wanted::default()
+    }
 }
 
 /// What each file is, and what is missing.
@@ -234,9 +258,10 @@ mod tests {
 
     #[test]
     fn of_a_command_line_only_what_is_about_memory_keeps_its_value() {
-        let line = "quiet androidboot.serialno=1234 swiotlb=noforce iommu.passthrough=1 mem=2G root=UUID=ab";
-        let kept = "quiet androidboot.serialno=... swiotlb=noforce iommu.passthrough=1 mem=2G root=...";
+        let line = "quiet androidboot.serialno=1234 swiotlb=noforce iommu.passthrough=1 x=\"a b c\" mem=2G root=UUID=ab -- y z=1";
+        let kept = "quiet androidboot.serialno=... swiotlb=noforce iommu.passthrough=1 x=... mem=2G root=...";
         assert_eq!(without_values(line), kept);
+        assert_eq!(without_arguments("/home/me/bouncescope record -o /home/me/secret -- x"), "bouncescope record");
     }
 
     #[test]
@@ -245,11 +270,13 @@ mod tests {
 [    0.0] Kernel command line: swiotlb=1024 password=x
 [    0.0] Linux version 6.12
 [    1.0] user logged in
+[    1.5] Unknown kernel command line parameters \"dma_password=x\", will be passed to user space.
 [    2.0] nvme: swiotlb buffer is full at ffff800080010123
 ";
         let kept = "\
 [    0.0] Kernel command line: swiotlb=1024 password=...
 [    0.0] Linux version 6.12
+[    1.5] Unknown kernel command line ...
 [    2.0] nvme: swiotlb buffer is full at (address)
 ";
         assert_eq!(about_dma(log), kept);

@@ -24,7 +24,7 @@ PACKAGECONFIG[live] = ""
 PACKAGECONFIG[report] = ""
 CARGO_BUILD_FLAGS += "--package bouncescope --no-default-features --features ${@','.join(d.getVar('PACKAGECONFIG').split())}"
 
-SYSTEMD_SERVICE:${PN} = "bouncescope.service bouncescope-flight.service"
+SYSTEMD_SERVICE:${PN} = "${@bb.utils.contains('PACKAGECONFIG', 'report', 'bouncescope.service', '', d)} ${@bb.utils.contains('PACKAGECONFIG', 'live', 'bouncescope-flight.service', '', d)}"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 do_install:append() {

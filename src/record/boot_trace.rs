@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tracer::{
     event::DeviceId,
     exchange::{
@@ -60,7 +60,12 @@ enum State {
     /// The recording is kept until the trace is taken.
     Waiting { trace: boot_trace::BootTrace, begun: Box<Begun>, since: Instant },
     /// The trace is taken, and what comes meanwhile waits behind it.
-    Joined { thread: JoinHandle<Result<Joined>>, behind: Vec<Item> },
+    Joined {
+        thread: JoinHandle<Result<Joined>>,
+        /// What a recording without the trace would begin with, should joining fail: how it starts, and its devices.
+        alone: Vec<Item>,
+        behind: Vec<Item>,
+    },
 }
 
 impl Joining {
@@ -105,7 +110,7 @@ impl Joining {
                 begun.items.extend(items);
                 if since.elapsed() < SIDE_BY_SIDE { Ok(()) } else { self.take_over() }
             }
-            State::Joined { behind, thread } => {
+            State::Joined { behind, thread, .. } => {
                 behind.extend(items);
                 if thread.is_finished() { self.joined() } else { Ok(()) }
             }
@@ -136,20 +141,41 @@ impl Joining {
         let recorded_to_ns = over.map_or(time_ns.saturating_sub(ON_THE_WAY_NS), |end| end.detach_began_ns);
         begun.recorded_to_ns = recorded_to_ns.max(begun.start.time_ns);
         let page_size = begun.start.kernel.page_size;
+        let devices = begun.items.iter().filter(|item| matches!(item, Item::Device(_) | Item::Symbols(_)));
+        let alone = [Item::Start(begun.start.clone())].into_iter().chain(devices.cloned()).collect();
         let join =
             move || join(&ring, *begun, &|name| known(name, page_size)).context("cannot read the kernel's trace");
         let thread = thread::Builder::new().name("join".into()).spawn(join)?;
-        self.state = State::Joined { thread, behind: Vec::new() };
+        self.state = State::Joined { thread, alone, behind: Vec::new() };
         Ok(())
     }
 
     /// Writes what the trace and the recording have come to, and what has waited for it.
     fn joined(&mut self) -> Result<()> {
-        let State::Joined { thread, behind } = std::mem::replace(&mut self.state, State::Passing(None)) else {
+        let State::Joined { thread, mut alone, behind } = std::mem::replace(&mut self.state, State::Passing(None))
+        else {
             return Ok(());
         };
-        let Ok(joined) = thread.join() else { bail!("the thread that joins the kernel's trace panicked") };
-        let joined = joined?;
+        let joined = match thread.join() {
+            Ok(Ok(joined)) => joined,
+            failed => {
+                // The recording is worth having without it, and without what came while both ran.
+                let error = failed.map_or_else(
+                    |_| "it panicked".to_owned(),
+                    |result| result.err().map_or_else(String::new, |error| format!("{error:#}")),
+                );
+                let why = format!(
+                    "cannot join the kernel's own trace: {error}; the recording begins {:.1} s later, without it",
+                    SIDE_BY_SIDE.as_secs_f64()
+                );
+                note(&why);
+                if let Some(Item::Start(start)) = alone.first_mut() {
+                    start.notes.push(why);
+                }
+                self.capture.write_all(alone)?;
+                return self.capture.write_all(behind);
+            }
+        };
         if !self.quiet {
             say(&told(&joined));
         }

@@ -19,11 +19,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Interval, MissedTickBehavior, interval, sleep},
+    time::sleep,
 };
 use tracer::{
     facts::PoolSample,
-    live::{Session, renounce, renounce_unless},
+    live::{DRAIN_EVERY, Session, TALLY_EVERY, renounce, renounce_unless, ticks},
     pseudonym::Pseudonyms,
     report::bytes,
     size::parse_bytes,
@@ -47,9 +47,6 @@ use ring::Ring;
 use triggers::{Fullness, KernelLog, Pending, Slots, Triggers};
 use window::{Request, Window, Written};
 
-/// As a plain recording empties the rings and reads the counters.
-const DRAIN_EVERY: Duration = Duration::from_millis(100);
-const TALLY_EVERY: Duration = Duration::from_millis(500);
 /// Every how many readings of the counters what the programs sum up is read as well. A window begins at such a moment.
 const SUMS_EVERY: u64 = 4;
 /// Between the readings of the counters at which a window ends: longer than a search for slots takes.
@@ -139,12 +136,6 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
     recorder.take(session.stop()?)?;
     recorder.finish(cpu_ns)?;
     Ok(exit_code(status))
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 enum Work {
@@ -440,11 +431,18 @@ impl Keeper {
         self.join();
         let window = Window::new(self.ring.kept(), request.from_ns);
         let (files, shared, quiet) = (self.files.clone(), Arc::clone(&self.shared), self.quiet);
+        let writing = Writing(Arc::clone(&shared));
         let write = move || {
+            let _writing = writing;
             write_file(window, &request, &files, &shared, quiet);
-            shared.writing.store(false, Ordering::Release);
         };
-        self.writer = Some(thread::Builder::new().name("flight-file".into()).spawn(write)?);
+        match thread::Builder::new().name("flight-file".into()).spawn(write) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => {
+                self.shared.failed.fetch_add(1, Ordering::Relaxed);
+                warn(&format!("a file was not written; the recording goes on: cannot start a thread: {error}"));
+            }
+        }
         Ok(())
     }
 
@@ -454,6 +452,15 @@ impl Keeper {
         let mut file = output::begin_capture(path, &[])?;
         Window::new(self.ring.kept(), request.from_ns).write(request, &mut file)?;
         Ok(file.finish_keeping(suffix_of_old(path))?)
+    }
+}
+
+/// A file is being written until this is dropped, however that ends.
+struct Writing(Arc<Shared>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writing.store(false, Ordering::Release);
     }
 }
 
@@ -468,7 +475,7 @@ fn write_file(window: Window, request: &Request, files: &Files, shared: &Shared,
     match write() {
         Ok((written, length)) => {
             shared.written.fetch_add(1, Ordering::Relaxed);
-            shared.removed.fetch_add(files.remove_old() as u64, Ordering::Relaxed);
+            shared.removed.fetch_add(files.remove_old(&path) as u64, Ordering::Relaxed);
             if !quiet {
                 let seconds = written.end_ns.saturating_sub(written.start_ns) as f64 / 1e9;
                 let reasons = request.reasons.join("; ");

@@ -60,16 +60,18 @@ impl Files {
         names.find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_else(|| named(""))
     }
 
-    /// Removes all but the latest of the files that were named so, and returns how many it removed.
-    pub(super) fn remove_old(&self) -> usize {
+    /// Removes all but the latest of the files that were named so, and returns how many it removed. The one that has just been written
+    /// stays, whatever the clock said when it was named.
+    pub(super) fn remove_old(&self, written: &Path) -> usize {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let entries = fs::read_dir(parent).into_iter().flatten().flatten();
         let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         let paths = entries.filter(is_file).map(|entry| entry.path());
         let mut found: Vec<((String, u32), PathBuf)> =
             paths.filter_map(|path| Some((self.when(&path)?, path))).collect();
+        found.retain(|(_, path)| path.file_name() != written.file_name());
         found.sort();
-        let old = found.len().saturating_sub(self.keep);
+        let old = (found.len() + 1).saturating_sub(self.keep);
         found.into_iter().take(old).filter(|(_, path)| fs::remove_file(path).is_ok()).count()
     }
 
@@ -157,7 +159,7 @@ mod tests {
         for name in own {
             fs::write(dir.path().join(name).with_extension("bounce"), "").unwrap();
         }
-        assert_eq!(files.remove_old(), 2);
+        assert_eq!(files.remove_old(&dir.path().join("full-20261130-000000Z-10.bounce")), 2);
         let mut left: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
@@ -165,6 +167,10 @@ mod tests {
         expected.extend(["full-20261130-000000Z-2.bounce".to_owned(), "full-20261130-000000Z-10.bounce".to_owned()]);
         expected.sort();
         assert_eq!(left, expected);
+        // The clock went back.
+        let written = dir.path().join("full-20240101-000000Z.bounce");
+        fs::write(&written, "").unwrap();
+        assert_eq!((files.remove_old(&written), written.exists()), (1, true));
     }
 
     #[test]

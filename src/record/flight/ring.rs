@@ -53,6 +53,9 @@ impl Ordinals {
     }
 }
 
+/// So many pieces are kept whatever they take: three readings at which a window may begin, one of four with sums, and four at its end.
+const FEWEST: usize = 12;
+
 /// A moment at which the counters were read.
 #[derive(Debug, Default)]
 pub(super) struct Moment {
@@ -348,13 +351,13 @@ impl Ring {
         self.bytes += piece.bytes() as u64;
         self.kept.pieces.push_back(Arc::new(piece));
         let oldest_ns = now_ns.saturating_sub(self.keep.as_nanos() as u64);
-        while self.kept.pieces.len() > 1
-            && self
-                .kept
-                .pieces
-                .front()
-                .is_some_and(|first| self.bytes > self.most_bytes || first.moment.counters.time_ns < oldest_ns)
-        {
+        loop {
+            let count = self.kept.pieces.len();
+            let Some(first) = self.kept.pieces.front().filter(|_| count > 1) else { break };
+            let is_too_much = self.bytes > self.most_bytes && count > FEWEST;
+            if !is_too_much && first.moment.counters.time_ns >= oldest_ns {
+                break;
+            }
             self.drop_first()?;
         }
         self.drop_devices();

@@ -112,22 +112,24 @@ pub(super) struct Fullness {
     slots: Slots,
     /// It was that full the last time.
     was_full: bool,
-    mark: u64,
+    /// `None` until the first sample: its mark may be of long before.
+    mark: Option<u64>,
 }
 
 impl Fullness {
     pub(super) fn new(slots: Slots) -> Self {
-        Self { slots, was_full: false, mark: 0 }
+        Self { slots, was_full: false, mark: None }
     }
 
     /// The reason, when the pool has become that full since the last sample: by the sample itself, or by the kernel's high-water mark.
     pub(super) fn reason(&mut self, sample: &PoolSample) -> Option<String> {
         let enough = self.slots.of(sample);
         let mark = sample.hiwater_slots.unwrap_or(0);
-        let most = if mark > self.mark { mark.max(sample.used_slots) } else { sample.used_slots };
+        let is_lifted = self.mark.is_some_and(|before| mark > before);
+        let most = if is_lifted { mark.max(sample.used_slots) } else { sample.used_slots };
         let has_filled = most >= enough && enough > 0 && !self.was_full;
         self.was_full = sample.used_slots >= enough;
-        self.mark = self.mark.max(mark);
+        self.mark = self.mark.max(Some(mark));
         has_filled.then(|| format!("{most} of {} slots in use", sample.slots))
     }
 }
@@ -230,6 +232,17 @@ mod tests {
         assert_eq!(at(10, 500), None);
         assert_eq!(at(10, 512).as_deref(), Some("512 of 512 slots in use"), "in between");
         assert_eq!(at(11, 512), None);
+    }
+
+    #[test]
+    fn a_mark_of_before_the_recording_is_no_reason() {
+        let mut fullness = Fullness::new(Slots::Percent(80));
+        let mut at = |used_slots, mark| {
+            let sample = PoolSample { slots: 512, used_slots, hiwater_slots: Some(mark), ..PoolSample::default() };
+            fullness.reason(&sample)
+        };
+        assert_eq!(at(0, 512), None);
+        assert_eq!(at(500, 512).as_deref(), Some("500 of 512 slots in use"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tracer::{
     event::{Batch, DeviceId, Event, Kind, What},
     facts::{Counters, End, PoolTimes},
     names::Loss,
+    pseudonym::{MARK, without_addresses},
     stream::{Item, WINDOW},
 };
 
@@ -283,15 +284,16 @@ impl Window {
                     .to_owned(),
             );
         }
-        start.notes.extend(request.reasons.iter().map(|reason| format!("written because of {reason}")));
-        start.notes.extend(request.notes.iter().cloned());
+        let mut notes: Vec<String> =
+            request.reasons.iter().map(|reason| format!("written because of {reason}")).collect();
+        notes.extend(request.notes.iter().cloned());
+        if start.other.contains_key(MARK) {
+            // The start was given pseudonyms before these came.
+            notes.iter_mut().for_each(|note| *note = without_addresses(note));
+        }
+        start.notes.extend(notes);
         let time_ns = start.time_ns;
-        let window = serde_json::json!({
-            "recorder_start_ns": recorder_start_ns,
-            "whole": !is_window,
-            "because": request.reasons,
-        });
-        start.other.insert(WINDOW.to_owned(), window);
+        start.other.insert(WINDOW.to_owned(), serde_json::json!({ "whole": !is_window }));
         out.write(&Item::Start(start))?;
         Ok(time_ns)
     }

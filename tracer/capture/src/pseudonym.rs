@@ -17,6 +17,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use serde_json::Value;
+
 use crate::event::{Batch, What};
 use crate::facts::LinearMap;
 use crate::stream::{Item, Start};
@@ -73,6 +75,7 @@ impl Pseudonyms {
         for text in start.notes.iter_mut().chain(hooks).chain([&mut start.kernel.cmdline, &mut start.recorder]) {
             *text = without_addresses(text);
         }
+        start.other.values_mut().for_each(hide_in_texts);
         start.other.insert(MARK.to_owned(), "pseudonyms".into());
     }
 
@@ -124,6 +127,16 @@ impl Pseudonyms {
 
 const fn is_address(value: u64) -> bool {
     value >= FIRST_ADDRESS && value < FIRST_ERROR
+}
+
+/// The same in every text of what a later version, or another program, has written.
+fn hide_in_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = without_addresses(text),
+        Value::Array(values) => values.iter_mut().for_each(hide_in_texts),
+        Value::Object(members) => members.values_mut().for_each(hide_in_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// A text without what looks like one of the kernel's addresses: sixteen hexadecimal digits from `ffff` on.
@@ -241,6 +254,15 @@ mod tests {
             call_site
         };
         assert_ne!(hidden(), hidden());
+    }
+
+    #[test]
+    fn what_others_have_written_of_a_recording_has_no_addresses_either() {
+        let told = serde_json::json!({ "because": ["at ffff800080010123"], "whole": false });
+        let mut start = Item::Start(Start { other: [("window".to_owned(), told)].into(), ..Start::default() });
+        Pseudonyms::default().hide(&mut start);
+        let Item::Start(start) = start else { unreachable!() };
+        assert_eq!(start.other["window"], serde_json::json!({ "because": ["at (address)"], "whole": false }));
     }
 
     #[test]

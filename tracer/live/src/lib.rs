@@ -52,7 +52,7 @@ use std::io;
 pub use hooks::Places;
 pub use map_entries::MapEntries;
 pub use options::Options;
-pub use recording::{Sink, record};
+pub use recording::{DRAIN_EVERY, Sink, TALLY_EVERY, record, ticks};
 pub use renounce::{renounce, renounce_unless};
 pub use self_test::self_test;
 pub use session::Session;

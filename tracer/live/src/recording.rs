@@ -11,9 +11,9 @@ use super::{LiveError, Session};
 use bouncescope_capture::stream::Item;
 
 /// How often the rings are emptied when no program asks for it.
-const DRAIN_EVERY: Duration = Duration::from_millis(100);
+pub const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often the counters are read.
-const TALLY_EVERY: Duration = Duration::from_millis(500);
+pub const TALLY_EVERY: Duration = Duration::from_millis(500);
 
 /// Takes a stream while it is recorded. The rings fill while it does; what they cannot hold is counted as lost.
 pub trait Sink {
@@ -57,7 +57,8 @@ pub async fn record<S: Sink, T>(
     }
 }
 
-fn ticks(period: Duration) -> Interval {
+/// Moments at which a loop drains or counts, one of them at once.
+pub fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

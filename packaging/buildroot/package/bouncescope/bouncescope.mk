@@ -28,12 +28,16 @@ define BOUNCESCOPE_LINUX_CONFIG_FIXUPS
 endef
 
 ifeq ($(BR2_PACKAGE_BOUNCESCOPE_REPORT),y)
-define BOUNCESCOPE_INSTALL_INIT_SYSTEMD
+define BOUNCESCOPE_INSTALL_SERVE_UNIT
 	$(INSTALL) -D -m 0644 $(@D)/packaging/systemd/bouncescope.service \
 		$(TARGET_DIR)/usr/lib/systemd/system/bouncescope.service
+endef
+endif
+
+define BOUNCESCOPE_INSTALL_INIT_SYSTEMD
+	$(BOUNCESCOPE_INSTALL_SERVE_UNIT)
 	$(INSTALL) -D -m 0644 $(@D)/packaging/systemd/bouncescope-flight.service \
 		$(TARGET_DIR)/usr/lib/systemd/system/bouncescope-flight.service
 endef
-endif
 
 $(eval $(cargo-package))
