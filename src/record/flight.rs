@@ -413,7 +413,7 @@ impl Keeper {
             match work {
                 Work::Items(items) => items.into_iter().try_for_each(|item| self.ring.take(item))?,
                 Work::Counted(has_sums, cpu_ns) => self.ring.counted(has_sums, cpu_ns)?,
-                Work::Write(request) => self.begin_file(request)?,
+                Work::Write(request) => self.begin_file(request),
                 Work::Finish(request) => return self.last_file(&request),
             }
         }
@@ -427,7 +427,7 @@ impl Keeper {
     }
 
     /// Writes a file on a thread of its own: what comes meanwhile is kept.
-    fn begin_file(&mut self, request: Request) -> Result<()> {
+    fn begin_file(&mut self, request: Request) {
         self.join();
         let window = Window::new(self.ring.kept(), request.from_ns);
         let (files, shared, quiet) = (self.files.clone(), Arc::clone(&self.shared), self.quiet);
@@ -443,7 +443,6 @@ impl Keeper {
                 warn(&format!("a file was not written; the recording goes on: cannot start a thread: {error}"));
             }
         }
-        Ok(())
     }
 
     fn last_file(&mut self, request: &Request) -> Result<u64> {

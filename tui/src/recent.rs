@@ -27,7 +27,7 @@ pub struct Recent {
     /// Some had to go.
     has_lost: bool,
     /// What had to go, replayed: who held slots by then. Begins with the stream.
-    gone: Option<Box<Ongoing>>,
+    gone: Option<Arc<Ongoing>>,
 }
 
 impl Recent {
@@ -38,12 +38,12 @@ impl Recent {
             Item::Pool(_) | Item::Slab(_) | Item::PoolTimes(_) => {}
             Item::Start(start) => {
                 let wanted = Wanted { holders: true, ..Wanted::default() };
-                self.gone = self.gone.take().or_else(|| Some(Box::new(Ongoing::new(start.clone(), wanted))));
+                self.gone = self.gone.take().or_else(|| Some(Arc::new(Ongoing::new(start.clone(), wanted))));
                 return;
             }
             Item::Device(_) | Item::Symbols(_) | Item::Counters(_) => {
                 if let Some(gone) = &mut self.gone {
-                    gone.take(Item::clone(&item));
+                    Arc::make_mut(gone).take(Item::clone(&item));
                 }
                 return;
             }
@@ -58,7 +58,7 @@ impl Recent {
             if let Item::Events(batch) = &*item {
                 self.events -= batch.events.len();
                 if let Some(gone) = &mut self.gone {
-                    gone.take(Arc::unwrap_or_clone(item));
+                    Arc::make_mut(gone).take(Arc::unwrap_or_clone(item));
                 }
             }
         }
@@ -100,14 +100,15 @@ pub struct Kept {
 /// Everything until a moment: what is kept, and what came of the rest.
 #[derive(Clone, Debug)]
 pub struct Until {
-    gone: Box<Ongoing>,
+    gone: Arc<Ongoing>,
     items: VecDeque<Arc<Item>>,
     to_ns: u64,
 }
 
 impl Until {
     /// Who holds slots then; `None` if nobody wants to know any more.
-    pub fn held(mut self, is_wanted: impl Fn() -> bool) -> Option<SlotHolders> {
+    pub fn held(self, is_wanted: impl Fn() -> bool) -> Option<SlotHolders> {
+        let mut ongoing = Arc::unwrap_or_clone(self.gone);
         for item in self.items {
             if !is_wanted() {
                 return None;
@@ -115,10 +116,10 @@ impl Until {
             if let Item::Events(batch) = &*item {
                 let mut batch = batch.clone();
                 batch.events.retain(|event| event.time_ns <= self.to_ns);
-                self.gone.take(Item::Events(batch));
+                ongoing.take(Item::Events(batch));
             }
         }
-        self.gone.so_far(&End { time_ns: self.to_ns, ..End::default() }).held
+        ongoing.end(&End { time_ns: self.to_ns, ..End::default() }).held
     }
 }
 

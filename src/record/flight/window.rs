@@ -289,7 +289,7 @@ impl Window {
         notes.extend(request.notes.iter().cloned());
         if start.other.contains_key(MARK) {
             // The start was given pseudonyms before these came.
-            notes.iter_mut().for_each(|note| *note = without_addresses(note));
+            notes = notes.iter().map(|note| without_addresses(note)).collect();
         }
         start.notes.extend(notes);
         let time_ns = start.time_ns;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::devices::Identity;
 use super::names::Names;
 use super::site::{SiteId, named};
-use super::trend::Trend;
+use super::trend::{START_NS, Trend};
 
 /// Devices and call sites of which it is kept how long they held slots. Slots of more are not told apart by what was given back.
 const MOST_KEPT: usize = 1 << 14;
@@ -67,9 +67,6 @@ pub const AGES_S: [u64; 6] = [0, 1, 10, 60, 600, 3600];
 /// What these ages are called.
 pub const AGES: [&str; AGES_S.len()] =
     ["less than 1 s", "1 to 10 s", "10 s to 1 min", "1 to 10 min", "10 min to 1 h", "1 h or more"];
-
-/// Drivers map what they keep in less time than this when they start, ns.
-const START_NS: u64 = 1_000_000_000;
 
 impl HolderRow {
     /// Buffers keep being mapped whose slots are not given back: in a second or more, some that were mapped in each of three quarters of

@@ -4,19 +4,20 @@
 //! A buffer of a device that is not coherent is maintained when it is mapped, and again when it is unmapped if the device may
 //! have written it; of a list, each element for itself. Where it bounces, its slots are maintained instead, at the length of
 //! the buffer: `swiotlb_map()` (`kernel/dma/swiotlb.c`), `dma_direct_unmap_phys()` (`kernel/dma/direct.h`), `iommu_dma_map_phys()`
-//! (`drivers/iommu/dma-iommu.c`). So the calls are the same under every rule and every way with lists: only a mapping that is
-//! refused makes none.
+//! (`drivers/iommu/dma-iommu.c`). So the calls are the same under every rule and every way with lists, but for mappings that are
+//! refused. Of a refused list, the elements before the one that fails have been maintained for the device, and are given back
+//! with `DMA_ATTR_SKIP_CPU_SYNC` (`dma_direct_map_sg()`, `kernel/dma/direct.c`; `iommu_dma_map_sg_swiotlb()`).
 
 use bouncescope_capture::event::Direction;
 use bouncescope_capture::facts::{Hook, MaintenanceFunction, PoolTimes, is_attached};
 use bouncescope_capture::names::Subject;
 
-use crate::mapping::Mapping;
+use crate::mapping::{MMIO, Mapping, Truth};
 
 /// Lengths are told apart by powers of two.
 const LENGTHS: usize = 32;
-/// `DMA_ATTR_SKIP_CPU_SYNC`.
-const SKIP_CPU_SYNC: u64 = 1 << 5;
+/// `DMA_ATTR_SKIP_CPU_SYNC`, and [`MMIO`]: what is so mapped is never maintained.
+const NEVER_MAINTAINED: u64 = MMIO | 1 << 5;
 
 const FUNCTIONS: [MaintenanceFunction; 2] = [MaintenanceFunction::ForDevice, MaintenanceFunction::ForCpu];
 
@@ -27,14 +28,14 @@ pub(super) struct Spared {
 }
 
 impl Spared {
-    /// A mapping of a device that is not coherent is refused.
-    pub(super) fn refused(&mut self, mapping: &Mapping) {
-        if mapping.attrs & SKIP_CPU_SYNC != 0 {
+    /// A mapping of a device that is not coherent is refused, and the buffers before this one have been maintained for the device.
+    pub(super) fn refused(&mut self, mapping: &Mapping, from: usize) {
+        if mapping.attrs & NEVER_MAINTAINED != 0 {
             return;
         }
-        for buffer in mapping.buffers.iter() {
+        for (n, buffer) in mapping.buffers.iter().enumerate() {
             let log2 = buffer.size.max(1).ilog2().min(LENGTHS as u32 - 1) as usize;
-            self.calls[MaintenanceFunction::ForDevice as usize][log2] += 1;
+            self.calls[MaintenanceFunction::ForDevice as usize][log2] += u64::from(n >= from);
             if mapping.direction != Direction::ToDevice {
                 self.calls[MaintenanceFunction::ForCpu as usize][log2] += 1;
             }
@@ -52,6 +53,15 @@ impl Spared {
         }
         Some(sum)
     }
+}
+
+/// The first buffer that a recorded kernel did not maintain for the device when it refused the mapping. Behind an IOMMU it maintains all
+/// before it asks for addresses (`iommu_dma_map_sg()`, `iommu_dma_map_phys()`, `drivers/iommu/dma-iommu.c`). Of a list that failed at no
+/// recorded element, all that were recorded count as maintained.
+pub(super) fn refused_from(mapping: &Mapping, iommu: bool) -> usize {
+    let refused = |truth| matches!(truth, Truth::Refused | Truth::NotReached);
+    let known = mapping.buffers.iter().position(|buffer| refused(buffer.truth));
+    known.unwrap_or(if iommu || mapping.is_list() { mapping.buffers.len() } else { 0 })
 }
 
 /// The time of all calls that the recorded kernel made, ns; `None` where they were not timed.
@@ -83,6 +93,8 @@ fn mean_ns(measured: &PoolTimes, function: MaintenanceFunction, log2: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::{DEVICE, REFUSED, Sample};
+    use crate::step::Step;
     use bouncescope_capture::facts::MaintenanceTime;
 
     fn spared(function: MaintenanceFunction, log2: usize, calls: u64) -> Spared {
@@ -122,6 +134,51 @@ mod tests {
         assert_eq!(predicted_ns(1900, Some(&times()), &two, &none), Some(2100));
         let never = spared(MaintenanceFunction::ForCpu, 4, 2);
         assert_eq!(predicted_ns(1900, Some(&times()), &never, &none), None, "never measured");
+    }
+
+    /// A list of 8, 16, 32 and 64 bytes, of which the third is refused.
+    fn refused_list() -> Mapping {
+        let mut sample = Sample::new();
+        sample.attempt(DEVICE, 0x4000_1020, 32).search(DEVICE, 0x4000_1020, 32, REFUSED);
+        sample.map_sg(DEVICE, 0x10, &[(0x10, 8), (0, 16), (0x20, 32), (0x30, 64)], 0);
+        let mapped = sample.steps().into_iter().find_map(|step| match step {
+            Step::Mapped { mapping, .. } => Some(mapping),
+            _ => None,
+        });
+        (*mapped.unwrap()).clone()
+    }
+
+    /// Calls for the device and for the CPU of 8, 16, 32 and 64 bytes that are spared.
+    fn spared_from(mapping: &Mapping, from: usize) -> [[u64; 4]; 2] {
+        let mut spared = Spared::default();
+        spared.refused(mapping, from);
+        spared.calls.map(|calls| [calls[3], calls[4], calls[5], calls[6]])
+    }
+
+    #[test]
+    fn a_list_is_maintained_for_the_device_up_to_the_element_that_is_refused_and_never_for_the_cpu() {
+        let mut list = refused_list();
+        assert_eq!(refused_from(&list, false), 2);
+        assert_eq!(spared_from(&list, 2), [[0, 0, 1, 1], [1; 4]]);
+        list.direction = Direction::ToDevice;
+        assert_eq!(spared_from(&list, 1), [[0, 1, 1, 1], [0; 4]]);
+        for never in [MMIO, 1 << 5] {
+            assert_eq!(spared_from(&Mapping { attrs: never, ..list.clone() }, 0), [[0; 4]; 2], "never maintained");
+        }
+    }
+
+    #[test]
+    fn what_an_iommu_refuses_has_been_maintained_and_what_a_device_cannot_reach_has_not() {
+        let single = |mut sample: Sample| {
+            sample.map(DEVICE, 0x4000_1008, REFUSED, 8);
+            let mapped = sample.steps().into_iter().find_map(|step| match step {
+                Step::Mapped { mapping, .. } => Some(mapping),
+                _ => None,
+            });
+            (*mapped.unwrap()).clone()
+        };
+        assert_eq!(refused_from(&single(Sample::with_iommu()), true), 1);
+        assert_eq!(refused_from(&single(Sample::new()), false), 0);
     }
 
     #[test]

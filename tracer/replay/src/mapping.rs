@@ -6,6 +6,9 @@ use super::site::SiteId;
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_model::sharing::{Around, Sharing};
 
+/// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines and nothing maintains them.
+pub(super) const MMIO: u64 = 1 << 10;
+
 /// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {

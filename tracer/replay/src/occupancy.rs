@@ -1,5 +1,5 @@
-//! How full a pool was: over time, in a bounded number of equal spans (when a stream is longer than they reach, each becomes
-//! two of before), and for how long it was how full.
+//! How full a pool was over time, in a bounded number of equal spans: when a stream is longer than they reach, each becomes two of
+//! before.
 
 use serde::Serialize;
 
@@ -7,8 +7,6 @@ use serde::Serialize;
 const SPANS: usize = 512;
 /// The first spans' length, ns: short streams are told in detail.
 const FIRST_WIDTH_NS: u64 = 10_000;
-/// More slots in use than this count as so many: twice the kernel's largest default pool.
-const MOST_LEVELS: usize = 1 << 16;
 
 /// The most slots in use in each span of time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,25 +21,12 @@ pub struct Occupancy {
     /// Slots in use at the end.
     #[serde(skip)]
     level: u64,
-    /// Since when, ns of the stream's clock.
-    #[serde(skip)]
-    level_since_ns: u64,
-    /// For how long so many slots were in use, ns; without the last level.
-    #[serde(skip)]
-    time_at_ns: Vec<u64>,
 }
 
 impl Occupancy {
     /// From this moment on, with so many slots in use.
     pub fn new(start_ns: u64, slots: u64) -> Self {
-        Self {
-            start_ns,
-            width_ns: FIRST_WIDTH_NS,
-            peaks: vec![slots],
-            level: slots,
-            level_since_ns: start_ns,
-            time_at_ns: Vec::new(),
-        }
+        Self { start_ns, width_ns: FIRST_WIDTH_NS, peaks: vec![slots], level: slots }
     }
 
     /// So many slots are in use from this moment on. A moment before the last one counts as that one.
@@ -69,17 +54,6 @@ impl Occupancy {
         if spans > self.peaks.len() {
             self.peaks.resize(spans, self.level);
         }
-        let at = (self.level as usize).min(MOST_LEVELS);
-        if self.time_at_ns.len() <= at {
-            self.time_at_ns.resize(at + 1, 0);
-        }
-        self.time_at_ns[at] += time_ns.saturating_sub(self.level_since_ns);
-        self.level_since_ns = self.level_since_ns.max(time_ns);
-    }
-
-    /// For how long more than `slots` were in use, ns, until the time that was last let pass.
-    pub fn time_above_ns(&self, slots: u64) -> u64 {
-        self.time_at_ns.iter().skip((slots as usize).saturating_add(1)).fold(0, |sum, ns| sum.saturating_add(*ns))
     }
 
     /// The spans: the moment each begins, seconds from the first, and its peak.
@@ -102,19 +76,6 @@ mod tests {
         occupancy.set(1002, 1);
         occupancy.reach(1000 + 4 * FIRST_WIDTH_NS);
         assert_eq!((occupancy.peaks.as_slice(), occupancy.level()), (&[7, 3, 3, 5, 1][..], 1), "time never goes back");
-    }
-
-    #[test]
-    fn the_time_above_a_level_is_exact_however_short_it_was() {
-        let mut occupancy = Occupancy::new(1000, 2);
-        occupancy.set(1000, 7);
-        occupancy.set(1001, 3);
-        occupancy.set(1_000_001_001, MOST_LEVELS as u64 * 4);
-        occupancy.set(1_000_001_011, 0);
-        occupancy.reach(2_000_001_011);
-        let above = |slots| occupancy.time_above_ns(slots);
-        assert_eq!((above(0), above(2), above(3)), (1_000_000_011, 1_000_000_011, 11));
-        assert_eq!((above(6), above(7), above(u64::MAX)), (11, 10, 0));
     }
 
     #[test]

@@ -37,11 +37,21 @@ impl Ongoing {
         self.pass.item(item, &mut |steps, devices| runs.iter_mut().for_each(|run| run.steps(&steps, devices)));
     }
 
-    /// What has come of it so far, as if the stream ended so. Copies what the replay holds: a few megabytes.
+    /// What has come of it so far, as if the stream ended so; but the time for which the pools were nearly full ends with the last
+    /// record, so that it never becomes less. Copies what the replay holds: a few megabytes.
     pub fn so_far(&self, end: &End) -> Replayed {
-        let mut copy = self.clone();
-        copy.take(Item::End(end.clone()));
-        let Self { mut pass, mut runs, records } = copy;
+        let nearly_full_ns = self.pass.nearly_full_ns();
+        let mut replayed = self.clone().end(end);
+        if let Some((held, nearly_full_ns)) = replayed.held.as_mut().zip(nearly_full_ns) {
+            held.trend.nearly_full_ns = nearly_full_ns;
+        }
+        replayed
+    }
+
+    /// What has come of it, as if the stream ended so.
+    pub fn end(mut self, end: &End) -> Replayed {
+        self.take(Item::End(end.clone()));
+        let Self { mut pass, mut runs, records } = self;
         pass.end(&mut |steps, devices| runs.iter_mut().for_each(|run| run.steps(&steps, devices)));
         let mut replayed = pass.finish_so_far(runs);
         replayed.verdict.problems.extend(records.problems(&replayed.counters));
@@ -55,6 +65,7 @@ mod tests {
     use crate::replay;
     use crate::settings::Settings;
     use bouncescope_capture::Reader;
+    use bouncescope_capture::event::Batch;
     use bouncescope_capture::stream::Source as _;
 
     const CAPTURE: &[u8] = include_bytes!("../../../captures/6.12-full-hold-300.bounce");
@@ -81,6 +92,37 @@ mod tests {
             asked += 1;
         }
         assert!(asked > 10, "{asked}");
+    }
+
+    #[test]
+    fn the_time_that_a_pool_was_nearly_full_never_becomes_less() {
+        let wanted = |_: &Start| Wanted { holders: true, ..Wanted::default() };
+        let whole = replay(&mut Reader::new(CAPTURE).unwrap(), wanted).unwrap();
+        let mut reader = Reader::new(CAPTURE).unwrap();
+        let mut ongoing = None;
+        let mut before = 0;
+        let far = End { time_ns: whole.end.as_ref().unwrap().time_ns + 1_000_000_000, ..End::default() };
+        let trend = |ongoing: &Ongoing, end| ongoing.so_far(end).held.unwrap().trend;
+        while let Some(item) = reader.next_item().unwrap() {
+            let Item::Events(batch) = item else {
+                match item {
+                    Item::Start(start) => ongoing = Some(Ongoing::new(start.clone(), wanted(&start))),
+                    other => ongoing.as_mut().unwrap().take(other),
+                }
+                continue;
+            };
+            let ongoing = ongoing.as_mut().unwrap();
+            for events in batch.events.chunks(32) {
+                let segments = batch.segments.clone();
+                ongoing.take(Item::Events(Batch { events: events.to_vec(), segments }));
+                let now = trend(ongoing, &far).nearly_full_ns;
+                assert!(now >= before, "{now} after {before}");
+                before = now;
+            }
+        }
+        assert!(before > 0);
+        let end = whole.end.as_ref().unwrap();
+        assert_eq!(trend(&ongoing.unwrap(), end), whole.held.unwrap().trend, "in the end all of it counts");
     }
 
     #[test]

@@ -251,6 +251,11 @@ impl Pass {
         counts.into_iter().filter_map(more).chain(merged).chain(lists).collect()
     }
 
+    /// For how long the pools were nearly full until the last record that was taken in, ns, while more are to come.
+    pub(super) fn nearly_full_ns(&self) -> Option<u64> {
+        self.own.as_ref().filter(|_| self.end.is_none())?.nearly_full_ns()
+    }
+
     /// What has come of it so far, while the recording goes on.
     pub(super) fn finish_so_far(mut self, runs: Vec<Run>) -> Replayed {
         self.goes_on = true;

@@ -582,7 +582,8 @@ impl Run {
         if let Some(why) = refused {
             self.breakdown.cell(mapping, 0, device).failed += 1;
             if !coherent {
-                self.spared.refused(mapping);
+                let refused = |one: &Prediction| matches!(one.what, Predicted::Refused(..) | Predicted::NotReached);
+                self.spared.refused(mapping, self.predicted.iter().position(refused).unwrap_or(0));
             }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
         }

@@ -9,8 +9,8 @@ const SPANS: usize = 128;
 const FIRST_WIDTH_NS: u64 = 10_000;
 /// A pool of which more is in use than this is nearly full, percent.
 pub const NEARLY_FULL: u64 = 80;
-/// In less time than this drivers start, and take what they keep, ns.
-const START_NS: u64 = 1_000_000_000;
+/// In less time than this drivers start, and map what they keep, ns.
+pub(crate) const START_NS: u64 = 1_000_000_000;
 
 /// The pools in the long run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,7 +41,10 @@ pub(crate) struct Level {
     floors: Vec<u64>,
     used: u64,
     capacity: u64,
+    /// Until when the floors and the time are counted, ns.
     now_ns: u64,
+    /// The last moment that was told, ns.
+    told_ns: u64,
     nearly_full_ns: u64,
 }
 
@@ -49,15 +52,16 @@ impl Level {
     /// From this moment on, with so many slots in use, of so many.
     pub(crate) fn new(start_ns: u64, used: u64, capacity: u64) -> Self {
         let (floors, width_ns) = (vec![used], FIRST_WIDTH_NS);
-        Self { start_ns, width_ns, floors, used, capacity, now_ns: start_ns, nearly_full_ns: 0 }
+        Self { start_ns, width_ns, floors, used, capacity, now_ns: start_ns, told_ns: start_ns, nearly_full_ns: 0 }
     }
 
     /// So many slots are in use from this moment on, of so many. A moment before the last one counts as that one.
     pub(crate) fn set(&mut self, time_ns: u64, used: u64, capacity: u64) {
+        self.told_ns = self.told_ns.max(time_ns);
         if (used, capacity) == (self.used, self.capacity) {
             return;
         }
-        self.reach(time_ns);
+        self.reach(self.told_ns);
         (self.used, self.capacity) = (used, capacity);
         if let Some(floor) = self.floors.last_mut() {
             *floor = used.min(*floor);
@@ -65,11 +69,8 @@ impl Level {
     }
 
     fn reach(&mut self, time_ns: u64) {
-        let passed_ns = time_ns.saturating_sub(self.now_ns);
+        self.nearly_full_ns += self.nearly_full_until_ns(time_ns);
         self.now_ns = self.now_ns.max(time_ns);
-        if u128::from(self.used) * 100 > u128::from(self.capacity) * u128::from(NEARLY_FULL) {
-            self.nearly_full_ns += passed_ns;
-        }
         let gone_ns = self.now_ns.saturating_sub(self.start_ns);
         while gone_ns / self.width_ns >= SPANS as u64 {
             self.floors = self.floors.chunks(2).map(|two| two.iter().copied().min().unwrap_or_default()).collect();
@@ -79,6 +80,17 @@ impl Level {
         if spans > self.floors.len() {
             self.floors.resize(spans, self.used);
         }
+    }
+
+    /// Of the time that is not counted yet, for how long until then they were nearly full, ns.
+    fn nearly_full_until_ns(&self, time_ns: u64) -> u64 {
+        let is_nearly_full = u128::from(self.used) * 100 > u128::from(self.capacity) * u128::from(NEARLY_FULL);
+        if is_nearly_full { time_ns.saturating_sub(self.now_ns) } else { 0 }
+    }
+
+    /// For how long they were nearly full until the last moment that was told, ns. Whatever comes later, it never becomes less.
+    pub(crate) fn nearly_full_ns(&self) -> u64 {
+        self.nearly_full_ns + self.nearly_full_until_ns(self.told_ns)
     }
 
     /// What came of it by this moment.
@@ -144,6 +156,17 @@ mod tests {
         assert_eq!(level.clone().trend(9 * SECOND).nearly_full_ns, 2 * SECOND, "moments never go back");
         level.set(9 * SECOND, 200, 200);
         assert_eq!(level.trend(12 * SECOND).nearly_full_ns, 5 * SECOND, "until the end");
+    }
+
+    #[test]
+    fn the_time_that_is_told_while_it_goes_on_never_becomes_less() {
+        let mut level = Level::new(0, 90, 100);
+        let mut told = Vec::new();
+        for (time_ns, used) in [(SECOND, 90), (3 * SECOND, 90), (2 * SECOND, 10), (4 * SECOND, 90), (6 * SECOND, 10)] {
+            level.set(time_ns, used, 100);
+            told.push(level.nearly_full_ns() / SECOND);
+        }
+        assert_eq!(told, [1, 3, 3, 3, 5]);
     }
 
     #[test]

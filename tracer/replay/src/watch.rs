@@ -5,8 +5,8 @@ use super::breakdown::Breakdown;
 use super::compare::Comparison;
 use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
-use super::maintenance::Spared;
-use super::mapping::{Buffers, Mapping};
+use super::maintenance::{Spared, refused_from};
+use super::mapping::{Buffers, MMIO, Mapping};
 use super::objects::Objects;
 use super::pairing::{Plain, Watch};
 use super::run::Predicted;
@@ -20,8 +20,6 @@ use bouncescope_model::sharing::Sharing;
 
 /// `DMA_ATTR_MMIO` and `DMA_ATTR_REQUIRE_COHERENT`: what is so mapped may be refused.
 const SPECIAL: u64 = MMIO | 1 << 12;
-/// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines.
-const MMIO: u64 = 1 << 10;
 /// `DMA_ATTR_DEBUGGING_IGNORE_CACHELINES` (7.2 on; `DMA_ATTR_CPU_CACHE_CLEAN` in late releases of 6.18): the driver says that it shares
 /// the buffer's lines and knows how that goes well (`include/linux/dma-mapping.h`). The bit meant nothing before.
 const SHARES_KNOWINGLY: u64 = 1 << 11;
@@ -260,8 +258,9 @@ impl Watch for Watcher {
         }
         self.observed.mapped(mapping, identity);
         self.statistics.mapped(mapping, devices);
-        if mapping.failed && devices.described(mapping.device).is_some_and(|device| !device.coherent) {
-            self.spared.refused(mapping);
+        let described = devices.described(mapping.device).filter(|device| mapping.failed && !device.coherent);
+        if let Some(device) = described {
+            self.spared.refused(mapping, refused_from(mapping, device.iommu_granule.is_some()));
         }
         let bounced = mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
         let mut followed = bounced;

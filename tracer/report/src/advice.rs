@@ -22,6 +22,8 @@ use bouncescope_replay::settings::{Settings, WhatIf};
 
 pub(crate) use memory::slabs_of;
 pub use memory::{Held, Memory};
+#[cfg(feature = "plots")]
+pub(crate) use text::pool as pool_text;
 pub use text::text;
 
 /// No pool that is tried is larger, slots: 128 MiB, twice the kernel's largest default.

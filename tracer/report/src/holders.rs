@@ -85,7 +85,7 @@ fn leaking(holders: &Holders) -> String {
 }
 
 /// A line for everybody whose slots are not given back.
-pub(super) fn leaks(holders: &Holders) -> impl Iterator<Item = String> {
+pub fn leaks(holders: &Holders) -> impl Iterator<Item = String> {
     holders.rows.iter().filter(|row| row.is_leak()).map(|row| {
         let count: u64 = row.outlasting.iter().sum();
         let others = match row.given_back {
@@ -102,12 +102,13 @@ pub(super) fn leaks(holders: &Holders) -> impl Iterator<Item = String> {
     })
 }
 
-pub(super) fn from(row: &HolderRow) -> String {
+/// Where the buffers' objects were allocated.
+pub fn from(row: &HolderRow) -> String {
     if row.call_site.is_empty() { "not known".to_owned() } else { label::call_site(&row.call_site, &row.module) }
 }
 
 /// A time that people read: two digits and more, and a unit.
-pub(super) fn age(ns: u64) -> String {
+pub fn age(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{} µs", ns / 1_000),

@@ -45,8 +45,11 @@ pub fn text(results: &Results, source: &str) -> String {
 
 fn pool(text: &mut Text, results: &Results) {
     let replayed = &results.replayed;
-    text.one("pool_slots", "Slots of 2 KiB of the default swiotlb pool.", replayed.start.kernel.pool.slots as f64);
-    if let Some(sample) = replayed.observed.samples.last() {
+    let sample = replayed.observed.samples.last();
+    let slots = sample.map_or(replayed.start.kernel.pool.slots, |sample| sample.slots);
+    let help = "Slots of 2 KiB of the swiotlb pools when last sampled, with those that were added; before, of the default pool.";
+    text.one("pool_slots", help, slots as f64);
+    if let Some(sample) = sample {
         text.one("pool_used_slots", "Slots in use when last sampled.", sample.used_slots as f64);
     }
     if let Some(peak) = replayed.verdict.peak_slots_kernel {
@@ -101,7 +104,7 @@ fn holders(text: &mut Text, held: &SlotHolders, replayed: &Replayed) {
     text.one("pool_floor_slots", help, trend.floor() as f64);
     let help = "Slots by which the floor rose from the first quarter of the recording to the last, if it rose in each; else 0.";
     text.one("pool_floor_rise_slots", help, trend.rise as f64);
-    let help = "Time for which more than 80 % of the pool's slots were in use.";
+    let help = "Time for which more than 80 % of the pool's slots were in use, until the last record.";
     text.one("pool_nearly_full_seconds_total", help, trend.nearly_full_ns as f64 / 1e9);
     // The devices that have mapped anything, so that a series goes back to 0 and does not end.
     let families: [(&str, &str, Count); 2] = [

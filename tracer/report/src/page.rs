@@ -101,8 +101,7 @@ fn verdict(subject: &Subject) -> Vec<Block> {
     let marked =
         (!marked.is_empty()).then(|| format!("Figures marked <=, >= or ~ are in doubt: {}.", marked.join("; ")));
     let mut blocks = vec![Block::Answer { verdict, words, doubts: missing.into_iter().chain(marked).collect() }];
-    let advised = advice_lines(subject).next();
-    blocks.extend(advised.map(|pool| Block::Words(format!("Advice: {}.", pool.trim_start_matches("pool: ")))));
+    blocks.push(Block::Words(format!("Advice: {}.", advice::pool_text(advice, replayed))));
     let outcome = replayed.outcomes.get(about).filter(|_| replayed.observed.total().mappings > 0);
     if let Some(outcome) = outcome {
         blocks.push(Block::Facts(answer::facts(replayed, outcome, &gauge)));

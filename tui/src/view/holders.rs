@@ -2,10 +2,11 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 use tracer::replay::holders::{HolderRow, SlotHolders};
+use tracer::report::holders::{age, from, leaks};
 
 use super::Seen;
 use super::canvas::{Canvas, Piece, dim, plain, title};
-use super::numbers::{clock, count, duration};
+use super::numbers::{clock, count};
 use super::pool;
 use super::table::{self, Column};
 use super::wrap::broken;
@@ -55,7 +56,7 @@ fn numbers(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
     let ages = if ages.is_empty() { dim("nothing") } else { plain(ages.join(", ")) };
     canvas.text(inner, 2, &[label("held"), ages]);
     let full = held.trend.nearly_full_ns;
-    let full = if full > 0 { (Tone::Bad, format!("for {}", duration(full))) } else { dim("at no time") };
+    let full = if full > 0 { (Tone::Bad, format!("for {}", age(full))) } else { dim("at no time") };
     canvas.text(inner, 3, &[label("above 80 %"), full]);
 }
 
@@ -86,8 +87,7 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
             row.remove(*column);
         }
     }
-    let leak = holders.rows.iter().find(|row| row.is_leak()).map(leak);
-    let below = leak.map(|said| broken(&said, usize::from(inner.width))).unwrap_or_default();
+    let below = leaks(holders).next().map(|said| broken(&said, usize::from(inner.width))).unwrap_or_default();
     let height = inner.height.saturating_sub(below.len() as u16);
     let first = seen.state.pool_scroll.min(cells.len().saturating_sub(usize::from(height).saturating_sub(1)));
     table::draw(canvas, Rect { height, ..inner }, &columns, &cells, first, None, None);
@@ -100,34 +100,15 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
 }
 
 fn cells(row: &HolderRow) -> Vec<Piece> {
-    let site = match (row.call_site.as_str(), row.module.as_str()) {
-        ("", _) => "not known".to_owned(),
-        (name, "") => name.to_owned(),
-        (name, module) => format!("{name} [{module}]"),
-    };
     vec![
         plain(row.device.clone()),
         plain(row.driver.clone()),
-        plain(site),
+        plain(from(row)),
         (Tone::Real, count(row.slots)),
         plain(count(row.buffers)),
-        plain(duration(row.longest_ns)),
-        plain(duration(row.median_ns)),
+        plain(age(row.longest_ns)),
+        plain(age(row.median_ns)),
         plain(count(row.given_back)),
         if row.is_leak() { (Tone::Bad, "LEAK?".to_owned()) } else { plain("") },
     ]
-}
-
-/// Why a row looks like a leak.
-fn leak(row: &HolderRow) -> String {
-    let buffers: u64 = row.outlasting.iter().sum();
-    let others = match row.given_back {
-        0 => "no other gave its slots back".to_owned(),
-        others => format!(
-            "the slowest of {} others gave them back after {}",
-            count(others),
-            duration(row.longest_given_back_ns)
-        ),
-    };
-    format!("LEAK? {} buffers, mapped throughout, still hold their slots; {others}", count(buffers))
 }

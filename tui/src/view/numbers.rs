@@ -50,17 +50,6 @@ pub(super) fn clock(ns: u64) -> String {
     format!("{}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
 }
 
-/// A length of time, ns: two digits and more, and a unit.
-pub(super) fn duration(ns: u64) -> String {
-    match ns {
-        0..10_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        10_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        1_000_000_000..600_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
-        600_000_000_000..36_000_000_000_000 => format!("{:.1} min", ns as f64 / 60e9),
-        _ => format!("{:.1} h", ns as f64 / 3600e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,12 +71,6 @@ mod tests {
         let shown: Vec<String> = [0, 10_239, 10_240, 1 << 20, 3 << 30].map(bytes).into();
         assert_eq!(shown, ["0 B", "10239 B", "10.0 KiB", "1.00 MiB", "3.00 GiB"]);
         assert_eq!(signed_bytes(-64), "-64 B");
-    }
-
-    #[test]
-    fn lengths_of_time_have_the_unit_that_people_use() {
-        let shown = [0, 1_500_000, 250_000_000, 4_500_000_000, 86_400_000_000_000].map(duration);
-        assert_eq!(shown, ["0.0 ms", "1.5 ms", "250 ms", "4.5 s", "24.0 h"]);
     }
 
     #[test]

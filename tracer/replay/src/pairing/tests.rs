@@ -146,6 +146,17 @@ fn the_address_of_a_slot_whose_attempt_is_not_found_is_not_taken_for_a_bus_offse
 }
 
 #[test]
+fn a_buffer_in_the_middle_of_a_page_is_not_taken_for_direct_in_a_slot_at_the_beginning_of_one() {
+    let phys = 0x4000_1800;
+    let mut sample = Sample::new();
+    sample.map(DEVICE, phys, SLOT, 8).map(DEVICE, PHYS, PHYS, 8);
+    assert_eq!(truths(&mut sample), [Truth::Unknown(Unknown::Contradicted), DIRECT]);
+    let mut sample = Sample::new();
+    sample.map(DEVICE, phys, 0xc000_0000 + phys, 8).map(DEVICE, PHYS, 0xc000_0000 + PHYS, 8);
+    assert_eq!(truths(&mut sample), [NO_ATTEMPT, DIRECT], "a bus offset is learnt");
+}
+
+#[test]
 fn without_witnesses_the_address_tells_where_it_can() {
     let mut sample = Sample::with_hooks(&["map"]);
     // Neither its own address nor at its offset: a slot or a bus offset, as far as is known.

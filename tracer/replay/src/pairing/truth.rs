@@ -12,6 +12,8 @@ use bouncescope_capture::names::Subject;
 
 /// Slots are 2 KiB (`IO_TLB_SHIFT`), and the pool is aligned to more.
 const SLOT_OFFSET: u64 = 2047;
+/// Of the smallest pages.
+const PAGE_OFFSET: u64 = 4095;
 
 /// The hooks that saw what the kernel did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,8 +89,9 @@ impl Judge {
         let known = phys & UNKNOWN_PHYS == 0;
         let phys = phys & !UNKNOWN_PHYS;
         let own_address = known && !iommu && dma_addr == devices.dma_addr(device, phys);
-        // A bus offset is whole pages.
-        let is_displaced = (dma_addr ^ phys) & SLOT_OFFSET != 0;
+        // A bus offset is whole pages. What can still be taken for one: slots that happen to begin at the buffer's own offset into its
+        // page, and those of a device with a `min_align_mask`, which always do.
+        let is_displaced = (dma_addr ^ phys) & PAGE_OFFSET != 0;
         let not_a_slot = described.is_some_and(|device| is_not_a_slot(device, phys, dma_addr));
         let truth = if described.is_none() {
             Truth::Unknown(Unknown::DeviceUnknown)

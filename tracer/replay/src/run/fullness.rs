@@ -22,6 +22,11 @@ impl Run {
         self.level = Some(Level::new(start_ns, self.used_slots(), self.present_slots()));
     }
 
+    /// For how long the pools were nearly full until the last step, ns, where that was asked for.
+    pub(crate) fn nearly_full_ns(&self) -> Option<u64> {
+        self.level.as_ref().map(Level::nearly_full_ns)
+    }
+
     /// Lets time pass until this moment.
     pub(crate) fn end_occupancy(&mut self, end_ns: u64) {
         if let Some(occupancy) = &mut self.outcome.occupancy {

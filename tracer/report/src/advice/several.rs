@@ -9,7 +9,6 @@ use bouncescope_model::policy::PoolChoice;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::outcome::Outcome;
 use bouncescope_replay::settings::Settings;
-use bouncescope_replay::trend::NEARLY_FULL;
 use serde::Serialize;
 
 use super::{Advice, Size, Tried, advice, sizes, subject};
@@ -61,7 +60,10 @@ pub struct Recording {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Trial {
     size: Size,
+    /// Mappings refused.
     failed: u64,
+    /// As far as is known.
+    failed_at_most: u64,
     peak_slots: u64,
     nearly_full_ns: u64,
     pools_added: u64,
@@ -77,17 +79,21 @@ pub struct PoolOfAll {
     pub slots: u64,
     /// A kernel that adds pools (`CONFIG_SWIOTLB_DYNAMIC`); `slots` is what it begins with.
     pub grows: bool,
-    /// Recordings in which mappings are refused.
+    /// Recordings in which mappings may be refused.
     pub refused_in: u64,
-    /// Mappings that are refused, in all of them.
+    /// Of them, those in which mappings are refused for certain.
+    pub refused_in_at_least: u64,
+    /// Mappings that may be refused, in all of them.
     pub refused: u64,
-    /// Time with more than 80 % of these slots in use, seconds, in all of them; `None` of a pool that grows.
-    pub seconds_above_80_percent: Option<f64>,
+    /// Of them, those that are refused for certain.
+    pub refused_at_least: u64,
+    /// Time with more than 80 % of the slots in use that there are then, seconds, in all of them.
+    pub seconds_above_80_percent: f64,
     /// Most slots in use at once in any of them.
     pub peak_slots: u64,
     /// Pools added in all of them.
     pub pools_added: u64,
-    /// Of further recordings like these, the share in which mappings are refused.
+    /// Of further recordings like these, the share in which mappings are refused. Where a peak may be higher, so may the greatest share.
     pub share_refused: Share,
 }
 
@@ -120,11 +126,10 @@ impl Recording {
         let largest = sized.last();
         let trial = |(size, outcome): (Size, &Outcome)| Trial {
             size,
-            failed: outcome.failed_at_most(),
+            failed: outcome.total.failed,
+            failed_at_most: outcome.failed_at_most(),
             peak_slots: outcome.peak_slots_at_most(),
-            nearly_full_ns: largest
-                .and_then(|largest| largest.occupancy.as_ref())
-                .map_or(0, |occupancy| occupancy.time_above_ns(size.slots * NEARLY_FULL / 100)),
+            nearly_full_ns: outcome.trend.map_or(0, |trend| trend.nearly_full_ns),
             pools_added: outcome.pools_added,
         };
         let growing = match (&grown, all.first()) {
@@ -167,7 +172,7 @@ impl Several {
         let for_all: Vec<Vec<Trial>> = for_all.collect();
         let is_enough = |trial: &Trial| {
             let free = trial.size.slots.saturating_sub(trial.peak_slots);
-            trial.failed == 0 && free * 100 >= trial.size.slots * u64::from(headroom_percent)
+            trial.failed_at_most == 0 && free * 100 >= trial.size.slots * u64::from(headroom_percent)
         };
         let enough = for_all.iter().position(|all| all.iter().all(is_enough));
         let is_known = recordings.iter().all(|recording| recording.cannot_tell.is_none());
@@ -187,12 +192,17 @@ impl Several {
         Self { policy, headroom_percent, recordings, pools, advised, peaks_rise }
     }
 
+    /// The peaks of some recordings may be higher, and what they say of others is too little.
+    fn has_open_peaks(&self) -> bool {
+        self.recordings.iter().any(|recording| recording.peak_is_at_least)
+    }
+
     /// Two captures of the list that are one and the same recording, which would count twice.
     pub fn twice(&self) -> Option<(&str, &str)> {
-        let same = |a: &Recording, b: &Recording| {
-            (a.wall_clock_s, a.seconds.to_bits(), &a.kernel) == (b.wall_clock_s, b.seconds.to_bits(), &b.kernel)
-        };
-        let two = self.recordings.windows(2).find(|two| same(&two[0], &two[1]))?;
+        let what = |one: &Recording| (one.wall_clock_s, one.seconds.to_bits(), one.kernel.clone());
+        let mut sorted: Vec<&Recording> = self.recordings.iter().collect();
+        sorted.sort_by_cached_key(|one| what(one));
+        let two = sorted.windows(2).find(|two| what(two[0]) == what(two[1]))?;
         Some((&two[0].capture, &two[1].capture))
     }
 }
@@ -201,17 +211,82 @@ impl PoolOfAll {
     fn new(all: &[Trial], grows: bool) -> Self {
         let size = all.iter().map(|trial| trial.size).max_by_key(|size| size.slots).unwrap_or_default();
         let sum = |of: fn(&Trial) -> u64| all.iter().map(of).fold(0, u64::saturating_add);
-        let refused_in = all.iter().filter(|trial| trial.failed > 0).count() as u64;
+        let count = |of: fn(&Trial) -> u64| all.iter().filter(|trial| of(trial) > 0).count() as u64;
+        let (at_least, at_most) = (count(|trial| trial.failed), count(|trial| trial.failed_at_most));
         Self {
             parameter: format!("swiotlb={}", size.parameter),
             slots: size.slots,
             grows,
-            refused_in,
-            refused: sum(|trial| trial.failed),
-            seconds_above_80_percent: (!grows).then(|| sum(|trial| trial.nearly_full_ns) as f64 / 1e9),
+            refused_in: at_most,
+            refused_in_at_least: at_least,
+            refused: sum(|trial| trial.failed_at_most),
+            refused_at_least: sum(|trial| trial.failed),
+            seconds_above_80_percent: sum(|trial| trial.nearly_full_ns) as f64 / 1e9,
             peak_slots: all.iter().map(|trial| trial.peak_slots).max().unwrap_or_default(),
             pools_added: sum(|trial| trial.pools_added),
-            share_refused: Share::of(refused_in, all.len() as u64),
+            share_refused: Share::of([at_least, at_most], all.len() as u64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mappings refused by a pool of 256 slots, and those that may be.
+    pub(super) fn recording(capture: &str, failed: [u64; 2], peak_slots: u64) -> Recording {
+        let trial = |parameter, [failed, failed_at_most]: [u64; 2]| Trial {
+            size: Size { parameter, slots: parameter },
+            failed,
+            failed_at_most,
+            peak_slots: peak_slots.min(parameter),
+            nearly_full_ns: 500_000_000,
+            pools_added: 0,
+        };
+        Recording {
+            capture: capture.to_owned(),
+            kernel: "x86_64 6.12".to_owned(),
+            wall_clock_s: 1_700_000_000,
+            seconds: 10.0,
+            refused: 0,
+            peak_slots,
+            peak_is_at_least: false,
+            cannot_tell: None,
+            pools: vec![trial(256, failed), trial(512, [0, 0])],
+            growing: Some(trial(256, [0, 0])),
+        }
+    }
+
+    pub(super) fn several(recordings: Vec<Recording>) -> Several {
+        Several::new("mainline".to_owned(), recordings, 25)
+    }
+
+    #[test]
+    fn certain_refusals_are_the_least_and_possible_ones_the_most() {
+        let all = [[3, 3], [0, 5], [0, 0], [0, 0], [0, 0]];
+        let all = all.iter().enumerate().map(|(n, failed)| recording(&n.to_string(), *failed, 260));
+        let several = several(all.collect());
+        let small = &several.pools[0];
+        assert_eq!((small.refused_in_at_least, small.refused_in), (1, 2));
+        assert_eq!((small.refused_at_least, small.refused), (3, 8));
+        assert_eq!(small.share_refused, Share::of([1, 2], 5));
+        assert_eq!(several.advised.map(|pool| pool.slots), Some(512));
+    }
+
+    #[test]
+    fn a_pool_that_may_refuse_is_not_advised_and_one_that_grows_is_nearly_full_for_a_time_too() {
+        let possible = several(vec![recording("a", [0, 1], 100)]);
+        assert_eq!(possible.advised.map(|pool| pool.slots), Some(512));
+        let growing = possible.pools.last().unwrap();
+        assert_eq!((growing.grows, growing.seconds_above_80_percent), (true, 0.5));
+    }
+
+    #[test]
+    fn the_same_recording_is_found_whatever_lies_between() {
+        let other = Recording { seconds: 11.0, ..recording("b", [0, 0], 10) };
+        let same = several(vec![recording("a", [0, 0], 10), other.clone(), recording("c", [0, 0], 10)]);
+        assert_eq!(same.twice(), Some(("a", "c")));
+        let kernel = Recording { kernel: "aarch64 6.12".to_owned(), ..recording("c", [0, 0], 10) };
+        assert_eq!(several(vec![recording("a", [0, 0], 10), other, kernel]).twice(), None);
     }
 }

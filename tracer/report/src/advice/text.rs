@@ -21,7 +21,7 @@ pub fn text(advice: &Advice, replayed: &Replayed) -> String {
         Some(missing) => format!("advice, only as far as recorded: {missing}\n"),
         None => "advice\n".to_owned(),
     };
-    text += &pool(advice, replayed);
+    text += &format!("  pool: {}\n", pool(advice, replayed));
     for change in &advice.changes {
         text += &changed(change, replayed.span_ns);
     }
@@ -55,7 +55,8 @@ fn drivers(drivers: &[DriverAdvice], seconds: f64) -> String {
     }
 }
 
-fn pool(advice: &Advice, replayed: &Replayed) -> String {
+/// Which pool, in one line.
+pub(crate) fn pool(advice: &Advice, replayed: &Replayed) -> String {
     let Advice { policy, headroom_percent, .. } = advice;
     if let Some(counted) = advice.unrecorded {
         return unrecorded(policy, counted);
@@ -63,23 +64,21 @@ fn pool(advice: &Advice, replayed: &Replayed) -> String {
     match (&advice.pool, &advice.own_pools) {
         (_, Some(own)) => own_pools(own),
         (Some(pool), None) if advice.nothing_bounced => format!(
-            "  pool: under {} nothing bounced in this recording; boot with {} all the same ({}), for the smaller caches that a \
-             pool allows\n",
+            "under {} nothing bounced in this recording; boot with {} all the same ({}), for the smaller caches that a \
+             pool allows",
             advice.policy,
             pool.parameter,
             bytes(pool.slots * SLOT)
         ),
         (Some(pool), None) => sized(pool, advice, replayed.start.kernel.possible_cpus),
         (None, None) if replayed.observed.total().buffers == 0 && replayed.lengths.total.mappings == 0 => {
-            "  pool: nothing was mapped in this recording\n".to_owned()
+            "nothing was mapped in this recording".to_owned()
         }
         (None, None) if advice.nothing_bounced => {
-            format!("  pool: under {policy} nothing bounced in this recording: no pool was needed\n")
+            format!("under {policy} nothing bounced in this recording: no pool was needed")
         }
         (None, None) => {
-            format!(
-                "  pool: under {policy} no pool of up to 128 MiB leaves {headroom_percent} % free without a failure\n"
-            )
+            format!("under {policy} no pool of up to 128 MiB leaves {headroom_percent} % free without a failure")
         }
     }
 }
@@ -93,7 +92,7 @@ fn unrecorded(policy: &str, counted: u64) -> String {
         ),
     };
     format!(
-        "  pool: {bounces}, since these mappings were not recorded one by one (record --mappings written, or all): no pool is advised\n"
+        "{bounces}, since these mappings were not recorded one by one (record --mappings written, or all): no pool is advised"
     )
 }
 
@@ -113,8 +112,8 @@ fn sized(pool: &PoolAdvice, advice: &Advice, cpus: u32) -> String {
     };
     let provisional = if pool.peak_is_at_least { "provisional, since the peak may have been higher: " } else { "" };
     format!(
-        "  pool: {provisional}boot with {}: {} ({}{}) with this kernel's {cpus} possible CPUs; no mapping fails under {}, with \
-         {at_least}{} in use at the fullest moment, so that {at_most}{free} % stay free ({} % asked for){lasting}\n",
+        "{provisional}boot with {}: {} ({}{}) with this kernel's {cpus} possible CPUs; no mapping fails under {}, with \
+         {at_least}{} in use at the fullest moment, so that {at_most}{free} % stay free ({} % asked for){lasting}",
         pool.parameter,
         slots(pool.slots),
         bytes(pool.slots * SLOT),
@@ -129,8 +128,8 @@ fn own_pools(own: &OwnPools) -> String {
     let of = |pool: &OwnPool| format!("{} {} ({})", pool.whose, slots(pool.slots), bytes(pool.slots * SLOT));
     let pools: Vec<String> = own.pools.iter().map(of).collect();
     format!(
-        "  pool: swiotlb= does not set restricted pools (restricted-dma-pool in the device tree): {}; at the fullest moment {} \
-         of all pools together were in use\n",
+        "swiotlb= does not set restricted pools (restricted-dma-pool in the device tree): {}; at the fullest moment {} \
+         of all pools together were in use",
         pools.join(", "),
         slots(own.peak_slots)
     )

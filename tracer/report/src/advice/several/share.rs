@@ -16,9 +16,9 @@ pub struct Share {
 }
 
 impl Share {
-    /// It happened in `count` of `all`.
-    pub(super) fn of(count: u64, all: u64) -> Self {
-        Self { at_least: 1.0 - greatest(all.saturating_sub(count), all), at_most: greatest(count, all) }
+    /// It happened in so many of `all`, at least and at most.
+    pub(super) fn of([at_least, at_most]: [u64; 2], all: u64) -> Self {
+        Self { at_least: 1.0 - greatest(all.saturating_sub(at_least), all), at_most: greatest(at_most, all) }
     }
 }
 
@@ -59,11 +59,12 @@ mod tests {
     fn bounds_are_those_of_the_tables() {
         // None of n: 1 - 0.05^(1/n); one of ten: 0.394, from 0.0051.
         let rounded = |share: Share| ((share.at_least * 1000.0).round(), (share.at_most * 1000.0).round());
-        assert_eq!(rounded(Share::of(0, 5)), (0.0, 451.0));
-        assert_eq!(rounded(Share::of(1, 10)), (5.0, 394.0));
-        assert_eq!(rounded(Share::of(5, 5)), (549.0, 1000.0));
-        assert_eq!(rounded(Share::of(0, 0)), (0.0, 1000.0));
-        assert!(Share::of(300, 1000).at_most < 0.33);
+        assert_eq!(rounded(Share::of([0, 0], 5)), (0.0, 451.0));
+        assert_eq!(rounded(Share::of([1, 1], 10)), (5.0, 394.0));
+        assert_eq!(rounded(Share::of([5, 5], 5)), (549.0, 1000.0));
+        assert_eq!(rounded(Share::of([0, 0], 0)), (0.0, 1000.0));
+        assert_eq!(rounded(Share::of([0, 1], 10)), (0.0, 394.0));
+        assert!(Share::of([300, 300], 1000).at_most < 0.33);
         assert_eq!((needed_for(0.05), needed_for(0.01)), (59, 299));
     }
 }

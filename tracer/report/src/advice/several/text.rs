@@ -54,10 +54,13 @@ fn verdict(several: &Several) -> (Verdict, String) {
         return (Verdict::Fails, none);
     };
     let free = advised.slots.saturating_sub(advised.peak_slots) * 100 / advised.slots.max(1);
-    let is_at_least = several.recordings.iter().any(|recording| recording.peak_is_at_least);
-    let at_most = if is_at_least { "at most " } else { "" };
+    let (boot, at_most) = if several.has_open_peaks() {
+        ("Provisional, since a peak may have been higher: boot", "at most ")
+    } else {
+        ("Boot", "")
+    };
     let words = format!(
-        "Boot with {}: {} ({}). Under {} it holds {}, and {at_most}{free} % of it stay free ({} % asked for).",
+        "{boot} with {}: {} ({}). Under {} it holds {}, and {at_most}{free} % of it stay free ({} % asked for).",
         advised.parameter,
         slots(advised.slots),
         bytes(advised.slots * SLOT),
@@ -70,6 +73,9 @@ fn verdict(several: &Several) -> (Verdict, String) {
 
 /// What the recordings say of others like them.
 fn how_sure(several: &Several, advised: &PoolOfAll) -> String {
+    if several.has_open_peaks() {
+        return "Not known: records were lost, or the recorded pool was full, so that a recording may have needed more than was seen.".to_owned();
+    }
     let all = several.recordings.len() as u64;
     let peak = several.recordings.iter().map(|recording| recording.peak_slots).max().unwrap_or_default();
     let at_most = advised.share_refused.at_most * 100.0;
@@ -119,23 +125,25 @@ fn each(recordings: &[Recording]) -> String {
 
 fn pools(several: &Several, seconds: f64) -> String {
     let all = several.recordings.len();
+    let at_most = |least: u64, most: u64| if least < most { format!("<= {most}") } else { most.to_string() };
     let mut table = Table::new(&["pool", "refuses in", "mappings", "above 80 %", "expected in"]);
     for pool in &several.pools {
-        let share = &pool.share_refused;
-        let above = pool.seconds_above_80_percent.map_or_else(
-            || "-".to_owned(),
-            |above| format!("{above:.1} s ({} %)", percent((above * 1e3) as u64, (seconds * 1e3) as u64)),
-        );
+        let (least, most) = (pool.share_refused.at_least * 100.0, pool.share_refused.at_most * 100.0);
+        let above = pool.seconds_above_80_percent;
         table.row([
             if pool.grows {
                 format!("growing from {}", pool.parameter)
             } else {
                 format!("{} ({})", pool.parameter, bytes(pool.slots * SLOT))
             },
-            format!("{} of {all}", pool.refused_in),
-            pool.refused.to_string(),
-            above,
-            format!("{:.0} to {:.0} %", share.at_least * 100.0, share.at_most * 100.0),
+            format!("{} of {all}", at_most(pool.refused_in_at_least, pool.refused_in)),
+            at_most(pool.refused_at_least, pool.refused),
+            format!("{above:.1} s ({} %)", percent((above * 1e3) as u64, (seconds * 1e3) as u64)),
+            match several.has_open_peaks() {
+                true if least < 0.5 => "?".to_owned(),
+                true => format!(">= {least:.0} %"),
+                false => format!("{least:.0} to {most:.0} %"),
+            },
         ]);
     }
     format!("\n{}", table.blocks(0, 1, COLUMNS))
@@ -157,8 +165,45 @@ fn footnotes(several: &Several) -> String {
             "the recordings are {shortest:.1} to {longest:.1} s long: a longer one has more chances to fill a pool, so the shares are of such a mixture\n"
         );
     }
-    if recordings.iter().any(|recording| recording.peak_is_at_least) {
+    let differ = |pool: &PoolOfAll| pool.refused_at_least < pool.refused;
+    if several.pools.iter().any(differ) {
+        text += "<= some only if mappings that the recorded kernel refused last as long as others, or pools are added late\n";
+    }
+    if several.has_open_peaks() {
         text += ">= records were lost, or the recorded pool was full: the peak may have been higher\n";
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{recording, several};
+    use super::*;
+
+    /// In one line.
+    fn said(several: &Several) -> String {
+        text(several).1.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn how_sure_it_is_is_said_only_where_every_peak_is_known() {
+        let mut all = vec![recording("a", [0, 0], 100), recording("b", [0, 0], 200)];
+        let known = said(&several(all.clone()));
+        assert!(known.contains("a probability of 1 in 3 at most. With 95 % confidence"), "{known}");
+        assert!(known.contains("0 to 78 %"), "{known}");
+        all[1].peak_is_at_least = true;
+        let open = said(&several(all));
+        assert!(open.contains("sure Not known: records were lost, or the recorded pool was full"), "{open}");
+        for figure in ["probability", "confidence", "78 %"] {
+            assert!(!open.contains(figure), "{figure} in {open}");
+        }
+    }
+
+    #[test]
+    fn refusals_that_are_only_possible_are_marked() {
+        let text = said(&several(vec![recording("a", [3, 3], 260), recording("b", [0, 5], 260)]));
+        assert!(text.contains("<= 2 of 2 <= 8 1.0 s"), "{text}");
+        let text = said(&several(vec![recording("a", [3, 3], 260), recording("b", [0, 0], 260)]));
+        assert!(text.contains("1 of 2 3 1.0 s") && !text.contains("<="), "{text}");
+    }
 }
