@@ -7,6 +7,7 @@ use tracer::{
     event::{Batch, DeviceId, Direction, Event, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
     replay::{Replayed, Wanted, mapping::Unknown, replay},
+    report::verify,
     stream::{Item, Start},
 };
 
@@ -122,6 +123,20 @@ fn a_count_by_tracefs_of_less_than_was_recorded_disagrees_too() {
     let verdict = verified(held(8, true, 2), 2, |counters| counters.tracefs_bounced = Some(1)).verdict;
     assert!(verdict.problems.iter().any(|problem| problem.contains("tracefs counted 1")), "{:?}", verdict.problems);
     assert!(verified(held(8, true, 2), 2, |counters| counters.tracefs_bounced = Some(2)).verdict.agrees());
+}
+
+#[test]
+fn of_a_capture_joined_with_the_trace_since_boot_it_is_said_since_when_each_counted() {
+    let text = |joined_ns| {
+        let Item::Start(start) = start(512, 2) else { unreachable!() };
+        let event = |(n, what)| Event { time_ns: n as u64, task: 7, cpu: 0, what };
+        let events = held(8, true, 2).into_iter().enumerate().map(event).collect();
+        let joined = Item::Start(Start { joined_ns, ..start });
+        verify::text(&verified_with(joined, events, 2, |counters| counters.tracefs_bounced = Some(1)))
+    };
+    let boot = "attempts 2 to bounce recorded since boot, 1 counted by tracefs after the\n  recorder began\n";
+    assert!(text(Some(3)).contains(boot), "{}", text(Some(3)));
+    assert!(text(None).contains("attempts 2 to bounce recorded, 1 counted by tracefs\n"), "{}", text(None));
 }
 
 #[test]

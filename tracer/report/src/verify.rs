@@ -50,7 +50,13 @@ fn compared(replayed: &Replayed) -> String {
     }
     text += &format!("\n{}\n", totals(verdict));
     if let Some(counted) = verdict.tracefs_bounced {
-        text += &format!("attempts {} to bounce recorded, {counted} counted by tracefs\n", verdict.bounced_recorded);
+        let (since_boot, since_then) = match replayed.start.joined_ns {
+            Some(_) => (" since boot", " after the recorder began"),
+            None => ("", ""),
+        };
+        let recorded = verdict.bounced_recorded;
+        let line = format!("{recorded} to bounce recorded{since_boot}, {counted} counted by tracefs{since_then}");
+        text += &wrapped_to(COLUMNS, &line, "attempts ", "  ");
     }
     text += &format!(
         "records  {} seen, {} in the capture, {} refused by the full ring\n",

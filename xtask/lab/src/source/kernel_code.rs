@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,7 +18,57 @@ use crate::{
 };
 
 /// Files of the kernel that are kept.
-const FILES: [&str; 2] = ["kernel/dma/swiotlb.c", "include/linux/swiotlb.h"];
+const FILES: [&str; 11] = [
+    "drivers/iommu/dma-iommu.c",
+    "include/linux/dma-direct.h",
+    "include/linux/dma-map-ops.h",
+    "include/linux/iova.h",
+    "include/linux/slab.h",
+    "include/linux/swiotlb.h",
+    "kernel/dma/direct.c",
+    "kernel/dma/direct.h",
+    "kernel/dma/swiotlb.c",
+    "mm/slab.h",
+    "mm/slab_common.c",
+];
+/// Functions and tables that are cut out for `rules.c`, each before those that use it, and the file that defines them. What one kernel has
+/// under another name, or not at all, is `false`: what nobody defines does not compile.
+const FUNCTIONS: [(&str, &str, bool); 34] = [
+    ("mm/slab_common.c", "kmalloc_size_index", true),
+    ("mm/slab_common.c", "kmalloc_info", true),
+    ("mm/slab.h", "size_index_elem", true),
+    ("include/linux/slab.h", "kmalloc_type", true),
+    ("include/linux/slab.h", "__kmalloc_index", true),
+    ("mm/slab.h", "kmalloc_slab", true),
+    ("mm/slab_common.c", "kmalloc_size_roundup", true),
+    ("mm/slab_common.c", "setup_kmalloc_cache_index_table", true),
+    ("mm/slab_common.c", "__kmalloc_minalign", true),
+    ("mm/slab_common.c", "new_kmalloc_cache", true),
+    ("mm/slab_common.c", "create_kmalloc_caches", true),
+    ("include/linux/dma-map-ops.h", "dma_kmalloc_safe", true),
+    ("include/linux/dma-map-ops.h", "dma_kmalloc_size_aligned", true),
+    ("include/linux/dma-map-ops.h", "dma_kmalloc_needs_bounce", true),
+    ("include/linux/dma-direct.h", "dma_capable", true),
+    ("kernel/dma/direct.h", "dma_direct_map_page", false),
+    ("kernel/dma/direct.h", "dma_direct_map_phys", false),
+    ("kernel/dma/direct.c", "dma_direct_map_phys", false),
+    ("kernel/dma/direct.c", "dma_direct_map_sg", true),
+    ("include/linux/iova.h", "iova_mask", true),
+    ("include/linux/iova.h", "iova_offset", true),
+    ("include/linux/iova.h", "iova_align", true),
+    ("include/linux/iova.h", "iova_align_down", false),
+    ("drivers/iommu/dma-iommu.c", "dev_is_untrusted", true),
+    ("drivers/iommu/dma-iommu.c", "dev_use_swiotlb", true),
+    ("drivers/iommu/dma-iommu.c", "dev_use_sg_swiotlb", true),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_map_swiotlb", false),
+    ("drivers/iommu/dma-iommu.c", "iova_unaligned", false),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_map_page", false),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_map_phys", false),
+    ("drivers/iommu/dma-iommu.c", "__finalise_sg", true),
+    ("drivers/iommu/dma-iommu.c", "__invalidate_sg", true),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_map_sg_swiotlb", true),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_map_sg", true),
+];
 /// The exit status of a program that has used more processor time than any should (`PROGRAM_HANGS` in `program.h`).
 const HANGS: i32 = 42;
 
@@ -26,6 +77,8 @@ pub(super) struct KernelCode {
     /// Its version.
     pub(super) version: String,
     folder: PathBuf,
+    /// Held while a file is written or a program compiled: several comparisons ask for the same.
+    compiling: Mutex<()>,
 }
 
 /// The kernels whose functions are compared, from the cache or fetched now.
@@ -60,7 +113,7 @@ fn of_package(cache: &Path, package: &packages::Package) -> Result<KernelCode> {
         fs::remove_dir_all(&work)?;
         fs::rename(&part, &kept).with_context(|| format!("cannot create {}", kept.display()))?;
     }
-    Ok(KernelCode { version, folder: kept })
+    Ok(KernelCode { version, folder: kept, compiling: Mutex::new(()) })
 }
 
 /// What a program made of its operations.
@@ -74,20 +127,38 @@ pub(super) struct Answers {
 impl KernelCode {
     /// The kernel's swiotlb as a program: `pool.c`.
     pub(super) fn pool_program(&self, cache: &Path, page_shift: u32, grows: bool) -> Result<PathBuf> {
-        let max_page_order = match page_shift {
-            16 => 13,
-            14 => 11,
-            _ => 10,
-        };
         let file = self.folder.join("kernel/dma/swiotlb.c");
-        let mut defines = vec![
-            format!("-DSWIOTLB_C=\"{}\"", file.display()),
-            format!("-DPAGE_SHIFT={page_shift}"),
-            format!("-DMAX_PAGE_ORDER={max_page_order}"),
-        ];
+        let mut defines = vec![format!("-DSWIOTLB_C=\"{}\"", file.display())];
+        defines.extend(pages(page_shift));
         defines.extend(grows.then(|| "-DCONFIG_SWIOTLB_DYNAMIC=1".to_owned()));
         let own = self.folder.join("include/linux/swiotlb.h");
         self.program(cache, "pool.c", &[&file, &own], &[("linux/swiotlb.h", own.as_path())], &defines)
+    }
+
+    /// The kernel's decisions as a program: `rules.c`, with the functions cut out of the kernel's files.
+    pub(super) fn rules_program(&self, cache: &Path, page_shift: u32) -> Result<PathBuf> {
+        let mut text = String::new();
+        for (file, name, is_needed) in FUNCTIONS {
+            let path = self.folder.join(file);
+            let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            match cut_out(&source, name) {
+                Some(function) => text += &format!("#define HAVE_{name} 1\n{function}\n"),
+                None => ensure!(!is_needed, "{} {file} does not define {name}", self.version),
+            }
+        }
+        let file = self.folder.with_added_extension("functions.c");
+        self.write(&file, &text)?;
+        let mut defines = vec![format!("-DFUNCTIONS_C=\"{}\"", file.display())];
+        defines.extend(pages(page_shift));
+        self.program(cache, "rules.c", &[&file], &[], &defines)
+    }
+
+    /// Writes a file that a compiler may be reading.
+    fn write(&self, file: &Path, text: &str) -> Result<()> {
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = file.with_added_extension("part");
+        fs::write(&part, text).with_context(|| format!("cannot write {}", part.display()))?;
+        fs::rename(&part, file).with_context(|| format!("cannot create {}", file.display()))
     }
 
     /// Compiles a program of `xtask/lab/source` that includes these files of the kernel, unless the cache has it. Every header that they
@@ -100,6 +171,7 @@ impl KernelCode {
         headers: &[(&str, &Path)],
         defines: &[String],
     ) -> Result<PathBuf> {
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = workspace::root().join("xtask/lab/source");
         let read = |file: &Path| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
         let mut key = Sha256::new();
@@ -120,6 +192,7 @@ impl KernelCode {
         }
         let work = program.with_added_extension("headers");
         let _ = fs::remove_dir_all(&work);
+        fs::create_dir_all(&work)?;
         for header in &asked {
             let file = work.join(header);
             fs::create_dir_all(file.parent().unwrap_or(&work))?;
@@ -146,6 +219,43 @@ impl KernelCode {
         fs::rename(&part, &program).with_context(|| format!("cannot create {}", program.display()))?;
         Ok(program)
     }
+}
+
+/// Pages of this size, and the largest order that arm64 has with them by default.
+fn pages(page_shift: u32) -> [String; 2] {
+    let max_page_order = match page_shift {
+        16 => 13,
+        14 => 11,
+        _ => 10,
+    };
+    [format!("-DPAGE_SHIFT={page_shift}"), format!("-DMAX_PAGE_ORDER={max_page_order}")]
+}
+
+/// The definition of a function or table of the kernel, from its first line to the brace that closes it; `None` where the text has none.
+fn cut_out<'a>(text: &'a str, name: &str) -> Option<String> {
+    let lines: Vec<&'a str> = text.lines().collect();
+    let is_named = |line: &str| {
+        let starts = line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let mut found = line.match_indices(name).filter(|(at, _)| {
+            let before = line[..*at].chars().next_back();
+            let after = line[at + name.len()..].chars().next();
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_') && matches!(after, Some('(' | '['))
+        });
+        starts && found.next().is_some()
+    };
+    // A declaration ends before any brace.
+    let is_defined = |nth: usize| {
+        let end = lines[nth..].iter().find(|line| line.contains('{') || line.trim_end().ends_with([';', '}']));
+        end.is_some_and(|line| line.contains('{')) || lines.get(nth + 1) == Some(&"{")
+    };
+    let nth = (0..lines.len()).find(|&nth| is_named(lines[nth]) && is_defined(nth))?;
+    let end = nth + lines[nth..].iter().position(|line| ["}", "};"].contains(line))?;
+    // Its type may stand in the lines before.
+    let is_of_it = |line: &&str| {
+        line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !line.ends_with([';', ')', ':'])
+    };
+    let before = lines[..nth].iter().rev().take_while(|line| is_of_it(line)).count();
+    Some(lines[nth - before..=end].join("\n"))
 }
 
 /// The headers that a file asks for.
@@ -193,6 +303,15 @@ mod tests {
     fn headers_that_a_file_asks_for_are_found() {
         let text = "#include <linux/cache.h>\n#ifdef X\n#include <linux/of.h>\n#endif\n#include \"own.h\"\n#include <../x.h>\n";
         assert_eq!(included(text), ["linux/cache.h", "linux/of.h"]);
+    }
+
+    #[test]
+    fn a_function_is_cut_out_whole_and_a_declaration_is_not_taken_for_it() {
+        let text = "size_t round(size_t size);\n\nstatic int rounder(void)\n{\n\treturn round(1);\n}\n\n/* Why. */\nstatic inline\nsize_t round(size_t size,\n\t\tint x)\n{\n\tif (x) {\n\t}\n\treturn 1;\n}\nEXPORT(round);\nu8 table[2] = {\n\t1,\n};\n";
+        let function = "static inline\nsize_t round(size_t size,\n\t\tint x)\n{\n\tif (x) {\n\t}\n\treturn 1;\n}";
+        assert_eq!(cut_out(text, "round").as_deref(), Some(function));
+        assert_eq!(cut_out(text, "table").as_deref(), Some("u8 table[2] = {\n\t1,\n};"));
+        assert_eq!(cut_out(text, "square"), None);
     }
 
     #[test]

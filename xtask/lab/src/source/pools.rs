@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tracer::model::pool::{Growing, Held, PoolConfig, Request, SlotRule};
 
-use super::kernel_code::{self, KernelCode};
+use super::{
+    compared::{Compared, decoded},
+    kernel_code::{self, KernelCode},
+};
 
 /// Rounds, each with a pool of its own. The round's number is the seed, so that a difference is there again in the next run.
 const ROUNDS: u64 = 60;
@@ -39,17 +42,6 @@ impl Pools {
             Self::Growing => "swiotlb.c, growing",
         }
     }
-}
-
-/// What came of a comparison.
-#[derive(Debug, Default)]
-pub(super) struct Compared {
-    /// Operations up to the first difference.
-    pub(super) operations: u64,
-    /// Mappings among them that found no slots.
-    pub(super) refused: u64,
-    /// The first difference.
-    pub(super) difference: Option<String>,
 }
 
 /// A pool that is made.
@@ -235,38 +227,15 @@ fn compare_rounds(program: &Path, pools: Pools, page_shift: u32, mistake: Option
         let shape = shape(pools, 1 << page_shift, &mut random);
         let (operations, of_model) = round(&shape, mistake, &mut random);
         let answers = kernel_code::run(program, &encoded(&shape, &operations))?;
-        let of_kernel = decoded(&answers.bytes)?;
-        let differ = of_kernel.iter().zip(&of_model).position(|(kernel, model)| kernel != model);
-        let same = differ.unwrap_or(of_kernel.len());
-        compared.operations += same as u64;
-        compared.refused += refused(&operations[..same], &of_model);
+        let of_kernel = decoded(&answers, |[place, used, hiwater, total]| Answer { place, used, hiwater, total })?;
         let at = |nth: usize| format!("round {seed}, operation {nth} of {shape:?}: {:?}", operations[nth]);
-        if let Some(nth) = differ {
-            compared.difference =
-                Some(format!("{}\n  kernel {:?}\n  model  {:?}", at(nth), of_kernel[nth], of_model[nth]));
+        let is_refused = |nth: usize, answer: &Answer| operations[nth].unmap == NONE && answer.place == NONE;
+        compared.take(&of_kernel, &of_model, answers.ended.as_deref(), is_refused, at)?;
+        if compared.difference.is_some() {
             break;
         }
-        if let Some(why) = answers.ended {
-            compared.difference = Some(format!("{}: {why}", at(same.min(operations.len() - 1))));
-            break;
-        }
-        ensure!(same == operations.len(), "{same} answers to {} operations", operations.len());
     }
     Ok(compared)
-}
-
-fn refused(operations: &[Operation], answers: &[Answer]) -> u64 {
-    let is_refused = |(operation, answer): &(&Operation, &Answer)| operation.unmap == NONE && answer.place == NONE;
-    operations.iter().zip(answers).filter(is_refused).count() as u64
-}
-
-fn decoded(bytes: &[u8]) -> Result<Vec<Answer>> {
-    let numbers = kernel_code::numbers(bytes)?;
-    let answer = |four: &[u64]| match *four {
-        [place, used, hiwater, total] => Some(Answer { place, used, hiwater, total }),
-        _ => None,
-    };
-    numbers.chunks(4).map(answer).collect::<Option<_>>().context("an answer is cut off")
 }
 
 #[cfg(test)]
@@ -293,12 +262,5 @@ mod tests {
     fn a_round_is_the_same_each_time() {
         assert_eq!(answers(Pools::Growing, None, 3), answers(Pools::Growing, None, 3));
         assert_ne!(answers(Pools::Growing, None, 3), answers(Pools::Growing, None, 4));
-    }
-
-    #[test]
-    fn what_pool_c_writes_is_read() {
-        let bytes = [NONE, 1, 2, 3].map(u64::to_ne_bytes).concat();
-        assert_eq!(decoded(&bytes).unwrap(), [Answer { place: NONE, used: 1, hiwater: 2, total: 3 }]);
-        assert!(decoded(&bytes[..24]).is_err());
     }
 }
