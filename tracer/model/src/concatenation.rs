@@ -21,11 +21,27 @@ impl Default for SegmentLimits {
 
 /// DMA segments of a list of (offset into the granule or any larger power of two, length), bytes.
 pub fn dma_segments(segments: impl Iterator<Item = (u64, u64)>, granule: u64, limits: SegmentLimits) -> u64 {
+    dma_segments_around(segments.map(|(start, length)| (start, length, false)), granule, limits)
+}
+
+/// The same of a list with segments, those with `true`, that are mapped by themselves. Each is a DMA segment of its own, has no place in
+/// the range of the others, and ends the DMA segment before it: what `iommu_dma_map_sg()` does with addresses of a PCI bus
+/// (`PCI_P2PDMA_MAP_BUS_ADDR`). No kernel does this with buffers that bounce.
+pub fn dma_segments_around(
+    segments: impl Iterator<Item = (u64, u64, bool)>,
+    granule: u64,
+    limits: SegmentLimits,
+) -> u64 {
     let SegmentLimits { max_size, boundary_mask: mask } = limits;
     let granule = granule.max(1);
     // Where the next segment begins in the range; bytes of the DMA segment that may go on, 0 for none.
     let (mut count, mut iova, mut open) = (0, 0_u64, 0_u64);
-    for (start, length) in segments {
+    for (start, length, is_apart) in segments {
+        if is_apart {
+            count += 1;
+            open = 0;
+            continue;
+        }
         let offset = start % granule;
         let end = offset.saturating_add(length);
         let space = end.checked_next_multiple_of(granule).unwrap_or(u64::MAX);
@@ -85,6 +101,17 @@ mod tests {
         assert_eq!(segments(&[(0, 0xf000), (0, 0x2000)]), 2);
         // What reaches the boundary exactly stays where it is.
         assert_eq!(segments(&[(0, 0xf000), (0, 0x1000)]), 1);
+    }
+
+    #[test]
+    fn what_is_mapped_by_itself_is_one_and_parts_its_neighbours() {
+        let count =
+            |list: &[(u64, u64, bool)]| dma_segments_around(list.iter().copied(), 4096, SegmentLimits::default());
+        let (page, small) = ((0, 4096, false), (0, 8, true));
+        assert_eq!(count(&[page, page, small]), 2);
+        assert_eq!(count(&[page, small, page, page]), 3);
+        assert_eq!(count(&[small, page, page]), 2);
+        assert_eq!(count(&[small, small]), 2);
     }
 
     #[test]

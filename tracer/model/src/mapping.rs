@@ -7,7 +7,7 @@
 use tracer_ebpf::decide::Decider;
 
 pub use super::buffer::{Buffer, Reason};
-use super::concatenation::SegmentLimits;
+use super::concatenation::{SegmentLimits, dma_segments_around};
 use super::policy::Lists;
 use super::pool::Refused;
 use super::rule::ResolvedRule;
@@ -120,6 +120,20 @@ pub fn list_loses_concatenation(
     // Untrusted devices bounce for other reasons, whatever a policy marks.
     let bounces = |buffer: &Buffer| machine.rule.bounces(&machine.decider, device.coherent, buffer).is_some();
     device.untrusted || machine.lists != Lists::Flagged && buffers.any(|buffer| bounces(&buffer))
+}
+
+/// Into how many DMA segments a list is mapped, of which [`list_loses_concatenation`] said `lost`, if it is not refused. Where each segment
+/// is marked for itself ([`Lists::Flagged`]), those that bounce are taken to be mapped by themselves, among the others.
+pub fn list_dma_segments(
+    machine: &Machine,
+    device: &DeviceTraits,
+    buffers: impl Iterator<Item = Buffer>,
+    lost: bool,
+) -> u64 {
+    let Some(granule) = device.iommu_granule.filter(|_| !lost) else { return buffers.count() as u64 };
+    let is_apart = |buffer: &Buffer| segment(machine, device, buffer, lost) != Fate::Direct;
+    let segments = buffers.map(|buffer| (buffer.phys, buffer.size, is_apart(&buffer)));
+    dma_segments_around(segments, granule, device.segments)
 }
 
 /// What `dma_map_phys()` and `__dma_map_sg_attrs()` (`kernel/dma/mapping.c`) refuse before anything else.

@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use super::devices::Devices;
 use super::lengths::Total;
+use super::list_marks::Lists;
 use super::losses::{self, Doubts};
 use super::mapping::{Buffer, Mapping, Proof, Truth, Unknown};
 use super::outcome::Outcome;
 use super::run::{Predicted, Prediction};
 use super::statistics::{Observed, Statistics};
 use super::step::Step;
+use super::work::PoolCalls;
 use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::{Counters, Device, End};
 use bouncescope_capture::names::{Loss, Program};
@@ -167,6 +169,10 @@ pub struct Verdict {
     pub events_lost: u64,
     /// Mappings that the kernel counted by length, streamed or not; `None` where the recorder did not have it count.
     pub counted: Option<Total>,
+    /// Scatterlists: DMA segments, and the kernel's marks.
+    pub lists: Lists,
+    /// Calls of the pool's functions, in the model and in the kernel; empty where the kernel's were not counted.
+    pub pool_calls: Vec<PoolCalls>,
     /// Every kind of loss, summed over CPUs.
     pub losses: BTreeMap<Loss, u64>,
     /// Totals that were not compared, and why.
@@ -186,7 +192,7 @@ pub struct Verdict {
 impl Verdict {
     /// Nothing disagrees.
     pub fn agrees(&self) -> bool {
-        self.disagreements == 0 && self.problems.is_empty()
+        self.disagreements == 0 && self.lists.disagreements == 0 && self.problems.is_empty()
     }
 
     /// These totals are not compared with the kernel's.
@@ -419,6 +425,8 @@ impl Comparison {
             events_recorded: kinds.clone().map(|kind| statistics.events(kind)).sum(),
             events_lost: kinds.clone().map(lost).sum(),
             counted: None,
+            lists: Lists::default(),
+            pool_calls: Vec::new(),
             losses: counters.lost.iter().map(|(loss, values)| (loss.clone(), sum(values))).collect(),
             not_compared: Vec::new(),
             peak_left_out: false,

@@ -300,7 +300,7 @@ figures! {
     /// Records lost, of every kind, and damaged frames of the capture.
     Losses: Count, Capture(|replayed| replayed.counters.total_lost() + replayed.gaps.damaged_frames), [Rule(Totals)];
     /// Mappings and totals about which model and kernel disagree, as `verify` says.
-    Disagreements: Count, Capture(|replayed| replayed.verdict.disagreements + replayed.verdict.problems.len() as u64), [Rule(Totals)];
+    Disagreements: Count, Capture(|replayed| replayed.verdict.disagreements + replayed.verdict.lists.disagreements + replayed.verdict.problems.len() as u64), [Rule(Totals)];
     /// Mappings whose outcome the capture does not show.
     Unknown: Count, Capture(|replayed| replayed.verdict.unknown), [Rule(Totals)];
     /// How long the oldest slots in use at the end have been held, of those that were taken in the recording.

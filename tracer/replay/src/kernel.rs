@@ -4,9 +4,11 @@ use super::devices::Devices;
 use super::mapping::{Buffer, Mapping};
 use super::settings::{OwnPool, Settings};
 use bouncescope_capture::event::DeviceId;
+use bouncescope_model::concatenation::SegmentLimits;
 use bouncescope_model::mapping::{
-    self as model, DeviceTraits, Fate, Machine, list_loses_concatenation, segment, single,
+    self as model, DeviceTraits, Fate, Machine, list_dma_segments, list_loses_concatenation, segment, single,
 };
+use bouncescope_model::policy::Lists;
 use bouncescope_model::rule::Look;
 
 /// A device under some settings.
@@ -67,6 +69,29 @@ impl Kernel {
         let Some(taken) = self.device(mapping.device, devices) else { return false };
         let buffers = (0..mapping.buffers.len()).map(|n| self.buffer(mapping, n, &taken.traits));
         mapping.is_list() && list_loses_concatenation(&self.machine, &taken.traits, buffers)
+    }
+
+    /// How a list of such buffers would be mapped in this way, by a device with these limits: whether element by element behind an IOMMU, and
+    /// into how many DMA segments.
+    pub(super) fn list(
+        &mut self,
+        id: DeviceId,
+        lists: Lists,
+        segments: SegmentLimits,
+        buffers: impl Iterator<Item = model::Buffer> + Clone,
+        devices: &Devices,
+    ) -> (bool, u64) {
+        let traits = DeviceTraits { segments, ..self.device(id, devices).unwrap_or_default().traits };
+        let machine = Machine { lists, ..self.machine };
+        let lost = list_loses_concatenation(&machine, &traits, buffers.clone());
+        (lost, list_dma_segments(&machine, &traits, buffers, lost))
+    }
+
+    /// Into how many DMA segments a list is mapped, of which [`Kernel::loses_concatenation`] said `lost`, if it is not refused.
+    pub(super) fn dma_segments(&mut self, mapping: &Mapping, lost: bool, devices: &Devices) -> u64 {
+        let Some(taken) = self.device(mapping.device, devices) else { return mapping.buffers.len() as u64 };
+        let buffers = (0..mapping.buffers.len()).map(|n| self.buffer(mapping, n, &taken.traits));
+        list_dma_segments(&self.machine, &taken.traits, buffers, lost)
     }
 
     /// What becomes of a buffer of a mapping, of which [`Kernel::loses_concatenation`] said `lost`.

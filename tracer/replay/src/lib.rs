@@ -43,6 +43,7 @@ pub mod figures;
 pub mod holders;
 mod kernel;
 pub mod lengths;
+pub mod list_marks;
 mod list_syncs;
 pub mod live_functions;
 mod lives;
@@ -69,7 +70,7 @@ pub mod step;
 pub mod trend;
 mod views;
 mod watch;
-mod work;
+pub mod work;
 
 use std::collections::BTreeMap;
 

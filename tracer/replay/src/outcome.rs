@@ -10,6 +10,7 @@ use super::occupancy::Occupancy;
 use super::slabs::Slabs;
 use super::trend::Trend;
 use bouncescope_capture::event::Direction;
+use bouncescope_capture::facts::PoolFunction;
 use bouncescope_model::sharing::Sharing;
 
 /// Counts of some of the mappings.
@@ -233,6 +234,8 @@ pub struct Outcome {
     pub fallbacks: u64,
     /// The most of that memory at once, bytes: objects of kmalloc that fill whole lines.
     pub fallback_bytes: u64,
+    /// Each of the pool's functions, how often it is called, and bytes of the buffers in sum.
+    pub pool_calls: Vec<(PoolFunction, u64, u64)>,
     /// CPU time of the pool's functions, ns, at the speed that was measured in the capture; `None` where it was not.
     pub pool_cpu_ns: Option<u64>,
     /// CPU time of cache maintenance, ns: as measured, but for mappings of which only one of the two kernels refuses; `None` where it

@@ -69,6 +69,9 @@ pub trait Watch {
     ) -> bool {
         false
     }
+
+    /// Looks at the event of a list, with all of its segments that were recorded. Some of its segments `bounced`, as far as attempts were seen.
+    fn list(&mut self, _event: &Event, _segments: &[Segment], _bounced: bool, _devices: &Devices) {}
 }
 
 /// A buffer that was mapped as it is.
@@ -268,12 +271,14 @@ impl Pairing {
             let none_is_late =
                 self.attempts.gave_up_none() || !buffers.clone().any(|plain| self.may_be_late(event, identity, &plain));
             if none_is_late && watch.passes(&event.what, buffers, devices) {
+                watch.list(event, segments, false, devices);
                 self.next_mapping += 1;
                 self.forget_list(event, devices.identity(device), list);
                 return;
             }
         }
         let claimed = self.attempts.claim_list(context, devices.identity(device), segments);
+        watch.list(event, segments, claimed.iter().any(Option::is_some), devices);
         let mut buffers = std::mem::take(&mut self.spare);
         buffers.clear();
         self.truth.list(event, segments, &claimed, devices, &mut buffers);

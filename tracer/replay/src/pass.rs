@@ -9,6 +9,7 @@ use super::compare::Comparison;
 use super::devices::Devices;
 use super::holders::SlotHolders;
 use super::lengths::Lengths;
+use super::list_marks::ListComparison;
 use super::live_functions::LiveFunctions;
 use super::lives::Lives;
 use super::losses::Doubts;
@@ -24,6 +25,7 @@ use super::slabs;
 use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
+use super::work;
 use super::{ReplayError, Replayed, Wanted};
 use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
@@ -83,6 +85,7 @@ impl Pass {
         let comparison = wanted.verdict.then(|| Comparison::new(&start));
         let statistics = Statistics::new(&start, wanted.statistics);
         let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        watcher.lists = wanted.verdict.then(|| ListComparison::new(&start, Settings::captured(&start.kernel)));
         let own = (wanted.verdict || wanted.holders).then(|| {
             let settings = Settings::captured(&start.kernel);
             let view = watcher.follow_for(&settings);
@@ -324,6 +327,8 @@ impl Pass {
             trend: own.trend.unwrap_or_default(),
             at_most: doubts.pool,
         });
+        let pool_calls =
+            own.as_ref().map(|own| work::beside_measured(&own.pool_calls, &start.hooks, pool_times.as_ref()));
         let comparison = watcher.comparison.take().unwrap_or_else(|| Comparison::new(&start));
         let mut verdict = comparison.finish(
             &own.unwrap_or_default(),
@@ -336,6 +341,10 @@ impl Pass {
             self.goes_on,
             doubts,
         );
+        verdict.pool_calls = pool_calls.unwrap_or_default();
+        if let Some(lists) = watcher.lists.take() {
+            verdict.lists = lists.finish(&devices, &watcher.statistics.symbols);
+        }
         if wanted.verdict && gaps.is_empty() && !self.goes_on {
             let mut comparison = lengths.compare(&devices, start.streamed, &counters);
             if start.is_window() && comparison.counted.is_some() {

@@ -38,7 +38,7 @@ use bouncescope_capture::stream::Start;
 use bouncescope_model::{
     concatenation::dma_segments,
     mapping::{Fate, Reason},
-    policy::WhenFull,
+    policy::{Lists, WhenFull},
     pool::{Growing, PoolConfig, Refused, Request, SLOT, WORKER_NS},
     sharing::Sharing,
 };
@@ -278,6 +278,7 @@ impl Run {
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));
         let outcome = &mut self.outcome;
         outcome.total = self.breakdown.total();
+        outcome.pool_calls = self.work.by_function();
         (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.list_counts();
         outcome.rows = self.breakdown.rows(last.names);
         for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
@@ -587,11 +588,13 @@ impl Run {
             }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
         }
-        if loses {
+        let is_flagged = self.kernel.settings.lists == Lists::Flagged && mapping.is_list();
+        if loses || is_flagged {
             let segments = mapping.buffers.iter().map(|buffer| (buffer.phys, buffer.size));
             let traits = devices.traits(mapping.device);
-            let before = dma_segments(segments, traits.iommu_granule.unwrap_or(1), traits.segments);
-            self.breakdown.element_by_element(device, mapping.caller, before, mapping.buffers.len() as u64);
+            let before = traits.iommu_granule.map(|granule| dma_segments(segments, granule, traits.segments));
+            let after = self.kernel.dma_segments(mapping, loses, devices);
+            self.breakdown.element_by_element(device, mapping.caller, before.unwrap_or(after), after);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::breakdown::Breakdown;
 use super::compare::Comparison;
 use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
+use super::list_marks::ListComparison;
 use super::maintenance::{Spared, refused_from};
 use super::mapping::{Buffers, MMIO, Mapping};
 use super::objects::Objects;
@@ -14,7 +15,7 @@ use super::settings::Settings;
 use super::site::SiteId;
 use super::statistics::{Observed, Statistics};
 use super::views::Views;
-use bouncescope_capture::event::{DeviceId, Direction, Segment, What};
+use bouncescope_capture::event::{DeviceId, Direction, Event, Segment, What};
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::sharing::Sharing;
 
@@ -37,6 +38,8 @@ pub(super) struct Watcher {
     pub(super) statistics: Statistics,
     /// The captured kernel's own settings against what it did, where asked for.
     pub(super) comparison: Option<Comparison>,
+    /// How it mapped lists, where the comparison was asked for.
+    pub(super) lists: Option<ListComparison>,
     /// What the mappings that are not followed leave unsafe, by view.
     pub(super) unfollowed: Vec<Breakdown>,
     /// Buffers of lengths that a policy wants drivers not to map, by what they are to be a multiple of, bytes.
@@ -78,6 +81,7 @@ impl Watcher {
             observed: Observed::default(),
             statistics,
             comparison,
+            lists: None,
             unfollowed: Vec::new(),
             unaligned: Vec::new(),
             spared: Spared::default(),
@@ -201,6 +205,12 @@ impl Watcher {
 }
 
 impl Watch for Watcher {
+    fn list(&mut self, event: &Event, segments: &[Segment], bounced: bool, devices: &Devices) {
+        if let Some(lists) = &mut self.lists {
+            lists.list(event, segments, bounced, devices);
+        }
+    }
+
     fn passes(
         &mut self,
         what: &What,

@@ -290,6 +290,10 @@ fn hazards(outcome: &Outcome, mark: impl Fn(Figure) -> &'static str) -> String {
 fn agreement(replayed: &Replayed) -> String {
     let verdict = &replayed.verdict;
     let all = verdict.mappings;
+    if verdict.disagreements == 0 && verdict.lists.disagreements > 0 {
+        let (lists, compared) = (verdict.lists.disagreements, verdict.lists.compared);
+        return format!("DISAGREES with the kernel about {lists} of {compared} lists: `bouncescope verify` has them");
+    }
     if !verdict.agrees() {
         return format!(
             "DISAGREES with the kernel about {} of {all} mappings: `bouncescope verify` has them",

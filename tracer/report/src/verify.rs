@@ -1,12 +1,13 @@
 //! `bouncescope verify`. A recording without mappings is no agreement: there is nothing to verify.
 
-use super::label::driver;
+use super::label::{self, driver};
 use super::losses::{self, seconds};
 use super::replay::pool;
 use super::screen::{self, COLUMNS, folded, line};
 use super::wrap::wrapped_to;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::compare::{Difference, Verdict};
+use bouncescope_replay::list_marks::{ListDifference, Lists, StaleMarks};
 
 /// Disagreements shown to people; programs get up to a thousand.
 const SHOWN: usize = 20;
@@ -70,6 +71,7 @@ fn compared(replayed: &Replayed) -> String {
             replayed.start.streamed.name()
         );
     }
+    text += &lists(&verdict.lists);
     for what in &verdict.not_compared {
         text += &wrapped_to(COLUMNS, &format!("not compared: {what}"), "", "  ");
     }
@@ -79,11 +81,104 @@ fn compared(replayed: &Replayed) -> String {
     for difference in verdict.differences.iter().take(SHOWN) {
         text += &difference_text(difference, replayed.start.time_ns);
     }
-    let more = verdict.differences.len().saturating_sub(SHOWN);
-    if more > 0 {
-        text += &format!("… and {more} more (--json has up to 1000)\n");
+    text += &more(verdict.differences.len());
+    for difference in verdict.lists.differences.iter().take(SHOWN) {
+        text += &wrapped_to(COLUMNS, &list_difference(difference, replayed.start.time_ns), "", "  ");
+    }
+    text += &more(verdict.lists.differences.len());
+    for stale in verdict.lists.stale_marks.iter().take(SHOWN) {
+        text += &wrapped_to(COLUMNS, &stale_marks(stale, replayed.start.time_ns), "", "  ");
+    }
+    text += &more(verdict.lists.stale_marks.len());
+    if !verdict.lists.stale_marks.is_empty() {
+        text += &wrapped_to(COLUMNS, STALE, "  -> ", "     ");
     }
     text
+}
+
+/// What a stale mark leads to, and what helps.
+const STALE: &str = "The kernel clears the mark in sg_init_table() alone. Unmapping and syncs take a marked list for one that was \
+                     mapped entry by entry: they maintain caches for the wrong memory, and unmap entries that have no address. The \
+                     driver must initialise the table before it maps it again.";
+
+/// How many there are behind those that are shown.
+fn more(count: usize) -> String {
+    match count.saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("… and {more} more (--json has up to 1000)\n"),
+    }
+}
+
+/// The lists that were compared by more than the fate of their buffers.
+fn lists(lists: &Lists) -> String {
+    let &Lists { compared, disagreements, unknown, dma_segments_predicted, dma_segments_kernel, .. } = lists;
+    if compared + unknown == 0 {
+        return String::new();
+    }
+    let not_known = if unknown == 0 { String::new() } else { format!(", {unknown} not known") };
+    let segments = if dma_segments_predicted == dma_segments_kernel {
+        format!("{dma_segments_kernel} DMA segments as predicted")
+    } else {
+        format!("{dma_segments_kernel} DMA segments, {dma_segments_predicted} predicted")
+    };
+    let marks = match lists.marked_kernel {
+        // Without an IOMMU no kernel marks anything.
+        _ if lists.behind_iommu == 0 => String::new(),
+        None => "; no marks in this kernel".to_owned(),
+        Some(marked) if marked == lists.marked_predicted => format!("; {marked} marked SG_DMA_SWIOTLB as predicted"),
+        Some(marked) => format!("; {marked} marked SG_DMA_SWIOTLB, {} predicted", lists.marked_predicted),
+    };
+    let differing = if disagreements == 0 {
+        String::new()
+    } else {
+        format!("; {} differ{}", screen::counted(disagreements, "list"), if disagreements == 1 { "s" } else { "" })
+    };
+    wrapped_to(
+        COLUMNS,
+        &format!("{compared} compared{not_known}: {segments}{marks}{differing}"),
+        "lists    ",
+        "         ",
+    )
+}
+
+fn list_difference(difference: &ListDifference, start_ns: u64) -> String {
+    let marked = |is_marked: bool| if is_marked { ", marked" } else { ", not marked" };
+    let predicted = difference
+        .dma_segments_predicted
+        .map_or_else(|| "? DMA segments".to_owned(), |count| screen::counted(count, "DMA segment"));
+    format!(
+        "DISAGREES at {:.6} s, CPU {}: {}, list of {} mapped by {}: predicted {predicted}{}, kernel {}{}",
+        seconds(difference.time_ns, start_ns),
+        difference.cpu,
+        label::device(&difference.device, &difference.driver, false),
+        difference.segments,
+        who(&difference.caller, ""),
+        marked(difference.marked_predicted),
+        difference.dma_segments_kernel,
+        difference.marked_kernel.map_or("", marked),
+    )
+}
+
+fn stale_marks(stale: &StaleMarks, start_ns: u64) -> String {
+    let earlier = match stale.earlier_recorded {
+        0 => "from before the recording".to_owned(),
+        all if all == stale.lists => "from earlier mappings of the same tables".to_owned(),
+        some => format!("({some} from earlier mappings of the same tables, the others from before the recording)"),
+    };
+    format!(
+        "STALE MARK {}, {}: {} SG_DMA_SWIOTLB {earlier}, though nothing in {} bounces; {} of several segments, the first at {:.6} s",
+        label::device(&stale.device, &stale.driver, false),
+        who(&stale.caller, &stale.module),
+        if stale.lists == 1 { "1 list carries".to_owned() } else { format!("{} lists carry", stale.lists) },
+        if stale.lists == 1 { "it" } else { "them" },
+        stale.of_several,
+        seconds(stale.first_ns, start_ns),
+    )
+}
+
+/// The function that mapped a list.
+fn who(caller: &str, module: &str) -> String {
+    if caller.is_empty() { "a function that was not recorded".to_owned() } else { label::call_site(caller, module) }
 }
 
 /// The verdict in a line.
@@ -95,6 +190,14 @@ fn came_out(verdict: &Verdict) -> String {
         count => format!(", and {count} totals differ"),
     };
     let not_known = if unknown == 0 { String::new() } else { format!(" The outcome of {unknown} is not known.") };
+    let lists = verdict.lists.disagreements;
+    if disagreements == 0 && lists > 0 {
+        let words = format!(
+            "{lists} of {} lists came out in other DMA segments than predicted, or marked otherwise{totals}.{not_known}",
+            verdict.lists.compared
+        );
+        return line("DISAGREES", &words);
+    }
     if !verdict.agrees() {
         let words = format!("{disagreements} of {mappings} mappings did not come out as predicted{totals}.{not_known}");
         return line("DISAGREES", &words);

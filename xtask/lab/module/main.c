@@ -39,6 +39,14 @@ static bool untrusted;
 module_param(untrusted, bool, 0444);
 MODULE_PARM_DESC(untrusted, "make no table; take all PCI devices to be untrusted from now on");
 
+static unsigned int lists;
+module_param(lists, uint, 0444);
+MODULE_PARM_DESC(lists, "make no table; map so many lists of mixed lengths");
+
+static unsigned int stale;
+module_param(stale, uint, 0444);
+MODULE_PARM_DESC(stale, "with lists: after them map a table so many times that still has the mark of an earlier mapping");
+
 static unsigned int max_segment;
 module_param(max_segment, uint, 0444);
 MODULE_PARM_DESC(max_segment, "dma_set_max_seg_size() of the device, bytes");
@@ -109,6 +117,10 @@ static int make_table(struct device *dev)
 		return lose(&target);
 	if (maintenance)
 		return maintain(&target);
+	if (lists) {
+		error = mixed_lists(&target, lists);
+		return error ?: stale ? stale_lists(&target, stale) : 0;
+	}
 	print_facts(&target);
 	error = single_entries(&target);
 	error = error ?: list_entries(&target);

@@ -22,6 +22,10 @@ int single_entries(const struct target *target);
 int list_entries(const struct target *target);
 int hold_entries(const struct target *target);
 
+/* mixed.c: lists of mixed lengths, and so many that carry the mark of an earlier mapping. */
+int mixed_lists(const struct target *target, unsigned int count);
+int stale_lists(const struct target *target, unsigned int count);
+
 /* maintain.c: what needs cache maintenance, how often and how long; an error is that of something that could not be done. */
 int maintain(const struct target *target);
 

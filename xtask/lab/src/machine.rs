@@ -48,6 +48,8 @@ pub(super) struct Machine<'a> {
     pub(super) restricted_pool: bool,
     /// Devices.
     pub(super) devices: Devices,
+    /// `pci-testdev` beside them.
+    pub(super) test_device: bool,
     /// PCI devices behind an `SMMUv3`.
     pub(super) smmu: bool,
     /// The machine's own device tree, in which every device is coherent; else one that says that none is.
@@ -82,9 +84,10 @@ impl Machine<'_> {
         command.args(["-fsdev", &share, "-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
         match self.devices {
             Devices::Workloads => self.workload_devices(&mut command)?,
-            Devices::Test => {
-                command.args(["-device", "pci-testdev"]);
-            }
+            Devices::Test => {}
+        }
+        if self.test_device || self.devices == Devices::Test {
+            command.args(["-device", "pci-testdev"]);
         }
         command.stdin(Stdio::null());
         Ok(command)

@@ -52,6 +52,7 @@ pub(super) fn boot(run: &Run, (kernel, usual, scenario): Job, dir: &Path) -> Res
             cache_line: scenario.lines_in_tree(),
             restricted_pool: scenario.restricted_pool,
             devices: Devices::Workloads,
+            test_device: scenario.maps_lists(),
             smmu: scenario.smmu,
             coherent: scenario.coherent,
             image: &kernel.image,

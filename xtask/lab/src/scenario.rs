@@ -148,6 +148,13 @@ pub(super) struct Expect {
     pub(super) raced_percent: u64,
 }
 
+impl Recording {
+    /// Whether the lab's module maps lists.
+    pub(super) fn maps_lists(&self) -> bool {
+        self.workload.starts_with("lists")
+    }
+}
+
 impl Scenario {
     /// Whether it is for a kernel.
     pub(super) fn runs_on(&self, kernel: &Kernel) -> bool {
@@ -161,9 +168,11 @@ impl Scenario {
         }
     }
 
-    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long.
+    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long; and of lists, those
+    /// behind the SMMU show more.
     pub(super) fn is_matrix_only(&self) -> bool {
-        self.board.is_some() || matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace)
+        let is_second = self.maps_lists() && !self.smmu;
+        self.board.is_some() || is_second || matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace)
     }
 
     /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.
@@ -183,7 +192,12 @@ impl Scenario {
 
     /// Whether the lab's module is used.
     pub(super) fn has_module(&self) -> bool {
-        self.untrusted || self.recorder == Recorder::Losing
+        self.untrusted || self.recorder == Recorder::Losing || self.maps_lists()
+    }
+
+    /// Whether the lab's module maps lists for a device of its own.
+    pub(super) fn maps_lists(&self) -> bool {
+        self.recordings.iter().any(Recording::maps_lists)
     }
 
     /// Whether a complaint of the kernel comes with the machine.

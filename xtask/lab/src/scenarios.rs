@@ -89,8 +89,24 @@ const HOLD_100: Recording = hold("hold-100", "hold 100", HELD);
 const LEAK: Recording = hold("leak", "leak 24", Expect { mappings: 48, peak_slots: 24, ..HELD });
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
+/// Lists of mixed lengths.
+const LISTS: Recording = Recording {
+    name: "lists",
+    workload: "lists 900",
+    recorder: None,
+    expect: Expect {
+        mappings: 1300,
+        every_length: false,
+        bounces: true,
+        peak_slots: 1,
+        refused: 0,
+        without_event: false,
+        raced_percent: 0,
+    },
+};
+
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 29] = [
+pub(crate) const ALL: [Scenario; 31] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -116,6 +132,8 @@ pub(crate) const ALL: [Scenario; 29] = [
         ],
         ..DIRECT
     },
+    Scenario { name: "lists-smmu", smmu: true, on: On::Default, recordings: &[LISTS], ..DIRECT },
+    Scenario { name: "lists", on: On::Default, recordings: &[LISTS], ..DIRECT },
     Scenario { name: "direct-coherent", coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
     Scenario { name: "smmu-coherent", smmu: true, coherent: true, recordings: &[mixed(SILENT)], ..DIRECT },
     // Coherent, so that nothing bounces for its length: whatever does not fill its granules does, and lists are taken apart.
@@ -285,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn boards_and_boots_that_wait_for_the_recorder_are_left_to_the_matrix_and_nothing_else_is() {
+    fn what_takes_long_or_shows_less_is_left_to_the_matrix_and_nothing_else_is() {
         let left: Vec<_> = ALL.iter().filter(|one| one.is_matrix_only()).map(|one| one.name).collect();
-        assert_eq!(left, ["raspi3b", "imx8mp-evk", "from-boot", "boot-trace"]);
+        assert_eq!(left, ["lists", "raspi3b", "imx8mp-evk", "from-boot", "boot-trace"]);
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], dir: &Path) -> Result<Bo
         tablets: 0,
         cache_line: None,
         devices: Devices::Test,
+        test_device: false,
         smmu: false,
         coherent: false,
         image: &kernel.image,

@@ -173,6 +173,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], traced: &Traced, dir: &P
         tablets: 1,
         cache_line: None,
         devices: Devices::Workloads,
+        test_device: false,
         smmu: false,
         coherent: false,
         image: &kernel.image,

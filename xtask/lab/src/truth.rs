@@ -126,6 +126,7 @@ impl Booted<'_> {
             tablets: 0,
             cache_line: test.cache_line,
             devices: Devices::Test,
+            test_device: false,
             smmu: test.smmu,
             coherent: false,
             image: &self.kernel.image,

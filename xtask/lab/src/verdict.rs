@@ -37,6 +37,10 @@ pub(super) struct Verified {
     pub(super) bounced_recorded: u64,
     /// What the kernel skipped.
     pub(super) skipped: Skipped,
+    /// Lists whose DMA segments and marks were compared.
+    pub(super) lists: Lists,
+    /// Calls of the pool's functions, and bytes of their buffers: predicted, and the kernel's.
+    pub(super) pool_calls: Vec<(String, [u64; 2], [u64; 2])>,
     /// What `verify` itself found off besides single mappings, in words.
     pub(super) problems: Vec<String>,
 }
@@ -62,9 +66,58 @@ impl Verified {
             failed: (number("failed_predicted")?, number("failed_kernel")?),
             bounced_recorded: number("bounced_recorded")?,
             skipped: Skipped::parse(value.get("losses")),
+            lists: Lists::parse(&value["lists"]),
+            pool_calls: pool_calls(&value["pool_calls"]),
             problems: words(value.get("problems")),
         })
     }
+}
+
+/// What it says of lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lists {
+    /// Compared.
+    pub(super) compared: u64,
+    /// Of these, those of segments of different lengths.
+    pub(super) mixed: u64,
+    /// Compared, behind an IOMMU.
+    pub(super) behind_iommu: u64,
+    /// Not compared.
+    pub(super) unknown: u64,
+    /// Otherwise than predicted.
+    pub(super) disagreements: u64,
+    /// DMA segments predicted, and made.
+    pub(super) dma_segments: (u64, u64),
+    /// Lists predicted to be marked, and marked.
+    pub(super) marked: (u64, u64),
+    /// Lists with the mark of an earlier mapping.
+    pub(super) stale: u64,
+}
+
+impl Lists {
+    fn parse(lists: &Value) -> Self {
+        let number = |key: &str| lists[key].as_u64().unwrap_or(0);
+        let stale = lists["stale_marks"].as_array().into_iter().flatten();
+        Self {
+            compared: number("compared"),
+            mixed: number("of_mixed_lengths"),
+            behind_iommu: number("behind_iommu"),
+            unknown: number("unknown"),
+            disagreements: number("disagreements"),
+            dma_segments: (number("dma_segments_predicted"), number("dma_segments_kernel")),
+            marked: (number("marked_predicted"), number("marked_kernel")),
+            stale: stale.filter_map(|one| one["lists"].as_u64()).sum(),
+        }
+    }
+}
+
+fn pool_calls(calls: &Value) -> Vec<(String, [u64; 2], [u64; 2])> {
+    let row = |call: &Value| {
+        let pair = |predicted: &str, kernel: &str| Some([call[predicted].as_u64()?, call[kernel].as_u64()?]);
+        let counts = pair("predicted", "kernel")?;
+        Some((call["function"].as_str()?.to_owned(), counts, pair("bytes_predicted", "bytes_kernel")?))
+    };
+    calls.as_array().into_iter().flatten().filter_map(row).collect()
 }
 
 /// Runs of programs that the kernel skipped, and counted as skipped (`missed.…`). What is missing from a capture may be no more.
@@ -76,6 +129,8 @@ pub(super) struct Skipped {
     pub(super) slots: u64,
     /// Of the one that sees bounces.
     pub(super) bounced: u64,
+    /// Of those that count the calls of the pool's functions.
+    pub(super) pool: u64,
 }
 
 impl Skipped {
@@ -88,6 +143,8 @@ impl Skipped {
                 skipped.mappings += count;
             } else if program.starts_with("slot_") {
                 skipped.slots += count;
+            } else if program.starts_with("pool_") {
+                skipped.pool += count;
             } else if program == "swiotlb_bounced" {
                 skipped.bounced += count;
             }
@@ -112,6 +169,8 @@ pub(super) fn product_side(expect: Expect, verified: &Verified, recorded: &Recor
             problems.push(problem);
         }
     };
+    let lists = lists_off(&verified.lists);
+    check(lists.is_none(), lists.unwrap_or_default());
     check(verified.exit_code == 0, format!("verify exits with {}", verified.exit_code));
     let counted = witness.maps + witness.lists;
     // Tracefs knows nothing of lists that were refused, nor of slots taken without a mapping event.
@@ -157,6 +216,44 @@ pub(super) fn product_side(expect: Expect, verified: &Verified, recorded: &Recor
         failed.1 == refused && failed.0.abs_diff(refused) <= raced,
         format!("{} refusals predicted, {} seen, {refused} felt by the workload", failed.0, failed.1),
     );
+    problems
+}
+
+/// What is off about lists in any recording.
+fn lists_off(lists: &Lists) -> Option<String> {
+    (lists.disagreements > 0)
+        .then(|| format!("{} lists in other DMA segments, or marked otherwise", lists.disagreements))
+}
+
+/// What is off about a recording of mixed lists, a line each: all of them are to be compared, and the calls of the pool's functions are to be
+/// as many, of as many bytes, as the kernel counted.
+pub(super) fn lists_side(verified: &Verified, smmu: bool) -> Vec<String> {
+    /// Lists, those of them of mixed lengths, and those with the mark of an earlier mapping that the module maps.
+    const WANTED: (u64, u64, u64) = (1000, 500, 5);
+    let Verified { lists, pool_calls, skipped, .. } = verified;
+    let mut problems = Vec::new();
+    let mut check = |right: bool, problem: String| {
+        if !right {
+            problems.push(problem);
+        }
+    };
+    check(lists.unknown == 0, format!("{} lists not compared", lists.unknown));
+    let (compared, mixed, stale) = (lists.compared, lists.mixed, lists.stale);
+    check(compared >= WANTED.0 && mixed >= WANTED.1, format!("{compared} lists compared, {mixed} of mixed lengths"));
+    check(lists.dma_segments.0 == lists.dma_segments.1, format!("{:?} DMA segments", lists.dma_segments));
+    check(lists.marked.0 == lists.marked.1, format!("{:?} lists marked", lists.marked));
+    check(smmu == (lists.marked.1 > 0), format!("{} lists marked", lists.marked.1));
+    let wanted = if smmu { WANTED.2 } else { 0 };
+    check(stale == wanted, format!("{stale} stale marks found, {wanted} made"));
+    check(!pool_calls.is_empty(), "the calls of the pool's functions were not counted".into());
+    for (function, calls, bytes) in pool_calls {
+        let differs = calls[0].abs_diff(calls[1]) > skipped.pool + skipped.slots;
+        let differs = differs || skipped.pool + skipped.slots == 0 && bytes[0] != bytes[1];
+        check(
+            !differs,
+            format!("{function}: {} calls, {} bytes predicted; {}, {}", calls[0], bytes[0], calls[1], bytes[1]),
+        );
+    }
     problems
 }
 
@@ -222,6 +319,8 @@ mod tests {
             failed: (44, 44),
             bounced_recorded: 300,
             skipped: Skipped::default(),
+            lists: Lists::default(),
+            pool_calls: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -245,7 +344,7 @@ mod tests {
         let losses = serde_json::json!({ "missed.map_return": 1, "missed.dma_map_sg": 1, "missed.slot_unmap": 1,
             "missed.swiotlb_bounced": 1, "missed.kfree": 9 });
         let skipped = Skipped::parse(Some(&losses));
-        assert_eq!(skipped, Skipped { mappings: 2, slots: 1, bounced: 1 });
+        assert_eq!(skipped, Skipped { mappings: 2, slots: 1, bounced: 1, pool: 0 });
         let judged = |mappings, bounced, peak| {
             [skipped, Skipped::default()].map(|skipped| {
                 let verified = Verified { peak_slots: (peak, Some(256)), skipped, ..verified() };
@@ -361,5 +460,33 @@ mod tests {
         assert_eq!(verified.problems, ["a"]);
         assert!(Verified::parse(0, &json.replace("unknown", "other")).unwrap_err().contains("unknown"));
         assert!(Verified::parse(0, "").is_err());
+    }
+
+    #[test]
+    fn lists_must_be_many_and_mixed_and_come_out_as_predicted() {
+        let json = serde_json::json!({
+            "lists": { "compared": 1200, "of_mixed_lengths": 700, "behind_iommu": 1200, "unknown": 0, "disagreements": 0,
+                "dma_segments_predicted": 5000, "dma_segments_kernel": 5000, "marked_predicted": 300, "marked_kernel": 300,
+                "stale_marks": [{ "lists": 3 }, { "lists": 2 }] },
+            "pool_calls": [{ "function": "sync_for_cpu", "predicted": 40, "kernel": 40, "bytes_predicted": 900, "bytes_kernel": 900 }],
+        });
+        let lists = Lists::parse(&json["lists"]);
+        let right = Verified { lists, pool_calls: pool_calls(&json["pool_calls"]), ..verified() };
+        assert_eq!(lists_side(&right, true), Vec::<String>::new());
+        assert_eq!(lists_side(&right, false).len(), 2, "marks, and stale ones, where there is no IOMMU");
+        let with = |change: fn(&mut Verified)| {
+            let mut wrong = right.clone();
+            change(&mut wrong);
+            lists_side(&wrong, true).len()
+        };
+        assert_eq!(with(|wrong| wrong.lists.mixed = 499), 1);
+        assert_eq!(with(|wrong| wrong.lists.dma_segments.1 -= 1), 1);
+        assert_eq!(with(|wrong| wrong.lists.marked.0 += 1), 1);
+        assert_eq!(with(|wrong| wrong.lists.stale = 4), 1);
+        assert_eq!(with(|wrong| wrong.pool_calls[0].1[1] += 1), 1);
+        assert_eq!(with(|wrong| wrong.pool_calls[0].2[0] -= 8), 1);
+        assert_eq!(with(|wrong| wrong.pool_calls.clear()), 1);
+        assert_eq!(with(|wrong| (wrong.pool_calls[0].1[1], wrong.skipped.pool) = (39, 1)), 0);
+        assert!(lists_off(&lists).is_none() && lists_off(&Lists { disagreements: 1, ..lists }).is_some());
     }
 }

@@ -188,6 +188,27 @@ fn what_becomes_of_a_list_depends_on_its_mode() {
 }
 
 #[test]
+fn into_how_many_dma_segments_a_list_is_mapped_depends_on_its_mode() {
+    let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
+    let page = Buffer { phys: 0x4000_0000, ..buffer(4096, FROM_DEVICE) };
+    let small = Buffer { phys: 0x4000_1008, ..buffer(8, FROM_DEVICE) };
+    let segments = |lists: Lists, device: &DeviceTraits, list: &[Buffer]| {
+        let machine = Machine { lists, ..MACHINE };
+        let lost = list_loses_concatenation(&machine, device, list.iter().copied());
+        list_dma_segments(&machine, device, list.iter().copied(), lost)
+    };
+    let mixed = [page, page, small, page, page];
+    let of_modes = |device: &DeviceTraits, list: &[Buffer]| {
+        [Lists::WholeList, Lists::WholeListBounce, Lists::Flagged].map(|lists| segments(lists, device, list))
+    };
+    assert_eq!(of_modes(&behind, &mixed), [5, 5, 3]);
+    assert_eq!(of_modes(&behind, &[page; 5]), [1, 1, 1]);
+    assert_eq!(of_modes(&device(), &mixed), [5, 5, 5], "without an IOMMU nothing is concatenated");
+    let coherent = DeviceTraits { coherent: true, ..behind };
+    assert_eq!(of_modes(&coherent, &mixed), [3, 3, 3], "a part of a granule ends a segment, bounced or not");
+}
+
+#[test]
 fn what_no_device_reaches_without_a_pool_is_unreachable() {
     let machine = Machine { pool_active: false, ..MACHINE };
     let far = Buffer { dma_addr: Some(1 << 32), ..buffer(4096, TO_DEVICE) };

@@ -19,6 +19,14 @@ pub(crate) fn run(parameters: &str) -> Result<(), String> {
     module::unload(MODULE)
 }
 
+/// Loads the module for what it then does, and leaves it loaded, so that the kernel has names for its functions when a recording ends.
+pub(crate) fn run_and_stay(parameters: &str) -> Result<(), String> {
+    if Path::new("/sys/module").join(MODULE).exists() {
+        module::unload(MODULE)?;
+    }
+    module::load(Path::new(OBJECT), parameters)
+}
+
 /// Makes one table; the words are the module's parameters.
 pub(crate) fn make(name: &str, parameters: &[String], share: &Path) -> Result<(), String> {
     load(parameters)?;

@@ -88,6 +88,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             storage::run(number(300)?)?;
         }
         "losses" => truth::run("losses=1")?,
+        "lists" => {
+            truth::run_and_stay(&format!("device=pci lists={} stale=5", number(600)?))?;
+            storage::vectors()?;
+        }
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?, &hold::SMALL)?,

@@ -16,6 +16,8 @@ const SECTOR: u64 = 512;
 const LARGEST_PAGE: usize = 64 << 10;
 /// The largest read, bytes.
 const LARGEST: u64 = 64 * 1024;
+/// Pieces of a read, at most.
+const MOST_PIECES: usize = 24;
 
 /// The disks of the lab's machine: driver name, and how its disks are called.
 const DISKS: [(&str, &str); 3] = [("nvme", "nvme"), ("virtio_blk", "vd"), ("usb_storage", "sd")];
@@ -77,6 +79,29 @@ pub(super) fn long_lists() -> Result<(), String> {
     Ok(())
 }
 
+/// Reads into pieces of different lengths: into a file's pages with one call, and with commands of SCSI that name a list of pieces
+/// (`SG_IO`). A SCSI disk on USB maps each as one list, of a bulk transfer with as many segments.
+pub(super) fn vectors() -> Result<(), String> {
+    const READS: u64 = 150;
+    const LENGTHS: [u64; 6] = [512, 1024, 1536, 2048, 3584, 4096];
+    wait_for_disks()?;
+    let buffer = Pages::new(MOST_PIECES * LARGEST_PAGE).ok_or("no memory for the buffer")?;
+    let mut random = Random::new(3);
+    for prefix in ["sd", "vd"] {
+        let name = disk(prefix).ok_or_else(|| format!("no disk {prefix}"))?;
+        let file = direct(&name)?;
+        for n in 0..READS {
+            let count = 2 + random.below(MOST_PIECES as u64 - 2) as usize;
+            let lengths: Vec<_> = (0..count).map(|_| LENGTHS[random.below(LENGTHS.len() as u64) as usize]).collect();
+            let by_command = prefix == "sd" && n % 2 == 1;
+            let read = if by_command { buffer.command(&file, &lengths) } else { buffer.into_pieces(&file, &lengths) };
+            read.map_err(|error| format!("/dev/{name}: {count} pieces: {error}"))?;
+        }
+        fact(&format!("vectors.{prefix}"), READS);
+    }
+    Ok(())
+}
+
 /// Waits until every kind of disk is there with its size, and its node.
 pub(super) fn wait_for_disks() -> Result<(), String> {
     for (driver, prefix) in DISKS {
@@ -115,6 +140,37 @@ fn direct(disk: &str) -> Result<File, String> {
     opened.map_err(|error| format!("cannot open /dev/{disk}: {error}"))
 }
 
+/// `struct sg_io_hdr` of `include/scsi/sg.h`, on 64-bit.
+#[repr(C)]
+struct SgIoHeader {
+    interface_id: i32,
+    dxfer_direction: i32,
+    cmd_len: u8,
+    mx_sb_len: u8,
+    iovec_count: u16,
+    dxfer_len: u32,
+    dxferp: *mut libc::c_void,
+    cmdp: *mut u8,
+    sbp: *mut u8,
+    timeout: u32,
+    flags: u32,
+    pack_id: i32,
+    usr_ptr: *mut libc::c_void,
+    status: u8,
+    masked_status: u8,
+    msg_status: u8,
+    sb_len_wr: u8,
+    host_status: u16,
+    driver_status: u16,
+    resid: i32,
+    duration: u32,
+    info: u32,
+}
+
+const SG_IO: u64 = 0x2285;
+const SG_DXFER_FROM_DEV: i32 = -3;
+const _: () = assert!(size_of::<SgIoHeader>() == 88, "as in include/scsi/sg.h");
+
 /// Page-aligned memory, which direct reads want.
 struct Pages {
     start: *mut libc::c_void,
@@ -139,14 +195,68 @@ impl Pages {
 
     /// One sector to the beginning of each of the first `pages` pages.
     fn scatter(&self, file: &File, pages: usize) -> std::io::Result<()> {
-        let pieces: Vec<_> = (0..pages.min(self.length / LARGEST_PAGE))
-            .map(|n| libc::iovec { iov_base: self.start.wrapping_byte_add(n * LARGEST_PAGE), iov_len: SECTOR as usize })
-            .collect();
+        self.into_pieces(file, &vec![SECTOR; pages])
+    }
+
+    /// A piece of each of these lengths at the beginning of a page of its own.
+    fn pieces(&self, lengths: &[u64]) -> Vec<libc::iovec> {
+        let lengths = lengths.iter().take(self.length / LARGEST_PAGE);
+        let piece = |(n, length): (usize, &u64)| libc::iovec {
+            iov_base: self.start.wrapping_byte_add(n * LARGEST_PAGE),
+            iov_len: (*length as usize).min(LARGEST_PAGE),
+        };
+        lengths.enumerate().map(piece).collect()
+    }
+
+    /// The beginning of the disk into pieces of these lengths, by `SG_IO` (`drivers/scsi/scsi_ioctl.c`): READ(10).
+    fn command(&self, file: &File, lengths: &[u64]) -> std::io::Result<()> {
+        let mut pieces = self.pieces(lengths);
+        let bytes: usize = pieces.iter().map(|piece| piece.iov_len).sum();
+        let sectors = (bytes / SECTOR as usize) as u16;
+        let mut cdb = [0x28_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        cdb[7..9].copy_from_slice(&sectors.to_be_bytes());
+        let mut header = SgIoHeader {
+            interface_id: i32::from(b'S'),
+            dxfer_direction: SG_DXFER_FROM_DEV,
+            cmd_len: cdb.len() as u8,
+            mx_sb_len: 0,
+            iovec_count: pieces.len() as u16,
+            dxfer_len: bytes as u32,
+            dxferp: pieces.as_mut_ptr().cast(),
+            cmdp: cdb.as_mut_ptr(),
+            sbp: std::ptr::null_mut(),
+            timeout: 30_000,
+            flags: 0,
+            pack_id: 0,
+            usr_ptr: std::ptr::null_mut(),
+            status: 0,
+            masked_status: 0,
+            msg_status: 0,
+            sb_len_wr: 0,
+            host_status: 0,
+            driver_status: 0,
+            resid: 0,
+            duration: 0,
+            info: 0,
+        };
+        // SAFETY: header, command and pieces outlive the call, and every piece lies in the mapping, to which nothing else refers.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), SG_IO as _, &raw mut header) };
+        match result {
+            result if result < 0 => Err(std::io::Error::last_os_error()),
+            _ if header.status == 0 && header.host_status == 0 && header.resid == 0 => Ok(()),
+            _ => Err(std::io::Error::other(format!("status {}, host {}", header.status, header.host_status))),
+        }
+    }
+
+    /// As much from the beginning of the file as pieces of these lengths hold.
+    fn into_pieces(&self, file: &File, lengths: &[u64]) -> std::io::Result<()> {
+        let pieces = self.pieces(lengths);
+        let bytes: usize = pieces.iter().map(|piece| piece.iov_len).sum();
         // SAFETY: every piece lies in the mapping, and nothing else refers to it.
         let got = unsafe { libc::preadv(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as libc::c_int, 0) };
         match got {
             got if got < 0 => Err(std::io::Error::last_os_error()),
-            got if got as usize == pieces.len() * SECTOR as usize => Ok(()),
+            got if got as usize == bytes => Ok(()),
             _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
     }
