@@ -71,15 +71,12 @@ fn unquoted(line: &str) -> String {
     let mut rest = line.as_bytes();
     while let [first, after @ ..] = rest {
         let code = after.get(..2).filter(|_| *first == b'=').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -103,19 +100,16 @@ fn without_tags(line: &str) -> Cow<'_, str> {
         let ends = inside[name.len()..].starts_with(['>', ' ', '/']);
         let lower = name.to_ascii_lowercase();
         let (within, between) = (WITHIN.contains(&lower.as_str()), BETWEEN.contains(&lower.as_str()));
-        match inside.find('>').filter(|_| ends && (within || between)) {
-            Some(end) => {
-                text.push_str(&rest[..at]);
-                if between {
-                    text.push('\r');
-                }
-                rest = &inside[end + 1..];
-                is_changed = true;
+        if let Some(end) = inside.find('>').filter(|_| ends && (within || between)) {
+            text.push_str(&rest[..at]);
+            if between {
+                text.push('\r');
             }
-            None => {
-                text.push_str(&rest[..=at]);
-                rest = &rest[at + 1..];
-            }
+            rest = &inside[end + 1..];
+            is_changed = true;
+        } else {
+            text.push_str(&rest[..=at]);
+            rest = &rest[at + 1..];
         }
     }
     if !is_changed {
