@@ -269,7 +269,7 @@ impl Survey {
         }
         if self.looks_like.is_empty() {
             let name = names().next();
-            self.looks_like = looks_like(text, name).to_owned();
+            looks_like(text, name).clone_into(&mut self.looks_like);
         }
     }
 }
