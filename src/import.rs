@@ -152,7 +152,17 @@ fn nothing_wanted(survey: &Survey, notes: &[String]) -> String {
         why += &format!("; it has {} lines of other events: {names}", survey.other_events);
     }
     if survey.nonsense > 0 {
-        why += &format!("; {} lines can't be read, the first: {}", survey.nonsense, survey.first_nonsense);
+        why += &format!("; {} lines can't be read", survey.nonsense);
+        if !survey.named_in_nonsense.is_empty() {
+            let names = survey.named_in_nonsense.iter().map(|(name, count)| format!("{name} in {count}"));
+            why += &format!(" ({})", names.collect::<Vec<_>>().join(", "));
+        }
+        if !survey.first_nonsense.contains('\0') {
+            why += &format!(", the first: {}", survey.first_nonsense);
+        }
+    }
+    if !survey.looks_like.is_empty() {
+        why += &format!("; {}", survey.looks_like);
     }
     for note in notes {
         why += &format!("; {note}");

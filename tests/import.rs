@@ -7,6 +7,7 @@ mod golden_file;
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -68,6 +69,13 @@ fn told() -> Vec<Told> {
             None => case.trace.as_bytes().to_vec(),
             Some("utf-16") => {
                 [0xfeff].into_iter().chain(case.trace.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+            }
+            Some("gzip-cut") => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(case.trace.as_bytes()).unwrap();
+                let mut bytes = gzip.finish().unwrap();
+                bytes.truncate(bytes.len() / 2);
+                bytes
             }
             Some("zstd") => zstd::encode_all(case.trace.as_bytes(), 1).unwrap(),
             Some(other) => panic!("{}: no encoding {other}", case.name),

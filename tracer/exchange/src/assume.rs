@@ -114,7 +114,8 @@ fn about_trace(survey: &Survey) -> Vec<String> {
     }
     for (instance, events) in &survey.other_instances {
         notes.push(format!(
-            "{events} events of another trace instance ({instance}) were left out: buffers were mixed, which hold the same events twice"
+            "{events} events of another trace instance or file ({instance}) were left out: they may be the same events twice, or another \
+             machine's (trace-cmd report prints each by itself)"
         ));
     }
     if survey.unordered {

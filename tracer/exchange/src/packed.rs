@@ -15,11 +15,14 @@ const XZ_MEMORY: u32 = 100 << 10;
 pub fn unpacked<'a>(packed: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
     let mut packed = packed;
     let mut plain: Box<dyn BufRead + 'a> = match packed.fill_buf()? {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::new(MultiGzDecoder::new(packed))),
+        [0x1f, 0x8b, ..] => Box::new(BufReader::new(Packed { from: MultiGzDecoder::new(packed), by: "gzip" })),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            Box::new(BufReader::new(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY)))
+            let from = lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY);
+            Box::new(BufReader::new(Packed { from, by: "xz" }))
         }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(BufReader::new(zstd::Decoder::with_buffer(packed)?)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Box::new(BufReader::new(Packed { from: zstd::Decoder::with_buffer(packed)?, by: "zstd" }))
+        }
         _ => Box::new(packed),
     };
     let order: Option<fn([u8; 2]) -> u16> = match plain.fill_buf()? {
@@ -31,6 +34,28 @@ pub fn unpacked<'a>(packed: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + '
         Some(unit) => Box::new(BufReader::new(Utf16 { from: plain, unit, high: None, left: Vec::new() })),
         None => plain,
     })
+}
+
+/// What something is packed by, for its errors.
+struct Packed<R> {
+    from: R,
+    /// The command that unpacks it.
+    by: &'static str,
+}
+
+impl<R: Read> Read for Packed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.from.read(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            let by = self.by;
+            let why = format!(
+                "it is cut off or damaged inside its {by} compression ({error}): {by} -dc FILE > TEXT keeps what comes before that"
+            );
+            io::Error::new(error.kind(), why)
+        })
+    }
 }
 
 /// UTF-16 as UTF-8, without its byte order mark.
@@ -119,6 +144,7 @@ mod tests {
         let mut cut = gzipped(&b"a line\n".repeat(1000));
         cut.truncate(cut.len() - 9);
         let mut text = Vec::new();
-        assert!(unpacked(&*cut).unwrap().read_to_end(&mut text).is_err());
+        let error = unpacked(&*cut).unwrap().read_to_end(&mut text).unwrap_err().to_string();
+        assert!(error.contains("cut off") && error.contains("gzip -dc"), "{error}");
     }
 }

@@ -48,6 +48,8 @@ pub(super) enum Parsed<'a> {
     Machine(&'a str),
     /// `# os release : RELEASE` of the same.
     Release(&'a str),
+    /// `# tracer: TRACER` of tracefs, where it is another one than `nop`; or what else a whole file is of.
+    Tracer(&'a str),
     /// A comment, or nothing.
     Nothing,
     /// No line of a trace.
@@ -185,13 +187,13 @@ fn word(text: &str) -> usize {
 /// Reads a line of any of these.
 fn of_any_kind(line: &str) -> Parsed<'_> {
     let line = without_console(line.trim_end());
-    let (instance, line) = instance(line);
+    let (instance, line) = indented_instance(line).unwrap_or_else(|| instance(line));
     let line = line.trim_start();
     if let Some(comment) = line.strip_prefix('#') {
         return comment_of(comment.trim());
     }
     let is_frame = FRAMES[..3].iter().any(|frame| line.starts_with(frame));
-    if line.is_empty() || is_frame || line.bytes().all(|byte| byte == b'-') {
+    if line.is_empty() || is_frame || line.bytes().all(|byte| byte == b'-') || is_of_stack(line) {
         return Parsed::Nothing;
     }
     if let Some(count) = lost(line) {
@@ -208,6 +210,8 @@ fn comment_of(comment: &str) -> Parsed<'_> {
     match comment.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
         Some(("arch", machine)) => Parsed::Machine(machine),
         Some(("os release", release)) => Parsed::Release(release),
+        Some(("tracer", tracer)) if tracer != "nop" => Parsed::Tracer(tracer),
+        _ if comment == "event histogram" => Parsed::Tracer("hist triggers"),
         _ => Parsed::Nothing,
     }
 }
@@ -258,6 +262,35 @@ fn instance(line: &str) -> (&str, &str) {
     }
 }
 
+/// The same where names are of several lengths: `trace-cmd report` aligns them at their ends (`print_handle_file()`,
+/// `tracecmd/trace-read.c`), and so with the files that it prints together. A task's name may look like this too, but is at most 15
+/// bytes long, where what is behind an instance's name takes at least 16 for it.
+fn indented_instance(line: &str) -> Option<(&str, &str)> {
+    const TASK: usize = 16;
+    let indented = line.strip_prefix(' ')?.trim_start_matches(' ');
+    let (name, rest) = indented.split_once(':')?;
+    let task = rest.strip_prefix(' ')?;
+    if name.is_empty() || name.contains([' ', '[', '#', '(', '<']) {
+        return None;
+    }
+    if task.starts_with("cpus=") {
+        return Some((name, task));
+    }
+    let (comm, _) = task[..task.find(" [")?].trim_end().rsplit_once('-')?;
+    (comm.len() >= TASK).then_some((name, rest))
+}
+
+/// Lines of the call chain of the event before: `ffffc0de1234 dma_map_page_attrs+0x1c4 ([kernel.kallsyms])` of perf, ` => func` of
+/// tracefs.
+fn is_of_stack(line: &str) -> bool {
+    if line.starts_with("=> ") {
+        return true;
+    }
+    let Some((address, symbol)) = line.split_once(' ') else { return false };
+    let is_address = address.len() >= 4 && address.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_address && symbol.ends_with(')') && symbol.contains(" (")
+}
+
 fn event<'a>(line: &'a str, instance: &'a str) -> Parsed<'a> {
     // A task's name may hold anything, colons and brackets too: the first colon behind a task, a CPU and a time counts.
     for (at, _) in line.match_indices(':') {
@@ -272,6 +305,9 @@ fn event<'a>(line: &'a str, instance: &'a str) -> Parsed<'a> {
         if let Some(record) = rest.strip_prefix("PERF_RECORD_LOST") {
             let count = record.split_whitespace().next_back().and_then(|count| count.parse().ok());
             return Parsed::Lost(count.unwrap_or(1));
+        }
+        if rest.starts_with("<stack trace>") || rest.starts_with("<user stack trace>") {
+            return Parsed::Nothing;
         }
         if let Some((event, text)) = named(rest) {
             return Parsed::Event(Line { instance, task, cpu, time, event, text });
@@ -483,6 +519,27 @@ mod tests {
     fn another_instance_is_named() {
         let line = event("dmab:          usb-470   [000] .....    75.606310: swiotlb_bounced:      dev_name: a");
         assert_eq!((line.instance, line.task, line.event), ("dmab", 470, "swiotlb_bounced"));
+        let line = event("   dma:              usb-470   [000] .....    75.606310: swiotlb_bounced:      dev_name: a");
+        assert_eq!((line.instance, line.task, line.event), ("dma", 470, "swiotlb_bounced"));
+        let line = event("   a.dat:     kworker/u8:2-470   [000]  75.606310: kfree:      ptr=1");
+        assert_eq!((line.instance, line.task, line.event), ("a.dat", 470, "kfree"));
+        let line = event("      nginx: worker-470   [000] .....    75.606310: kfree:      ptr=1");
+        assert_eq!((line.instance, line.task, line.event), ("", 470, "kfree"));
+        assert_eq!(parse("   a.dat: cpus=2"), Parsed::Nothing);
+    }
+
+    #[test]
+    fn call_chains_are_passed_over() {
+        for line in [
+            "\tffffc0de1234 dma_map_page_attrs+0x1c4 ([kernel.kallsyms])",
+            "            7f12 main+0x1 (/usr/bin/x)",
+            "       usb-470   [000] .....    75.606310: <stack trace>",
+            " => dma_map_page_attrs",
+        ] {
+            assert_eq!(parse(line), Parsed::Nothing, "{line}");
+        }
+        assert_eq!(parse("# tracer: function_graph"), Parsed::Tracer("function_graph"));
+        assert_eq!(parse("# event histogram"), Parsed::Tracer("hist triggers"));
     }
 
     #[test]

@@ -84,6 +84,10 @@ pub struct Survey {
     pub nonsense: u64,
     /// The first of them.
     pub first_nonsense: String,
+    /// How many of them name a wanted event, by event.
+    pub named_in_nonsense: BTreeMap<String, u64>,
+    /// What the file seems to be, or what its lines lack, and what helps; empty where nothing shows it.
+    pub looks_like: String,
     /// Trace instances whose buffers were mixed with this one's, with the number of events that are left out because of it.
     pub other_instances: BTreeMap<String, u64>,
     /// The instance that is read; empty for the main one.
@@ -142,6 +146,7 @@ impl Survey {
                 Parsed::Lost(count) | Parsed::Overwritten(count) => common.lost = common.lost.saturating_add(count),
                 Parsed::Machine(machine) => machine.clone_into(&mut common.machine),
                 Parsed::Release(release) => release.clone_into(&mut common.release),
+                Parsed::Tracer(tracer) => common.looks_like = of_tracer(tracer),
                 Parsed::Nothing => {}
                 Parsed::Nonsense => common.nonsense(&text),
             }
@@ -160,6 +165,12 @@ impl Survey {
             survey.first_nonsense = common.first_nonsense;
         }
         survey.nonsense += common.nonsense;
+        for (event, count) in common.named_in_nonsense {
+            *survey.named_in_nonsense.entry(event).or_default() += count;
+        }
+        if survey.looks_like.is_empty() {
+            survey.looks_like = common.looks_like;
+        }
         (survey.machine, survey.release) = (common.machine, common.release);
         if survey.first_ns == u64::MAX {
             survey.first_ns = 0;
@@ -249,7 +260,63 @@ impl Survey {
             self.first_nonsense = text.trim().chars().take(120).collect();
         }
         self.nonsense += 1;
+        if self.nonsense > LOOKED_AT {
+            return;
+        }
+        let names = || EVENTS.iter().map(|(name, _)| *name).filter(|name| names_event(text, name));
+        for name in names() {
+            *self.named_in_nonsense.entry(name.to_owned()).or_default() += 1;
+        }
+        if self.looks_like.is_empty() {
+            let name = names().next();
+            looks_like(text, name).clone_into(&mut self.looks_like);
+        }
     }
+}
+
+/// Lines that can't be read and are looked at for what they may be.
+const LOOKED_AT: u64 = 10_000;
+
+/// Whether a line has an event's name, as a word.
+fn names_event(text: &str, name: &str) -> bool {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_of_word) && !text[at + name.len()..].starts_with(is_of_word))
+}
+
+/// Why a line that can't be read is so, and what helps; `name` is the wanted event that it names.
+fn looks_like(text: &str, name: Option<&str>) -> &'static str {
+    if text.contains('\0') {
+        return "it looks like a binary file of a format that is not known here";
+    }
+    let Some(name) = name else { return "" };
+    let behind = text.split_once(name).map_or("", |(_, behind)| behind);
+    let is_time = |word: &str| {
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        word.trim_start_matches('-')
+            .strip_suffix(':')
+            .and_then(|time| time.split_once('.'))
+            .is_some_and(|(a, b)| digits(a) && digits(b))
+    };
+    if behind.starts_with('(') {
+        "it looks like the output of perf trace: perf script prints lines that can be read"
+    } else if behind.trim_matches([':', ' ']).is_empty() {
+        "its events have no fields: perf script -F comm,tid,cpu,time,event,trace prints them"
+    } else if text.contains(':') && !text.starts_with(name) && !text.split_whitespace().any(is_time) {
+        "its lines have no time: perf script -F comm,tid,cpu,time,event,trace prints it"
+    } else {
+        ""
+    }
+}
+
+/// What a trace of another tracer has.
+fn of_tracer(tracer: &str) -> String {
+    let tracer: String = tracer.chars().take(40).collect();
+    if tracer == "hist triggers" {
+        return "it is a histogram of tracefs, which counts events and does not list them: import the file trace"
+            .to_owned();
+    }
+    format!("it is of tracefs's {tracer}, which has no events of its own: echo nop > current_tracer, and enable events")
 }
 
 /// The offset of `function+0x10/0x40`, bytes.

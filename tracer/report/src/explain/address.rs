@@ -128,7 +128,7 @@ pub(super) fn overflow(context: Context<'_>, overflow: Overflow) -> Said {
     } else if is_resource {
         register(&overflow, machine)
     } else if let Some(bits) = virtual_bits(overflow.addr, machine) {
-        no_address(&overflow, bits)
+        no_address(&overflow, machine, bits)
     } else if let Some(pool) = machine.present_pool() {
         refused_with_a_pool(&overflow, pool)
     } else if overflow.is_reached() {
@@ -195,14 +195,16 @@ fn register(overflow: &Overflow, machine: &Machine) -> Said {
     .unknown("The release and tree, where the log lacks them: paste the first lines of dmesg.")
 }
 
-fn no_address(overflow: &Overflow, bits: u32) -> Said {
+fn no_address(overflow: &Overflow, machine: &Machine, bits: u32) -> Said {
+    let is_half = matches!(bits, 39 | 42 | 47 | 48 | 52)
+        && !matches!(machine.architecture, Some(Architecture::X86 | Architecture::Riscv));
     Said::new(Kind::NoPhysicalAddress)
         .means(format!(
             "{:#x} is not a physical address of memory: it is what virt_to_phys() makes of a virtual address outside \
              the linear map{}. The driver mapped a buffer on the stack (stacks are vmalloc memory), a module's \
              variable, or vmalloc memory.",
             overflow.addr,
-            if matches!(bits, 39 | 42 | 47 | 48 | 52) {
+            if is_half {
                 format!(" (half of the {bits}-bit address space added to where RAM begins)")
             } else {
                 String::new()
@@ -255,6 +257,12 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
                 ))
                 .helps(mask_or_window(overflow));
         }
+    } else if overflow.has_window() && machine.windows.iter().any(|window| is_unshifted(window, overflow)) {
+        said = said.means(format!(
+            "The bus limit {:#x} is the end of a window that the log lists (IB MEM, from dma-ranges). It has no \
+             offset: the address is a physical one.",
+            overflow.bus_limit
+        ));
     } else if overflow.has_window() {
         said = said.means(format!(
             "The bus limit {:#x} is the end of a window (dma-ranges), so addresses here may have an offset to \
@@ -275,9 +283,14 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
     )
 }
 
+/// Whether a window that ends at the bus limit begins at the same address on both sides.
+fn is_unshifted(window: &super::BusWindow, overflow: &Overflow) -> bool {
+    window.at == window.memory.start && window.memory.end.checked_sub(1) == Some(overflow.bus_limit)
+}
+
 /// In reach: what else makes a buffer bounce on this path.
 fn reached(overflow: &Overflow, machine: &Machine) -> Said {
-    let lines = lines_that_bounce(overflow.size);
+    let lines = lines_that_bounce(overflow.size, machine);
     let in_reach = format!(
         "\"overflow\" misleads: the buffer ends at {:#x}, and the device reaches up to {:#x}.",
         overflow.last(),
@@ -285,6 +298,16 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
     );
     let ask =
         "What was mapped, where no call trace is in the log: dma_map_resource in it means a register, not a buffer.";
+    if machine.architecture == Some(Architecture::X86) {
+        return Said::new(Kind::OutOfReach)
+            .means(in_reach)
+            .means(
+                "x86 bounces nothing for its length. What is left: a register (dma_map_resource()) where everything must \
+                 bounce (swiotlb=force), or memory that the device may not see (an encrypted guest without a pool).",
+            )
+            .helps("Without swiotlb=force and outside an encrypted guest this cannot happen.")
+            .unknown(ask);
+    }
     if lines.is_empty() {
         return Said::new(Kind::OutOfReach)
             .means(in_reach)
@@ -300,7 +323,7 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
     let said = Said::new(Kind::UnalignedWithoutPool)
         .means(in_reach)
         .means(format!(
-            "Since 6.5 the same words are printed when a buffer has to bounce because it may be a small kmalloc object that shares a \
+            "Since 6.5 (riscv: 6.6) the same words are printed when a buffer has to bounce because it may be a small kmalloc object that shares a \
              cache line, and there is no pool. {} bytes, not only read by the device, bounce with cache lines of {lines} bytes when \
              kmalloc's caches begin below that.",
             overflow.size
@@ -316,16 +339,23 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
         }
         _ => said,
     };
-    said.helps("Boot with a pool: without swiotlb=noforce. A small buffer takes one slot of 2 KiB.")
-        .helps("Or make the firmware describe the lines as CTR_EL0.CWG does; `bouncescope doctor` shows both.")
+    let said = if machine.pool_failed || machine.pool_given_up {
+        no_pool(machine).helps.into_iter().fold(said, Said::helps)
+    } else {
+        said.helps("Boot with a pool: without swiotlb=noforce. A small buffer takes one slot of 2 KiB.")
+    };
+    said.helps("Or make the firmware describe the lines as CTR_EL0.CWG does; `bouncescope doctor` shows both.")
         .unknown(ask)
 }
 
 /// Line sizes with which so many bytes bounce when caches begin at 8.
-fn lines_that_bounce(size: u64) -> Vec<u32> {
+fn lines_that_bounce(size: u64, machine: &Machine) -> Vec<u32> {
+    /// `ARCH_DMA_MINALIGN` of riscv (`arch/riscv/include/asm/cache.h`).
+    const RISCV_DMA_MINALIGN: u32 = 64;
+    let is_riscv = machine.architecture == Some(Architecture::Riscv);
+    let dma_minalign = if is_riscv { RISCV_DMA_MINALIGN } else { ARM64_DMA_MINALIGN };
     let bounces = |line: &u32| {
-        let decider =
-            Decider { bounce_unaligned: 1, cache_line_size: *line, minalign: 8, dma_minalign: ARM64_DMA_MINALIGN };
+        let decider = Decider { bounce_unaligned: 1, cache_line_size: *line, minalign: 8, dma_minalign };
         decider.needs_bounce(false, FROM_DEVICE, size)
     };
     [32, 64, 128, 256].into_iter().filter(bounces).collect()
@@ -355,6 +385,18 @@ pub(super) fn pool_overflow(context: Context<'_>, overflow: Overflow) -> Said {
             )
             .helps(mask_or_window(&overflow))
             .unknown("Where the pool lies (\"software IO TLB: mapped [mem …]\") and the bus's windows (IB MEM, dma-ranges): paste those lines.");
+    }
+    if machine.architecture == Some(Architecture::X86) {
+        return said
+            .means(
+                "x86 makes the pool anywhere below 4 GiB, and has no way to place it lower. A device with fewer than 32 \
+                 address bits is served only if its driver allocates from low memory (GFP_DMA).",
+            )
+            .helps(
+                "Use an IOMMU (intel_iommu=on, or AMD's), which gives the device addresses that it reaches; or a driver \
+                 that allocates with GFP_DMA. As a test, mem=1G keeps all memory in reach of 30 bits.",
+            )
+            .helps("Or the device's mask is set too small: dma_set_mask_and_coherent() in its driver.");
     }
     said.helps(
         "The pool must lie lower: CONFIG_ZONE_DMA with a limit that suits the device (dma-ranges of the narrowest bus), no \

@@ -21,6 +21,7 @@ pub(super) struct NoPool {
 pub(super) fn no_pool(machine: &Machine) -> NoPool {
     let one = |why: &str, helps: &str| NoPool { why: why.to_owned(), helps: vec![helps.to_owned()] };
     let is_x86 = machine.architecture == Some(Architecture::X86);
+    let is_riscv = machine.architecture == Some(Architecture::Riscv);
     if machine.asks_for("swiotlb", "noforce") {
         return one("this kernel was booted with swiotlb=noforce", "Boot without swiotlb=noforce.");
     }
@@ -37,8 +38,12 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
         );
     }
     if machine.pool_failed {
+        let why = "contiguous low memory for it was not available at boot";
+        if is_smallest(machine.smallest_failed) {
+            return one(why, "Reserve less low memory (crashkernel=, cma=): not even the smallest pool fitted.");
+        }
         return one(
-            "contiguous low memory for it was not available at boot",
+            why,
             "Ask for a smaller pool, swiotlb=512 (1 MiB; the kernel rounds up), or reserve less low memory \
              (crashkernel=, cma=).",
         );
@@ -49,7 +54,13 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
             "iommu=soft makes one with less memory; for a mask below 32 bits also see that the pool lies low enough.",
         );
     }
-    if machine.is_at_least(6, 5) == Some(false) {
+    // riscv always makes one from 6.10 on (`arch/riscv/mm/init.c`), arm64 from 6.5 on.
+    let (name, is_old) = if is_riscv {
+        ("6.10 riscv", machine.is_at_least(6, 10) == Some(false))
+    } else {
+        ("6.5 arm64", machine.is_at_least(6, 5) == Some(false))
+    };
+    if is_old {
         let helps = vec![
             "First fix what makes the buffer unreachable: the driver's DMA mask (dma_set_mask_and_coherent()), or \
              dma-ranges in the device tree. The end of ZONE_DMA, and so the place of the pool, follows from \
@@ -57,9 +68,12 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
                 .to_owned(),
             "A number of slots alone makes no pool there. swiotlb=force makes one, but then everything bounces: for a test only.".to_owned(),
         ];
-        let why = "before 6.5 arm64 makes one only where memory reaches beyond what its DMA zones cover, which was not the \
-             case here, as far as the kernel knew (x86: beyond 4 GiB)";
-        return NoPool { why: why.to_owned(), helps };
+        let x86 = if machine.architecture.is_none() { " (x86: beyond 4 GiB)" } else { "" };
+        let why = format!(
+            "before {name} makes one only where memory reaches beyond what its DMA zones cover, which was not the \
+             case here, as far as the kernel knew{x86}"
+        );
+        return NoPool { why, helps };
     }
     let helps = "Boot without swiotlb=noforce; if that is not it, the lines \"software IO TLB: …\" at the beginning of the log say why it was not made.";
     match &machine.command_line {
@@ -124,17 +138,26 @@ pub(super) fn not_made(context: Context<'_>) -> Said {
             )
             .unknown("The command line: paste the kernel's first lines, with \"Failed to allocate\" among them if memory was short.");
     }
-    memory_was_short(Said::new(Kind::PoolNotMade))
+    memory_was_short(Said::new(Kind::PoolNotMade), machine.smallest_failed)
 }
 
-fn memory_was_short(said: Said) -> Said {
-    said.means(
+/// Whether no smaller pool can be asked for: `IO_TLB_MIN_SLABS` are 1 MiB.
+fn is_smallest(failed: Option<u64>) -> bool {
+    failed.is_some_and(|bytes| bytes <= 1 << 20)
+}
+
+fn memory_was_short(said: Said, failed: Option<u64>) -> Said {
+    let said = said.means(
         "There was no contiguous memory for the pool within reach of devices with narrow DMA masks. Mappings that \
          have to bounce later fail. On arm64 from 6.5 on, the kmalloc caches begin at the line size, which loses the \
          memory that small caches save.",
-    )
-    .helps("Ask for a smaller pool: swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each CPU).")
-    .helps("Reserve less low memory: crashkernel=, cma=, reserved-memory nodes below 4 GiB.")
+    );
+    let said = if is_smallest(failed) {
+        said.means("Not even the smallest pool fitted, so asking for another size does not help.")
+    } else {
+        said.helps("Ask for a smaller pool: swiotlb=512 (1 MiB; the kernel rounds up to 128 slots for each CPU).")
+    };
+    said.helps("Reserve less low memory: crashkernel=, cma=, reserved-memory nodes below 4 GiB.")
 }
 
 /// `swiotlb_memblock_alloc: Failed to allocate %zu bytes tlb structure`: one attempt; half of it is tried next, down to 1 MiB.
@@ -156,8 +179,13 @@ pub(super) fn failed(context: Context<'_>, bytes: Option<u64>) -> Said {
                 "One attempt failed: {wanted} was not available. A smaller pool was made, of {to} slots ({}).",
                 slots_amount(*to)
             )),
+            _ if bytes > context.machine.smallest_failed => said.means(format!(
+                "One attempt failed: {wanted} was not available. The next is for half of that, see below."
+            )),
+            _ if is_smallest(bytes) => memory_was_short(said.means(format!("{wanted} was not available.")), bytes),
             _ => memory_was_short(
                 said.means(format!("{wanted} was not available; the kernel tries halves of that, down to 1 MiB.")),
+                bytes,
             ),
         },
     }
@@ -166,11 +194,14 @@ pub(super) fn failed(context: Context<'_>, bytes: Option<u64>) -> Said {
 /// "mapped [mem %pa-%pa] (%luMB)".
 pub(super) fn mapped(context: Context<'_>, pool: Span) -> Said {
     let slots = pool.slots();
+    let is_x86 = context.machine.architecture == Some(Architecture::X86);
     let place = if pool.end <= 1 << 32 {
         "below 4 GiB, where devices with 32 address bits reach it"
     } else if context.machine.is_above_4_gib() {
         "above 4 GiB, as all memory of this machine is (its zone DMA32 is empty): devices reach it where their bus shifts addresses (dma-ranges), \
          with whatever mask covers the shifted ones"
+    } else if is_x86 {
+        "not wholly below 4 GiB: devices with 32 address bits cannot reach it; released kernels of x86 make it below"
     } else {
         "not wholly below 4 GiB: devices with 32 address bits reach it only through a bus that shifts addresses (dma-ranges)"
     };
@@ -185,7 +216,7 @@ pub(super) fn mapped(context: Context<'_>, pool: Span) -> Said {
     } else {
         said
     };
-    if pool.end <= 1 << 32 || context.machine.is_above_4_gib() {
+    if pool.end <= 1 << 32 || is_x86 || context.machine.is_above_4_gib() {
         return said;
     }
     said.helps(
@@ -224,7 +255,7 @@ fn below_a_mib(context: Context<'_>) -> String {
 pub(super) fn adjusted(context: Context<'_>, mib: u64) -> Said {
     let said = Said::new(Kind::Resized);
     let unchanged = "The kernel keeps the size given by swiotlb=SLOTS, unless that is exactly the default size.";
-    let small = "because no device of this machine needs it to reach memory. On arm64 since 6.7, such a machine gets \
+    let small = "because no device of this machine needs it to reach memory. On arm64 since 6.7 (riscv since 6.10), such a machine gets \
                  1 MiB for each GiB of memory, for small kmalloc buffers alone.";
     if mib == 0 {
         let size = below_a_mib(context);
@@ -311,13 +342,18 @@ pub(super) fn given_up(context: Context<'_>) -> Said {
 }
 
 /// "created restricted DMA pool at %pa, size %ld MiB".
-pub(super) fn restricted(pool: Restricted) -> Said {
+pub(super) fn restricted(context: Context<'_>, pool: Restricted) -> Said {
     let slots = pool.mib.saturating_mul((1 << 20) / SLOT);
+    let devices = match context.machine.assigned_at(pool.start) {
+        none if none.is_empty() => {
+            "The line does not say which devices use it: those whose memory-region points to the node.".to_owned()
+        }
+        devices => format!("By the lines \"assigned reserved memory node\", its devices are {}.", devices.join(", ")),
+    };
     Said::new(Kind::RestrictedPool).means(format!(
         "A restricted-dma-pool of {slots} slots ({} MiB): everything that its devices map bounces, and their \
          coherent allocations come from it too. The pool has one area and never grows. When it is full, the message \
-         says \"total {slots}\". swiotlb= does not change its size; only the node in reserved-memory does. The line \
-         does not say which devices use it: those whose memory-region points to the node.",
+         says \"total {slots}\". swiotlb= does not change its size; only the node in reserved-memory does. {devices}",
         pool.mib
     ))
 }
@@ -389,4 +425,38 @@ pub(super) fn long_lines(minalign: u64, line: u64) -> Said {
              in ACPI. Virtual machines on such CPUs (A64FX) print it for each device whose node lacks dma-coherent.",
         )
         .helps("If it really is not coherent, use a kernel with a larger ARCH_DMA_MINALIGN.")
+}
+
+/// "Failed to get contiguous memory for DMA from Xen!", "Cannot allocate Xen-SWIOTLB buffer": `xen_swiotlb_error()` and
+/// `xen_swiotlb_fixup()` (`drivers/xen/swiotlb-xen.c`).
+pub(super) fn xen() -> Said {
+    Said::new(Kind::PoolNotMade)
+        .means(
+            "On Xen, the pool of a dom0 or of a PV guest with devices must be contiguous in the machine's own memory, \
+             below 4 GiB. Xen could not give that: too little of it is free, it is fragmented, or the guest may not \
+             have it.",
+        )
+        .helps(
+            "Leave Xen more memory below 4 GiB (dom0_mem=, fewer or smaller guests before this one), or ask for a \
+             smaller pool: swiotlb=512 (1 MiB).",
+        )
+        .helps("A PVH or HVM guest with an IOMMU needs no such pool.")
+}
+
+/// "Failed to decrypt … DMA pool", "leaking DMA memory that can't be decrypted": `set_memory_decrypted()` failed (7.3; the latter
+/// older).
+pub(super) fn not_decrypted(pool: bool) -> Said {
+    let said = Said::new(Kind::MemoryEncryption);
+    let said = if pool {
+        said.means(
+            "Guest memory is encrypted, and the pool could not be shared with the host, so the kernel does not use it. \
+             In such a guest everything that is mapped has to bounce, so mappings fail.",
+        )
+    } else {
+        said.means(
+            "Guest memory is encrypted, and coherent memory could not be shared with the host, or not be taken back. \
+             The kernel gives it up rather than use it. The pool has nothing to do with it.",
+        )
+    };
+    said.helps("Look at the lines before: the hypervisor or the guest's firmware refused the change. No size helps.")
 }

@@ -80,3 +80,16 @@ pub(super) fn cma() -> Said {
              fragment it.",
         )
 }
+
+/// "coherent DMA allocations not supported on this platform": `dma_direct_alloc()` of `kernel/dma/direct.c`, 5.16 on.
+pub(super) fn unsupported() -> Said {
+    Said::new(Kind::CoherentMemory)
+        .means(
+            "This platform cannot map memory uncached, so a non-coherent device gets no coherent memory. The pool has \
+             nothing to do with it.",
+        )
+        .helps(
+            "If the device is coherent, the firmware must say so (dma-coherent). If it is not, the kernel needs the \
+             platform's support for it (on riscv, Svpbmt or a vendor's extension), or a shared-dma-pool in the device tree.",
+        )
+}

@@ -217,15 +217,46 @@ pub(super) fn rga() -> Said {
         )
 }
 
+/// KASAN's or KFENCE's report of the copy between a buffer and its slot.
+pub(super) fn copy_beyond_memory() -> Said {
+    Said::new(Kind::Oops)
+        .means(
+            "KASAN or KFENCE found that the copy between a buffer and its slot (swiotlb_bounce()) touches memory that \
+             does not belong to the buffer. The pool is only the messenger: it copies as many bytes as the driver mapped.",
+        )
+        .means(
+            "Out of bounds: the driver mapped more than it allocated. After free: it freed the buffer while it was \
+             mapped. Without a bounce, the device would touch that memory unnoticed.",
+        )
+        .helps(
+            "Fix the driver: map no more than the buffer has, and unmap before freeing. The caller above swiotlb in the \
+             trace is the driver; \"Allocated by\" and \"Freed by\" below it say whose memory it is.",
+        )
+}
+
 /// An oops whose trace is on the pool's path.
-pub(super) fn oops(copy: bool, abort: bool, lockup: bool) -> Said {
+pub(super) fn oops(context: Context<'_>, copy: bool, abort: bool, lockup: bool) -> Said {
     let said = Said::new(Kind::Oops);
+    // `slots_checked` in swiotlb_do_find_slots() and, from 6.6 on, swiotlb_search_pool_area().
+    if lockup && context.machine.is_at_least(6, 3) == Some(true) {
+        return said
+            .means(
+                "This is an interpretation of the trace, not a proof: a CPU spent its time in the search for slots. \
+                 The known endless search is fixed in this kernel (commit 7c3940bf81e5, in 6.3). What remains is a \
+                 nearly full pool that many CPUs search at once, each with interrupts off.",
+            )
+            .helps(
+                "See whether the pool is nearly full (\"swiotlb buffer is full\" lines, `bouncescope stats`). If it is, \
+                 make devices bounce less, or the pool larger.",
+            )
+            .unknown("How full the pool was, and whether other CPUs were searching too: the traces of all CPUs.");
+    }
     if lockup {
         return said
             .means(
                 "This is an interpretation of the trace, not a proof: a CPU spent its time in the search for slots. \
                  With a nearly full pool and min_align_mask (NVMe) the search of some kernels never ended; commit \
-                 7c3940bf81e5 (\"swiotlb: fix the deadlock in swiotlb_do_find_slots\") fixed that.",
+                 7c3940bf81e5 (\"swiotlb: fix the deadlock in swiotlb_do_find_slots\", in 6.3) fixed that.",
             )
             .helps("Update the kernel to one with that commit; a larger pool makes it rarer.")
             .unknown("How full the pool was: \"swiotlb buffer is full\" lines around it.");

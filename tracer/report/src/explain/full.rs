@@ -16,6 +16,14 @@ const WHO_HOLDS: &str = "First see who holds the slots: `bouncescope record`, th
                          mappings that are held for long, or a device that would not bounce with the right DMA mask, \
                          is cheaper than enlarging the pool.";
 
+fn who_holds(machine: &Machine) -> &'static str {
+    if machine.is_encrypted_guest {
+        return "First see which device holds the slots: `bouncescope record`, then `bouncescope stats`. Shorter queues \
+                or smaller transfers of that device need fewer.";
+    }
+    WHO_HOLDS
+}
+
 /// A message with its three figures.
 pub(super) fn full(context: Context<'_>, size: u64, total: u64) -> Said {
     let slots = size.div_ceil(SLOT).max(1);
@@ -23,7 +31,7 @@ pub(super) fn full(context: Context<'_>, size: u64, total: u64) -> Said {
     let said = if total == 0 {
         return boot::no_pool_at_all(context).of_size(size);
     } else if size > LARGEST {
-        never_fits(size, Some((total, used)))
+        never_fits(size, Some((total, used)), context.machine, is_restricted(context, total))
     } else if used.saturating_add(slots) > total {
         really_full(context, slots, total, used)
     } else {
@@ -66,6 +74,15 @@ fn about_the_pool(said: Said, context: Context<'_>, total: u64) -> Said {
 fn about_force_and_alignment(said: Said, machine: &Machine, size: u64) -> Said {
     /// Longest buffer that bounces for kmalloc's alignment with lines of up to 128 bytes.
     const LONGEST_SMALL: u64 = 192;
+    let first_release = match machine.architecture {
+        Some(Architecture::Arm64) => "on arm64 since 6.5",
+        Some(Architecture::Riscv) => "on riscv since 6.6",
+        _ => "on arm64 since 6.5 and on riscv since 6.6",
+    };
+    if machine.is_encrypted_guest {
+        return said
+            .means("The memory of this guest is encrypted (see the log), so everything that is mapped bounces.");
+    }
     if machine.asks_for("swiotlb", "force") {
         let mut said = said.means("swiotlb=force on the command line makes everything bounce.");
         said.helps.insert(0, "Boot without swiotlb=force, which is for tests.".to_owned());
@@ -77,10 +94,10 @@ fn about_force_and_alignment(said: Said, machine: &Machine, size: u64) -> Said {
     {
         return said;
     }
-    said.means(
-        "A buffer this short may bounce because of its length alone: on arm64 since 6.5, if a non-coherent device \
+    said.means(format!(
+        "A buffer this short may bounce because of its length alone: {first_release}, if a non-coherent device \
          writes to it and it may be a small kmalloc object. `bouncescope record` shows whether that is the reason.",
-    )
+    ))
 }
 
 /// What the command line asks for, where the pool of the message has fewer slots.
@@ -97,23 +114,37 @@ fn about_what_was_asked(said: Said, machine: &Machine, total: u64) -> Said {
     })
 }
 
-fn never_fits(size: u64, fill: Option<(u64, u64)>) -> Said {
+fn never_fits(size: u64, fill: Option<(u64, u64)>, machine: &Machine, is_restricted: bool) -> Said {
     let segments = size.div_ceil(LARGEST);
     let not_full = fill.map_or_else(String::new, |(total, used)| {
         format!(" The pool was not full: {used} of {total} slots were in use.")
     });
-    Said::new(Kind::NeverFits)
+    let said = Said::new(Kind::NeverFits)
         .means(format!(
             "{size} bytes can never bounce: a mapping must lie in one segment of {SEGMENT_SLOTS} slots (IO_TLB_SEGSIZE), {LARGEST} bytes, \
              and this one needs {} slots, which would span {segments} segments.{not_full}",
             size.div_ceil(SLOT),
-        ))
-        .means(
-            "Small kmalloc buffers are not the cause: a buffer this large bounces only because the device cannot \
+        ));
+    if machine.is_encrypted_guest {
+        return said.helps(
+            "No swiotlb= helps. The driver must map less at once (dma_max_mapping_size(), dma_opt_mapping_size()): in \
+             such a guest no mapping can do without the bounce.",
+        );
+    }
+    if is_restricted {
+        return said
+            .means("This pool is a restricted one (restricted-dma-pool), through which everything that its devices map bounces.")
+            .helps(
+                "No size helps, of this pool or of swiotlb=. The driver must map less at once (dma_max_mapping_size(), \
+                 dma_opt_mapping_size()), or the device must not be given a restricted pool.",
+            );
+    }
+    said.means(
+        "Small kmalloc buffers are not the cause: a buffer this large bounces only because the device cannot \
              reach it (DMA mask, bus limit), or because everything bounces (swiotlb=force, restricted-dma-pool, \
              memory encryption, an untrusted device).",
-        )
-        .helps(NO_POOL_SIZE_HELPS)
+    )
+    .helps(NO_POOL_SIZE_HELPS)
 }
 
 const NO_POOL_SIZE_HELPS: &str = "No swiotlb= helps. The driver must map less at once (dma_max_mapping_size(), dma_opt_mapping_size()), or \
@@ -127,13 +158,14 @@ fn really_full(context: Context<'_>, slots: u64, total: u64, used: u64) -> Said 
         in_slots(slots)
     ));
     if is_restricted(context, total) {
-        return restricted(said, context, total).helps(WHO_HOLDS);
+        return restricted(said, context, total).helps(who_holds(context.machine));
     }
     if let Some(said) = rising(said.clone(), context, total) {
         return said;
     }
     let needed = used.saturating_add(slots);
-    larger(said, context.machine, total, needed, &format!(" (this moment needed {needed} slots)")).helps(WHO_HOLDS)
+    larger(said, context.machine, total, needed, &format!(" (this moment needed {needed} slots)"))
+        .helps(who_holds(context.machine))
 }
 
 /// The message's pool is a restricted one: its size says so, and the default pool has another. A pool that has fewer slots than
@@ -205,6 +237,12 @@ fn larger(said: Said, machine: &Machine, total: u64, needed: u64, why: &str) -> 
 }
 
 fn growing(said: Said, machine: &Machine) -> Said {
+    if machine.pool_grows {
+        return said.means(
+            "This kernel's pool grows while it runs, and could not here (\"Failed to allocate new pool\"): contiguous \
+             memory that its devices reach was missing. A pool that is large enough from the boot on does not need it.",
+        );
+    }
     match machine.is_at_least(6, 6) {
         Some(false) => said.helps(
             "From 6.6 on a kernel with CONFIG_SWIOTLB_DYNAMIC=y lets the pool grow while it runs; this one is older.",
@@ -324,7 +362,7 @@ fn fewest_that_block(size: u64, slots: u64, total: u64) -> u64 {
 /// A kernel that does not say how full: before 4.20, and "Out of SW-IOMMU space".
 pub(super) fn without_fill(context: Context<'_>, size: u64) -> Said {
     if size > LARGEST {
-        return never_fits(size, None).of_size(size);
+        return never_fits(size, None, context.machine, false).of_size(size);
     }
     let said = Said::new(Kind::FullUnknown).of_size(size).means(format!(
         "A buffer of {size} bytes had to bounce ({}), and no free slots were found for it: the pool was full or \
@@ -339,7 +377,7 @@ pub(super) fn without_fill(context: Context<'_>, size: u64) -> Said {
              … mapped\" (the default is 32768).",
         ),
     };
-    said.helps(WHO_HOLDS)
+    said.helps(who_holds(context.machine))
         .unknown("How full it was: newer kernels print total and used, and /sys/kernel/debug/swiotlb shows io_tlb_nslabs and io_tlb_used.")
 }
 
@@ -358,4 +396,16 @@ pub(super) fn without_figures(_: Context<'_>) -> Said {
             "Paste the whole line with \"(sz: … bytes), total … (slots), used … (slots)\", all its repetitions, and the kernel's first lines: \
              Linux version, Kernel command line, software IO TLB. Best is all of dmesg.",
         )
+}
+
+/// `panic("DMA: Random memory could be DMA accessed")`, written or read: `swiotlb_full()` (`lib/swiotlb.c`, `kernel/dma/swiotlb.c`) up to 4.19.
+pub(super) fn panicked() -> Said {
+    Said::new(Kind::FullUnknown)
+        .means(
+            "This kernel panics if a single buffer of more than 32 KiB has to bounce and finds no slots, because drivers \
+             of its time did not check whether a mapping failed. Newer kernels (4.20 on) report the failure to the driver.",
+        )
+        .means("Why no slots were found, the lines before it say: \"swiotlb buffer is full\", \"Out of SW-IOMMU space\".")
+        .helps("Fix that failure, as described for those lines; a newer kernel does not panic with it.")
+        .unknown("The device and the length, if those lines are not in the log: paste what comes before the panic.")
 }

@@ -30,8 +30,8 @@ pub(super) fn inactive(context: Context<'_>) -> Said {
     with_no_pool_remedies(said, context.machine)
         .helps("Each such bounce takes one granule of a pool: 2, 8 or 32 slots with pages of 4, 16 or 64 KiB.")
         .helps(
-            "For an untrusted device that is in fact trusted, change the firmware's ExternalFacingPort, or boot with \
-             iommu.passthrough=1.",
+            "For an untrusted device that is in fact trusted, change the firmware's ExternalFacingPort. Pass-through (iommu=pt, \
+             iommu.passthrough=1) does not apply to untrusted devices.",
         )
 }
 

@@ -83,6 +83,21 @@ pub struct Machine {
     /// The ranges of memory are those of nodes.
     #[serde(skip)]
     pub(super) has_nodes: bool,
+    /// Nodes of reserved memory that devices were given, with the device.
+    #[serde(skip)]
+    pub(super) assigned: Vec<(String, String)>,
+    /// The guest's memory is encrypted, so that everything bounces.
+    #[serde(skip)]
+    pub(super) is_encrypted_guest: bool,
+    /// The pool grows while the kernel runs: it tried to.
+    #[serde(skip)]
+    pub(super) pool_grows: bool,
+    /// The smallest pool that could not be made, bytes.
+    #[serde(skip)]
+    pub(super) smallest_failed: Option<u64>,
+    /// The record before was a `uname -r` that someone typed.
+    #[serde(skip)]
+    pub(super) after_uname: bool,
     /// The time of the last record that had one, seconds.
     #[serde(skip)]
     pub(super) last_time: Option<f64>,
@@ -103,6 +118,14 @@ impl Machine {
     /// Takes note of a record that says something of the machine.
     pub(super) fn learn(&mut self, text: &str, time: Option<f64>) {
         self.last_time = time.or(self.last_time);
+        if std::mem::replace(&mut self.after_uname, text.ends_with("uname -r")) && self.release.is_none() {
+            self.release = release(text);
+        }
+        // `print_mem_encrypt_feature_info()` and `tdx_early_init()` of x86, `arm64_rsi_init()`.
+        let features =
+            text.contains("Memory Encryption Features active") && (text.contains("SEV") || text.contains("TDX"));
+        self.is_encrypted_guest |=
+            features || text.starts_with("tdx: Guest detected") || text.starts_with("RME: Using RSI version");
         if let Some(version) = text.strip_prefix("Linux version ") {
             self.has_version = true;
             self.release = release(version).or(self.release);
@@ -129,6 +152,7 @@ impl Machine {
         self.learn_architecture(text);
         self.learn_memory(text);
         self.learn_window(text);
+        self.learn_assigned(text);
     }
 
     /// `CPU: 1 PID: 5 Comm: kworker/1:0 Tainted: G        W          6.6.50-android15 #1`.
@@ -167,6 +191,21 @@ impl Machine {
         } else {
             None
         };
+    }
+
+    /// `DRIVER DEVICE: assigned reserved memory node NODE` (`of_reserved_mem_device_init_by_idx()`, `drivers/of/of_reserved_mem.c`).
+    fn learn_assigned(&mut self, text: &str) {
+        let Some((before, node)) = text.split_once(": assigned reserved memory node ") else { return };
+        let names = before.split_whitespace().next_back().zip(node.split_whitespace().next());
+        if let Some((device, node)) = names.filter(|_| self.assigned.len() < MOST) {
+            self.assigned.push((node.to_owned(), device.to_owned()));
+        }
+    }
+
+    /// The devices whose node of reserved memory begins at this address, as its name says.
+    pub(super) fn assigned_at(&self, start: u64) -> Vec<&str> {
+        let begins = |node: &str| node.rsplit_once('@').and_then(|(_, address)| Some(hex(address)?.0)) == Some(start);
+        self.assigned.iter().filter(|(node, _)| begins(node)).map(|(_, device)| device.as_str()).collect()
     }
 
     /// Zones, nodes and the firmware's map.
@@ -305,6 +344,12 @@ mod tests {
         let newer = "CPU: 3 UID: 0 PID: 92 Comm: kworker/3:1 Not tainted 6.18.10 #1";
         assert_eq!(machine(newer).release, Some((6, 18, 10)));
         assert_eq!(machine("init: Welcome to Alpine Linux version 3.20").release, None);
+    }
+
+    #[test]
+    fn the_release_comes_from_an_uname_that_was_typed() {
+        assert_eq!(machine("$ uname -r\n6.6.31+rpt-rpi-v8").release, Some((6, 6, 31)));
+        assert_eq!(machine("see uname -a\n6.6.31+rpt-rpi-v8").release, None);
     }
 
     #[test]

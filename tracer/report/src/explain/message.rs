@@ -112,9 +112,19 @@ pub(super) enum Message {
     SetupFailed,
     Rga,
     IommuFault,
+    /// The pool of a Xen dom0 or PV guest.
+    XenFailed,
+    /// Memory of an encrypted guest could not be shared with the host.
+    NotDecrypted {
+        pool: bool,
+    },
+    CoherentUnsupported,
+    /// `swiotlb_full()` up to 4.19 with `do_panic`.
+    Panicked,
     /// An oops, a lockup or an external abort on the pool's path.
     Oops {
         copy: bool,
+        checker: bool,
         abort: bool,
         lockup: bool,
     },
@@ -127,7 +137,8 @@ const TABLE: &[(&str, Parser)] = &[
     ("swiotlb buffer is full (sz: ", full),
     ("swiotlb buffer is full", |_, _| Some(Message::FullWithoutFigures)),
     ("Out of SW-IOMMU space for ", |rest, _| Some(Message::FullWithoutFill { size: number(rest)?.0 })),
-    ("Random memory could be DMA accessed", |_, _| Some(Message::FullWithoutFigures)),
+    // Accessed, read or written.
+    ("Random memory could be DMA ", |_, _| Some(Message::Panicked)),
     ("DMA addr ", |rest, _| overflow(rest, " overflow (mask ", ", bus limit ").map(Message::Overflow)),
     ("swiotlb addr ", |rest, _| overflow(rest, " overflow (mask ", ", bus limit ").map(Message::PoolOverflow)),
     ("overflow ", |rest, _| old_overflow(rest).map(Message::OldOverflow)),
@@ -136,6 +147,14 @@ const TABLE: &[(&str, Parser)] = &[
     ("Unsupported alignment constraint", |_, _| Some(Message::IommuGranule)),
     ("Can not allocate SWIOTLB buffer earlier", |_, _| Some(Message::NoPoolEarlier)),
     ("Cannot allocate SWIOTLB buffer", |_, _| Some(Message::NotMade)),
+    ("Failed to get contiguous memory for DMA from Xen", |_, _| Some(Message::XenFailed)),
+    ("Cannot allocate Xen-SWIOTLB buffer", |_, _| Some(Message::XenFailed)),
+    ("Failed to decrypt default memory pool", |_, _| Some(Message::NotDecrypted { pool: true })),
+    ("Failed to decrypt restricted DMA pool", |_, _| Some(Message::NotDecrypted { pool: true })),
+    ("leaking DMA memory that can't be ", |_, _| Some(Message::NotDecrypted { pool: false })),
+    ("coherent DMA allocations not supported on this platform", |_, _| Some(Message::CoherentUnsupported)),
+    // 5.15 to 5.18, before the next.
+    ("software IO TLB: Cannot allocate buffer", |_, _| Some(Message::NotMade)),
     ("software IO TLB: No low mem", |_, _| Some(Message::NotMade)),
     ("software IO TLB: Failed to allocate new pool", |_, _| Some(Message::GrowFailed)),
     ("software IO TLB: Memory encryption is active", |_, _| Some(Message::Encryption)),
@@ -191,6 +210,13 @@ const TABLE: &[(&str, Parser)] = &[
     ("event: F_TRANSLATION", |_, _| Some(Message::IommuFault)),
     ("Page fault at 0x", |_, before| before.contains("iommu").then_some(Message::IommuFault)),
     ("fault type=", |_, before| before.contains("iommu").then_some(Message::IommuFault)),
+    ("PAGE FAULT occurred at 0x", |_, before| before.contains("sysmmu").then_some(Message::IommuFault)),
+    ("translation fault: status:", |_, _| Some(Message::IommuFault)),
+    ("Unhandled fault: status 0x", |_, before| before.contains("mmu").then_some(Message::IommuFault)),
+    ("SMMU translation error", |_, _| Some(Message::IommuFault)),
+    ("Page fault for 0x", |_, before| before.contains("iommu").then_some(Message::IommuFault)),
+    ("Unexpected global fault", |_, before| before.contains("smmu").then_some(Message::IommuFault)),
+    ("Blocked unknown Stream ID", |_, before| before.contains("smmu").then_some(Message::IommuFault)),
 ];
 
 /// A message found in a record.
@@ -261,7 +287,11 @@ pub(super) fn is_about_bouncing(text: &str) -> bool {
         Finder::new(["swiotlb", "SWIOTLB", "software IO TLB", "SW-IOMMU", "DMA-API: ", "bounce buffer"])
     });
     /// Lines that say nothing which needs an answer, and what is read elsewhere.
-    const ELSEWHERE: [&str; 5] = [
+    const ELSEWHERE: [&str; 8] = [
+        // What someone typed.
+        "dmesg",
+        "grep",
+        "journalctl",
         "ommand line:",
         "DMA-API: preallocated",
         "DMA-API: debugging enabled",
@@ -292,6 +322,9 @@ fn device_of<'a>(message: &Message, before: &'a str, rest: &'a str) -> Option<&'
         | Message::MappingWarning { .. }
         | Message::AtomicNotMade
         | Message::Rga
+        | Message::Panicked
+        | Message::XenFailed
+        | Message::CoherentUnsupported
         | Message::CmaFailed => None,
         Message::AtomicExhausted | Message::AtomicUnsuitable | Message::CoherentFailed { .. } => {
             let name = rest.split_whitespace().next()?.trim_end_matches([':', '.', ',']);
@@ -322,6 +355,15 @@ fn device_of<'a>(message: &Message, before: &'a str, rest: &'a str) -> Option<&'
             ];
             super::words::device(function.iter().find_map(|name| before.strip_suffix(name)).unwrap_or(before))
         }
+        // "software IO TLB: …" is the default pool's.
+        Message::NotDecrypted { .. } => super::words::device(before).filter(|name| *name != "TLB"),
+        // "DRIVER DEVICE: MASTER: …": the fault's words are further on.
+        Message::IommuFault => super::words::device(before).or_else(|| {
+            let (first, _) = before.split_once(": ")?;
+            let mut words = first.split_whitespace();
+            let device = words.nth(1)?;
+            words.next().is_none().then_some(device)
+        }),
         _ => super::words::device(before),
     }
 }
@@ -469,6 +511,7 @@ pub(super) fn begins_oops(text: &str) -> bool {
             "Internal error: ",
             "BUG: unable to handle",
             "BUG: KASAN",
+            "BUG: KFENCE",
             "kernel BUG at ",
             "Oops: ",
             "Oops [",

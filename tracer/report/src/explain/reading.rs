@@ -72,6 +72,8 @@ struct Oops {
     line: usize,
     text: String,
     functions: Vec<String>,
+    /// KASAN or KFENCE found it.
+    checker: bool,
     abort: bool,
     lockup: bool,
     left: u32,
@@ -160,7 +162,10 @@ impl Reading {
         self.records += 1;
         self.kernel_records += u64::from(record.has_prefix);
         let text = record.text.as_str();
-        if self.boots[self.boots.len() - 1].ends_before(text, record.time) && self.boots.len() < MOST_BOOTS {
+        // "-- Boot …" may be the very first line.
+        let is_first = self.records == 1;
+        if !is_first && self.boots[self.boots.len() - 1].ends_before(text, record.time) && self.boots.len() < MOST_BOOTS
+        {
             self.end_oops();
             self.boots.push(Machine::default());
             (self.traced, self.last_group, self.suppressed) = (None, None, 0);
@@ -221,10 +226,12 @@ impl Reading {
                 line: record.line,
                 text: text.chars().take(200).collect(),
                 functions: Vec::new(),
+                checker: false,
                 abort: false,
                 lockup: false,
                 left: TRACE,
             });
+            oops.checker |= ["KASAN", "KFENCE"].iter().any(|name| text.contains(name));
             oops.abort |= text.contains("external abort") || text.contains("SError");
             oops.lockup |= ["soft lockup", "hard LOCKUP", "stall"].iter().any(|words| text.contains(words));
         }
@@ -260,7 +267,7 @@ impl Reading {
         let copy = has("swiotlb_bounce")
             || (has("memcpy") && (has("swiotlb_tbl_map_single") || has("swiotlb_map") || has("swiotlb_tbl_unmap")));
         let found = message::Found {
-            message: Message::Oops { copy, abort: oops.abort, lockup: oops.lockup },
+            message: Message::Oops { copy, checker: oops.checker, abort: oops.abort, lockup: oops.lockup },
             device: None,
             at: 0,
         };
@@ -274,7 +281,15 @@ impl Reading {
         match message {
             Message::Mapped(pool) => (machine.pool, machine.pool_given_up) = (Some(*pool), false),
             Message::GivenUp => machine.pool_given_up = true,
-            Message::Failed { .. } | Message::NotMade => machine.pool_failed = true,
+            Message::Failed { bytes } => {
+                machine.pool_failed = true;
+                machine.smallest_failed = match (machine.smallest_failed, *bytes) {
+                    (Some(known), Some(bytes)) => Some(known.min(bytes)),
+                    (known, bytes) => known.or(bytes),
+                };
+            }
+            Message::NotMade | Message::XenFailed => machine.pool_failed = true,
+            Message::GrowFailed => machine.pool_grows = true,
             Message::Areas(areas) => machine.areas = Some(*areas),
             Message::Restricted(pool) if machine.restricted.len() < MOST_BOOTS => machine.restricted.push(*pool),
             _ => {}
@@ -282,7 +297,15 @@ impl Reading {
     }
 
     fn add(&mut self, record: &Record, boot: usize, found: message::Found) {
-        let times = 1 + record.repeated;
+        // Kernels up to 4.19 print both lines for one mapping that failed.
+        let is_second = record.text.contains("Out of SW-IOMMU space")
+            && self.last_group.is_some_and(|last| {
+                let group = &self.groups[last];
+                group.message == found.message
+                    && group.device == found.device
+                    && group.words.starts_with("swiotlb buffer is full")
+            });
+        let times = u64::from(!is_second) + record.repeated;
         if let Message::Full { used, total, .. } = found.message {
             self.fills.entry((boot, total)).or_default().add(used, record.time);
         }
@@ -291,8 +314,8 @@ impl Reading {
         let known = self.index.get(&key).copied();
         let index = if let Some(index) = known {
             let group = &mut self.groups[index];
-            // x86 prints the pool's line twice.
-            if !matches!(group.message, Message::Mapped(_)) {
+            // x86 prints the pool's line twice; why there is none may take two lines.
+            if !matches!(group.message, Message::Mapped(_) | Message::NotMade) {
                 group.times = group.times.saturating_add(times);
             }
             group.most_used = group.most_used.max(used);

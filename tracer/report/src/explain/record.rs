@@ -30,12 +30,93 @@ pub(super) fn each(log: &str, mut take: impl FnMut(Record)) {
     let alone = !log.contains('\n');
     // The time that a pretty JSON object gave before its message.
     let mut json_time = None;
+    let is_quoted = is_quoted_printable(log);
+    // A line of mail that goes on in the next, and the number of its first.
+    let mut begun: Option<(usize, String)> = None;
     for (at, line) in log.split('\n').enumerate() {
+        let (at, line) = if is_quoted {
+            let (first, mut whole) = begun.take().unwrap_or((at, String::new()));
+            let line = line.trim_end_matches('\r');
+            if let Some(part) = line.strip_suffix('=').filter(|_| whole.len() < LONGEST) {
+                whole.push_str(part);
+                begun = Some((first, whole));
+                continue;
+            }
+            whole.push_str(line);
+            (first, Cow::Owned(unquoted(&whole)))
+        } else {
+            (at, Cow::Borrowed(line))
+        };
+        let line = without_tags(&line);
         for (index, piece) in line.split('\r').filter(|piece| !piece.is_empty()).enumerate() {
             let number = if alone { index } else { at } + 1;
             from_line(piece, number, &mut json_time, &mut take);
         }
     }
+    if let Some((first, rest)) = begun {
+        from_line(&unquoted(&rest), first + 1, &mut json_time, &mut take);
+    }
+}
+
+/// Mail in quoted-printable, with or without its header: lines end with `=` at its width, and `=` itself is `=3D`.
+fn is_quoted_printable(log: &str) -> bool {
+    let is_soft = |line: &str| (70..=76).contains(&line.len()) && line.ends_with('=');
+    log.contains("Content-Transfer-Encoding: quoted-printable")
+        || log.contains("=3D") && log.lines().any(|line| is_soft(line.trim_end_matches('\r')))
+}
+
+/// `=3D` and the like as what they stand for.
+fn unquoted(line: &str) -> String {
+    let mut bytes = Vec::with_capacity(line.len());
+    let mut rest = line.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).filter(|_| *first == b'=').and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A line without the tags of a web page; those that end a line there end one here, as a carriage return. The kernel's own words in
+/// such brackets (`<TASK>`, `<IRQ>`, `<4>`) are none.
+fn without_tags(line: &str) -> Cow<'_, str> {
+    const WITHIN: [&str; 14] =
+        ["a", "b", "code", "em", "font", "i", "kbd", "samp", "span", "strong", "td", "th", "tt", "u"];
+    const BETWEEN: [&str; 10] = ["blockquote", "br", "div", "li", "ol", "p", "pre", "table", "tr", "ul"];
+    if !line.contains('<') {
+        return Cow::Borrowed(line);
+    }
+    let mut text = String::new();
+    let mut rest = line;
+    let mut is_changed = false;
+    while let Some(at) = rest.find('<') {
+        let inside = rest[at + 1..].trim_start_matches('/');
+        let name = &inside[..inside.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(inside.len())];
+        let ends = inside[name.len()..].starts_with(['>', ' ', '/']);
+        let lower = name.to_ascii_lowercase();
+        let (within, between) = (WITHIN.contains(&lower.as_str()), BETWEEN.contains(&lower.as_str()));
+        if let Some(end) = inside.find('>').filter(|_| ends && (within || between)) {
+            text.push_str(&rest[..at]);
+            if between {
+                text.push('\r');
+            }
+            rest = &inside[end + 1..];
+            is_changed = true;
+        } else {
+            text.push_str(&rest[..=at]);
+            rest = &rest[at + 1..];
+        }
+    }
+    if !is_changed {
+        return Cow::Borrowed(line);
+    }
+    text.push_str(rest);
+    Cow::Owned(text)
 }
 
 fn from_line(line: &str, number: usize, json_time: &mut Option<f64>, take: &mut impl FnMut(Record)) {
@@ -179,12 +260,16 @@ fn without_prefix(text: &str, record: &mut Record) -> Option<String> {
     if text.starts_with('>') && text.len() > 1 {
         return Some(text[1..].to_owned());
     }
+    if let Some(rest) = numbered(text) {
+        return Some(rest.to_owned());
+    }
     if let Some(rest) = priority(text).or_else(|| kmsg(text, record)).or_else(|| facility(text)) {
         return marked(record, rest);
     }
     if let Some((inside, rest)) = bracketed(text) {
         if record.time.is_none() {
-            record.time = inside.split_whitespace().next().and_then(|word| word.parse().ok());
+            // Huawei's has a unit: `[   12.345678s]`.
+            record.time = inside.split_whitespace().next().and_then(|word| word.trim_end_matches('s').parse().ok());
         }
         return marked(record, rest);
     }
@@ -193,6 +278,13 @@ fn without_prefix(text: &str, record: &mut Record) -> Option<String> {
         return Some(rest);
     }
     dated(text).and_then(|rest| marked(record, rest))
+}
+
+/// `grep -n`: the number of the line, before what a kernel message begins with.
+fn numbered(text: &str) -> Option<&str> {
+    let (number, rest) = text.split_once(':')?;
+    let is_number = !number.is_empty() && number.len() <= 9 && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && rest.starts_with(['[', '<'])).then_some(rest)
 }
 
 /// `<4>`.
@@ -229,18 +321,20 @@ fn facility(text: &str) -> Option<&str> {
     ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"].contains(&level).then_some(rest)
 }
 
-/// `[   12.345678]`, `[    T1]`, `[ C0]`, `[2:    kworker/2:1:  150]`, `[+0.000010]`, `[Nov23 12:00]`, `[Thu Nov 23 12:00:01 2023]`, and
-/// `MediaTek`'s `.(0)` behind the time.
+/// `[   12.345678]`, `[    T1]`, `[ C0]`, `[2:    kworker/2:1:  150]`, `[+0.000010]`, `[Nov23 12:00]`, `[Thu Nov 23 12:00:01 2023]`;
+/// `MediaTek`'s `.(0)` behind the time, Huawei's `[pid:311,cpu4,kworker/u16:3]`, and Samsung's `I[0:  swapper/0:    0]` with the level.
 fn bracketed(text: &str) -> Option<(&str, &str)> {
     if let Some(rest) = text.strip_prefix(".(").or_else(|| text.strip_prefix("-(")) {
         let (cpu, rest) = rest.split_once(')')?;
         return (!cpu.is_empty() && cpu.bytes().all(|byte| byte.is_ascii_digit())).then_some(("", rest));
     }
-    let (inside, rest) = text.strip_prefix('[')?.split_once(']')?;
+    let levelled = text.strip_prefix(['V', 'D', 'I', 'W', 'E', 'F']).filter(|rest| rest.starts_with('['));
+    let (inside, rest) = levelled.unwrap_or(text).strip_prefix('[')?.split_once(']')?;
     let first = inside.trim_start();
     let is_word = |word: &str| DAYS.contains(&word) || MONTHS.contains(&word);
     let begins = first.starts_with(|c: char| c.is_ascii_digit() || c == '+')
         || first.strip_prefix(['T', 'C']).is_some_and(|number| number.trim().bytes().all(|byte| byte.is_ascii_digit()))
+        || first.starts_with("pid:")
         || first.get(..3).is_some_and(is_word);
     // "[0000000012345678] call_site": an address is no prefix, nor is "[1]".
     let fits = inside.len() <= 64 && inside.chars().any(|c| c.is_ascii_digit());
@@ -314,7 +408,8 @@ fn dated(text: &str) -> Option<&str> {
     None
 }
 
-const MESSAGE_KEYS: [&str; 2] = ["msg", "MESSAGE"];
+/// Keys of messages: `dmesg` and `journalctl`, then what containers and collectors of logs write (Docker, Elastic, Loki).
+const MESSAGE_KEYS: [&str; 6] = ["msg", "MESSAGE", "message", "log", "line", "text"];
 /// Keys of times, and how many of their units are a second.
 const TIME_KEYS: [(&str, f64); 3] =
     [("time", 1.0), ("_SOURCE_MONOTONIC_TIMESTAMP", 1e6), ("__MONOTONIC_TIMESTAMP", 1e6)];
@@ -517,6 +612,13 @@ mod tests {
             "    MESSAGE=mmc0: swiotlb",
             "12:00:01.123 mmc0: swiotlb",
             "2023-11-23 12:00:01 mmc0: swiotlb",
+            "[   12.345678s][pid:123,cpu4,kworker/u16:3]mmc0: swiotlb",
+            "<4>[   12.345678]  W[6:    kworker/6:2:  240] mmc0: swiotlb",
+            "991:[   12.345678] mmc0: swiotlb",
+            "{\"log\":\"[   12.345678] mmc0: swiotlb\\n\",\"stream\":\"stdout\"}",
+            "{\"@timestamp\":\"2023-11-23T12:00:01Z\",\"host\":{\"name\":\"a\"},\"message\":\"mmc0: swiotlb\"}",
+            "<td class=\"line\"><code>mmc0: swiotlb</code></td>",
+            "<pre>mmc0: swiotlb<br/></pre>",
         ] {
             assert_eq!(one(line).text, "mmc0: swiotlb", "{line:?}");
         }
@@ -556,6 +658,22 @@ mod tests {
     }
 
     #[test]
+    fn mail_in_quoted_printable_is_decoded_and_its_lines_joined() {
+        let soft = "[   12.500000] mmc0: swiotlb buffer is full (sz: 65536 bytes), total 512=";
+        let log = format!("a=3Db\r\n{soft}\r\n (slots)\r\nc");
+        let mut found = Vec::new();
+        each(&log, |record| found.push((record.line, record.text)));
+        let whole = "mmc0: swiotlb buffer is full (sz: 65536 bytes), total 512 (slots)".to_owned();
+        assert_eq!(found, [(1, "a=b".to_owned()), (2, whole), (4, "c".to_owned())]);
+        assert_eq!(texts("root=\nconsole=3Dx"), ["root=", "console=3Dx"]);
+    }
+
+    #[test]
+    fn lines_of_a_page_that_tags_end_are_lines() {
+        assert_eq!(texts("<p>a<br>b<BR/>c</p>"), ["a", "b", "c"]);
+    }
+
+    #[test]
     fn entities_of_a_page_are_decoded() {
         assert_eq!(one("adjusted 32768 -&gt; 16384 &amp;lt;").text, "adjusted 32768 -> 16384 &lt;");
     }
@@ -568,9 +686,15 @@ mod tests {
 
     #[test]
     fn words_that_look_like_prefixes_stay() {
-        for line in
-            ["usb 1-1: new device", "DMA32    empty", "kernel BUG at mm/slub.c:1", "pc : memcpy+0x1/0x2", "[drm] x"]
-        {
+        for line in [
+            "usb 1-1: new device",
+            "DMA32    empty",
+            "kernel BUG at mm/slub.c:1",
+            "pc : memcpy+0x1/0x2",
+            "[drm] x",
+            "<TASK>",
+            "a <b@c.d> e",
+        ] {
             assert_eq!(one(line).text, line);
         }
     }
