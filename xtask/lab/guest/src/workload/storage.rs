@@ -94,7 +94,7 @@ pub(super) fn vectors() -> Result<(), String> {
             let count = 2 + random.below(MOST_PIECES as u64 - 2) as usize;
             let lengths: Vec<_> = (0..count).map(|_| LENGTHS[random.below(LENGTHS.len() as u64) as usize]).collect();
             let by_command = prefix == "sd" && n % 2 == 1;
-            let read = if by_command { buffer.command(&file, &lengths) } else { buffer.into_pieces(&file, &lengths) };
+            let read = if by_command { buffer.command(&file, &lengths) } else { buffer.read_pieces(&file, &lengths) };
             read.map_err(|error| format!("/dev/{name}: {count} pieces: {error}"))?;
         }
         fact(&format!("vectors.{prefix}"), READS);
@@ -195,7 +195,7 @@ impl Pages {
 
     /// One sector to the beginning of each of the first `pages` pages.
     fn scatter(&self, file: &File, pages: usize) -> std::io::Result<()> {
-        self.into_pieces(file, &vec![SECTOR; pages])
+        self.read_pieces(file, &vec![SECTOR; pages])
     }
 
     /// A piece of each of these lengths at the beginning of a page of its own.
@@ -249,7 +249,7 @@ impl Pages {
     }
 
     /// As much from the beginning of the file as pieces of these lengths hold.
-    fn into_pieces(&self, file: &File, lengths: &[u64]) -> std::io::Result<()> {
+    fn read_pieces(&self, file: &File, lengths: &[u64]) -> std::io::Result<()> {
         let pieces = self.pieces(lengths);
         let bytes: usize = pieces.iter().map(|piece| piece.iov_len).sum();
         // SAFETY: every piece lies in the mapping, and nothing else refers to it.
