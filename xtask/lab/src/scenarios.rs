@@ -49,6 +49,7 @@ pub(super) const DIRECT: Scenario = Scenario {
     lines: 64,
     recorder: Recorder::Usual,
     counts_instructions: false,
+    is_long: false,
     board: None,
     cpus: 2,
     tablets: 1,
@@ -232,6 +233,19 @@ pub(crate) const ALL: [Scenario; 29] = [
         recordings: &[hold("burst", "burst 600", Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD })],
         ..DIRECT
     },
+    // The same in ten minutes of quiet.
+    Scenario {
+        name: "flight-long",
+        recorder: Recorder::Flight,
+        is_long: true,
+        on: On::Series("6.12"),
+        recordings: &[hold(
+            "long-burst",
+            "long-burst 600",
+            Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD },
+        )],
+        ..DIRECT
+    },
     RACE,
     Scenario { name: "race-smmu", smmu: true, ..RACE },
     // Drivers find their devices while it is recorded already.
@@ -285,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn boards_and_boots_that_wait_for_the_recorder_are_left_to_the_matrix_and_nothing_else_is() {
+    fn what_takes_long_is_left_to_the_matrix_and_nothing_else_is() {
         let left: Vec<_> = ALL.iter().filter(|one| one.is_matrix_only()).map(|one| one.name).collect();
-        assert_eq!(left, ["raspi3b", "imx8mp-evk", "from-boot", "boot-trace"]);
+        assert_eq!(left, ["raspi3b", "imx8mp-evk", "flight-long", "from-boot", "boot-trace"]);
     }
 
     #[test]
