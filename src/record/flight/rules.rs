@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -172,8 +172,9 @@ impl Judging {
     /// Judges this, which begins there.
     pub(super) fn judge(&mut self, window: Window, from_ns: u64) {
         self.judged.is_judging.store(true, Ordering::Release);
-        let sent = self.work.as_ref().map(|work| work.try_send((window, from_ns)));
-        if let Some(Err(TrySendError::Disconnected(_))) = sent {
+        // The thread waits: none is sent while one is judged.
+        let is_sent = self.work.as_ref().is_some_and(|work| work.try_send((window, from_ns)).is_ok());
+        if !is_sent {
             self.work = None;
             warn("rules are no longer judged; the recording goes on: the thread that judges them has failed");
         }
@@ -194,7 +195,9 @@ fn run(mut judge: Judge, windows: &Receiver<(Window, u64)>, broke: &Sender<Broke
         let began_ns = thread_cpu_ns();
         // One that could not be cut is followed by others.
         if let Ok(broken) = judge.judge(window, from_ns) {
-            broken.into_iter().for_each(|one| drop(broke.send(one)));
+            for one in broken {
+                broke.send(one).ok();
+            }
             judged.count.fetch_add(1, Ordering::Relaxed);
         }
         let spent_ns = thread_cpu_ns().saturating_sub(began_ns);
@@ -280,7 +283,7 @@ mod tests {
         let file = dir.path().join("rules.toml");
         let read = |rule: &str, sample| {
             std::fs::write(&file, format!("[[rule]]\nname = \"mine\"\n{rule}\n")).unwrap();
-            read(&file, Duration::from_secs(60), sample)
+            read(&file, Duration::from_mins(1), sample)
         };
         for (rule, sample, why) in [
             ("figure = \"failed\"\nmax = \"before\"", 64, "compares with a capture before"),

@@ -509,7 +509,7 @@ mod tests {
                 match event.what {
                     What::SlotMap { slot, .. } if slot != MAPPING_ERROR => drop(taken.insert(slot, event.time_ns)),
                     What::SlotUnmap { slot, .. } => {
-                        times.extend(taken.remove(&slot).map(|since| event.time_ns - since))
+                        times.extend(taken.remove(&slot).map(|since| event.time_ns - since));
                     }
                     _ => {}
                 }

@@ -4,6 +4,7 @@ use super::label;
 use super::screen::{COLUMNS, folded};
 use super::table::Table;
 use super::wrap::wrapped_to;
+use bouncescope_capture::plain::shortened;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::holders::{HeldRow, HeldTimes, HolderRow, Holders, SlotHolders};
 use bouncescope_replay::trend::Trend;
@@ -22,6 +23,9 @@ pub(super) fn text(replayed: &Replayed) -> String {
 /// What a table of percentiles is about.
 pub(super) const TIMES: &str = "how long slots were held until they were given back, by device and call site";
 
+/// Characters of who held slots, beside five numbers.
+const LONGEST: usize = 36;
+
 /// How long slots were held, in 80 columns: a line for each device, and below it one for each of its call sites.
 fn times(times: &HeldTimes) -> String {
     if times.rows.is_empty() {
@@ -39,11 +43,12 @@ fn times(times: &HeldTimes) -> String {
         let rows = shown.clone().filter(|row| row.device == device);
         for (n, row) in rows.enumerate() {
             if n == 0 {
-                table.row([label::device(&row.device, &row.driver, false)]);
+                let device = label::device(&row.device, &row.driver, false);
+                table.row([shortened(&device, LONGEST).into_owned()]);
             }
             let by_time = [row.median_ns, row.p90_ns, row.p99_ns, row.longest_ns].map(age);
             table.row(
-                [format!("  {}", site(&row.call_site, &row.module)), buffers_given_back(row)]
+                [format!("  {}", shortened(&site(&row.call_site, ""), LONGEST - 2)), buffers_given_back(row)]
                     .into_iter()
                     .chain(by_time),
             );

@@ -91,7 +91,7 @@ const LEAK: Recording = hold("leak", "leak 24", Expect { mappings: 48, peak_slot
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 29] = [
+pub(crate) const ALL: [Scenario; 30] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
