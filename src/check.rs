@@ -139,7 +139,8 @@ pub(crate) fn exit_code(judgements: &[Judgement]) -> u8 {
     }
 }
 
-fn read_rules(path: &Path) -> Result<Rules> {
+/// Rules from a file, and the policies that it names beside it.
+pub(crate) fn read_rules(path: &Path) -> Result<Rules> {
     let named = || path.display().to_string();
     let text = read_text(path)?;
     let beside = path.parent().unwrap_or(Path::new(""));

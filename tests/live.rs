@@ -680,3 +680,99 @@ fn each_file_of_the_flight_recorder_holds_every_record_of_its_time_and_a_kill_le
     }
     assert!(whole >= 5, "{whole}");
 }
+
+/// Starts a flight recorder with these options, and waits until it keeps what comes. What it says goes on being read.
+fn flight_recorder(
+    dir: &Path,
+    options: &[&str],
+) -> (std::process::Child, std::io::BufReader<std::process::ChildStderr>) {
+    use std::io::BufRead as _;
+    let mut command = bouncescope();
+    command.arg("record").args(options).arg("-o").arg(dir.join("f.bounce"));
+    let mut recorder = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(recorder.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("keeping the last") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it has ended");
+    }
+    (recorder, said)
+}
+
+#[test]
+#[ignore = "needs root, BPF and tracefs"]
+fn a_rule_that_breaks_writes_a_file_that_names_it_once() {
+    use std::io::Read as _;
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules.toml");
+    // Broken at once and for good on the one side, kept on the other.
+    let (broken, kept) = ("name = \"all is lost\"\nfigure = \"losses\"\nmin = 1e15", "figure = \"losses\"\nmax = 1e15");
+    fs::write(&rules, format!("[[rule]]\n{broken}\n[[rule]]\n{kept}\n")).unwrap();
+    let rules = rules.to_str().unwrap();
+    let options = ["--last", "2s", "--after", "1s", "--interval", "1s", "--on-rule", rules];
+    let (mut recorder, mut said) = flight_recorder(dir.path(), &options);
+    // Judged twice at the least.
+    thread::sleep(Duration::from_secs(18));
+    Command::new("kill").arg(recorder.id().to_string()).status().unwrap();
+    assert!(recorder.wait().unwrap().success());
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    let (_, judged) =
+        text.split_once("files     1 written for 1 causes\nrules     judged ").unwrap_or_else(|| panic!("{text}"));
+    assert!(judged.starts_with("2 times, "), "{text}");
+    let files: Vec<_> = flight_files(dir.path()).into_iter().filter(|path| !path.ends_with("f.bounce")).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let contents = read(file);
+    assert_complete(&contents);
+    let is_reason = |note: &String| note.starts_with("written because of a broken rule: all is lost: ");
+    assert!(contents.start.notes.iter().any(is_reason), "{:?}", contents.start.notes);
+}
+
+/// Memory of a process, KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// `BOUNCESCOPE_FLIGHT_MINUTES` says for how long: 1 if it is not set.
+#[test]
+#[ignore = "needs root, BPF and tracefs"]
+fn under_a_storm_with_ten_triggers_memory_of_the_flight_recorder_is_flat_and_each_file_whole() {
+    let minutes = std::env::var("BOUNCESCOPE_FLIGHT_MINUTES").map_or(1, |minutes| minutes.parse().unwrap());
+    let between = Duration::from_mins(minutes) / 11;
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--full", "--last", "20s", "--after", "2s", "--interval", "1s", "--memory", "8M", "--keep", "20"];
+    let (mut recorder, mut said) = flight_recorder(dir.path(), &options);
+    let reader = thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    let pid = recorder.id();
+    let mut storm = Command::new("sh").args(["-c", "while :; do true | true; done"]).process_group(0).spawn().unwrap();
+    let mut most = [0_u64; 2];
+    for trigger in 0..10 {
+        let until = Instant::now() + between;
+        while Instant::now() < until {
+            thread::sleep(Duration::from_millis(500));
+            // The first three fill what it keeps, and write once at the least.
+            let most = &mut most[usize::from(trigger >= 3)];
+            *most = (*most).max(resident_kib(pid));
+        }
+        Command::new("kill").args(["-USR2", &pid.to_string()]).status().unwrap();
+    }
+    // In the middle of the last.
+    thread::sleep(Duration::from_millis(2300));
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    Command::new("kill").args(["-9", "--", &format!("-{}", storm.id())]).status().unwrap();
+    storm.wait().unwrap();
+    reader.join().unwrap().unwrap();
+    let files = flight_files(dir.path());
+    for file in &files {
+        let contents = read(file);
+        assert_complete(&contents);
+        assert!(contents.start.is_window() && !contents.events.is_empty());
+    }
+    let [early, late] = most.map(|kib| kib as f64 / 1024.0);
+    println!("{minutes} min, {} files; memory at most {early:.0} MiB until the third, {late:.0} MiB then", files.len());
+    assert!((9..=10).contains(&files.len()), "{}", files.len());
+    assert!(late < early * 1.25, "{early} MiB, then {late} MiB");
+}

@@ -2,15 +2,17 @@
 
 mod files;
 mod ring;
+mod rules;
 mod triggers;
 mod window;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{self, Receiver, Sender, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -22,6 +24,7 @@ use tokio::{
     time::sleep,
 };
 use tracer::{
+    check::Rules,
     facts::PoolSample,
     live::{DRAIN_EVERY, Session, TALLY_EVERY, renounce, renounce_unless, ticks},
     pseudonym::Pseudonyms,
@@ -38,12 +41,13 @@ use super::{
 };
 use crate::{
     duration::parse_duration,
-    input::{say, warn},
+    input::{input_path, say, warn},
     output::{self, suffix_of_old},
     recording::{Signals, say_not_attached},
 };
 use files::Files;
 use ring::Ring;
+use rules::{Broke, Judged, Judging};
 use triggers::{Fullness, KernelLog, Pending, Slots, Triggers};
 use window::{Request, Window, Written};
 
@@ -76,6 +80,10 @@ pub(super) struct FlightArgs {
     /// Write a file when so many slots of the pool are in use, or this part of it
     #[arg(long = "on-slots", value_name = "N|N%", requires = "last", value_parser = Slots::parse)]
     slots: Option<Slots>,
+    /// Write a file when a rule breaks in what is kept: a file of rules as for `check`. They are judged once --last has passed, then
+    /// every 10 s, or less often where that would take more than a twentieth of a CPU
+    #[arg(long = "on-rule", value_name = "RULES.toml", requires = "last", value_parser = input_path())]
+    rules: Option<PathBuf>,
     /// Write no file for what happens so soon after the cause of another file; it is counted
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1m", requires = "last")]
     interval: Duration,
@@ -99,8 +107,10 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut wanted = signal(SignalKind::user_defined2())?;
     let log = KernelLog::open(&options.messages)?;
-    let (mut session, start) = Session::start(&args.options())?;
-    let mut recorder = Recorder::new(args, start, last, files)?;
+    let recording = args.options();
+    let rules = options.rules.as_ref().map(|path| rules::read(path, last, recording.allocation_sample)).transpose()?;
+    let (mut session, start) = Session::start(&recording)?;
+    let mut recorder = Recorder::new(args, start, last, files, rules)?;
     let kept = renounce(!args.command.is_empty()).context("cannot give up capabilities")?;
     if args.verbose {
         say(&format!("capabilities kept: {}\n", if kept.is_empty() { "none".to_owned() } else { format!("{kept:?}") }));
@@ -125,6 +135,7 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
                 for message in messages {
                     recorder.triggers.came(message, Instant::now());
                 }
+                recorder.rules_broke();
                 recorder.write_if_due(&mut session).await?;
             }
             _ = wanted.recv() => recorder.triggers.came("signal SIGUSR2".to_owned(), Instant::now()),
@@ -163,6 +174,9 @@ struct Recorder {
     shared: Arc<Shared>,
     triggers: Triggers,
     fullness: Option<Fullness>,
+    /// Rules that break, where there are any.
+    broke: Option<Receiver<Broke>>,
+    judged: Arc<Judged>,
     pseudonyms: Option<Pseudonyms>,
     seen: Seen,
     last: Duration,
@@ -177,7 +191,7 @@ struct Recorder {
 
 impl Recorder {
     /// For a recording that begins so.
-    fn new(args: &Args, start: Start, last: Duration, files: Files) -> Result<Self> {
+    fn new(args: &Args, start: Start, last: Duration, files: Files, rules: Option<Rules>) -> Result<Self> {
         let options = &args.flight;
         if !args.quiet {
             say_not_attached(&start, args.verbose);
@@ -191,6 +205,14 @@ impl Recorder {
         seen.item(&start);
         let Item::Start(start) = start else { bail!("a stream begins with its start") };
         let now = (start.time_ns, Instant::now());
+        let judged = Arc::<Judged>::default();
+        let (rules, broke) = rules
+            .map(|rules| {
+                let (broke, receiver) = mpsc::channel();
+                (RuleBook { rules, broke, judged: Arc::clone(&judged), last }, receiver)
+            })
+            .unzip();
+        let start_ns = start.time_ns;
         let ring = Ring::new(start, last + options.after, options.memory)?;
         let (queue, work) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
@@ -201,6 +223,8 @@ impl Recorder {
             runs_command: !args.command.is_empty(),
             quiet: args.quiet,
             writer: None,
+            start_ns,
+            rules,
         };
         let keeper = thread::Builder::new().name("flight".into()).spawn(move || keeper.run(&work))?;
         if !args.quiet {
@@ -213,6 +237,8 @@ impl Recorder {
             shared,
             triggers: Triggers::new(options.after, options.interval),
             fullness: options.slots.map(Fullness::new),
+            broke,
+            judged,
             pseudonyms,
             seen,
             last,
@@ -246,6 +272,15 @@ impl Recorder {
     fn sampled(&mut self, sample: &PoolSample) {
         if let Some(reason) = self.fullness.as_mut().and_then(|fullness| fullness.reason(sample)) {
             self.triggers.came(reason, Instant::now());
+        }
+    }
+
+    /// Takes in which rules have broken since the last time. A file then begins where the window began in which they broke.
+    fn rules_broke(&mut self) {
+        let (now_ns, now) = self.now;
+        for Broke { end_ns, reason } in self.broke.iter().flat_map(Receiver::try_iter) {
+            let ago = Duration::from_nanos(now_ns.saturating_sub(end_ns));
+            self.triggers.came(reason, now.checked_sub(ago).unwrap_or(now));
         }
     }
 
@@ -351,6 +386,11 @@ impl Recorder {
                 text += &format!(", {number} {what}");
             }
         }
+        if self.broke.is_some() {
+            let times = count(&self.judged.count);
+            let each_ms = count(&self.judged.cpu_ns) as f64 / 1e6 / times.max(1) as f64;
+            text += &format!("\nrules     judged {times} times, {each_ms:.0} ms of CPU time each");
+        }
         say(&(text + "\n"));
         Ok(())
     }
@@ -386,12 +426,21 @@ fn begins(options: &FlightArgs, last: Duration, files: &Files) -> String {
         Slots::Number(slots) => format!("{slots} slots are in use"),
         Slots::Percent(percent) => format!("{percent} % of the pool is in use"),
     }));
+    causes.extend(options.rules.iter().map(|path| format!("a rule of {} breaks", path.display())));
     format!(
         "keeping the last {} s in memory; they are written when {}, and at the end to {}\n",
         last.as_secs_f64(),
         causes.join(", or "),
         files.path().display()
     )
+}
+
+/// Rules, and where to say that one has broken.
+struct RuleBook {
+    rules: Rules,
+    broke: Sender<Broke>,
+    judged: Arc<Judged>,
+    last: Duration,
 }
 
 /// The thread that compresses and keeps what comes.
@@ -402,6 +451,9 @@ struct Keeper {
     runs_command: bool,
     quiet: bool,
     writer: Option<JoinHandle<()>>,
+    /// When the recording began, ns.
+    start_ns: u64,
+    rules: Option<RuleBook>,
 }
 
 impl Keeper {
@@ -409,15 +461,32 @@ impl Keeper {
     fn run(mut self, work: &Receiver<Work>) -> Result<u64> {
         let can_write = || self.files.try_to_write().is_ok();
         renounce_unless(self.runs_command, can_write).context("cannot give up capabilities")?;
+        let rules = self.rules.take();
+        let last_ns = rules.as_ref().map_or(0, |rules| rules.last.as_nanos() as u64);
+        let start = |book: RuleBook| Judging::start(book.rules, book.broke, book.judged);
+        let mut judging = rules.map(start).transpose()?;
         for work in work {
             match work {
                 Work::Items(items) => items.into_iter().try_for_each(|item| self.ring.take(item))?,
-                Work::Counted(has_sums, cpu_ns) => self.ring.counted(has_sums, cpu_ns)?,
+                Work::Counted(has_sums, cpu_ns) => {
+                    self.ring.counted(has_sums, cpu_ns)?;
+                    if let Some(judging) = &mut judging {
+                        self.judge_if_due(judging, last_ns);
+                    }
+                }
                 Work::Write(request) => self.begin_file(request),
                 Work::Finish(request) => return self.last_file(&request),
             }
         }
         Ok(0)
+    }
+
+    /// Has the last minutes judged, once there are that many.
+    fn judge_if_due(&self, judging: &mut Judging, last_ns: u64) {
+        let from_ns = self.ring.now_ns().saturating_sub(last_ns);
+        if from_ns >= self.start_ns && judging.is_due(Instant::now()) {
+            judging.judge(Window::new(self.ring.kept(), from_ns), from_ns);
+        }
     }
 
     fn join(&mut self) {

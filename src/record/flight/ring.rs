@@ -390,6 +390,11 @@ impl Ring {
         self.many_devices = (2 * self.kept.devices.len()).max(MANY_DEVICES);
     }
 
+    /// When the counters were read last, ns; 0 before they have been.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.kept.pieces.back().map_or(0, |piece| piece.moment.counters.time_ns)
+    }
+
     /// Bytes of the pieces.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {

@@ -76,7 +76,7 @@ fn message(record: &[u8]) -> Option<String> {
 }
 
 /// As it may stand on a terminal.
-fn worded(message: &str) -> String {
+pub(super) fn worded(message: &str) -> String {
     plain(&shortened(message, LONGEST_REASON)).into_owned()
 }
 

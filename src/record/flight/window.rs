@@ -410,7 +410,7 @@ impl Cutter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use tracer::{
@@ -422,13 +422,13 @@ mod tests {
     use super::super::ring::Ring;
     use super::*;
 
-    const HOLD: &[u8] = include_bytes!("../../../captures/6.12-full-hold-300.bounce");
+    pub(in super::super) const HOLD: &[u8] = include_bytes!("../../../captures/6.12-full-hold-300.bounce");
     const MIXED: &[u8] = include_bytes!("../../../captures/default.bounce");
     const FORCE: &[u8] = include_bytes!("../../../captures/6.12-force-mixed.bounce");
     const SMMU: &[u8] = include_bytes!("../../../captures/7.3-smmu-mixed.bounce");
 
     /// Plays a recording as it was made, and stops after each reading of the counters.
-    fn play(capture: &[u8], keep: Duration, memory: u64, mut at: impl FnMut(&Ring, u64)) -> Ring {
+    pub(in super::super) fn play(capture: &[u8], keep: Duration, memory: u64, mut at: impl FnMut(&Ring, u64)) -> Ring {
         let mut reader = Reader::new(capture).unwrap();
         let Some(Item::Start(start)) = reader.next_item().unwrap() else { panic!("no start") };
         let mut ring = Ring::new(start, keep, memory).unwrap();

@@ -49,6 +49,7 @@ mod tallies;
 
 use std::io;
 
+pub use clock::thread_cpu_ns;
 pub use hooks::Places;
 pub use map_entries::MapEntries;
 pub use options::Options;

@@ -441,7 +441,7 @@ impl Figure {
     }
 
     /// It needs to be known whose objects the buffers are.
-    pub(super) fn is_about_neighbours(self) -> bool {
+    pub fn is_about_neighbours(self) -> bool {
         matches!(self.of(), Of::Neighbours(_))
     }
 }

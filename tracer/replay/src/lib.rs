@@ -38,6 +38,7 @@ pub mod check;
 pub mod compare;
 pub mod default_pool;
 pub mod devices;
+mod durations;
 pub mod estimate;
 pub mod figures;
 pub mod holders;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::estimate::Estimate;
-use super::holders::Holders;
+use super::holders::{HeldTimes, Holders};
 use super::memory::CacheUse;
 use super::occupancy::Occupancy;
 use super::slabs::Slabs;
@@ -217,6 +217,8 @@ pub struct Outcome {
     pub held_at_peak: Holders,
     /// Who held slots at the end; without those too.
     pub held_at_end: Holders,
+    /// For how long slots were held that were given back, where that was asked for.
+    pub held_times: HeldTimes,
     /// Mappings of which the order of searches and releases that overlap in time decides whether they are refused; counted here as
     /// the order of the records has it.
     pub raced: u64,

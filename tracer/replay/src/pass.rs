@@ -324,6 +324,7 @@ impl Pass {
         let held = own.as_mut().filter(|_| wanted.holders).map(|own| SlotHolders {
             at_peak: std::mem::take(&mut own.held_at_peak),
             at_end: std::mem::take(&mut own.held_at_end),
+            times: std::mem::take(&mut own.held_times),
             trend: own.trend.unwrap_or_default(),
             at_most: doubts.pool,
         });

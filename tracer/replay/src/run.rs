@@ -270,7 +270,7 @@ impl Run {
         if let Some(turnover) = self.turnover.take() {
             let peak = (self.outcome.peak_time_ns, self.outcome.peak_slots);
             let end = (last.end_ns, self.used_slots());
-            [self.outcome.held_at_peak, self.outcome.held_at_end] =
+            ([self.outcome.held_at_peak, self.outcome.held_at_end], self.outcome.held_times) =
                 turnover.finish(self.holders(), last.start_ns, [peak, end], last.names);
         }
         self.breakdown.add(common);
@@ -500,7 +500,7 @@ impl Run {
     /// A mapping gives its slots back.
     fn release(&mut self, slots: Slots) {
         if let Some(turnover) = &mut self.turnover {
-            turnover.give_back(slots.who, self.now_ns);
+            turnover.give_back(slots.who, slots.held.slots(), self.now_ns);
         }
         self.put_back(slots);
     }

@@ -32,16 +32,20 @@ pub fn text(judgements: &[Judgement]) -> String {
     text + &format!("{verdict}: {counts}\n")
 }
 
-/// A judgement, and what it rests on.
-fn judged(judgement: &Judgement) -> String {
+/// A judgement in one line, without its verdict: the rule, what it is about, the figure and its limit.
+pub fn one_line(judgement: &Judgement) -> String {
     let unit = judgement.rule.figure.unit();
     let figure = judgement.figure.as_ref().map_or_else(|| "no figure".to_owned(), |figure| range(figure, unit));
     let run = match judgement.rule.run {
         RunOf::Real => String::new(),
         RunOf::WhatIf(_) => format!(" [{}]", judgement.rule.run.describe()),
     };
-    let limit = limit(judgement);
-    let mut words = format!("{}{run}: {figure}, limit {limit}", plain(&name(judgement)));
+    format!("{}{run}: {figure}, limit {}", plain(&name(judgement)), limit(judgement))
+}
+
+/// A judgement, and what it rests on.
+fn judged(judgement: &Judgement) -> String {
+    let mut words = one_line(judgement);
     if let Some(why) = judgement.verdict.why() {
         words += &format!(": {}", plain(why));
     }

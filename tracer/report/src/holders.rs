@@ -4,8 +4,9 @@ use super::label;
 use super::screen::{COLUMNS, folded};
 use super::table::Table;
 use super::wrap::wrapped_to;
+use bouncescope_capture::plain::shortened;
 use bouncescope_replay::Replayed;
-use bouncescope_replay::holders::{HolderRow, Holders, SlotHolders};
+use bouncescope_replay::holders::{HeldRow, HeldTimes, HolderRow, Holders, SlotHolders};
 use bouncescope_replay::trend::Trend;
 
 /// What became of the slots: who held them at the fullest moment, and who held some at the end.
@@ -16,6 +17,64 @@ pub(super) fn text(replayed: &Replayed) -> String {
         + &table(&held.at_end, "at the end, ", &ages(&held.at_end))
         + &leaking(&held.at_end)
         + &trend(&held.trend)
+        + &times(&held.times)
+}
+
+/// What a table of percentiles is about.
+pub(super) const TIMES: &str = "how long slots were held until they were given back, by device and call site";
+
+/// Characters of who held slots, beside five numbers.
+const LONGEST: usize = 36;
+
+/// How long slots were held, in 80 columns: a line for each device, and below it one for each of its call sites.
+fn times(times: &HeldTimes) -> String {
+    if times.rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["", "buffers", "half", "90 %", "99 %", "longest"]);
+    let mut devices: Vec<&str> = Vec::new();
+    let shown = times.rows.iter().take(label::SHOWN);
+    for row in shown.clone() {
+        if !devices.contains(&row.device.as_str()) {
+            devices.push(&row.device);
+        }
+    }
+    for device in devices {
+        let rows = shown.clone().filter(|row| row.device == device);
+        for (n, row) in rows.enumerate() {
+            if n == 0 {
+                let device = label::device(&row.device, &row.driver, false);
+                table.row([shortened(&device, LONGEST).into_owned()]);
+            }
+            let by_time = [row.median_ns, row.p90_ns, row.p99_ns, row.longest_ns].map(age);
+            table.row(
+                [format!("  {}", shortened(&site(&row.call_site, ""), LONGEST - 2)), buffers_given_back(row)]
+                    .into_iter()
+                    .chain(by_time),
+            );
+        }
+    }
+    let mut text = format!("\n{}{}", wrapped_to(COLUMNS, TIMES, "", "  "), table.text(2));
+    text += &label::more(times.rows.len(), "devices and call sites");
+    text += &folded(&beside_times(times).map(|line| line + "\n").collect::<String>());
+    text
+}
+
+/// Buffers that gave slots back, marked where many others did not.
+pub(super) fn buffers_given_back(row: &HeldRow) -> String {
+    format!("{}{}", row.given_back, if row.is_censored() { " *" } else { "" })
+}
+
+/// What else is to be known of such a table, a line each.
+pub(super) fn beside_times(times: &HeldTimes) -> impl Iterator<Item = String> {
+    let censored = times.rows.iter().any(HeldRow::is_censored).then(|| {
+        let count: u64 = times.rows.iter().filter(|row| row.is_censored()).map(|row| row.still_held).sum();
+        format!("* {count} more still held their slots at the end, a tenth or more of all: the times are of the others alone")
+    });
+    let left_out = (times.left_out > 0).then(|| {
+        format!("{} buffers of more devices and call sites than times are kept of are left out", times.left_out)
+    });
+    censored.into_iter().chain(left_out)
 }
 
 /// For people: who holds slots at the end of a recording that is cut at that moment.
@@ -104,7 +163,12 @@ pub fn leaks(holders: &Holders) -> impl Iterator<Item = String> {
 
 /// Where the buffers' objects were allocated.
 pub fn from(row: &HolderRow) -> String {
-    if row.call_site.is_empty() { "not known".to_owned() } else { label::call_site(&row.call_site, &row.module) }
+    site(&row.call_site, &row.module)
+}
+
+/// A call site, in words where it is not known.
+pub(super) fn site(call_site: &str, module: &str) -> String {
+    if call_site.is_empty() { "not known".to_owned() } else { label::call_site(call_site, module) }
 }
 
 /// A time that people read: two digits and more, and a unit.

@@ -15,7 +15,7 @@ use super::{
     kernel::Kernel,
     machine::{Devices, Machine, shell_words},
     modules::{self, Module},
-    run::{BOOT_LIMIT, Run},
+    run::{BOOT_LIMIT, LONG_BOOT_LIMIT, Run},
     scenario::Scenario,
     test_module,
 };
@@ -68,7 +68,8 @@ pub(super) fn boot(run: &Run, (kernel, usual, scenario): Job, dir: &Path) -> Res
     }
     let label = format!("{} {}", kernel.series, scenario.name);
     let console = dir.join("console.log");
-    let mut boot = boot::run(command, &console, &label, BOOT_LIMIT)?;
+    let limit = if scenario.is_long { LONG_BOOT_LIMIT } else { BOOT_LIMIT };
+    let mut boot = boot::run(command, &console, &label, limit)?;
     boot.troubles.retain(|trouble| !scenario.explains(trouble));
     if scenario.board.is_some() {
         board::collect(&fs::read_to_string(&console)?, &share)?;

@@ -6,6 +6,8 @@ use crate::initramfs::Programs;
 
 /// One boot with all its recordings; under emulation on a busy machine it takes a minute or two.
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_mins(10);
+/// One whose workload takes ten minutes.
+pub(crate) const LONG_BOOT_LIMIT: Duration = Duration::from_mins(30);
 
 /// A run of the lab.
 pub(crate) struct Run {

@@ -40,6 +40,8 @@ pub(super) struct Scenario {
     pub(super) tablets: u32,
     /// The machine's clocks count its instructions.
     pub(super) counts_instructions: bool,
+    /// Its workload takes ten minutes.
+    pub(super) is_long: bool,
     /// A board of its own instead of the usual machine.
     pub(super) board: Option<&'static Board>,
     /// What is recorded.
@@ -168,11 +170,12 @@ impl Scenario {
         }
     }
 
-    /// Whether it runs only in the matrix, or when it is named: boards, and boots that wait for the recorder, take long; and of lists, those
-    /// behind the SMMU show more.
+    /// Whether it runs only in the matrix, or when it is named: boards, boots that wait for the recorder, and some workloads take long; and
+    /// of lists, those behind the SMMU show more.
     pub(super) fn is_matrix_only(&self) -> bool {
         let is_second = self.maps_lists() && !self.smmu;
-        self.board.is_some() || is_second || matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace)
+        let waits = matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace);
+        self.board.is_some() || self.is_long || is_second || waits
     }
 
     /// Model of the CPUs: not every kernel boots on the same, and few have lines of 256 bytes.

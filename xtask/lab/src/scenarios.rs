@@ -49,6 +49,7 @@ pub(super) const DIRECT: Scenario = Scenario {
     lines: 64,
     recorder: Recorder::Usual,
     counts_instructions: false,
+    is_long: false,
     board: None,
     cpus: 2,
     tablets: 1,
@@ -106,7 +107,7 @@ const LISTS: Recording = Recording {
 };
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 31] = [
+pub(crate) const ALL: [Scenario; 32] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -250,6 +251,19 @@ pub(crate) const ALL: [Scenario; 31] = [
         recordings: &[hold("burst", "burst 600", Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD })],
         ..DIRECT
     },
+    // The same in ten minutes of quiet.
+    Scenario {
+        name: "flight-long",
+        recorder: Recorder::Flight,
+        is_long: true,
+        on: On::Series("6.12"),
+        recordings: &[hold(
+            "long-burst",
+            "long-burst 600",
+            Expect { mappings: 512, peak_slots: 512, refused: 88, ..HELD },
+        )],
+        ..DIRECT
+    },
     RACE,
     Scenario { name: "race-smmu", smmu: true, ..RACE },
     // Drivers find their devices while it is recorded already.
@@ -305,7 +319,7 @@ mod tests {
     #[test]
     fn what_takes_long_or_shows_less_is_left_to_the_matrix_and_nothing_else_is() {
         let left: Vec<_> = ALL.iter().filter(|one| one.is_matrix_only()).map(|one| one.name).collect();
-        assert_eq!(left, ["lists", "raspi3b", "imx8mp-evk", "from-boot", "boot-trace"]);
+        assert_eq!(left, ["lists", "raspi3b", "imx8mp-evk", "flight-long", "from-boot", "boot-trace"]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::{
 const SHARE: &str = "/host";
 /// One recording, the recorder's start and end included.
 const RECORDING_LIMIT: Duration = Duration::from_mins(5);
+/// One whose workload takes ten minutes.
+const LONG_LIMIT: Duration = Duration::from_mins(20);
 
 /// Does everything, and never returns.
 pub(crate) fn run() -> ! {
@@ -179,7 +181,9 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let start = Instant::now();
     // From before the recorder begins on: it must neither miss a mapping nor have one twice where it takes over.
     let traffic = with_trace.then(|| workload::count_with_traffic(&mut command)).transpose()?;
-    let mut code = process::run(command.arg("workload").args(&recording.workload), RECORDING_LIMIT)?;
+    let is_long = recording.workload.first().is_some_and(|name| name == workload::LONG_BURST);
+    let limit = if is_long { LONG_LIMIT } else { RECORDING_LIMIT };
+    let mut code = process::run(command.arg("workload").args(&recording.workload), limit)?;
     let seconds = start.elapsed().as_secs_f64();
     if let Some(traffic) = traffic {
         traffic.join().map_err(|_| "the traffic beside the recorder panicked")??;

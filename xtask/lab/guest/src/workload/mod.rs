@@ -28,6 +28,11 @@ mod xhci_rebind;
 /// Longer than the last seconds that the flight recorder keeps, and than it goes on.
 const QUIET: Duration = Duration::from_secs(12);
 
+/// The burst in ten minutes of quiet.
+pub(crate) const LONG_BURST: &str = "long-burst";
+/// Before it, and behind it.
+const LONG_QUIET: Duration = Duration::from_mins(5);
+
 /// Where a workload leaves what it saw, `KEY=VALUE` a line, for init to bring out.
 pub(crate) const FACTS: &str = "/tmp/facts";
 /// The workload that has two parts; with [`BEFORE`] it makes what is there when a recording begins.
@@ -96,10 +101,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?, &hold::SMALL)?,
         // Out of quiet, and into quiet again, while somebody keeps the last seconds.
-        "burst" => {
-            thread::sleep(QUIET);
+        "burst" | LONG_BURST => {
+            let quiet = if name == LONG_BURST { LONG_QUIET } else { QUIET };
+            thread::sleep(quiet);
             hold::run(number(600)?, &hold::SMALL)?;
-            thread::sleep(QUIET);
+            thread::sleep(quiet);
         }
         "lengths" => {
             usb_control::run()?;
