@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::devices::{Devices, Identity};
@@ -151,7 +151,7 @@ pub(super) struct ListComparison {
     unmarked: u64,
     stale: HashMap<(Identity, u64), StaleMarks>,
     /// Tables that were marked rightly, by device.
-    tables: HashMap<(Identity, u64), ()>,
+    tables: HashSet<(Identity, u64)>,
     differences: Vec<Differs>,
 }
 
@@ -168,7 +168,7 @@ impl ListComparison {
             marked: 0,
             unmarked: 0,
             stale: HashMap::new(),
-            tables: HashMap::new(),
+            tables: HashSet::new(),
             differences: Vec::new(),
         }
     }
@@ -211,7 +211,7 @@ impl ListComparison {
             if self.tables.len() == MOST_TABLES {
                 self.tables.clear();
             }
-            self.tables.insert((identity, list), ());
+            self.tables.insert((identity, list));
         }
         let wrongly_marked = !is_stale && has_mark && !predicted.lost;
         let mark_is_missing = predicted.lost && !has_mark;
@@ -262,15 +262,13 @@ impl ListComparison {
             max_size,
             boundary_mask: described.segment_boundary_mask.unwrap_or(unset.boundary_mask),
         };
-        // Recorders before they were recorded leave both open.
-        let either = match described.max_segment_size {
-            Some(max_size) => [limits(max_size); 2],
-            None => [limits(unset.max_size), limits(u32::MAX)],
-        };
+        let max_size = described.max_segment_size;
         let mut predicted = Predicted::default();
         for (n, (mode, _)) in MODES.into_iter().enumerate() {
-            let [(lost, count), (_, other)] =
-                either.map(|limits| self.kernel.list(device, mode, limits, buffers.clone(), devices));
+            let mut with = |max_size| self.kernel.list(device, mode, limits(max_size), buffers.clone(), devices);
+            let (lost, count) = with(max_size.unwrap_or(unset.max_size));
+            // Recorders before it was recorded leave it open.
+            let other = if max_size.is_none() { with(u32::MAX).1 } else { count };
             let is_known = count == other && (lost || granule <= self.page_size);
             predicted.dma_segments[n] = is_known.then_some(count);
             if n == 0 {
@@ -282,7 +280,7 @@ impl ListComparison {
 
     fn stale(&mut self, event: &Event, identity: Identity) {
         let What::MapSg { list, nents, caller, .. } = event.what else { return };
-        let earlier = self.tables.contains_key(&(identity, list));
+        let earlier = self.tables.contains(&(identity, list));
         let stale = self.stale.entry((identity, caller)).or_default();
         if stale.lists == 0 {
             stale.first_ns = event.time_ns;

@@ -30,25 +30,30 @@ pub(super) struct Sample {
     cpu: u16,
 }
 
+/// A kernel with a pool of 512 slots in one area, and every hook attached.
+pub(super) fn start() -> Start {
+    let hook = |subject: &str| Hook { subject: subject.into(), attached: true, ..Hook::default() };
+    Start {
+        time_ns: START_NS,
+        kernel: KernelFacts {
+            page_size: 4096,
+            possible_cpus: 1,
+            cache_line_size: 64,
+            dma_minalign: 128,
+            kmalloc_minalign: 8,
+            bounce_unaligned_kmalloc: true,
+            pool: PoolFacts { slots: 512, areas: 1, hiwater_reset: true, ..PoolFacts::default() },
+            ..KernelFacts::default()
+        },
+        hooks: ["bounced", "slot_map", "slot_unmap", "map", "unmap", "map_sg", "unmap_sg"].map(hook).into(),
+        ..Start::default()
+    }
+}
+
 impl Sample {
-    /// A kernel with a pool of 512 slots in one area, and every hook attached.
+    /// From [`start()`] on.
     pub(super) fn new() -> Self {
-        let hook = |subject: &str| Hook { subject: subject.into(), attached: true, ..Hook::default() };
-        let start = Start {
-            time_ns: START_NS,
-            kernel: KernelFacts {
-                page_size: 4096,
-                possible_cpus: 1,
-                cache_line_size: 64,
-                dma_minalign: 128,
-                kmalloc_minalign: 8,
-                bounce_unaligned_kmalloc: true,
-                pool: PoolFacts { slots: 512, areas: 1, hiwater_reset: true, ..PoolFacts::default() },
-                ..KernelFacts::default()
-            },
-            hooks: ["bounced", "slot_map", "slot_unmap", "map", "unmap", "map_sg", "unmap_sg"].map(hook).into(),
-            ..Start::default()
-        };
+        let start = start();
         let mut sample =
             Self { start, items: Vec::new(), batch: Batch::default(), now_ns: START_NS, task: 100, cpu: 0 };
         sample.device(Device { name: "1-1".into(), driver: "usb".into(), dma_mask: u64::MAX, ..Device::default() });

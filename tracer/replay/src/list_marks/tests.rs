@@ -1,9 +1,13 @@
 //! Lists as a kernel maps them, and as none does.
 
 use super::*;
-use crate::{Replayed, Wanted, pass::Pass, sample::DEVICE};
+use crate::{
+    Replayed, Wanted,
+    pass::Pass,
+    sample::{self, DEVICE},
+};
 use bouncescope_capture::event::{Batch, Direction};
-use bouncescope_capture::facts::{Device, Hook, KernelFacts, PoolFacts};
+use bouncescope_capture::facts::Device;
 use bouncescope_capture::stream::{Gaps, Item};
 
 const PAGE: (u32, u32) = (0, 4096);
@@ -19,19 +23,8 @@ struct Stream {
 
 impl Stream {
     fn new() -> Self {
-        let hook = |subject: &str| Hook { subject: subject.into(), attached: true, ..Hook::default() };
-        let kernel = KernelFacts {
-            page_size: 4096,
-            possible_cpus: 1,
-            cache_line_size: 64,
-            dma_minalign: 128,
-            kmalloc_minalign: 8,
-            bounce_unaligned_kmalloc: true,
-            config: [("CONFIG_NEED_SG_DMA_FLAGS".to_owned(), "y".to_owned())].into(),
-            pool: PoolFacts { slots: 512, areas: 1, ..PoolFacts::default() },
-            ..KernelFacts::default()
-        };
-        let hooks = ["bounced", "slot_map", "slot_unmap", "map", "unmap", "map_sg", "unmap_sg"].map(hook).into();
+        let mut start = Start { time_ns: 0, ..sample::start() };
+        start.kernel.config = [("CONFIG_NEED_SG_DMA_FLAGS".to_owned(), "y".to_owned())].into();
         let device = Device {
             name: "0000:00:05.0".into(),
             driver: "mmc".into(),
@@ -40,7 +33,7 @@ impl Stream {
             max_segment_size: Some(65536),
             ..Device::default()
         };
-        Self { start: Start { kernel, hooks, ..Start::default() }, device, batch: Batch::default() }
+        Self { start, device, batch: Batch::default() }
     }
 
     fn push(&mut self, what: What) {
