@@ -13,6 +13,7 @@ use tar::{Builder, Header};
 use tracer::{
     capture::{Reader, Writer},
     doctor::{Examined, Page},
+    labels::Labels,
     model::policy::Policy,
     output::Access,
     plain::plain_lines,
@@ -76,7 +77,7 @@ const ABOUT_MEMORY: [&str; 14] = [
 #[command(after_help = "\
 The archive holds the capture, what `doctor`, `replay`, `verify` and `stats` say about it, and a list of these files. Kernel addresses are \
 replaced as by `record --no-addresses`. Of the kernel's command line, values that say nothing about memory or DMA are left out, and so are the \
-arguments of the recorder. With --dmesg, lines of the log that mention DMA are added.
+arguments of the recorder and the labels. With --dmesg, lines of the log that mention DMA are added.
 
 Examples:
   dmesg > dmesg.txt
@@ -161,6 +162,8 @@ fn hidden(path: &Path, limit: Limit) -> Result<Hidden> {
             is_hidden = start.other.contains_key(MARK);
             start.kernel.cmdline = without_values(&start.kernel.cmdline);
             start.recorder = without_arguments(&start.recorder);
+            // They may say whose the machine is.
+            start.labels = Labels::default();
         }
         if !is_hidden {
             pseudonyms.hide(&mut item);

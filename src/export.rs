@@ -1,14 +1,15 @@
 //! `bouncescope export`: what a capture holds, in other people's formats.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::BufReader,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
 use tracer::{
-    capture::{Ahead, Reader},
+    capture::{Ahead, Reader, relabel::identity},
     exchange::export::{
         csv::CsvFiles,
         follow::{Follow, follow},
@@ -37,7 +38,7 @@ Examples:
   duckdb -c \"select name, sum(bounced) from 'phone/mappings.parquet' m join 'phone/devices.parquet' d \\
              on m.device = d.id group by name\"
 
-Tables: devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md describes them. They contain \
+Tables: captures, labels, devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md describes them. They contain \
 the capture's addresses.")]
 pub(crate) struct Args {
     /// Capture to export; - for standard input [default: the embedded sample]
@@ -80,17 +81,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dir = || Directory::create(&args.output, &inputs);
     match args.format {
         Format::Csv => {
-            let mut rows = ToRows(CsvFiles::create(&dir()?).with_context(cannot)?);
+            let mut rows =
+                ToRows { rows: CsvFiles::create(&dir()?).with_context(cannot)?, capture: identity_of(args)? };
             all(args, &policies, &mut rows)?;
-            rows.0.finish().with_context(cannot)?;
+            rows.rows.finish().with_context(cannot)?;
         }
         #[cfg(feature = "export")]
         Format::Parquet | Format::Arrow => {
             use tracer::exchange::export::columns::{ColumnFiles, FileFormat};
             let format = if args.format == Format::Parquet { FileFormat::Parquet } else { FileFormat::Arrow };
-            let mut rows = ToRows(ColumnFiles::create(&dir()?, format).with_context(cannot)?);
+            let mut rows = ToRows {
+                rows: ColumnFiles::create(&dir()?, format).with_context(cannot)?,
+                capture: identity_of(args)?,
+            };
             all(args, &policies, &mut rows)?;
-            rows.0.finish().with_context(cannot)?;
+            rows.rows.finish().with_context(cannot)?;
         }
         Format::Perfetto => {
             let mut timeline = Perfetto::new(output::open(&args.output, Access::Shared, &inputs)?);
@@ -99,6 +104,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The capture's identity; empty for one that can be read only once.
+fn identity_of(args: &Args) -> Result<String> {
+    let (identity, _) = match &args.capture {
+        None => identity(EMBEDDED)?,
+        Some(path) if !fs::metadata(path).is_ok_and(|file| file.is_file()) => return Ok(String::new()),
+        Some(path) => {
+            identity(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
+                .with_context(|| path.display().to_string())?
+        }
+    };
+    Ok(identity.to_string())
 }
 
 /// Leads the capture past what writes it.

@@ -23,6 +23,7 @@ mod export;
 mod foreign;
 mod import;
 mod input;
+mod label;
 mod limit;
 mod manual;
 mod output;
@@ -93,6 +94,8 @@ enum Command {
     Policies(policies::Args),
     /// Explain kernel messages about DMA bouncing, and say what would help.
     Explain(explain::Args),
+    /// Show the labels of captures (board, build, …), or set them.
+    Label(label::Args),
     /// Pack a capture and what it shows into one archive to send, without kernel addresses.
     Bundle(bundle::Args),
     /// Convert a trace of ftrace, trace-cmd, perf or Perfetto into a capture.
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Label(args) => label::run(&args),
         Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
         Command::Man(args) => manual::pages(&args, Cli::command()),
         #[cfg(all(target_os = "linux", feature = "live"))]

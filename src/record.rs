@@ -5,6 +5,7 @@ mod capture;
 mod command;
 mod finish;
 mod flight;
+mod labels;
 
 use std::{
     ffi::OsString,
@@ -33,6 +34,7 @@ use boot_trace::{BootTrace, Joining};
 use capture::Capture;
 use command::Running;
 pub(crate) use finish::{MEMFD, RECORDER, holds_recording, records_from_boot};
+use labels::Given;
 
 use tracer::size::parse_bytes;
 
@@ -73,7 +75,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
         "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs",
-        "time_maintenance", "verbose", "command",
+        "time_maintenance", "labels", "verbose", "command",
     ])]
     finish: bool,
     /// Begin with what the kernel itself has traced since boot (`trace_event=dma:*,swiotlb:* trace_clock=mono` on its command
@@ -112,6 +114,10 @@ pub(crate) struct Args {
     /// that `stats` compares with an exact count. The CPUs lose the free objects that they had cached
     #[arg(long)]
     shrink_caches: bool,
+    /// Say this of the machine in the capture; may be given more than once. For board, soc, build, serial and host, NAME alone
+    /// takes what the machine says of itself
+    #[arg(long = "label", value_name = "NAME[=VALUE]", value_parser = Given::parse)]
+    labels: Vec<Given>,
     /// Replace the kernel's own addresses (code, objects, scatterlists, pages) with pseudonyms in the capture, which
     /// replays the same; physical and DMA addresses stay
     #[arg(long)]
@@ -183,8 +189,8 @@ impl Args {
         self.ring_size = self.ring_size.min(fits);
     }
 
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> Result<Options> {
+        Ok(Options {
             allocation_sample: if self.full { 1 } else { self.sample },
             streamed: if self.full { Streamed::All } else { self.mappings },
             ring_bytes: self.ring_size,
@@ -200,10 +206,11 @@ impl Args {
             count_costs: self.count_costs,
             time_maintenance: self.time_maintenance,
             btf: self.btf.clone(),
+            labels: labels::all(&self.labels)?,
             // The mark has been kept since boot, as the trace has.
             reset_hiwater: !self.with_boot_trace,
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -235,7 +242,7 @@ async fn record(args: Args, attached: impl FnOnce()) -> Result<ExitCode> {
     let file = output::begin_capture(&args.output, &inputs)?;
     let boot_trace = args.with_boot_trace.then(BootTrace::open).transpose()?;
     let mut signals = Signals::new()?;
-    let (mut session, start) = Session::start(&args.options())?;
+    let (mut session, start) = Session::start(&args.options()?)?;
     attached();
     if !args.quiet {
         say_not_attached(&start, args.verbose);

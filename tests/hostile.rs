@@ -34,6 +34,7 @@ fn all_commands(capture: Vec<u8>) -> Vec<Measured> {
         &["diff", "x.bounce", "x.bounce"],
         &["packed", "x.bounce"],
         &["doctor", "--capture", "x.bounce"],
+        &["label", "x.bounce"],
         &["export", "x.bounce", "--format", "csv", "-o", "tables"],
         &["export", "x.bounce", "--format", "perfetto", "-o", "x.pftrace"],
         &["top", "x.bounce", "--picture", "x.txt"],
@@ -65,7 +66,7 @@ fn evil_names() -> Vec<u8> {
         "possible_cpus":1,"cache_line_size":64,"cache_line_source":"{EVIL}","dma_minalign":128,"kmalloc_minalign":8,
         "kmalloc_minalign_source":"{EVIL}","bounce_unaligned_kmalloc":true,"config":{{"{EVIL}":"{EVIL}"}},
         "pool":{{"slots":512,"areas":1,"restricted":[{{"name":"{EVIL}","slots":128}}]}},
-        "linear_map":{{"virt_base":0,"phys_base":0}}}},"allocation_sample":1,"notes":["{EVIL}"],"recorder":"{EVIL}",
+        "linear_map":{{"virt_base":0,"phys_base":0}}}},"allocation_sample":1,"labels":{{"{EVIL}":"{EVIL}"}},"notes":["{EVIL}"],"recorder":"{EVIL}",
         "hooks":[{},{{"subject":"{EVIL}","place":"{EVIL}","why_not":"{EVIL}","lost_without":"{EVIL}"}}]}}"#,
         hooks.join(",")
     );

@@ -270,9 +270,13 @@ fn binary_traces_of_a_real_kernel_hold_what_their_own_tools_print_of_them() {
             run(&["export", "-o", "tables", "bouncescope.bounce"]);
             let stats: Value = serde_json::from_slice(&run(&["stats", "--json", "bouncescope.bounce"])).unwrap();
             let verify: Value = serde_json::from_slice(&run(&["verify", "--json", "bouncescope.bounce"])).unwrap();
-            let table = |table: &str| fs::read_to_string(dir.path().join("tables").join(table)).unwrap();
+            // But for the first column: these are two captures.
+            let table = |table: &str| -> Vec<String> {
+                let rows = fs::read_to_string(dir.path().join("tables").join(table)).unwrap();
+                rows.lines().map(|row| row.split_once(',').unwrap().1.to_owned()).collect()
+            };
             // perf prints names of functions that its file does not have.
-            let allocations = if name.contains("perf") { String::new() } else { table("allocations.csv") };
+            let allocations = if name.contains("perf") { Vec::new() } else { table("allocations.csv") };
             let tables = ["bounces.csv", "devices.csv", "mappings.csv", "segments.csv"].map(table);
             (stats["events"].clone(), verify, tables, allocations)
         };
@@ -285,7 +289,7 @@ fn binary_traces_of_a_real_kernel_hold_what_their_own_tools_print_of_them() {
         assert_eq!(figures(&binary_is.1), figures(&text_is.1), "{binary}");
         let [agreements, disagreements, bounces] = figures(&binary_is.1).map(Option::unwrap);
         assert!(agreements > 150 && disagreements == 0 && bounces > 30, "{binary}: {}", binary_is.1);
-        assert!(binary_is.2[3].lines().count() > 60, "the lists of {binary} have their buffers");
+        assert!(binary_is.2[3].len() > 60, "the lists of {binary} have their buffers");
     }
 }
 

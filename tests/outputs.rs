@@ -30,6 +30,7 @@ fn writers() -> Vec<Writer> {
         (vec!["check", "tests/golden/input/lab.toml", CAPTURE, "--junit", "{}"], vec![""]),
         (vec!["export", CAPTURE, "--format", "csv", "-o", "{}"], vec!["mappings.csv", "occupancy.csv"]),
         (vec!["export", CAPTURE, "--format", "perfetto", "-o", "{}"], vec![""]),
+        (vec!["label", CAPTURE, "--label", "board=x", "-o", "{}"], vec![""]),
         (vec!["man", "{}"], vec!["bouncescope.1", "bouncescope-replay.1"]),
         (vec!["top", CAPTURE, "--picture", "{}"], vec![""]),
     ];
@@ -239,6 +240,7 @@ fn no_command_replaces_what_it_reads() {
         (copy("x.bounce", CAPTURE), copy("x.txt", TRACE), copy("rules.toml", "tests/golden/input/lab.toml"));
     let mut commands = vec![
         vec!["export", &capture, "--format", "perfetto", "-o", &capture],
+        vec!["label", &capture, "--label", "board=x", "-o", &capture],
         vec!["import", &trace, "-o", &trace],
         vec!["import", &trace, "--like", &capture, "-o", &capture],
         vec!["check", &rules, &capture, "--junit", &capture],

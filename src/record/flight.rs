@@ -107,7 +107,7 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut wanted = signal(SignalKind::user_defined2())?;
     let log = KernelLog::open(&options.messages)?;
-    let recording = args.options();
+    let recording = args.options()?;
     let rules = options.rules.as_ref().map(|path| rules::read(path, last, recording.allocation_sample)).transpose()?;
     let (mut session, start) = Session::start(&recording)?;
     let mut recorder = Recorder::new(args, start, last, files, rules)?;

@@ -35,12 +35,14 @@ pub mod event;
 mod events;
 pub mod facts;
 mod frame;
+pub mod labels;
 pub mod names;
 pub mod output;
 pub mod plain;
 pub mod pseudonym;
 pub mod reach;
 mod reader;
+pub mod relabel;
 pub mod stream;
 mod writer;
 

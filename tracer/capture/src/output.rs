@@ -65,6 +65,8 @@ pub enum Access {
     Private,
     /// Those whom the umask lets; a file of the same owner that is replaced keeps its mode.
     Shared,
+    /// As the file of the same owner that is replaced; its owner alone where there is none.
+    Kept,
 }
 
 /// A directory to write files into.
@@ -127,6 +129,7 @@ impl Directory {
         let mode = match access {
             Access::Private => Some(dir::PRIVATE),
             Access::Shared => there.filter(Found::is_own).map(|there| there.permissions()),
+            Access::Kept => Some(there.filter(Found::is_own).map_or(dir::PRIVATE, |there| there.permissions())),
         };
         let (temporary, file) = create_new(&self.dir, mode).map_err(system)?;
         let place = Place { dir: Arc::clone(&self.dir), name: name.to_owned(), temporary: Some(temporary) };

@@ -10,6 +10,7 @@ use crate::event::Batch;
 use crate::facts::{
     Counters, Device, End, Hook, KernelFacts, LengthCount, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol,
 };
+use crate::labels::Labels;
 
 /// One item of a stream. `Start` comes first; a device before the first event that names it; the rest whenever it is
 /// known. Counters and site counts are totals since the beginning: the last of each counts.
@@ -67,6 +68,9 @@ pub struct Start {
     pub notes: Vec<String>,
     /// The program and arguments that recorded.
     pub recorder: String,
+    /// What somebody says of the machine.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Anything else that a later version says.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,

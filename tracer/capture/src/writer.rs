@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::stream::Item;
 
 /// zstd's default: a capture of full rate must not cost more CPU than the tracing.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 
 /// Entries of a list of call sites, symbols or lengths in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
 const LIST: usize = 1 << 14;

@@ -11,6 +11,7 @@ pub mod event_count;
 pub mod events;
 pub mod facts;
 pub mod firmware;
+pub mod identity;
 pub mod layout;
 pub mod linear_map;
 pub mod machine;

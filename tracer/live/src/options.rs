@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bouncescope_capture::labels::Labels;
 use tracer_ebpf::streamed::Streamed;
 
 use super::{MapEntries, Places};
@@ -32,6 +33,8 @@ pub struct Options {
     pub btf: Option<PathBuf>,
     /// What to write into the capture as its recorder.
     pub recorder: String,
+    /// What to say of the machine in the capture.
+    pub labels: Labels,
     /// Let the kernel count throughout what the programs cost, not only at the beginning.
     pub count_costs: bool,
     /// Time cache maintenance too. Non-coherent devices need it with every mapping, however long, so that this costs more than all
@@ -56,6 +59,7 @@ impl Default for Options {
             programs_log: false,
             btf: None,
             recorder: arguments.collect::<Vec<_>>().join(" "),
+            labels: Labels::default(),
             count_costs: false,
             time_maintenance: false,
             reset_hiwater: true,

@@ -180,6 +180,7 @@ impl Session {
             allocation_sample: options.allocation_sample,
             streamed: options.streamed,
             recorder: options.recorder.clone(),
+            labels: options.labels.clone(),
             joined_ns: None,
             notes,
             other: BTreeMap::new(),

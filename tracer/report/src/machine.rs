@@ -6,6 +6,7 @@ mod capture;
 mod check;
 mod diff;
 mod kernel;
+mod labels;
 mod replay;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ pub use capture::{Packed, Stats, Verify};
 pub use check::Check;
 pub use diff::Diff;
 pub use kernel::{Doctor, Kernel};
+pub use labels::{Labelled, LabelledCapture};
 pub use replay::Replay;
 
 use crate::advice::several::Several;
@@ -86,6 +88,7 @@ pub fn schemas() -> std::collections::BTreeMap<&'static str, Value> {
         one::<Diff>(),
         one::<Doctor>(),
         one::<Explained>(),
+        one::<Labelled>(),
         one::<Packed>(),
         one::<Replay>(),
         one::<Stats>(),

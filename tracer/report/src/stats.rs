@@ -25,6 +25,9 @@ pub fn text(replayed: &Replayed) -> String {
     let devices = replayed.statistics.devices();
     let mut text = screen::recording(replayed);
     text += &wrapped_to(COLUMNS, &format!("recorded by: {}", start.recorder), "", "  ");
+    if !start.labels.is_empty() {
+        text += &wrapped_to(COLUMNS, &format!("labels: {}", start.labels), "", "  ");
+    }
     text += &folded(&losses::reservations(start));
     text += &format!("\n{}", summary(replayed, &devices));
     text += &lengths::table(replayed);

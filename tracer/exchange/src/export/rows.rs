@@ -4,11 +4,11 @@ use std::io;
 
 use super::{
     follow::Follow,
-    table::{Rows, Table, Value},
+    table::{Rows, Table, Value, WIDEST},
 };
 use bouncescope_capture::event::{DeviceId, Event, What};
 use bouncescope_capture::facts::Device;
-use bouncescope_capture::stream::Item;
+use bouncescope_capture::stream::{Item, Start};
 use bouncescope_replay::{
     devices::Devices,
     mapping::{Handle, Mapping},
@@ -17,36 +17,89 @@ use bouncescope_replay::{
 
 /// Makes rows, and gives them to `R`.
 #[derive(Debug)]
-pub struct ToRows<R>(pub R);
+pub struct ToRows<R> {
+    /// What takes them.
+    pub rows: R,
+    /// The first column of every row: the capture's identity.
+    pub capture: String,
+}
+
+impl<R: Rows> ToRows<R> {
+    /// Takes rows without the first column.
+    fn of_capture(&mut self) -> OfCapture<'_, R> {
+        OfCapture { rows: &mut self.rows, capture: &self.capture }
+    }
+}
+
+struct OfCapture<'a, R> {
+    rows: &'a mut R,
+    capture: &'a str,
+}
+
+impl<R: Rows> Rows for OfCapture<'_, R> {
+    fn row(&mut self, table: Table, values: &[Value<'_>]) -> io::Result<()> {
+        let mut all = [Value::Null; WIDEST];
+        all[0] = Value::Text(self.capture);
+        let row = &mut all[..=values.len()];
+        row[1..].copy_from_slice(values);
+        self.rows.row(table, row)
+    }
+}
 
 impl<R: Rows> Follow for ToRows<R> {
     fn item(&mut self, item: &Item) -> io::Result<()> {
         match item {
-            Item::Device(described) => device(described, &mut self.0),
-            Item::Events(batch) => batch.events.iter().try_for_each(|event| allocation(event, &mut self.0)),
+            Item::Start(start) => self::start(start, &mut self.of_capture()),
+            Item::Device(described) => device(described, &mut self.of_capture()),
+            Item::Events(batch) => batch.events.iter().try_for_each(|event| allocation(event, &mut self.of_capture())),
             Item::Symbols(symbols) => symbols.iter().try_for_each(|symbol| {
                 let values = [Value::U64(symbol.addr), Value::Text(&symbol.name), Value::Text(&symbol.module)];
-                self.0.row(Table::Symbols, &values)
+                self.of_capture().row(Table::Symbols, &values)
             }),
             _ => Ok(()),
         }
     }
 
     fn mapped(&mut self, mapping: &Mapping, _: &Devices) -> io::Result<()> {
-        segments(mapping, &mut self.0)
+        segments(mapping, &mut self.of_capture())
     }
 
     fn gone(&mut self, gone: &Mapping, unmapped_ns: Option<u64>) -> io::Result<()> {
-        mapping(gone, unmapped_ns, &mut self.0)
+        mapping(gone, unmapped_ns, &mut self.of_capture())
     }
 
     fn unseen(&mut self, without_mapping: &Unseen) -> io::Result<()> {
-        unseen(without_mapping, &mut self.0)
+        unseen(without_mapping, &mut self.of_capture())
     }
 
     fn occupancy(&mut self, time_ns: u64, whose: &str, used_slots: u64) -> io::Result<()> {
-        self.0.row(Table::Occupancy, &[Value::U64(time_ns), Value::Text(whose), Value::U64(used_slots)])
+        self.of_capture().row(Table::Occupancy, &[Value::U64(time_ns), Value::Text(whose), Value::U64(used_slots)])
     }
+}
+
+fn start(start: &Start, rows: &mut impl Rows) -> io::Result<()> {
+    let kernel = &start.kernel;
+    let values = [
+        Value::U64(start.wall_clock_s),
+        Value::Text(&kernel.release),
+        Value::Text(&kernel.version),
+        Value::Text(&kernel.machine),
+        Value::U64(u64::from(kernel.possible_cpus)),
+        Value::U64(kernel.memory),
+        Value::U64(u64::from(kernel.page_size)),
+        Value::U64(u64::from(kernel.cache_line_size)),
+        Value::U64(u64::from(kernel.kmalloc_minalign)),
+        Value::Bool(kernel.bounce_unaligned_kmalloc),
+        Value::U64(kernel.pool.slots),
+        Value::Bool(kernel.pool.force),
+        Value::Bool(kernel.pool.dynamic),
+        Value::Text(start.streamed.name()),
+        Value::U64(start.allocation_sample),
+        Value::Text(&start.recorder),
+    ];
+    rows.row(Table::Captures, &values)?;
+    let mut labels = start.labels.iter();
+    labels.try_for_each(|(name, value)| rows.row(Table::Labels, &[Value::Text(name), Value::Text(value)]))
 }
 
 fn id(device: DeviceId) -> Value<'static> {

@@ -49,6 +49,10 @@ impl From<Option<u64>> for Value<'_> {
 /// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
+    /// The capture itself, one row.
+    Captures,
+    /// Its labels.
+    Labels,
     /// Devices, a row a description.
     Devices,
     /// Mappings, in the order in which they end.
@@ -67,7 +71,9 @@ pub enum Table {
 
 impl Table {
     /// All.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
+        Self::Captures,
+        Self::Labels,
         Self::Devices,
         Self::Mappings,
         Self::Segments,
@@ -80,6 +86,8 @@ impl Table {
     /// Its name, and that of its file.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Captures => "captures",
+            Self::Labels => "labels",
             Self::Devices => "devices",
             Self::Mappings => "mappings",
             Self::Segments => "segments",
@@ -93,6 +101,8 @@ impl Table {
     /// Its columns.
     pub const fn columns(self) -> &'static [Column] {
         match self {
+            Self::Captures => &CAPTURES,
+            Self::Labels => &LABELS,
             Self::Devices => &DEVICES,
             Self::Mappings => &MAPPINGS,
             Self::Segments => &SEGMENTS,
@@ -103,6 +113,9 @@ impl Table {
         }
     }
 }
+
+/// Columns of the widest table.
+pub(super) const WIDEST: usize = 17;
 
 /// Takes rows, as they come. Rows of different tables come mixed.
 pub trait Rows {
@@ -129,7 +142,31 @@ const fn flag(name: &'static str, meaning: &'static str) -> Column {
 const DEVICE: Column = number("device", "devices.id");
 const DIRECTION: Column = text("direction", "BIDIRECTIONAL, TO_DEVICE or FROM_DEVICE");
 
-const DEVICES: [Column; 14] = [
+const CAPTURE: Column =
+    text("capture", "the capture's identity, as `bouncescope label` prints it; empty where it came through a pipe");
+
+const CAPTURES: [Column; 17] = [
+    CAPTURE,
+    number("wall_clock_s", "when recording began, seconds since 1970"),
+    text("release", "uname -r"),
+    text("version", "uname -v"),
+    text("machine", "uname -m"),
+    number("possible_cpus", "possible CPUs"),
+    number("memory", "MemTotal, bytes"),
+    number("page_size", "bytes"),
+    number("cache_line_size", "cache_line_size(), bytes"),
+    number("kmalloc_minalign", "minimum alignment of the kmalloc caches, bytes"),
+    flag("bounce_unaligned_kmalloc", "CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC"),
+    number("pool_slots", "slots of 2 KiB of the default pool; 0 without one"),
+    flag("pool_force", "every mapping bounces (swiotlb=force)"),
+    flag("pool_dynamic", "the kernel can add pools (CONFIG_SWIOTLB_DYNAMIC)"),
+    text("streamed", "which mappings were recorded: all, written or small"),
+    number("allocation_sample", "one allocation in so many was recorded; 1: all, 0: none"),
+    text("recorder", "the program and arguments that recorded"),
+];
+const LABELS: [Column; 3] = [CAPTURE, text("name", "of the label"), text("value", "what it says")];
+const DEVICES: [Column; 15] = [
+    CAPTURE,
     number("id", "by which the other tables name it; a device whose description changed has several"),
     text("name", "dev_name()"),
     text("driver", "its driver; empty without"),
@@ -145,7 +182,8 @@ const DEVICES: [Column; 14] = [
     flag("force_bounce", "everything bounces"),
     flag("own_pool", "bounces through a restricted pool"),
 ];
-const MAPPINGS: [Column; 13] = [
+const MAPPINGS: [Column; 14] = [
+    CAPTURE,
     number("mapping", "by which the other tables name it, in the order of the mapping events"),
     number("time_ns", "of the mapping event"),
     maybe("unmapped_ns", "of the unmapping's event; empty where none was recorded"),
@@ -160,7 +198,8 @@ const MAPPINGS: [Column; 13] = [
     number("bounced", "buffers that the kernel bounced"),
     flag("failed", "the driver got an error"),
 ];
-const SEGMENTS: [Column; 9] = [
+const SEGMENTS: [Column; 10] = [
+    CAPTURE,
     number("mapping", "mappings.mapping"),
     number("segment", "index in the mapping, from 0"),
     number("time_ns", "when slots were taken for it, else of the mapping event"),
@@ -171,7 +210,8 @@ const SEGMENTS: [Column; 9] = [
     text("kernel", "what the kernel did: Direct, Bounced, Refused, NotReached or Unknown"),
     maybe("slot", "physical address of its slots, where recorded"),
 ];
-const BOUNCES: [Column; 8] = [
+const BOUNCES: [Column; 9] = [
+    CAPTURE,
     number("time_ns", "when slots were taken"),
     maybe("mapping", "mappings.mapping; empty where no mapping event came"),
     number("segment", "index in the mapping, from 0"),
@@ -181,7 +221,8 @@ const BOUNCES: [Column; 8] = [
     number("size", "length"),
     maybe("slot", "physical address of the slots, where recorded"),
 ];
-const ALLOCATIONS: [Column; 8] = [
+const ALLOCATIONS: [Column; 9] = [
+    CAPTURE,
     number("time_ns", "when"),
     number("cpu", "CPU"),
     number("task", "thread id"),
@@ -191,12 +232,14 @@ const ALLOCATIONS: [Column; 8] = [
     number("bytes_alloc", "bytes given"),
     number("gfp", "gfp_t"),
 ];
-const SYMBOLS: [Column; 3] = [
+const SYMBOLS: [Column; 4] = [
+    CAPTURE,
     number("addr", "the address"),
     text("name", "function+0xoffset"),
     text("module", "module; empty for the kernel itself"),
 ];
-const OCCUPANCY: [Column; 3] = [
+const OCCUPANCY: [Column; 4] = [
+    CAPTURE,
     number("time_ns", "when it became so"),
     text("whose", "kernel: its own counter, sampled; else the policy that was simulated, at each change"),
     number("used_slots", "slots of 2 KiB in use"),
@@ -214,6 +257,7 @@ mod tests {
             let before = names.len();
             names.dedup();
             assert_eq!(names.len(), before, "{}", table.name());
+            assert!(before <= WIDEST && table.columns()[0] == CAPTURE, "{}", table.name());
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{Document, hex};
 use crate::{losses, stats, verify};
 use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::{End, Hook, LiveSites, MaintenanceTime};
+use bouncescope_capture::labels::Labels;
 use bouncescope_capture::names::Loss;
 use bouncescope_capture::stream::Gaps;
 use bouncescope_replay::Replayed;
@@ -80,6 +81,8 @@ struct Start<'a> {
     notes: &'a [String],
     /// The program and arguments that recorded.
     recorder: &'a str,
+    /// What somebody says of the machine, by name.
+    labels: &'a Labels,
     /// Whatever a later recorder says besides.
     #[serde(flatten)]
     other: &'a BTreeMap<String, serde_json::Value>,
@@ -123,6 +126,7 @@ impl<'a> Stats<'a> {
                 streamed: start.streamed.name(),
                 notes: &start.notes,
                 recorder: &start.recorder,
+                labels: &start.labels,
                 other: &start.other,
             },
             events: Kind::ALL.iter().map(|kind| (kind.name(), statistics.events(*kind))).collect(),

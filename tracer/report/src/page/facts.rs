@@ -13,6 +13,9 @@ pub(super) fn kernel(replayed: &Replayed) -> Vec<Block> {
         facts.rows.push(vec![Cell::words(name), Cell::words(value)]);
     }
     facts.rows.push(vec![Cell::words("recorded by"), Cell::words(&replayed.start.recorder)]);
+    if !replayed.start.labels.is_empty() {
+        facts.rows.push(vec![Cell::words("labels"), Cell::words(replayed.start.labels.to_string())]);
+    }
     let mut hooks = Table::new("Hooks", ["subject", "place", "attached", "why not, and what is lost"]);
     for hook in &replayed.start.hooks {
         let lost = if hook.attached { String::new() } else { format!("{}; {}", hook.why_not, hook.lost_without) };

@@ -155,7 +155,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
             Mode::RecordFlight => &["--last", "5s", "--after", "4s", "--on-message", "swiotlb buffer is full"],
             _ => &[],
         };
-        command.args(["record", "--count-costs", "-o", &capture]);
+        command.args(["record", "--label", "board", "--count-costs", "-o", &capture]);
         command.args(with_trace.then_some("--with-boot-trace"));
         // The tracing file system counts a whole recording, not the last seconds of one.
         command.args((recording.mode != Mode::RecordFlight).then_some("--count-tracefs"));
