@@ -38,7 +38,7 @@ pub enum BootTraceError {
     },
     /// Before 6.12 there are none.
     #[error(
-        "this kernel has no events of mappings (dma:*, from 6.12 on). Its trace can only show attempts to bounce (swiotlb:*), which \
+        "this kernel has no events for mappings (dma:*, from 6.12 on). Its trace can only show attempts to bounce (swiotlb:*), which \
          `bouncescope import` reads"
     )]
     NoEvents,

@@ -30,7 +30,7 @@ const LISTS_LEFT_OUT: &str = "events of scatterlists were passed over";
 enum LeftOut {
     /// Lists: Perfetto records no arrays (`InferFtraceType()`, `src/traced/probes/ftrace/proto_translation_table.cc`, v56).
     Lists,
-    /// All: the kernel has no events of them (`include/trace/events/dma.h` came with 6.12).
+    /// All: the kernel has no events for them (`include/trace/events/dma.h` came with 6.12).
     Mappings,
 }
 
@@ -46,7 +46,7 @@ impl LeftOut {
     const fn why(self) -> &'static str {
         match self {
             Self::Lists => "no lists: Perfetto records no arrays",
-            Self::Mappings => "no mappings: the kernel has no events of them",
+            Self::Mappings => "no mappings: the kernel has no events for them",
         }
     }
 }
