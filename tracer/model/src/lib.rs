@@ -22,6 +22,7 @@
 //! # Ok::<(), Refused>(())
 //! ```
 
+pub mod architecture;
 pub mod buffer;
 pub mod concatenation;
 pub mod kmalloc;

@@ -5,6 +5,7 @@
 
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_capture::facts::Release;
+use bouncescope_model::architecture::Architecture;
 use bouncescope_model::pool::{Asked, Boot, ByDefault, DEFAULT_SLOTS, Made, PoolParameter, SLOT};
 
 /// The end of what 32 bits reach: without a device tree or table that narrows it, the end of the zone that all devices reach
@@ -46,7 +47,7 @@ impl PoolRule {
         let memory = Memory::of(kernel);
         let (default, rule) = by_default(kernel, &memory, default_slots);
         let boot = Boot { possible_cpus: kernel.possible_cpus, has_areas, default_slots, default };
-        let is_arm64 = kernel.machine == "aarch64";
+        let is_arm64 = Architecture::of(&kernel.machine).is_arm64();
         let parameter = PoolParameter::parse(&kernel.cmdline);
         let is_sized = parameter.noforce || parameter.slots.is_some_and(|slots| !boot.sized(slots).is_default);
         if kernel.pool.slots > 0 && !is_sized {
@@ -54,10 +55,8 @@ impl PoolRule {
             let captured = Some((kernel.pool.slots, kernel.pool.areas.max(1)));
             return Self { boot, captured, at_most: None, rule, is_arm64 };
         }
-        let whose = match kernel.machine.as_str() {
-            "aarch64" => String::new(),
-            other => format!("as if this were arm64 and not {other}, "),
-        };
+        let whose =
+            if is_arm64 { String::new() } else { format!("as if this were arm64 and not {}, ", kernel.machine) };
         // A hole in the memory, or what firmware keeps of it, may make it reach further.
         let full = Boot { default: ByDefault::Full, ..boot }.made(Asked::default()).slots;
         let at_most = memory.is_estimate.then_some(full).filter(|full| *full > boot.made(Asked::default()).slots);

@@ -4,6 +4,7 @@ use super::table::bytes;
 use bouncescope_capture::facts::{Counters, End, is_attached, not_attached};
 use bouncescope_capture::names::Subject;
 use bouncescope_capture::stream::{Gaps, Start};
+use bouncescope_model::architecture::Architecture;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::losses::{consequence, out_of};
 
@@ -39,8 +40,9 @@ pub fn nothing_mapped(replayed: &Replayed) -> Option<String> {
     } else {
         "no device used the DMA API; in a guest, virtio devices often do not".to_owned()
     };
-    if start.kernel.machine == "x86_64" {
-        why += "; and x86-64 kernels never bounce small buffers, arm64 ones do";
+    let machine = &start.kernel.machine;
+    if !machine.is_empty() && !Architecture::of(machine).bounces_small() {
+        why += &format!("; and {machine} kernels never bounce small buffers, arm64 ones do");
     }
     Some(format!("no mapping in {:.1} s: {why}", recorded_seconds(replayed)))
 }

@@ -1,6 +1,7 @@
-//! `cache_line_size()`, which decides on arm64 what bounces.
+//! `dma_get_cache_alignment()`, which decides what bounces: on arm64 `cache_line_size()`, elsewhere a constant.
 
 use super::root::Root;
+use bouncescope_model::architecture::{Architecture, Line};
 
 /// A size, and how it was learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +21,20 @@ pub struct CacheLine {
 /// arm64 (`cache_line_size()` in `arch/arm64/kernel/cacheinfo.c`): the largest `coherency_line_size` of any cache when
 /// the firmware (device tree, ACPI PPTT) gave one, else `4 << CTR_EL0.CWG`, else `ARCH_DMA_MINALIGN`. sysfs shows a
 /// cache's `coherency_line_size` only when it is not 0, and on arm64 nothing but firmware sets it, so that the maximum
-/// over sysfs is `coherency_max_size`. Elsewhere it is no part of the decision and taken from sysfs alone.
+/// over sysfs is `coherency_max_size`.
+///
+/// riscv (`dma_cache_alignment` in `arch/riscv/mm/dma-noncoherent.c`): `ARCH_DMA_MINALIGN`; 1 on a CPU without cache maintenance, where no
+/// device may be non-coherent. Elsewhere it is no part of the decision and taken from sysfs alone.
 pub fn read(root: &Root, machine: &str) -> CacheLine {
-    let register = cache_type_register().filter(|_| machine == "aarch64");
-    with_register(largest_coherency_line(root), register)
+    let architecture = Architecture::of(machine);
+    match architecture.line {
+        Line::CacheType => with_register(largest_coherency_line(root), cache_type_register()),
+        Line::MinAlign => {
+            let source = "ARCH_DMA_MINALIGN; riscv asks no cache".to_owned();
+            CacheLine { size: architecture.dma_minalign, source, guessed: false, of_cpu: None }
+        }
+        Line::Nothing => with_register(largest_coherency_line(root), None),
+    }
 }
 
 /// With what firmware described, bytes, and `CTR_EL0` of the CPU that this runs on. The kernel reads it on the one that boots it; where CPUs
@@ -90,6 +101,12 @@ mod tests {
     }
 
     #[test]
+    fn riscv_goes_by_a_constant() {
+        let sample = SampleRoot::new(&[("sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size", "128\n")]);
+        assert_eq!(read(&sample.root(), "riscv64").size, 64);
+    }
+
+    #[test]
     fn caches_without_a_line_size_do_not_count() {
         let sample = SampleRoot::new(&[("sys/devices/system/cpu/cpu0/cache/index0/level", "1\n")]);
         assert_eq!(largest_coherency_line(&sample.root()), None);
@@ -114,6 +131,6 @@ mod tests {
     #[test]
     fn a_guess_says_that_it_is_one() {
         let sample = SampleRoot::new(&[]);
-        assert!(read(&sample.root(), "riscv64").guessed);
+        assert!(read(&sample.root(), "s390x").guessed);
     }
 }

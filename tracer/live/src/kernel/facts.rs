@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use tracer_ebpf::decide::ARM64_DMA_MINALIGN;
-
 use super::btf::Btf;
 use super::machine;
 use super::pool::{self, Surroundings};
@@ -13,6 +11,7 @@ use super::root::Root;
 use super::slab::KmallocCaches;
 use super::{build_config, cache_line, linear_map};
 use bouncescope_capture::facts::{KernelFacts, PhysicalMemory};
+use bouncescope_model::architecture::Architecture;
 use bouncescope_model::pool::PoolParameter;
 use bouncescope_model::release::Release;
 
@@ -92,7 +91,7 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         cache_line_size: line.size,
         cache_line_source: line.source,
         cpu_line_size: line.of_cpu,
-        dma_minalign: dma_minalign(&machine),
+        dma_minalign: Architecture::of(&machine).dma_minalign,
         kmalloc_minalign,
         kmalloc_minalign_source,
         bounce_unaligned_kmalloc: bounces,
@@ -111,17 +110,8 @@ fn is_set(config: &BTreeMap<String, String>, option: &str) -> bool {
     config.get(option).is_some_and(|value| value == "y")
 }
 
-/// `ARCH_DMA_MINALIGN`, bytes (`arch/*/include/asm/cache.h`; `include/linux/cache.h` where the architecture has none).
-fn dma_minalign(machine: &str) -> u32 {
-    match machine {
-        "aarch64" => ARM64_DMA_MINALIGN,
-        "riscv64" => 64,
-        _ => 8,
-    }
-}
-
-/// `CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC`. Without the configuration: arm64 selects it since 6.5, and only since then
-/// has it kmalloc caches below `ARCH_DMA_MINALIGN`, whatever a tree calls itself.
+/// `CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC`. Without the configuration: only since an architecture selects it has it kmalloc caches
+/// below `ARCH_DMA_MINALIGN`, whatever a tree calls itself.
 fn bounces_unaligned(
     machine: &str,
     release: Release,
@@ -132,12 +122,10 @@ fn bounces_unaligned(
     if let Some(config) = config {
         return is_set(config, "CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC");
     }
-    if machine != "aarch64" {
-        return false;
-    }
+    let Some(since) = Architecture::of(machine).bounces_small_since else { return false };
     let (bounces, because) = match caches.and_then(KmallocCaches::minalign) {
         Some(8..=32) => (true, "there are kmalloc caches of 8 to 32 bytes"),
-        _ => (release.is_at_least(6, 5), "of the kernel's release"),
+        _ => (release >= since, "of the kernel's release"),
     };
     let answer = if bounces { "set" } else { "not set" };
     notes.push(format!("assuming that CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC is {answer}, because {because}"));
@@ -149,7 +137,10 @@ fn minalign_by_rule(machine: &str, bounces: bool, pool: bool, line: u32) -> (u32
     match (bounces, pool) {
         (true, true) => (8, "the rule for a kernel with a swiotlb pool".to_owned()),
         (true, false) => (line, "the rule for a kernel without swiotlb pool: cache_line_size() at boot".to_owned()),
-        (false, _) => (dma_minalign(machine), "ARCH_DMA_MINALIGN, since nothing bounces for alignment".to_owned()),
+        (false, _) => (
+            Architecture::of(machine).dma_minalign,
+            "ARCH_DMA_MINALIGN, since nothing bounces for alignment".to_owned(),
+        ),
     }
 }
 

@@ -9,6 +9,7 @@ use tracer_ebpf::config::{Bit, Config, DeviceLayout, NONE, PageLayout, PoolArgum
 
 use super::btf::{Btf, Kind, Member, TypeId};
 use bouncescope_capture::facts::KernelFacts;
+use bouncescope_model::architecture::Architecture;
 
 /// A field that the programs would use and that this kernel's BTF does not show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +169,7 @@ fn device(missing: &mut Missing<'_>, machine: &str) -> DeviceLayout {
 /// `dev_is_dma_coherent()` of `include/linux/dma-map-ops.h`: on an architecture without non-coherent devices there is
 /// no bit and the answer is always yes.
 fn coherent(missing: &mut Missing<'_>, machine: &str) -> Bit {
-    if always_coherent(machine) {
+    if Architecture::of(machine).always_coherent {
         return Bit::NONE;
     }
     let bit = device_bit(&missing.kernel, "dma_coherent", "DEV_FLAG_DMA_COHERENT");
@@ -176,11 +177,6 @@ fn coherent(missing: &mut Missing<'_>, machine: &str) -> Bit {
         missing.note("device.dma_coherent or DEV_FLAG_DMA_COHERENT", "which devices are coherent, so every prediction");
     }
     bit
-}
-
-/// Whether this architecture selects none of `ARCH_HAS_SYNC_DMA_FOR_DEVICE`, `…_FOR_CPU` and `…_FOR_CPU_ALL`.
-fn always_coherent(machine: &str) -> bool {
-    matches!(machine, "x86_64" | "s390x" | "ppc64le")
 }
 
 /// A flag of `struct device`: a bitfield of that name up to 6.19, a bit of the bitmap `flags` from 7.2 on.
