@@ -25,6 +25,7 @@
 pub mod buffer;
 pub mod concatenation;
 pub mod kmalloc;
+pub mod link;
 pub mod mapping;
 pub mod policy;
 pub mod pool;

@@ -12,6 +12,8 @@ use anyhow::Result;
 use tracer::{
     capture::Reader,
     event::What,
+    facts::is_attached,
+    names::Subject,
     stream::{Item, Source},
 };
 
@@ -29,6 +31,8 @@ pub(super) struct Recorded {
     pub(super) by_buffer: Counts,
     /// Single mappings and lists.
     pub(super) mappings: u64,
+    /// Buffers linked into ranges of DMA addresses, of which the kernel has no events; `None` where it links none.
+    pub(super) links: Option<u64>,
     /// `swiotlb_bounced` events.
     pub(super) bounced: u64,
     /// Lists of which no function is named that mapped them.
@@ -70,6 +74,7 @@ pub(super) fn counted(mut within: impl Source, by_device: bool) -> Result<Record
     let (mut callers, mut named) = (BTreeMap::<u64, u64>::new(), BTreeSet::new());
     while let Some(item) = within.next_item()? {
         match item {
+            Item::Start(start) => recorded.links = is_attached(&start.hooks, &Subject::IovaLink).then_some(0),
             Item::Device(device) => names.push(device.name),
             Item::Events(batch) => {
                 for event in batch.events {
@@ -83,6 +88,7 @@ pub(super) fn counted(mut within: impl Source, by_device: bool) -> Result<Record
                             recorded.mappings += 1;
                             *callers.entry(caller).or_default() += 1;
                         }
+                        What::Link { .. } => *recorded.links.get_or_insert_default() += 1,
                         What::Bounced { .. } => recorded.bounced += 1,
                         _ => {}
                     }

@@ -182,8 +182,10 @@ pub(super) fn product_side(expect: Expect, verified: &Verified, recorded: &Recor
     let dealt_with = whole.saturating_sub(verified.without_event);
     check(dealt_with >= mappings, format!("verify dealt with {dealt_with} mappings of {mappings} in the capture"));
     check(disagreements == 0, format!("{disagreements} disagreements"));
-    let unexplained = if expect.without_event { unknown.saturating_sub(verified.without_event) } else { unknown };
-    check(unexplained * UNKNOWN_ONE_IN <= agreements + unknown, format!("{unexplained} of {mappings} unknown"));
+    check(unknown * UNKNOWN_ONE_IN <= agreements + unknown, format!("{unknown} of {mappings} unknown"));
+    if let Some(links) = recorded.links {
+        check(links >= expect.links, format!("{links} buffers linked, at least {} were to be", expect.links));
+    }
     check(agreements > 0, "nothing agrees: no mapping was compared".into());
     let most_raced = whole * expect.raced_percent / 100;
     check(raced <= most_raced, format!("{raced} of {whole} raced, at most {most_raced} may"));
@@ -300,7 +302,7 @@ mod tests {
         bounces: true,
         peak_slots: 100,
         refused: 44,
-        without_event: false,
+        links: 0,
         raced_percent: 0,
     };
 
@@ -405,14 +407,22 @@ mod tests {
     }
 
     #[test]
-    fn bounces_without_an_event_of_the_mapping_may_be_unknown_only_where_that_is_expected() {
-        let expect = Expect { without_event: true, ..EXPECT };
-        let judged = |unknown, without_event| {
-            let verified = Verified { unknown, without_event, mappings: 300 + unknown, ..verified() };
-            [EXPECT, expect].map(|expect| problems(expect, &verified, &witness()).len())
+    fn bounces_without_an_event_of_the_mapping_are_a_problem_from_a_few_on() {
+        let judged = |unknown| {
+            let verified = Verified { unknown, without_event: unknown, mappings: 300 + unknown, ..verified() };
+            problems(EXPECT, &verified, &witness()).len()
         };
-        assert_eq!(judged(9, 9), [1, 0]);
-        assert_eq!(judged(9, 8), [1, 1]);
+        assert_eq!([judged(0), judged(9)], [0, 1]);
+    }
+
+    #[test]
+    fn linked_buffers_are_wanted_only_of_a_kernel_that_links() {
+        let expect = Expect { links: 10, ..EXPECT };
+        let judged = |links| {
+            let recorded = Recorded { links, ..recorded() };
+            product_side(expect, &verified(), &recorded, &witness()).len()
+        };
+        assert_eq!([None, Some(10), Some(9)].map(judged), [0, 0, 1]);
     }
 
     #[test]

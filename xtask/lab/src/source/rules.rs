@@ -212,6 +212,8 @@ fn answer(operation: &Operation, minalign: u32, mistake: Option<Mistake>) -> Ans
         pool_active: operation.is_active,
         falls_back: false,
         force: operation.force,
+        // Kernels before 6.18 are not asked for registers.
+        refuses_registers: true,
     };
     let buffers = operation.segments.iter().map(|&(phys, size)| Buffer {
         phys,

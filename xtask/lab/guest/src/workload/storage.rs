@@ -102,6 +102,28 @@ pub(super) fn vectors() -> Result<(), String> {
     Ok(())
 }
 
+/// Reads of a disk of NVMe into memory that begins and ends anywhere in a page, often with few bytes before the first page's end. Behind
+/// an IOMMU the kernel links the parts of each into one range of DMA addresses (`blk_rq_dma_map_iova()`, `block/blk-mq-dma.c`, 6.17 on).
+pub(super) fn links(count: u64) -> Result<(), String> {
+    const HEADS: [usize; 14] = [4, 8, 16, 32, 36, 64, 68, 96, 100, 128, 252, 256, 1024, 3000];
+    wait_for_disks()?;
+    let name = disk("nvme").ok_or("no disk of nvme")?;
+    let file = direct(&name)?;
+    // SAFETY: it asks for a number, and touches no memory.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let buffer = Pages::apart(LARGEST as usize + 2 * LARGEST_PAGE, page).ok_or("no memory for the buffer")?;
+    let mut random = Random::new(4);
+    for _ in 0..count {
+        let head = HEADS[random.below(HEADS.len() as u64) as usize];
+        let length = SECTOR * (1 + random.below(LARGEST / SECTOR));
+        buffer
+            .fill_from(page - head, &file, length, 0)
+            .map_err(|error| format!("/dev/{name}: {length} bytes from {head} before a page's end: {error}"))?;
+    }
+    fact("links", count);
+    Ok(())
+}
+
 /// Waits until every kind of disk is there with its size, and its node.
 pub(super) fn wait_for_disks() -> Result<(), String> {
     for (driver, prefix) in DISKS {
@@ -193,6 +215,18 @@ impl Pages {
         (start != libc::MAP_FAILED).then_some(Self { start, length })
     }
 
+    /// As much memory of small pages, which are touched from the last to the first, so that few of them follow one another in memory.
+    fn apart(length: usize, page: usize) -> Option<Self> {
+        let pages = Self::new(length)?;
+        // SAFETY: the mapping of this length, to which nothing else refers.
+        unsafe { libc::madvise(pages.start, length, libc::MADV_NOHUGEPAGE) };
+        for offset in (0..length).step_by(page).rev() {
+            // SAFETY: inside the mapping, which nothing else refers to.
+            unsafe { pages.start.cast::<u8>().add(offset).write_volatile(1) };
+        }
+        Some(pages)
+    }
+
     /// One sector to the beginning of each of the first `pages` pages.
     fn scatter(&self, file: &File, pages: usize) -> std::io::Result<()> {
         self.read_pieces(file, &vec![SECTOR; pages])
@@ -262,9 +296,16 @@ impl Pages {
     }
 
     fn fill(&self, file: &File, length: u64, offset: u64) -> std::io::Result<()> {
-        let length = (length as usize).min(self.length);
-        // SAFETY: the mapping is at least `length` long and nothing else refers to it.
-        let got = unsafe { libc::pread(file.as_raw_fd(), self.start, length, offset as libc::off_t) };
+        self.fill_from(0, file, length, offset)
+    }
+
+    /// Reads to the memory from `start` on.
+    fn fill_from(&self, start: usize, file: &File, length: u64, offset: u64) -> std::io::Result<()> {
+        let start = start.min(self.length);
+        let length = (length as usize).min(self.length - start);
+        let memory = self.start.wrapping_byte_add(start);
+        // SAFETY: the mapping is at least `length` long from there on, and nothing else refers to it.
+        let got = unsafe { libc::pread(file.as_raw_fd(), memory, length, offset as libc::off_t) };
         match got {
             got if got < 0 => Err(std::io::Error::last_os_error()),
             got if got as usize == length => Ok(()),
