@@ -229,9 +229,11 @@ fn lists_off(lists: &Lists) -> Option<String> {
 
 /// What is off about a recording of mixed lists, a line each: all of them are to be compared, and the calls of the pool's functions are to be
 /// as many, of as many bytes, as the kernel counted.
-pub(super) fn lists_side(verified: &Verified, smmu: bool) -> Vec<String> {
+pub(super) fn lists_side(verified: &Verified, registers: u64, smmu: bool) -> Vec<String> {
     /// Lists, those of them of mixed lengths, and those with the mark of an earlier mapping that the module maps.
     const WANTED: (u64, u64, u64) = (1000, 500, 5);
+    /// As the workload asks of it.
+    const REGISTERS: u64 = 300;
     let Verified { lists, pool_calls, skipped, .. } = verified;
     let mut problems = Vec::new();
     let mut check = |right: bool, problem: String| {
@@ -239,6 +241,7 @@ pub(super) fn lists_side(verified: &Verified, smmu: bool) -> Vec<String> {
             problems.push(problem);
         }
     };
+    check(registers == REGISTERS, format!("device registers were mapped {REGISTERS} times, recorded {registers}"));
     check(lists.unknown == 0, format!("{} lists not compared", lists.unknown));
     let (compared, mixed, stale) = (lists.compared, lists.mixed, lists.stale);
     check(compared >= WANTED.0 && mixed >= WANTED.1, format!("{compared} lists compared, {mixed} of mixed lengths"));
@@ -482,12 +485,12 @@ mod tests {
         });
         let lists = Lists::parse(&json["lists"]);
         let right = Verified { lists, pool_calls: pool_calls(&json["pool_calls"]), ..verified() };
-        assert_eq!(lists_side(&right, true), Vec::<String>::new());
-        assert_eq!(lists_side(&right, false).len(), 2, "marks, and stale ones, where there is no IOMMU");
+        assert_eq!(lists_side(&right, 300, true), Vec::<String>::new());
+        assert_eq!(lists_side(&right, 300, false).len(), 2, "marks, and stale ones, where there is no IOMMU");
         let with = |change: fn(&mut Verified)| {
             let mut wrong = right.clone();
             change(&mut wrong);
-            lists_side(&wrong, true).len()
+            lists_side(&wrong, 300, true).len()
         };
         assert_eq!(with(|wrong| wrong.lists.mixed = 499), 1);
         assert_eq!(with(|wrong| wrong.lists.dma_segments.1 -= 1), 1);
