@@ -15,6 +15,7 @@ use super::rule::ResolvedRule;
 
 /// What a kernel's answer depends on besides device and buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property that a kernel has or has not")]
 pub struct Machine {
     /// Line size, caches, and the kernel's own rule for small buffers.
     pub decider: Decider,

@@ -98,7 +98,8 @@ const LINKS: Recording = Recording {
     workload: "links 300",
     recorder: None,
     expect: Expect {
-        mappings: 50,
+        // Those that are linked make no events that a kernel could count.
+        mappings: 0,
         every_length: false,
         bounces: true,
         peak_slots: 2,
