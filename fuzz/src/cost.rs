@@ -74,11 +74,11 @@ fn repeated(once: &Batch, times: usize, strides: [u64; 4], left: &mut usize) -> 
 fn shift(what: &mut What, [buffers, slots, objects, lists]: [u64; 4], segments: u32) {
     let add = |address: &mut u64, by: u64| *address = address.wrapping_add(by);
     match what {
-        What::Map { phys, dma_addr, .. } => {
+        What::Map { phys, dma_addr, .. } | What::Link { phys, dma_addr, .. } => {
             add(phys, buffers);
             add(dma_addr, buffers);
         }
-        What::Unmap { dma_addr, .. } | What::Sync { dma_addr, .. } => add(dma_addr, buffers),
+        What::Unmap { dma_addr, .. } | What::Unlink { dma_addr, .. } | What::Sync { dma_addr, .. } => add(dma_addr, buffers),
         What::MapSg { list, first_segment, .. } => {
             add(list, lists);
             *first_segment += segments;

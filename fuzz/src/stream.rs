@@ -55,6 +55,8 @@ pub enum Act {
     Kfree { object: Number },
     Sync { dma: Number, size: Number },
     SyncSg { list: u8, nents: Number },
+    Link { buffer: Number, dma: Number, size: Number, attrs: u8 },
+    Unlink { dma: Number, size: Number },
 }
 
 /// One item of the stream.
@@ -352,6 +354,17 @@ fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segm
         Act::Kfree { object } => What::Kfree { call_site: 0, ptr: object.address() },
         Act::Sync { dma, size } => {
             What::Sync { device, dma_addr: dma.address(), size: size.amount(), direction, for_device: true }
+        }
+        Act::Link { buffer, dma, size, attrs } => What::Link {
+            device,
+            phys: buffer.address(),
+            dma_addr: dma.address(),
+            size: size.amount(),
+            direction,
+            attrs: u64::from(attrs),
+        },
+        Act::Unlink { dma, size } => {
+            What::Unlink { device, dma_addr: dma.address(), size: size.amount(), direction, attrs: 0 }
         }
         Act::SyncSg { list, nents } => {
             What::SyncSg { device, list: u64::from(list), nents: nents.amount() as u32, direction, for_device: false }

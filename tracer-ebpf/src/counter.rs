@@ -39,10 +39,6 @@ pub enum Other {
     MissedReturn = 2 * STRIDE + 7,
     /// Calls of the pool's functions of which the time is missing, and nothing else.
     Untimed = 2 * STRIDE + 8,
-    /// Not a loss of records, of which it makes none: calls of `dma_iova_link()`.
-    Linked = 2 * STRIDE + 9,
-    /// Bytes of these.
-    LinkedBytes = 2 * STRIDE + 10,
     /// Mappings not counted by length, because that map was full.
     LengthsFull = 2 * STRIDE + 11,
     /// Scatterlists that could not be remembered as sent, so that their unmapping is not.
@@ -119,6 +115,8 @@ pub enum Mapped {
     Segment = 1,
     /// A scatterlist; its segments are counted for themselves.
     List = 2,
+    /// Device registers (`DMA_ATTR_MMIO`, `dma_map_resource()`), which never bounce.
+    Resource = 3,
 }
 
 /// Key of the exact count of mappings.

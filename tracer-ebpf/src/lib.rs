@@ -16,6 +16,7 @@
 //! ```
 #![no_std]
 
+pub mod attrs;
 pub mod config;
 pub mod counter;
 pub mod decide;

@@ -34,11 +34,16 @@ pub enum Kind {
     Sync = 10,
     /// [`SyncSg`], from `dma:dma_sync_sg_for_cpu` and `dma:dma_sync_sg_for_device`.
     SyncSg = 11,
+    /// [`Map`], from the return of `dma_iova_link()`.
+    Link = 12,
+    /// [`Unmap`], from the entry of `dma_iova_unlink()` or `dma_iova_destroy()`: of a range, in which more than one buffer may have
+    /// been linked.
+    Unlink = 13,
 }
 
 impl Kind {
     /// Every kind, in the order of its value.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Device,
         Self::Kmalloc,
         Self::Kfree,
@@ -51,6 +56,8 @@ impl Kind {
         Self::SlotUnmap,
         Self::Sync,
         Self::SyncSg,
+        Self::Link,
+        Self::Unlink,
     ];
 
     /// The kind's name in captures, counters and on screen.
@@ -68,6 +75,8 @@ impl Kind {
             Self::SlotUnmap => "slot_unmap",
             Self::Sync => "sync",
             Self::SyncSg => "sync_sg",
+            Self::Link => "link",
+            Self::Unlink => "unlink",
         }
     }
 }
@@ -196,7 +205,7 @@ record! {
 }
 
 record! {
-    /// One mapping of a single buffer. The header's direction is its direction.
+    /// One mapping of a single buffer, or one linked into a range of DMA addresses. The header's direction is its direction.
     Map {
         /// Header.
         header: Header,
@@ -214,7 +223,7 @@ record! {
 }
 
 record! {
-    /// One unmapping of a single buffer.
+    /// One unmapping of a single buffer, or of a range into which buffers were linked.
     Unmap {
         /// Header.
         header: Header,

@@ -95,7 +95,7 @@ fn device() -> impl Strategy<Value = Device> {
 
 fn what() -> impl Strategy<Value = What> {
     let direction = prop::sample::select(vec![Direction::FromDevice, Direction::ToDevice, Direction::Bidirectional]);
-    (0..11_u8, 0..3_u32, [number(), number(), number(), number()], small(), small(), direction).prop_map(
+    (0..13_u8, 0..3_u32, [number(), number(), number(), number()], small(), small(), direction).prop_map(
         |(kind, device, [a, b, c, d], nents, ents, direction)| {
             let device = DeviceId(device);
             match kind {
@@ -122,6 +122,8 @@ fn what() -> impl Strategy<Value = What> {
                 7 => What::SlotMap { device, phys: a, slot: b, size: c, align_mask: d, direction, duration_ns: a },
                 8 => What::SlotUnmap { device, slot: b, size: c, direction },
                 9 => What::Sync { device, dma_addr: b, size: c, direction, for_device: a % 2 == 0 },
+                10 => What::Link { device, phys: a, dma_addr: b, size: c, direction, attrs: d },
+                11 => What::Unlink { device, dma_addr: b, size: c, direction, attrs: d },
                 _ => What::SyncSg { device, list: c, nents, direction, for_device: a % 2 == 0 },
             }
         },

@@ -48,7 +48,7 @@ impl LiveLine {
                 self.totals.events += batch.events.len() as u64;
                 for event in &batch.events {
                     let refused = match event.what {
-                        What::Map { dma_addr, .. } => dma_addr == MAPPING_ERROR,
+                        What::Map { dma_addr, .. } | What::Link { dma_addr, .. } => dma_addr == MAPPING_ERROR,
                         What::MapSg { ents, .. } => ents == 0,
                         What::Bounced { .. } => {
                             self.totals.bounces += 1;

@@ -15,6 +15,7 @@ mod link;
 mod map;
 mod objects;
 mod probe;
+mod resource;
 mod sg;
 mod streamed;
 mod swiotlb;

@@ -7,6 +7,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{
+    attrs::MMIO,
     counter::Mapped,
     record::{Kind, MAPPING_ERROR, Map, UNKNOWN_PHYS, Unmap},
 };
@@ -16,7 +17,7 @@ use crate::{
     emit::{header, send},
     lengths::{self, what},
     probe::{Call, Probed, arguments, entered, returned},
-    streamed,
+    resource, streamed,
 };
 
 struct Mapping {
@@ -116,6 +117,10 @@ fn phys(page: u64, offset: u64) -> u64 {
 #[inline(always)]
 fn mapped<C: EbpfContext>(ctx: &C, mapping: &Mapping) {
     let &Mapping { dev, phys, dma_addr, size, direction, attrs } = mapping;
+    if attrs & MMIO != 0 {
+        resource::mapped(ctx, [dev, phys, dma_addr, size, attrs], direction);
+        return;
+    }
     let fingerprint = device::describe(ctx, dev);
     device::predict(device::flags(fingerprint), direction, size);
     lengths::count(dev, fingerprint, what(direction, Mapped::Single, size), 1, size);

@@ -48,6 +48,8 @@ pub(crate) enum Probed {
     List = 2,
     /// The mapping of a single buffer.
     Single = 3,
+    /// The linking of a buffer into a range of DMA addresses.
+    Link = 4,
 }
 
 /// Reads a `T` at `base + offset`; `None` where this kernel has no such field, or (counted) the read faults.
@@ -184,6 +186,22 @@ fn frame(regs: *mut pt_regs, entry: bool) -> u64 {
 pub(crate) fn arguments(ctx: &ProbeContext) -> [u64; 6] {
     let regs = ctx.regs;
     [register(regs, 0), register(regs, 1), register(regs, 2), register(regs, 3), register(regs, 4), register(regs, 5)]
+}
+
+/// The seventh argument of the probed function, at its entry.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+pub(crate) fn seventh_argument(ctx: &ProbeContext) -> u64 {
+    register(ctx.regs, 6)
+}
+
+/// The seventh argument of the probed function, at its entry: x86 has it on the stack, behind the return address.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn seventh_argument(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context of a kprobe program is the probed CPU's registers.
+    let stack = unsafe { core::ptr::read_volatile(&raw const (*ctx.regs).rsp) };
+    read(stack.wrapping_add(8)).unwrap_or(0)
 }
 
 /// The argument at a position that the loader told; 0 for [`NONE`].

@@ -150,6 +150,34 @@ pub enum What {
         /// `DMA_ATTR_*` bits.
         attrs: u64,
     },
+    /// A buffer linked into a range of DMA addresses made beforehand (`dma_iova_link()`, 6.16 on), or refused ([`MAPPING_ERROR`]).
+    Link {
+        /// Which device.
+        device: DeviceId,
+        /// Physical address of the buffer.
+        phys: u64,
+        /// DMA address that it was linked at.
+        dma_addr: u64,
+        /// Length.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+    },
+    /// A range of DMA addresses unlinked, with all buffers linked in it (`dma_iova_unlink()`, `dma_iova_destroy()`).
+    Unlink {
+        /// Which device.
+        device: DeviceId,
+        /// Where it begins.
+        dma_addr: u64,
+        /// Its length.
+        size: u64,
+        /// Direction.
+        direction: Direction,
+        /// `DMA_ATTR_*` bits.
+        attrs: u64,
+    },
     /// `swiotlb:swiotlb_bounced`: an attempt to bounce, before the search for a slot.
     Bounced {
         /// Which device.
@@ -230,6 +258,8 @@ impl What {
             | Self::Unmap { device, .. }
             | Self::MapSg { device, .. }
             | Self::UnmapSg { device, .. }
+            | Self::Link { device, .. }
+            | Self::Unlink { device, .. }
             | Self::Bounced { device, .. }
             | Self::SlotMap { device, .. }
             | Self::SlotUnmap { device, .. }
@@ -247,6 +277,8 @@ impl What {
             Self::Unmap { .. } => Kind::Unmap,
             Self::MapSg { .. } => Kind::MapSg,
             Self::UnmapSg { .. } => Kind::UnmapSg,
+            Self::Link { .. } => Kind::Link,
+            Self::Unlink { .. } => Kind::Unlink,
             Self::Bounced { .. } => Kind::Bounced,
             Self::SlotMap { .. } => Kind::SlotMap,
             Self::SlotUnmap { .. } => Kind::SlotUnmap,

@@ -488,6 +488,16 @@ pub enum Mapped {
     Segment,
     /// A scatterlist.
     List,
+    /// Device registers, which never bounce (`DMA_ATTR_MMIO`, `dma_map_resource()`). Earlier recorders counted those of 6.18 on as
+    /// [`Mapped::Single`].
+    Resource,
+}
+
+impl Mapped {
+    /// A buffer, which its length may make bounce.
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Self::Single | Self::Segment)
+    }
 }
 
 /// The name of a code address.
@@ -515,8 +525,8 @@ pub struct Counters {
     pub lost: BTreeMap<Loss, Vec<u64>>,
     /// Single mappings for which the decider, run in the kernel, predicted a bounce.
     pub predicted: u64,
-    /// Buffers linked by `dma_iova_link()` (`drivers/iommu/dma-iommu.c`, from 6.16 on), which makes no events: none of them is
-    /// among the mappings.
+    /// Buffers linked by `dma_iova_link()` (`drivers/iommu/dma-iommu.c`, from 6.16 on), of recorders that only counted them: none of
+    /// them is among the mappings.
     pub linked: u64,
     /// Bytes of these.
     pub linked_bytes: u64,

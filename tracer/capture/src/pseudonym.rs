@@ -95,6 +95,8 @@ impl Pseudonyms {
                 }
                 What::Map { .. }
                 | What::Unmap { .. }
+                | What::Link { .. }
+                | What::Unlink { .. }
                 | What::Bounced { .. }
                 | What::SlotMap { .. }
                 | What::SlotUnmap { .. }

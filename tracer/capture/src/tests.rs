@@ -79,6 +79,8 @@ fn one_of_each() -> Batch {
         What::SlotUnmap { device, slot: 0x800, size: 30, direction },
         What::Sync { device, dma_addr: 0x300, size: 30, direction, for_device: true },
         What::SyncSg { device, list: 0x400, nents: 2, direction, for_device: false },
+        What::Link { device, phys: 0x200, dma_addr: 0x300, size: 30, direction, attrs: 0 },
+        What::Unlink { device, dma_addr: 0x300, size: 30, direction, attrs: 0 },
     ];
     let segment = |page, offset| Segment { page, dma_addr: 0x500, offset, length: 16, dma_len: 32, dma_flags: 1 };
     Batch {
@@ -128,7 +130,7 @@ fn segment() -> impl Strategy<Value = Segment> {
 
 fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
     let numbers = (address(), address(), address(), address(), any::<u32>(), any::<u32>(), direction());
-    (0..11_u8, numbers, prop::collection::vec(segment(), 0..5)).prop_map(|(kind, numbers, segments)| {
+    (0..13_u8, numbers, prop::collection::vec(segment(), 0..5)).prop_map(|(kind, numbers, segments)| {
         let (first, second, third, fourth, device, count, direction) = numbers;
         let device = DeviceId(device);
         let what = match kind {
@@ -166,6 +168,8 @@ fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
             },
             8 => What::SlotUnmap { device, slot: first, size: second, direction },
             9 => What::Sync { device, dma_addr: first, size: second, direction, for_device: count % 2 == 1 },
+            10 => What::Link { device, phys: first, dma_addr: second, size: third, direction, attrs: third },
+            11 => What::Unlink { device, dma_addr: first, size: second, direction, attrs: third },
             _ => What::SyncSg { device, list: first, nents: count, direction, for_device: count % 2 == 1 },
         };
         (what, if kind == 4 { segments } else { Vec::new() })

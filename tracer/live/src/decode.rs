@@ -85,6 +85,16 @@ impl Decoder {
                 let device = self.device(r.dev, &header);
                 What::Unmap { device, dma_addr: r.dma_addr, size: r.size, direction, attrs: r.attrs }
             }
+            Kind::Link => {
+                let r: record::Map = prefix(bytes)?;
+                let device = self.device(r.dev, &header);
+                What::Link { device, phys: r.phys, dma_addr: r.dma_addr, size: r.size, direction, attrs: r.attrs }
+            }
+            Kind::Unlink => {
+                let r: record::Unmap = prefix(bytes)?;
+                let device = self.device(r.dev, &header);
+                What::Unlink { device, dma_addr: r.dma_addr, size: r.size, direction, attrs: r.attrs }
+            }
             Kind::MapSg => self.map_sg(bytes, &header, direction)?,
             Kind::UnmapSg => {
                 let r: record::UnmapSg = prefix(bytes)?;

@@ -12,7 +12,7 @@ mod subjects;
 
 pub use self::subjects::Places;
 use self::subjects::{
-    FUNCTION, LINKER, Place,
+    FUNCTION, MAPS_ANYTHING, MAPS_RESOURCES, Place,
     Place::{Event, Function, Traced},
     Recorded, SUBJECTS, sees_both_syncs,
 };
@@ -90,7 +90,14 @@ pub(super) fn attach_all(
 fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, asked: Asked) -> bool {
     match subject.subject {
         // A kernel without the function has nothing to lose.
-        Subject::IovaLink => symbols.is_none_or(|symbols| symbols.exists(LINKER)),
+        Subject::IovaLink | Subject::IovaUnlink => {
+            let places = subject.candidates.iter().copied().flatten();
+            symbols.is_none_or(|symbols| places.into_iter().all(|place| symbols.exists(&place.symbol())))
+        }
+        // Where one function calls the other, it would be seen twice.
+        Subject::MapResource | Subject::UnmapResource => {
+            symbols.is_some_and(|symbols| symbols.exists(MAPS_RESOURCES) && !symbols.exists(MAPS_ANYTHING))
+        }
         Subject::Kfree | Subject::KfreeBulk => asked.objects,
         Subject::MaintainForDevice | Subject::MaintainForCpu => asked.maintenance,
         _ => true,

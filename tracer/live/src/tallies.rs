@@ -81,9 +81,7 @@ impl Tallies {
             .iter()
             .map(|kind| (kind.name().to_owned(), read[counter::seen(*kind) as usize].to_vec()))
             .collect();
-        let [predicted, linked, linked_bytes] =
-            [Other::Predicted, Other::Linked, Other::LinkedBytes].map(|other| read[other as usize].iter().sum());
-        counters = Counters { predicted, linked, linked_bytes, ..counters };
+        counters.predicted = read[Other::Predicted as usize].iter().sum();
         Ok(counters)
     }
 
@@ -166,7 +164,7 @@ fn length_count(
     [count, bytes]: [u64; 2],
     device: impl Fn(&LengthKey) -> Option<DeviceId>,
 ) -> Option<LengthCount> {
-    let mapped = [Mapped::Single, Mapped::Segment, Mapped::List].get(usize::from(key.mapped))?;
+    let mapped = [Mapped::Single, Mapped::Segment, Mapped::List, Mapped::Resource].get(usize::from(key.mapped))?;
     let direction = u8::try_from(key.direction).ok().and_then(Direction::from_raw)?;
     Some(LengthCount { device: device(key)?, direction, mapped: *mapped, length: key.length, count, bytes })
 }

@@ -26,6 +26,7 @@ pub mod architecture;
 pub mod buffer;
 pub mod concatenation;
 pub mod kmalloc;
+pub mod link;
 pub mod mapping;
 pub mod policy;
 pub mod pool;

@@ -4,6 +4,7 @@
 //! Mirrors the order of checks in `dma_direct_map_page()` / `dma_direct_map_phys()` (`kernel/dma/direct.h`) and
 //! `iommu_dma_map_page()` / `iommu_dma_map_phys()`, `iommu_dma_map_sg()` (`drivers/iommu/dma-iommu.c`), 6.5 to 7.3.
 
+use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT};
 use tracer_ebpf::decide::Decider;
 
 pub use super::buffer::{Buffer, Reason};
@@ -12,13 +13,9 @@ use super::policy::Lists;
 use super::pool::Refused;
 use super::rule::ResolvedRule;
 
-/// `DMA_ATTR_MMIO` (6.18 on): not memory, never bounced.
-const ATTR_MMIO: u64 = 1 << 10;
-/// `DMA_ATTR_REQUIRE_COHERENT` (7.2 on): refused by a non-coherent device, and never bounced.
-const ATTR_REQUIRE_COHERENT: u64 = 1 << 12;
-
 /// What a kernel's answer depends on besides device and buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property that a kernel has or has not")]
 pub struct Machine {
     /// Line size, caches, and the kernel's own rule for small buffers.
     pub decider: Decider,
@@ -32,6 +29,8 @@ pub struct Machine {
     pub falls_back: bool,
     /// `swiotlb=force`: everything that is mapped without IOMMU bounces.
     pub force: bool,
+    /// Device registers are refused where everything has to bounce: from 6.18 on. `dma_direct_map_resource()` of earlier kernels does not look.
+    pub refuses_registers: bool,
 }
 
 /// What of a device the answer depends on.
@@ -137,16 +136,20 @@ pub fn list_dma_segments(
 }
 
 /// What `dma_map_phys()` and `__dma_map_sg_attrs()` (`kernel/dma/mapping.c`) refuse before anything else.
-fn not_coherent(device: &DeviceTraits, buffer: &Buffer) -> Option<Fate> {
-    (buffer.attrs & ATTR_REQUIRE_COHERENT != 0 && !device.coherent)
+pub(crate) fn not_coherent(device: &DeviceTraits, buffer: &Buffer) -> Option<Fate> {
+    (buffer.attrs & REQUIRE_COHERENT != 0 && !device.coherent)
         .then_some(Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden })
 }
 
 fn direct(machine: &Machine, device: &DeviceTraits, buffer: &Buffer) -> Fate {
     let forced = machine.force || device.force_bounce;
-    if buffer.attrs & ATTR_MMIO != 0 {
+    if buffer.attrs & MMIO != 0 {
         // The length is not looked at, and the address is that of the buffer, whatever the bus's offset.
-        let reason = if forced { Some(Reason::Force) } else { unreachable(device, Some(buffer.phys), buffer.size) };
+        let reason = if forced && machine.refuses_registers {
+            Some(Reason::Force)
+        } else {
+            unreachable(device, Some(buffer.phys), buffer.size)
+        };
         return reason.map_or(Fate::Direct, |reason| Fate::Refused { reason, why: Refused::Forbidden });
     }
     let reason = if forced {
@@ -171,14 +174,14 @@ fn through_iommu(machine: &Machine, device: &DeviceTraits, buffer: &Buffer, gran
     };
     let align_mask = granule.saturating_sub(1);
     // MMIO stays, as in 7.2; 6.18 and 6.19 refuse what of it is small and unaligned.
-    if buffer.attrs & ATTR_MMIO != 0 || (buffer.phys | buffer.size) & align_mask == 0 {
+    if buffer.attrs & MMIO != 0 || (buffer.phys | buffer.size) & align_mask == 0 {
         return Fate::Direct;
     }
     bounce_or_refuse(machine, buffer, reason, align_mask)
 }
 
 fn bounce_or_refuse(machine: &Machine, buffer: &Buffer, reason: Reason, align_mask: u64) -> Fate {
-    if buffer.attrs & ATTR_REQUIRE_COHERENT != 0 {
+    if buffer.attrs & REQUIRE_COHERENT != 0 {
         Fate::Refused { reason, why: Refused::Forbidden }
     } else if machine.pool_active || machine.falls_back && reason.is_alignment() {
         Fate::Bounce { reason, align_mask }

@@ -205,6 +205,8 @@ pub(super) fn event(event: &mut Event) {
         }
         What::Map { size, .. }
         | What::Unmap { size, .. }
+        | What::Link { size, .. }
+        | What::Unlink { size, .. }
         | What::Bounced { size, .. }
         | What::SlotUnmap { size, .. }
         | What::Sync { size, .. } => *size = (*size).min(MAX_SIZE),

@@ -5,6 +5,7 @@ use super::mapping::{Buffer, Mapping};
 use super::settings::{OwnPool, Settings};
 use bouncescope_capture::event::DeviceId;
 use bouncescope_model::concatenation::SegmentLimits;
+use bouncescope_model::link;
 use bouncescope_model::mapping::{
     self as model, DeviceTraits, Fate, Machine, list_dma_segments, list_loses_concatenation, segment, single,
 };
@@ -101,7 +102,9 @@ impl Kernel {
         // A device's own pool is there whether the machine has one or not.
         let pool_active = self.machine.pool_active || taken.own_pool.is_some();
         let machine = Machine { pool_active, ..self.machine };
-        if mapping.is_list() {
+        if mapping.is_link() {
+            link::piece(&machine, &taken.traits, &self.whole(mapping, &taken.traits), &buffer)
+        } else if mapping.is_list() {
             segment(&machine, &taken.traits, &buffer, lost)
         } else {
             single(&machine, &taken.traits, &buffer)
@@ -134,6 +137,15 @@ impl Kernel {
         let Some(Taken { traits, own_pool }) = self.device(id, devices) else { return false };
         let forced = (self.machine.force || traits.force_bounce) && traits.iommu_granule.is_none();
         forced || traits.untrusted || own_pool.is_some()
+    }
+
+    /// The buffer that was linked in pieces.
+    fn whole(&self, mapping: &Mapping, traits: &DeviceTraits) -> model::Buffer {
+        let mut pieces = (0..mapping.buffers.len()).map(|n| self.buffer(mapping, n, traits));
+        let direction = mapping.direction as u8;
+        let none = model::Buffer { phys: 0, dma_addr: None, size: 0, direction, attrs: mapping.attrs, shared: false };
+        let first = pieces.next().unwrap_or(none);
+        model::Buffer { size: mapping.bytes, shared: first.shared || pieces.any(|piece| piece.shared), ..first }
     }
 
     fn buffer(&self, mapping: &Mapping, n: usize, traits: &DeviceTraits) -> model::Buffer {

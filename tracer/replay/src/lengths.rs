@@ -152,7 +152,7 @@ impl Lengths {
         let Some(streamed) = &mut self.streamed else { return };
         for event in events {
             match event.what {
-                What::Map { device, size, direction, .. } => {
+                What::Map { device, size, direction, .. } | What::Link { device, size, direction, .. } => {
                     let length = size.min(SMALL_BELOW) as u32;
                     streamed.one(Key { device, direction, mapped: Mapped::Single, length });
                 }
@@ -183,7 +183,7 @@ impl Lengths {
         let bounces = |key: &Key| {
             let (traits, _) = settings.device(&devices.get(key.device), devices.traits(key.device));
             let small = settings.decider.needs_bounce(traits.coherent, key.direction as u8, u64::from(key.length));
-            key.mapped != Mapped::List && (small || traits.force_bounce || settings.force)
+            key.mapped.is_memory() && (small || traits.force_bounce || settings.force)
         };
         self.counted
             .iter()
@@ -208,7 +208,7 @@ impl Lengths {
             row.total.add(*key, *counts);
             for line in LINES {
                 let bounces = row.bounces.entry(line).or_default();
-                if key.mapped != Mapped::List && bounces_for_length(kernel, line, device.coherent, key) {
+                if key.mapped.is_memory() && bounces_for_length(kernel, line, device.coherent, key) {
                     *bounces += counts.0;
                 }
             }
@@ -244,7 +244,9 @@ impl Lengths {
         let sum = |counts: &mut dyn Iterator<Item = (Key, u64)>| {
             let mut sums: BTreeMap<(Identity, Key), u64> = BTreeMap::new();
             for (key, count) in counts.filter(|(key, _)| is_streamed(key)) {
-                let by_identity = Key { device: DeviceId::default(), ..key };
+                // An event tells registers by an attribute, which earlier recorders did not count apart.
+                let mapped = if key.mapped == Mapped::Resource { Mapped::Single } else { key.mapped };
+                let by_identity = Key { device: DeviceId::default(), mapped, ..key };
                 *sums.entry((devices.identity(key.device), by_identity)).or_default() += count;
             }
             sums
@@ -390,6 +392,19 @@ mod tests {
         let twice = compared(Streamed::Small, &[(0, 18), (0, 18), (0, 20)], counted).problems;
         assert_eq!(twice.len(), 2, "{twice:?}");
         assert!(twice[0].contains("usb: FROM_DEVICE Single of 18 B: counted 1, recorded 2"), "{twice:?}");
+    }
+
+    #[test]
+    fn registers_are_counted_apart_and_bounce_at_no_length() {
+        let mut lengths = Lengths::new(false);
+        lengths.counted(vec![count(0, Mapped::Resource, 4, 3), count(0, Mapped::Single, 4, 2)]);
+        let rows = lengths.devices(&devices(), &kernel());
+        assert_eq!((rows[0].bounces[&64], rows[0].total.mappings), (2, 5));
+        // An event of either kind, with recorders that tell them apart and with those that do not.
+        for mapped in [Mapped::Resource, Mapped::Single] {
+            let counted = vec![count(0, mapped, 4, 1), count(0, Mapped::Single, 18, 1)];
+            assert_eq!(compared(Streamed::Small, &[(0, 4), (0, 18)], counted).problems, Vec::<String>::new());
+        }
     }
 
     #[test]

@@ -72,10 +72,10 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
     ];
     match loss {
         Loss::RingFull(kind) => match kind {
-            Kind::Device | Kind::Map | Kind::MapSg => COUNTED,
+            Kind::Device | Kind::Map | Kind::MapSg | Kind::Link => COUNTED,
             Kind::Kmalloc => &[Allocations],
             Kind::Kfree => &[Frees],
-            Kind::Unmap | Kind::UnmapSg => &[Pool, Copies],
+            Kind::Unmap | Kind::UnmapSg | Kind::Unlink => &[Pool, Copies],
             // Where nothing else proves what became of a mapping, the verdict counts it as unknown.
             Kind::Bounced => &[Pool, Attempts],
             // The time of a call is taken between its entry and its return.
@@ -91,8 +91,8 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             Other::LengthsFull => &[CountedLengths],
             Other::ListsFull => &[Pool, Copies],
             Other::BulkCut => &[Frees],
-            // No figure rests on the first; the others count no loss.
-            Other::SitesFull | Other::Predicted | Other::Linked | Other::LinkedBytes => &[],
+            // No figure rests on the first; the other counts no loss.
+            Other::SitesFull | Other::Predicted => &[],
         },
         Loss::TraceEvents => EVENT,
         Loss::Malformed | Loss::Unknown(_) => EVERYTHING,
@@ -146,6 +146,7 @@ fn kind_of(program: &Program) -> Option<Kind> {
         Program::DmaMapSg => Kind::MapSg,
         Program::DmaUnmap => Kind::Unmap,
         Program::DmaUnmapSg => Kind::UnmapSg,
+        Program::IovaLinkReturn | Program::IovaLinkExit => Kind::Link,
         Program::SwiotlbBounced => Kind::Bounced,
         Program::SlotMapReturn | Program::SlotMapExit => Kind::SlotMap,
         Program::SlotUnmap | Program::SlotUnmapEnter => Kind::SlotUnmap,
@@ -163,7 +164,14 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
         Program::PoolReturn => &[Times, Maintenance],
         Program::MaintainDeviceEntry | Program::MaintainCpuEntry => &[Maintenance],
         Program::SwiotlbBounced => &[Pool, Attempts],
-        Program::DmaUnmap | Program::UnmapEntry | Program::DmaUnmapSg | Program::UnmapSgEntry => &[Pool, Copies],
+        Program::DmaUnmap
+        | Program::UnmapEntry
+        | Program::DmaUnmapSg
+        | Program::UnmapSgEntry
+        | Program::IovaUnlinkEntry
+        | Program::IovaUnlinkEnter
+        | Program::IovaDestroyEntry
+        | Program::IovaDestroyEnter => &[Pool, Copies],
         Program::MapSgEntry
         | Program::MapSgtEntry
         | Program::MapSgReturn
@@ -180,13 +188,19 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
         | Program::SyncSgForDeviceEntry => &[Copies],
         Program::Kmalloc => &[Allocations],
         Program::Kfree | Program::FreeBulk | Program::FreeBulkEnter => &[Frees],
-        // Their buffers are counted, and in no mapping.
-        Program::IovaLinkEntry | Program::IovaLinkEnter => &[],
+        // It only counted; and registers take no slots.
+        Program::IovaLinkEnter | Program::DmaUnmapResource | Program::UnmapResourceEntry => &[],
         Program::DmaMap
         | Program::MapPhysEntry
         | Program::MapPageEntry
         | Program::MapReturn
         | Program::DmaMapSg
+        | Program::DmaMapResource
+        | Program::MapResourceEntry
+        | Program::MapResourceReturn
+        | Program::IovaLinkEntry
+        | Program::IovaLinkReturn
+        | Program::IovaLinkExit
         | Program::Unknown(_) => return None,
     })
 }

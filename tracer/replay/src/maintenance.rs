@@ -12,12 +12,14 @@ use bouncescope_capture::event::Direction;
 use bouncescope_capture::facts::{Hook, MaintenanceFunction, PoolTimes, is_attached};
 use bouncescope_capture::names::Subject;
 
-use crate::mapping::{MMIO, Mapping, Truth};
+use tracer_ebpf::attrs::{MMIO, SKIP_CPU_SYNC};
+
+use crate::mapping::{Mapping, Truth};
 
 /// Lengths are told apart by powers of two.
 const LENGTHS: usize = 32;
-/// `DMA_ATTR_SKIP_CPU_SYNC`, and [`MMIO`]: what is so mapped is never maintained.
-const NEVER_MAINTAINED: u64 = MMIO | 1 << 5;
+/// What is so mapped is never maintained.
+const NEVER_MAINTAINED: u64 = MMIO | SKIP_CPU_SYNC;
 
 const FUNCTIONS: [MaintenanceFunction; 2] = [MaintenanceFunction::ForDevice, MaintenanceFunction::ForCpu];
 

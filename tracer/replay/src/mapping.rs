@@ -6,9 +6,6 @@ use super::site::SiteId;
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_model::sharing::{Around, Sharing};
 
-/// `DMA_ATTR_MMIO`: no memory, so that nothing shares its lines and nothing maintains them.
-pub(super) const MMIO: u64 = 1 << 10;
-
 /// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
@@ -30,7 +27,7 @@ pub struct Mapping {
     pub failed: bool,
     /// Bytes of all its buffers.
     pub bytes: u64,
-    /// Its buffers: one, or the recorded segments of the list.
+    /// Its buffers: one, the recorded segments of the list, or the pieces of what was linked.
     pub buffers: Buffers,
     /// Segments of the list that were not recorded.
     pub truncated: u32,
@@ -44,14 +41,31 @@ impl Mapping {
     pub const fn is_list(&self) -> bool {
         matches!(self.handle, Handle::List(_))
     }
+
+    /// Whether its buffers are the pieces of one, linked into a range of DMA addresses ([`bouncescope_model::link`]).
+    pub const fn is_link(&self) -> bool {
+        matches!(self.handle, Handle::Link(_))
+    }
+
+    /// Which of the kernel's functions unmap it: each has an order of its own of event and slots given back.
+    pub(crate) const fn way(&self) -> usize {
+        match self.handle {
+            Handle::Single(_) => 0,
+            Handle::List(_) => 1,
+            Handle::Link(_) => 2,
+        }
+    }
 }
+
+/// How many of them [`Mapping::way`] tells apart.
+pub(crate) const WAYS: usize = 3;
 
 /// The buffers of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Buffers {
     /// Of a single mapping.
     One([Buffer; 1]),
-    /// Of a list.
+    /// Of a list, or the pieces of a linked buffer.
     List(Vec<Buffer>),
 }
 
@@ -73,6 +87,8 @@ pub enum Handle {
     Single(u64),
     /// The address of the first entry of the list.
     List(u64),
+    /// The DMA address that the buffer was linked at, which an unlinked range holds.
+    Link(u64),
 }
 
 /// One buffer of a mapping: what is bounced, or not.

@@ -30,6 +30,7 @@ use super::{
 use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS, What};
 use bouncescope_capture::facts::SlotRule;
 use bouncescope_capture::stream::Start;
+use bouncescope_model::link::Pieces;
 use bouncescope_model::pool::Request;
 use bouncescope_model::sharing::Around;
 
@@ -151,6 +152,14 @@ impl Pairing {
             What::Unmap { device, dma_addr, size, direction, attrs } => {
                 self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs, devices);
             }
+            What::Link { .. } => self.link(event, context, devices, watch),
+            What::Unlink { device, dma_addr, size, direction, attrs } => {
+                let identity = devices.identity(device);
+                while let Some(mapping) = self.lifetimes.unlinked(identity, dma_addr, size) {
+                    let time_ns = event.time_ns;
+                    self.queue.push(Step::Unmapped(Unmapping { time_ns, device, direction, attrs, mapping }));
+                }
+            }
             What::UnmapSg { device, list, direction, attrs, .. } => {
                 self.unmapped(event, device, Handle::List(list), 0, direction, attrs, devices);
             }
@@ -244,6 +253,63 @@ impl Pairing {
         self.next_mapping += 1;
         if wanted || claimed.is_some() {
             self.follow(mapping, &[claimed], devices);
+        }
+    }
+
+    /// A buffer is linked into a range of DMA addresses: its pieces bounce or not, each for itself.
+    fn link(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
+        let What::Link { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
+        let identity = devices.identity(device);
+        let pieces = Pieces::new(phys, size, devices.traits(device).iommu_granule);
+        if self.attempts.is_empty() && self.truth.is_direct(phys, dma_addr, device, devices) == Some(Proof::NoAttempt) {
+            let plain = |&(phys, size): &(u64, u64)| Plain { phys, size, dma_addr: None, proof: Proof::NoAttempt };
+            let plain = pieces.as_slice().iter().map(plain);
+            let is_late = plain.clone().any(|one| self.may_be_late(event, identity, &one));
+            if !is_late && watch.passes(&event.what, plain, devices) {
+                self.next_mapping += 1;
+                self.forget_links(event, identity, dma_addr, size);
+                return;
+            }
+        }
+        // From the end: what was left over by something else is older.
+        let mut claimed = vec![None; pieces.as_slice().len()];
+        for (claimed, (phys, size)) in claimed.iter_mut().zip(pieces.as_slice()).rev() {
+            *claimed = self.attempts.claim(context, identity, *size, *phys);
+        }
+        let truths: Vec<_> = self.truth.link(dma_addr, &claimed, device, devices).collect();
+        let each = pieces.as_slice().iter().zip(&claimed).zip(truths);
+        let buffers = each.map(|((&(phys, size), claimed), truth)| {
+            let truth = self.unless_late(truth, event, identity, size, phys);
+            Buffer { exact: true, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) }
+        });
+        let buffers = Buffers::List(buffers.collect());
+        let mut mapping = Mapping {
+            id: self.next_mapping,
+            time_ns: event.time_ns,
+            device,
+            direction,
+            attrs,
+            caller: 0,
+            handle: Handle::Link(dma_addr),
+            failed: dma_addr == MAPPING_ERROR,
+            bytes: size,
+            buffers,
+            truncated: 0,
+            sharing: Box::default(),
+        };
+        let wanted = watch.mapped(&mut mapping, &[], devices);
+        self.next_mapping += 1;
+        if wanted || claimed.iter().any(Option::is_some) {
+            self.follow(mapping, &claimed, devices);
+        } else if !mapping.failed {
+            self.forget_links(event, identity, dma_addr, size);
+        }
+    }
+
+    /// A buffer is linked that is not followed, where others were whose unlinking has not been seen.
+    fn forget_links(&mut self, event: &Event, identity: Identity, dma_addr: u64, size: u64) {
+        while let Some(mapping) = self.lifetimes.unlinked(identity, dma_addr, size) {
+            self.queue.push(Step::Forgotten { mapping, time_ns: event.time_ns });
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
     maintenance::{self, Spared},
-    mapping::{Buffer, Mapping},
+    mapping::{Buffer, Mapping, WAYS},
     outcome::{AtMost, Outcome},
     pairing::Witnesses,
     settings::Settings,
@@ -105,8 +105,8 @@ pub struct Run {
     /// Releases of slots are recorded.
     slot_releases: bool,
     /// Unmappings for which the kernel gave the slots back before it sent the event, less those for which it did so after
-    /// it: of single mappings, and of lists. A kernel keeps one order for each.
-    release_first: [i64; 2],
+    /// it: of single mappings, lists and links. A kernel keeps one order for each.
+    release_first: [i64; WAYS],
     breakdown: Breakdown,
     work: Work,
     /// The cache maintenance of mappings that are refused.
@@ -165,7 +165,7 @@ impl Run {
             unseen: HashMap::new(),
             unmapped: VecDeque::new(),
             slot_releases: witnesses.slot_releases,
-            release_first: [0; 2],
+            release_first: [0; WAYS],
             breakdown: Breakdown::default(),
             work: Work::default(),
             spared: Spared::default(),
@@ -480,7 +480,7 @@ impl Run {
         }
         // Where the kernel bounced too and the slot is known, its own release is the moment, if it is still to come. If it
         // comes before the event on this kernel, it was missed.
-        let to_come = self.slot_releases && self.release_first[usize::from(mapping.is_list())] <= 0;
+        let to_come = self.slot_releases && self.release_first[mapping.way()] <= 0;
         let slot = |index: u32| mapping.buffers[index as usize].truth.slot();
         let stays = |index: u32| to_come && slot(index).is_some();
         let now = held.end(stays);
@@ -533,7 +533,7 @@ impl Run {
                 let Some(held) = self.held.get_mut(&mapping.id) else { return };
                 let slots = held.take(*index);
                 if slots.is_some() {
-                    self.release_first[usize::from(mapping.is_list())] += if held.is_unmapped() { -1 } else { 1 };
+                    self.release_first[mapping.way()] += if held.is_unmapped() { -1 } else { 1 };
                 }
                 if held.is_over() {
                     self.held.remove(&mapping.id);

@@ -162,6 +162,16 @@ impl Sample {
         self.event(What::UnmapSg { device, list, nents, direction: Direction::FromDevice, attrs: 0 })
     }
 
+    /// A buffer linked at a DMA address, `FROM_DEVICE`.
+    pub(super) fn link(&mut self, device: DeviceId, phys: u64, dma_addr: u64, size: u64) -> &mut Self {
+        self.event(What::Link { device, phys, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
+    }
+
+    /// A range of DMA addresses unlinked.
+    pub(super) fn unlink(&mut self, device: DeviceId, dma_addr: u64, size: u64) -> &mut Self {
+        self.event(What::Unlink { device, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
+    }
+
     /// Its steps, each with the devices described by then.
     pub(super) fn each_step(&mut self, mut take: impl FnMut(Step, &Devices)) -> Devices {
         self.close_batch();

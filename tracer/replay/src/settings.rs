@@ -44,6 +44,8 @@ pub struct Settings {
     pub force: bool,
     /// The captured kernel was booted with `force`, which its devices show then too.
     pub captured_force: bool,
+    /// As in [`Machine::refuses_registers`].
+    pub refuses_registers: bool,
     /// Slots in use when the recording began. Who took them, and whether another policy would have, is not known: they stay
     /// where the policy is the captured kernel's.
     pub used_at_start: u64,
@@ -120,6 +122,7 @@ impl Settings {
             grows: kernel.pool.dynamic && kernel.pool.slots > 0,
             force: kernel.pool.force,
             captured_force: kernel.pool.force,
+            refuses_registers: kernel.release_numbers().is_none_or(|release| release.is_at_least(6, 18)),
             used_at_start: kernel.pool.used_at_start,
             takes_unseen: true,
             slot_rule: kernel.pool.slot_rule,
@@ -276,6 +279,7 @@ impl Settings {
             pool_active: self.slots > 0,
             falls_back: self.when_full == WhenFull::Fallback,
             force: self.force,
+            refuses_registers: self.refuses_registers,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::mapping::{Buffer, Mapping};
 use bouncescope_capture::event::{DeviceId, Direction};
+use tracer_ebpf::attrs::SKIP_CPU_SYNC;
 
 /// One thing that happened to mappings.
 #[derive(Clone, Debug)]
@@ -180,9 +181,6 @@ pub struct Unmapping {
     /// Its mapping. Unmappings of what is not followed, and of what was mapped before the recording began, make no step.
     pub mapping: Arc<Mapping>,
 }
-
-/// `DMA_ATTR_SKIP_CPU_SYNC`: the unmapping copies nothing back.
-const SKIP_CPU_SYNC: u64 = 1 << 5;
 
 impl Unmapping {
     /// The driver has copied already, or does not care: `DMA_ATTR_SKIP_CPU_SYNC`.

@@ -7,7 +7,7 @@ use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
 use super::list_marks::ListComparison;
 use super::maintenance::{Spared, refused_from};
-use super::mapping::{Buffers, MMIO, Mapping};
+use super::mapping::{Buffers, Mapping};
 use super::objects::Objects;
 use super::pairing::{Plain, Watch};
 use super::run::Predicted;
@@ -18,12 +18,10 @@ use super::views::Views;
 use bouncescope_capture::event::{DeviceId, Direction, Event, Segment, What};
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::sharing::Sharing;
+use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT, SHARES_LINES};
 
-/// `DMA_ATTR_MMIO` and `DMA_ATTR_REQUIRE_COHERENT`: what is so mapped may be refused.
-const SPECIAL: u64 = MMIO | 1 << 12;
-/// `DMA_ATTR_DEBUGGING_IGNORE_CACHELINES` (7.2 on; `DMA_ATTR_CPU_CACHE_CLEAN` in late releases of 6.18): the driver says that it shares
-/// the buffer's lines and knows how that goes well (`include/linux/dma-mapping.h`). The bit meant nothing before.
-const SHARES_KNOWINGLY: u64 = 1 << 11;
+/// What is so mapped may be refused.
+const SPECIAL: u64 = MMIO | REQUIRE_COHERENT;
 
 /// Looks at every mapping.
 #[derive(Clone, Debug)]
@@ -86,7 +84,7 @@ impl Watcher {
             unaligned: Vec::new(),
             spared: Spared::default(),
             not_simulated: 0,
-            harmless: MMIO | if has_bit { SHARES_KNOWINGLY } else { 0 },
+            harmless: MMIO | if has_bit { SHARES_LINES } else { 0 },
             kernels: Vec::new(),
             views: Views::default(),
             quick: Vec::new(),
@@ -217,7 +215,10 @@ impl Watch for Watcher {
         buffers: impl ExactSizeIterator<Item = Plain> + Clone,
         devices: &Devices,
     ) -> bool {
-        let (What::Map { device, direction, attrs, .. } | What::MapSg { device, direction, attrs, .. }) = *what else {
+        let (What::Map { device, direction, attrs, .. }
+        | What::MapSg { device, direction, attrs, .. }
+        | What::Link { device, direction, attrs, .. }) = *what
+        else {
             return false;
         };
         let quick = self.quick(device, devices);

@@ -96,7 +96,7 @@ pub(super) fn text(counters: &Counters, end: Option<&End>, gaps: &Gaps) -> Strin
     }
     if counters.linked > 0 {
         text += &format!(
-            "NOT SEEN: {} buffers ({}) mapped by dma_iova_link(), which makes no events; of them only bounces are known\n",
+            "NOT SEEN: {} buffers ({}) mapped by dma_iova_link(), which this recorder only counted; of them only bounces are known\n",
             counters.linked,
             bytes(counters.linked_bytes)
         );

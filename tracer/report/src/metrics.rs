@@ -213,7 +213,7 @@ fn losses(text: &mut Text, replayed: &Replayed) {
     text.family("lost_total", "Records lost, by kind; only those that are not 0.", rows);
     text.one(
         "linked_buffers_total",
-        "Buffers mapped by dma_iova_link(), which makes no events.",
+        "Buffers mapped by dma_iova_link() that a recorder of an earlier version only counted.",
         counters.linked as f64,
     );
 }

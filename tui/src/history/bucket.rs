@@ -36,7 +36,7 @@ impl Bucket {
     /// Counts an event; whether it was a mapping that the kernel refused.
     pub(super) fn event(&mut self, what: &What) -> bool {
         let refused = match *what {
-            What::Map { dma_addr, .. } => dma_addr == MAPPING_ERROR,
+            What::Map { dma_addr, .. } | What::Link { dma_addr, .. } => dma_addr == MAPPING_ERROR,
             What::MapSg { ents, .. } => ents == 0,
             What::Bounced { .. } => {
                 self.attempts += 1;

@@ -47,6 +47,10 @@ static unsigned int stale;
 module_param(stale, uint, 0444);
 MODULE_PARM_DESC(stale, "with lists: after them map a table so many times that still has the mark of an earlier mapping");
 
+static unsigned int registers;
+module_param(registers, uint, 0444);
+MODULE_PARM_DESC(registers, "with lists: before them map registers of the device so many times");
+
 static unsigned int max_segment;
 module_param(max_segment, uint, 0444);
 MODULE_PARM_DESC(max_segment, "dma_set_max_seg_size() of the device, bytes");
@@ -118,7 +122,8 @@ static int make_table(struct device *dev)
 	if (maintenance)
 		return maintain(&target);
 	if (lists) {
-		error = mixed_lists(&target, lists);
+		error = map_registers(&target, registers);
+		error = error ?: mixed_lists(&target, lists);
 		return error ?: stale ? stale_lists(&target, stale) : 0;
 	}
 	print_facts(&target);

@@ -26,6 +26,9 @@ int hold_entries(const struct target *target);
 int mixed_lists(const struct target *target, unsigned int count);
 int stale_lists(const struct target *target, unsigned int count);
 
+/* register.c: registers of the device, mapped for its own DMA so many times. */
+int map_registers(const struct target *target, unsigned int count);
+
 /* maintain.c: what needs cache maintenance, how often and how long; an error is that of something that could not be done. */
 int maintain(const struct target *target);
 

@@ -122,6 +122,8 @@ static inline int lab_ilog2(unsigned long n) { return fls64(n) - 1; }
 #define EINVAL 22
 #define EAGAIN 11
 #define EIO 5
+#define EPERM 1
+#define EOPNOTSUPP 95
 #define EREMOTEIO 121
 #define EOVERFLOW 75
 #define ERR_PTR(error) ((void *)(long)(error))

@@ -15,22 +15,24 @@
 #define ARCH_DMA_MINALIGN 128
 #define ARCH_KMALLOC_MINALIGN 8
 
-/* An operation: a list, or a buffer mapped by itself. */
+/* An operation: a list, a buffer mapped by itself, or one that is linked, in the pieces that it has. */
 #define SEGMENTS 8
 struct operation {
-	u64 single, segments;
+	u64 way, segments;
 	/* dma_get_cache_alignment(), bytes. */
 	u64 line;
 	u64 direction, coherent, untrusted, dma_mask, bus_limit;
 	/* Bytes; 0 without an IOMMU. */
 	u64 granule;
 	u64 active, force, max_segment, boundary;
-	/* Of a buffer mapped by itself. */
+	/* Of a buffer mapped by itself, or linked. */
 	u64 attrs;
 	struct {
 		u64 phys, length;
 	} segment[SEGMENTS];
 };
+
+enum way { LIST, SINGLE, LINK };
 
 struct answer {
 	/* DMA segments; NONE where it is refused. */
@@ -189,6 +191,14 @@ static struct iommu_domain lab_domain = { &lab_cookie };
 #define iommu_dma_free_iova(...) do { } while (0)
 #define iommu_map_sg(...) ((ssize_t)1 << 60)
 #define __iommu_dma_map(dev, phys, size, prot, mask) (phys)
+#define iommu_map_nosync(...) 0
+#define dma_iova_unlink(...) do { } while (0)
+/* include/linux/dma-mapping.h */
+#define DMA_IOVA_USE_SWIOTLB (1ULL << 63)
+struct dma_iova_state {
+	dma_addr_t addr;
+	u64 __size;
+};
 #define iommu_dma_unmap_sg_swiotlb(...) do { } while (0)
 #define dma_direct_unmap_sg(...) do { } while (0)
 
@@ -218,6 +228,25 @@ static u64 single(const struct operation *operation)
 #endif
 	return at == DMA_MAPPING_ERROR ? NONE : 1;
 }
+
+#ifdef HAVE_dma_iova_link
+static u64 linked(const struct operation *operation)
+{
+	u64 phys = operation->segment[0].phys, length = 0, nth;
+	struct dma_iova_state state = { .addr = (1ULL << 52) + (phys & (operation->granule - 1)) };
+
+	for (nth = 0; nth < operation->segments; nth++)
+		length += operation->segment[nth].length;
+	if (dma_iova_link(&device, &state, phys, 0, length, operation->direction, operation->attrs))
+		return NONE;
+	/* What is unlinked is looked at only where something bounced. */
+	if (!answer->bounced != !(state.__size & DMA_IOVA_USE_SWIOTLB))
+		exit(1);
+	return operation->segments;
+}
+#else
+#define linked(operation) NONE
+#endif
 
 static u64 list(const struct operation *operation)
 {
@@ -250,7 +279,10 @@ static void operate(const struct operation *operation, struct answer *answers)
 	lab_cookie.iovad.granule = operation->granule;
 	if (operation->segments > SEGMENTS)
 		exit(1);
-	answers->segments = operation->single ? single(operation) : list(operation);
+	if (operation->way == LINK)
+		answers->segments = linked(operation);
+	else
+		answers->segments = operation->way == SINGLE ? single(operation) : list(operation);
 }
 
 int main(void)

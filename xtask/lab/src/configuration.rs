@@ -41,7 +41,7 @@ const LENGTHS: Recording = Recording {
         bounces: true,
         peak_slots: 1,
         refused: 0,
-        without_event: false,
+        links: 0,
         raced_percent: 0,
     },
 };

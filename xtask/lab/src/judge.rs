@@ -142,7 +142,7 @@ impl Judge<'_> {
             }
         }
         if recording.maps_lists() {
-            problems.extend(verdict::lists_side(&told, scenario.smmu));
+            problems.extend(verdict::lists_side(&told, recorded.registers, scenario.smmu));
         }
         if expect.raced_percent > 0 {
             problems.extend(overlaps::problems(&capture, scenario.cpus)?);

@@ -12,8 +12,11 @@ use anyhow::Result;
 use tracer::{
     capture::Reader,
     event::What,
+    facts::is_attached,
+    names::Subject,
     stream::{Item, Source},
 };
+use tracer_ebpf::attrs::MMIO;
 
 /// How often each (device, length in bytes, `enum dma_data_direction`) was mapped. The device is empty where its name was not
 /// counted by.
@@ -29,6 +32,10 @@ pub(super) struct Recorded {
     pub(super) by_buffer: Counts,
     /// Single mappings and lists.
     pub(super) mappings: u64,
+    /// Buffers linked into ranges of DMA addresses, of which the kernel has no events; `None` where it links none.
+    pub(super) links: Option<u64>,
+    /// Device registers; before 6.18 the kernel's events of mappings do not count them, and neither does `mappings`.
+    pub(super) registers: u64,
     /// `swiotlb_bounced` events.
     pub(super) bounced: u64,
     /// Lists of which no function is named that mapped them.
@@ -67,14 +74,21 @@ pub(super) fn in_capture(capture: &Path, time_ns: &Range<u64>, by_device: bool) 
 /// Those of a source; by device only where that is wanted.
 pub(super) fn counted(mut within: impl Source, by_device: bool) -> Result<Recorded> {
     let (mut names, mut recorded) = (Vec::new(), Recorded::default());
+    let mut registers_apart = false;
     let (mut callers, mut named) = (BTreeMap::<u64, u64>::new(), BTreeSet::new());
     while let Some(item) = within.next_item()? {
         match item {
+            Item::Start(start) => {
+                recorded.links = is_attached(&start.hooks, &Subject::IovaLink).then_some(0);
+                registers_apart = is_attached(&start.hooks, &Subject::MapResource);
+            }
             Item::Device(device) => names.push(device.name),
             Item::Events(batch) => {
                 for event in batch.events {
                     match event.what {
-                        What::Map { device, size, direction, .. } => {
+                        What::Map { attrs, .. } if attrs & MMIO != 0 && registers_apart => recorded.registers += 1,
+                        What::Map { device, size, direction, attrs, .. } => {
+                            recorded.registers += u64::from(attrs & MMIO != 0);
                             let name = names.get(device.0 as usize).filter(|_| by_device).cloned().unwrap_or_default();
                             *recorded.by_buffer.entry((name, size, direction as u64)).or_default() += 1;
                             recorded.mappings += 1;
@@ -83,6 +97,7 @@ pub(super) fn counted(mut within: impl Source, by_device: bool) -> Result<Record
                             recorded.mappings += 1;
                             *callers.entry(caller).or_default() += 1;
                         }
+                        What::Link { .. } => *recorded.links.get_or_insert_default() += 1,
                         What::Bounced { .. } => recorded.bounced += 1,
                         _ => {}
                     }

@@ -37,7 +37,7 @@ const LIVED_IN: &[Recording] = &[Recording {
         bounces: true,
         peak_slots: 0,
         refused: 0,
-        without_event: false,
+        links: 0,
         raced_percent: 0,
     },
 }];

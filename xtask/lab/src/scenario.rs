@@ -144,8 +144,8 @@ pub(super) struct Expect {
     pub(super) peak_slots: u64,
     /// Mappings that find the pool full, at least; with 0 none may.
     pub(super) refused: u64,
-    /// Some bounce on a path that has no event of its mapping (`dma_iova_link()`), and stay unknown.
-    pub(super) without_event: bool,
+    /// Buffers linked into a range of DMA addresses, at least, by kernels that do so: NVMe's behind an IOMMU from 6.17 on.
+    pub(super) links: u64,
     /// Part of the mappings that may overlap in time with what they depend on, so that their order is not known, percent.
     pub(super) raced_percent: u64,
 }
@@ -173,7 +173,7 @@ impl Scenario {
     /// Whether it runs only in the matrix, or when it is named: boards, boots that wait for the recorder, and some workloads take long; and
     /// of lists, those behind the SMMU show more.
     pub(super) fn is_matrix_only(&self) -> bool {
-        let is_second = self.maps_lists() && !self.smmu;
+        let is_second = self.maps_lists() && !self.smmu || self.untrusted && !self.coherent;
         let waits = matches!(self.recorder, Recorder::FromBoot | Recorder::WithBootTrace);
         self.board.is_some() || self.is_long || is_second || waits
     }

@@ -45,6 +45,14 @@ impl Functions {
         }
     }
 
+    /// Whether a kernel has them.
+    fn are_in(self, version: &str) -> bool {
+        match self {
+            Self::Pools(_) => true,
+            Self::Rules(rules) => rules.are_in(version),
+        }
+    }
+
     fn compare(self, cache: &Path, code: &KernelCode, page_shift: u32) -> Result<Compared> {
         match self {
             Self::Pools(pools) => pools::compare(cache, code, pools, page_shift),
@@ -65,7 +73,7 @@ pub(super) fn all(cache: &Path, at_once: usize) -> Result<Vec<Row>> {
     let kernels = kernel_code::all(cache)?;
     let mut comparisons = Vec::new();
     for code in &kernels {
-        for functions in Functions::all() {
+        for functions in Functions::all().filter(|functions| functions.are_in(&code.version)) {
             comparisons.extend(PAGE_SHIFTS.map(|page_shift| Comparison { code, functions, page_shift }));
         }
     }

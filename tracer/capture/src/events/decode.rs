@@ -213,6 +213,24 @@ impl Rest<'_> {
                 direction: self.direction(),
                 attrs: self.value(C::Attrs),
             },
+            Kind::Link => {
+                let phys = self.value(C::Phys);
+                What::Link {
+                    device: self.device(),
+                    phys,
+                    dma_addr: self.value(C::DmaAddr).wrapping_add(phys),
+                    size: self.value(C::Size),
+                    direction: self.direction(),
+                    attrs: self.value(C::Attrs),
+                }
+            }
+            Kind::Unlink => What::Unlink {
+                device: self.device(),
+                dma_addr: self.value(C::UnmapAddr),
+                size: self.value(C::Size),
+                direction: self.direction(),
+                attrs: self.value(C::Attrs),
+            },
             Kind::MapSg => {
                 let segments = self.small(C::Recorded);
                 let first_segment = self.first_segment;

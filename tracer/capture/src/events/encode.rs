@@ -56,13 +56,15 @@ impl Encoder {
                 self.delta(C::FreeSite, call_site);
                 self.delta(C::FreedPtr, ptr);
             }
-            What::Map { device, phys, dma_addr, size, direction, attrs } => {
+            What::Map { device, phys, dma_addr, size, direction, attrs }
+            | What::Link { device, phys, dma_addr, size, direction, attrs } => {
                 self.mapping(device, direction, attrs);
                 self.delta(C::Phys, phys);
                 self.delta(C::DmaAddr, dma_addr.wrapping_sub(phys));
                 self.value(C::Size, size);
             }
-            What::Unmap { device, dma_addr, size, direction, attrs } => {
+            What::Unmap { device, dma_addr, size, direction, attrs }
+            | What::Unlink { device, dma_addr, size, direction, attrs } => {
                 self.mapping(device, direction, attrs);
                 self.delta(C::UnmapAddr, dma_addr);
                 self.value(C::Size, size);

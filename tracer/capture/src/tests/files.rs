@@ -174,7 +174,7 @@ fn events_are_counted_by_kind() {
     for item in one_frame_of_each().iter().chain(&one_frame_of_each()[2..3]) {
         writer.write(item).unwrap();
     }
-    assert_eq!(writer.events_written().len(), 11);
+    assert_eq!(writer.events_written().len(), 13);
     assert!(writer.events_written().values().all(|&count| count == 2));
     let length = writer.bytes_written();
     assert_eq!(length, writer.into_inner().unwrap().len() as u64);

@@ -90,43 +90,43 @@ fn events_are_columns_in_this_order() {
     let batch = one_of_each();
     let payload = events::Encoder::default().encode(&batch.events, &batch);
     let expected: [&[u8]; 37] = [
-        &[11],                                        // events
-        &[11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],     // kind
-        &[12, 208, 15, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2], // time
-        &[11, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],      // task
-        &[11, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],       // cpu
-        &[9, 1, 1, 1, 1, 1, 1, 1, 1, 1],              // device
-        &[8, 2, 2, 2, 2, 2, 2, 2, 2],                 // direction
-        &[4, 0, 4, 0, 0],                             // attrs
-        &[6, 30, 30, 30, 30, 30, 30],                 // size
-        &[3, 128, 8, 0],                              // phys
-        &[2, 128, 4],                                 // dma_addr
-        &[2, 128, 12],                                // unmap_addr
-        &[4, 128, 16, 0, 0],                          // list
-        &[3, 2, 2, 2],                                // nents
-        &[1, 1],                                      // ents
-        &[1, 2],                                      // recorded
-        &[4, 128, 24, 128, 1],                        // page
-        &[2, 0, 16],                                  // offset
-        &[2, 16, 16],                                 // length
-        &[3, 128, 20, 0],                             // segment_dma_addr
-        &[2, 32, 32],                                 // segment_dma_len
-        &[2, 1, 1],                                   // dma_flags
-        &[2, 128, 8],                                 // dev_addr
-        &[2, 128, 32],                                // slot
-        &[2, 128, 32],                                // slot_unmap
-        &[1, 15],                                     // align_mask
-        &[1, 90],                                     // duration
-        &[2, 128, 4],                                 // call_site
-        &[2, 160, 4],                                 // free_site
-        &[2, 128, 8],                                 // ptr
-        &[2, 128, 8],                                 // freed_ptr
-        &[1, 30],                                     // bytes_req
-        &[1, 32],                                     // bytes_alloc
-        &[1, 5],                                      // gfp
-        &[2, 128, 12],                                // sync_addr
-        &[2, 1, 0],                                   // for_device
-        &[2, 128, 6],                                 // caller
+        &[13],                                              // events
+        &[13, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],   // kind
+        &[14, 208, 15, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2], // time
+        &[13, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],      // task
+        &[13, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],       // cpu
+        &[11, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],             // device
+        &[10, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2],                // direction
+        &[6, 0, 4, 0, 0, 0, 0],                             // attrs
+        &[8, 30, 30, 30, 30, 30, 30, 30, 30],               // size
+        &[4, 128, 8, 0, 0],                                 // phys
+        &[3, 128, 4, 0],                                    // dma_addr
+        &[3, 128, 12, 0],                                   // unmap_addr
+        &[4, 128, 16, 0, 0],                                // list
+        &[3, 2, 2, 2],                                      // nents
+        &[1, 1],                                            // ents
+        &[1, 2],                                            // recorded
+        &[4, 128, 24, 128, 1],                              // page
+        &[2, 0, 16],                                        // offset
+        &[2, 16, 16],                                       // length
+        &[3, 128, 20, 0],                                   // segment_dma_addr
+        &[2, 32, 32],                                       // segment_dma_len
+        &[2, 1, 1],                                         // dma_flags
+        &[2, 128, 8],                                       // dev_addr
+        &[2, 128, 32],                                      // slot
+        &[2, 128, 32],                                      // slot_unmap
+        &[1, 15],                                           // align_mask
+        &[1, 90],                                           // duration
+        &[2, 128, 4],                                       // call_site
+        &[2, 160, 4],                                       // free_site
+        &[2, 128, 8],                                       // ptr
+        &[2, 128, 8],                                       // freed_ptr
+        &[1, 30],                                           // bytes_req
+        &[1, 32],                                           // bytes_alloc
+        &[1, 5],                                            // gfp
+        &[2, 128, 12],                                      // sync_addr
+        &[2, 1, 0],                                         // for_device
+        &[2, 128, 6],                                       // caller
     ];
     assert_eq!(payload, expected.concat());
     assert_eq!(read(&write(&[Item::Events(batch.clone())])).unwrap().0, [Item::Events(batch)]);

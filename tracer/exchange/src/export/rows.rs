@@ -129,7 +129,7 @@ fn device(device: &Device, rows: &mut impl Rows) -> io::Result<()> {
 fn mapping(mapping: &Mapping, unmapped_ns: Option<u64>, rows: &mut impl Rows) -> io::Result<()> {
     let buffers = &mapping.buffers;
     let dma_addr = match mapping.handle {
-        Handle::Single(dma_addr) => Some(dma_addr),
+        Handle::Single(dma_addr) | Handle::Link(dma_addr) => Some(dma_addr),
         Handle::List(_) => None,
     };
     let values = [

@@ -6,6 +6,7 @@
 use memchr::memmem;
 
 use bouncescope_capture::event::Direction;
+use tracer_ebpf::attrs;
 
 /// What libtraceevent of perf and trace-cmd puts before the raw fields of an event whose `print fmt` it cannot parse.
 const FAILED_TO_PARSE: &str = "[FAILED TO PARSE] ";
@@ -156,22 +157,6 @@ pub(super) fn of_all(text: &str, name: &str) -> Option<u32> {
     value.rsplit('/').next()?.parse().ok()
 }
 
-/// Names of `DMA_ATTR_*` (`include/linux/dma-mapping.h`), by bit.
-const ATTRS: [(u32, &str); 12] = [
-    (1, "WEAK_ORDERING"),
-    (2, "WRITE_COMBINE"),
-    (4, "NO_KERNEL_MAPPING"),
-    (5, "SKIP_CPU_SYNC"),
-    (6, "FORCE_CONTIGUOUS"),
-    (7, "ALLOC_SINGLE_PAGES"),
-    (8, "NO_WARN"),
-    (9, "PRIVILEGED"),
-    (10, "MMIO"),
-    (11, "CACHE_CLEAN"),
-    (12, "REQUIRE_COHERENT"),
-    (13, "CC_SHARED"),
-];
-
 /// `DMA_ATTR_*` bits; a name that is not known is none.
 pub(super) fn attrs(text: &str) -> u64 {
     attrs_of(value(text, "attrs").unwrap_or_default())
@@ -179,10 +164,9 @@ pub(super) fn attrs(text: &str) -> u64 {
 
 /// The bits of names with `|` in between.
 pub(super) fn attrs_of(names: &str) -> u64 {
-    names.split('|').fold(0, |bits, name| {
-        let bit = ATTRS.iter().find(|(_, known)| *known == name).map(|(bit, _)| 1 << bit);
-        bits | bit.or_else(|| of_hex(name.strip_prefix("0x")?)).unwrap_or(0)
-    })
+    names
+        .split('|')
+        .fold(0, |bits, name| bits | attrs::by_name(name).or_else(|| of_hex(name.strip_prefix("0x")?)).unwrap_or(0))
 }
 
 /// A call site.
@@ -228,6 +212,7 @@ mod tests {
             (Some("0000:00:04.0"), Some("a"), Some("a"))
         );
         assert_eq!(attrs(MAP), 1 << 5 | 1 << 10);
+        assert_eq!(attrs("attrs=CACHELINES_OVERLAP|ALLOC_CC_SHARED"), 1 << 11 | 1 << 14);
         assert_eq!((attrs("attrs="), attrs("attrs=CC_SHARED"), attrs("attrs=0x20")), (0, 1 << 13, 1 << 5));
     }
 

@@ -85,6 +85,20 @@ fn syncs_keep_their_direction_and_side() {
 }
 
 #[test]
+fn links_and_ranges_unlinked_are_told_from_mappings() {
+    let header = |kind| header(kind, Direction::ToDevice);
+    let link = record::Map { header: header(Kind::Link), dev: 1, phys: 2, dma_addr: 3, size: 8, attrs: 4 };
+    let unlink = record::Unmap { header: header(Kind::Unlink), dev: 1, dma_addr: 3, size: 8, attrs: 4 };
+    let mut decoder = Decoder::new(4096, None, false);
+    decoder.record(bytes_of(&link));
+    decoder.record(bytes_of(&unlink));
+    let (device, direction) = (DeviceId(0), Direction::ToDevice);
+    let whats: Vec<_> = decoder.batch.events.iter().map(|event| event.what).collect();
+    let link = What::Link { device, phys: 2, dma_addr: 3, size: 8, direction, attrs: 4 };
+    assert_eq!(whats, [link, What::Unlink { device, dma_addr: 3, size: 8, direction, attrs: 4 }]);
+}
+
+#[test]
 fn segments_follow_their_list() {
     let head = record::MapSg {
         header: header(Kind::MapSg, Direction::ToDevice),

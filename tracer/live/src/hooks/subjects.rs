@@ -44,8 +44,14 @@ pub enum Places {
 
 /// Copies between buffers and the pool before 5.13, in both directions.
 const POOL_SYNC: &str = "swiotlb_tbl_sync_single";
-/// Where buffers are mapped without any event.
-pub(super) const LINKER: &str = "dma_iova_link";
+/// Maps device registers, by itself until the other does that too (6.18).
+pub(super) const MAPS_RESOURCES: &str = "dma_map_resource";
+pub(super) const MAPS_ANYTHING: &str = "dma_map_phys";
+/// Where buffers are mapped without any event, and unmapped.
+const LINKER: &str = "dma_iova_link";
+const UNLINKER: &str = "dma_iova_unlink";
+/// Calls the unlinker, which the compiler may have made part of it.
+const DESTROYER: &str = "dma_iova_destroy";
 
 pub(super) const SUBJECTS: &[Recorded] = &[
     Recorded {
@@ -180,9 +186,36 @@ pub(super) const SUBJECTS: &[Recorded] = &[
         lost_without: "scatterlists that could not be mapped (dma_map_sgtable)",
     },
     Recorded {
+        subject: Subject::UnmapResource,
+        candidates: &[
+            &[Event("dma_unmap_resource", "dma_unmap_resource")],
+            &[Function("unmap_resource_entry", "dma_unmap_resource")],
+        ],
+        lost_without: "how long device registers are mapped",
+    },
+    Recorded {
+        subject: Subject::MapResource,
+        candidates: &[
+            &[Event("dma_map_resource", MAPS_RESOURCES)],
+            &[Function("map_resource_entry", MAPS_RESOURCES), Function("map_resource_return", MAPS_RESOURCES)],
+        ],
+        lost_without: "device registers mapped for DMA (dma_map_resource)",
+    },
+    Recorded {
+        subject: Subject::IovaUnlink,
+        candidates: &[
+            &[Function("iova_unlink_entry", UNLINKER), Function("iova_destroy_entry", DESTROYER)],
+            &[Traced("iova_unlink_enter", UNLINKER), Traced("iova_destroy_enter", DESTROYER)],
+        ],
+        lost_without: "how long buffers of dma_iova_link() are mapped, and so the pool's occupancy",
+    },
+    Recorded {
         subject: Subject::IovaLink,
-        candidates: &[&[Function("iova_link_entry", LINKER)], &[Traced("iova_link_enter", LINKER)]],
-        lost_without: "how many buffers were mapped by dma_iova_link(), which makes no events",
+        candidates: &[
+            &[Function("iova_link_entry", LINKER), Function("iova_link_return", LINKER)],
+            &[Traced("iova_link_exit", LINKER)],
+        ],
+        lost_without: "buffers mapped by dma_iova_link(), which makes no events",
     },
     Recorded {
         subject: Subject::Sync,

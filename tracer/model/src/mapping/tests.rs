@@ -11,6 +11,7 @@ const MACHINE: Machine = Machine {
     lists: Lists::WholeList,
     pool_active: true,
     force: false,
+    refuses_registers: true,
 };
 
 fn device() -> DeviceTraits {
@@ -93,21 +94,24 @@ fn without_a_pool_a_fallback_serves_what_bounces_for_alignment_alone() {
 
 #[test]
 fn mmio_never_bounces() {
-    let mmio = Buffer { attrs: ATTR_MMIO, ..buffer(4, FROM_DEVICE) };
+    let mmio = Buffer { attrs: MMIO, ..buffer(4, FROM_DEVICE) };
     let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
     assert_eq!(single(&MACHINE, &device(), &mmio), Fate::Direct);
     assert_eq!(single(&MACHINE, &behind, &mmio), Fate::Direct);
     let forced = Machine { force: true, ..MACHINE };
     let refused = |reason| Fate::Refused { reason, why: Refused::Forbidden };
     assert_eq!(single(&forced, &device(), &mmio), refused(Reason::Force));
+    let before_6_18 = Machine { refuses_registers: false, ..forced };
+    assert_eq!(single(&before_6_18, &device(), &mmio), Fate::Direct);
     let far = Buffer { phys: 1 << 32, ..mmio };
+    assert_eq!(single(&before_6_18, &device(), &far), refused(Reason::DeviceMask));
     assert_eq!(single(&MACHINE, &device(), &far), refused(Reason::DeviceMask));
 }
 
 #[test]
 fn what_is_to_be_coherent_never_bounces_and_needs_a_coherent_device() {
     let refused = |reason| Fate::Refused { reason, why: Refused::Forbidden };
-    let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
+    let page = Buffer { attrs: REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
     let coherent = DeviceTraits { coherent: true, ..device() };
     assert_eq!(single(&MACHINE, &device(), &page), refused(Reason::NotCoherent));
     assert_eq!(single(&MACHINE, &coherent, &page), Fate::Direct);
@@ -119,7 +123,7 @@ fn what_is_to_be_coherent_never_bounces_and_needs_a_coherent_device() {
 #[test]
 fn a_list_that_is_to_be_coherent_is_refused_whatever_its_mode() {
     let refused = Fate::Refused { reason: Reason::NotCoherent, why: Refused::Forbidden };
-    let page = Buffer { attrs: ATTR_REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
+    let page = Buffer { attrs: REQUIRE_COHERENT, ..buffer(4096, TO_DEVICE) };
     let behind = DeviceTraits { iommu_granule: Some(4096), ..device() };
     let coherent = DeviceTraits { coherent: true, ..behind };
     for lists in [Lists::WholeList, Lists::WholeListBounce, Lists::Flagged] {

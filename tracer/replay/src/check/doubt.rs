@@ -1,7 +1,7 @@
 //! What a recording leaves in doubt, sorted by what it is a doubt about. Which figure rests on what is said in
 //! [`super::measure`].
 
-use bouncescope_capture::facts::is_attached;
+use bouncescope_capture::facts::{Hook, is_attached};
 use bouncescope_capture::names::Subject;
 use tracer_ebpf::streamed::Streamed;
 
@@ -94,6 +94,18 @@ impl Doubts {
         ];
         for (subject, concerns) in needed {
             if !is_attached(&replayed.start.hooks, &subject) {
+                self.add(concerns, &format!("{subject} was not recorded"));
+            }
+        }
+        // Tried only where the kernel has what they record.
+        let tried: [(Subject, &[Concern]); 3] = [
+            (Subject::IovaLink, &[Concern::Mappings]),
+            (Subject::IovaUnlink, &[Concern::Pool, Concern::Copies]),
+            (Subject::MapResource, &[Concern::Mappings]),
+        ];
+        for (subject, concerns) in tried {
+            let is_lacking = |hook: &Hook| hook.subject == subject && !hook.attached;
+            if replayed.start.hooks.iter().any(is_lacking) {
                 self.add(concerns, &format!("{subject} was not recorded"));
             }
         }

@@ -26,7 +26,7 @@ const KEY_BITS: u32 = 11;
 /// A number that few handles share.
 #[inline]
 fn nearly(identity: Identity, handle: Handle) -> usize {
-    let (Handle::Single(address) | Handle::List(address)) = handle;
+    let (Handle::Single(address) | Handle::List(address) | Handle::Link(address)) = handle;
     let parts = address ^ u64::from(identity.0) << 52;
     spread(parts, KEY_BITS)
 }
@@ -39,6 +39,8 @@ pub(super) struct Lifetimes {
     keys: Vec<u32>,
     /// Where single mappings begin, for parts of them.
     starts: BTreeMap<(Identity, u64), u32>,
+    /// Linked buffers, by the DMA address that they begin at.
+    links: BTreeMap<(Identity, u64), Arc<Mapping>>,
     slots: HashMap<u64, Holder>,
     /// Releases of slots are recorded, so that it is worth remembering whose they are.
     slots_released: bool,
@@ -74,6 +76,12 @@ impl Lifetimes {
         if mapping.failed {
             return None;
         }
+        if let Handle::Link(start) = mapping.handle {
+            let replaced = self.links.insert((identity, start), Arc::clone(mapping));
+            self.buffers += mapping.buffers.len();
+            self.buffers -= replaced.as_ref().map_or(0, |replaced| replaced.buffers.len());
+            return replaced;
+        }
         self.keys.resize(1 << KEY_BITS, 0);
         let mapped = self.mapped.entry((identity, mapping.handle)).or_insert_with(|| {
             self.keys[nearly(identity, mapping.handle)] += 1;
@@ -96,6 +104,19 @@ impl Lifetimes {
         let handle = Handle::List(list);
         // A list is mapped once at a time.
         self.may_hold(identity, handle).then(|| self.forget(identity, handle)?.pop()).flatten()
+    }
+
+    /// One of the linked buffers in a range of DMA addresses, which is so no more; `None` after the last. The kernel unlinks buffers as
+    /// they were linked, or many at once (`dma_iova_unlink()`, `drivers/iommu/dma-iommu.c`).
+    pub(super) fn unlinked(&mut self, identity: Identity, start: u64, size: u64) -> Option<Arc<Mapping>> {
+        let last = start.saturating_add(size.checked_sub(1)?);
+        let (&(of, at), mapping) = self.links.range((identity, 0)..=(identity, last)).next_back()?;
+        if at.saturating_add(mapping.bytes) <= start {
+            return None;
+        }
+        let mapping = self.links.remove(&(of, at))?;
+        self.buffers -= mapping.buffers.len();
+        Some(mapping)
     }
 
     /// The oldest mapping of the same length and direction is unmapped. The same buffer may be mapped more than once, and

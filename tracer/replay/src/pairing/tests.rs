@@ -383,3 +383,67 @@ fn an_attempt_of_long_ago_is_not_that_of_a_mapping_now() {
     sample.attempt(DEVICE, PHYS, 8).wait(100_000_000_000).on(7, 1).map(DEVICE, PHYS, 0xffff_e008, 64).on(TASK, 0);
     assert_eq!(truths(sample.map(DEVICE, PHYS, 0xffff_f008, 8)), [NO_ATTEMPT, NO_ATTEMPT]);
 }
+
+/// What a small buffer is linked as that begins 8 bytes before the end of a granule.
+const LINKED: u64 = 0x4000_1ff8;
+const IOVA: u64 = 0xffff_0ff8;
+
+#[test]
+fn a_linked_buffer_claims_an_attempt_for_each_of_its_ends() {
+    let mut sample = Sample::with_iommu();
+    sample.attempt(DEVICE, LINKED, 8).search(DEVICE, LINKED, 8, SLOT);
+    sample.attempt(DEVICE, 0x4000_2000, 24).search(DEVICE, 0x4000_2000, 24, SLOT + 4096);
+    sample.link(DEVICE, LINKED, IOVA, 32);
+    assert_eq!(truths(&mut sample), [SLOT, SLOT + 4096].map(|slot| Truth::Bounced { slot: Some(slot) }));
+    assert_eq!(unseen(&mut sample), 0);
+}
+
+#[test]
+fn whole_granules_of_a_linked_buffer_are_direct_while_its_ends_bounce() {
+    let mut sample = Sample::with_iommu();
+    sample.attempt(DEVICE, LINKED, 8).search(DEVICE, LINKED, 8, SLOT);
+    sample.attempt(DEVICE, 0x4000_4000, 16).search(DEVICE, 0x4000_4000, 16, SLOT + 4096);
+    sample.link(DEVICE, LINKED, IOVA, 8 + 8192 + 16);
+    let bounced = |slot| Truth::Bounced { slot: Some(slot) };
+    assert_eq!(truths(&mut sample), [bounced(SLOT), NO_ATTEMPT, bounced(SLOT + 4096)]);
+}
+
+#[test]
+fn a_linked_buffer_without_attempts_is_direct() {
+    assert_eq!(truths(Sample::with_iommu().link(DEVICE, LINKED, IOVA, 8192)), [NO_ATTEMPT; 3]);
+    let mut sample = Sample::with_iommu();
+    sample.start.hooks.retain(|hook| !["bounced", "slot_map"].contains(&hook.subject.name()));
+    assert_eq!(truths(sample.link(DEVICE, LINKED, IOVA, 8)), [Truth::Unknown(Unknown::NoHook)]);
+}
+
+#[test]
+fn a_link_that_fails_is_refused_at_the_end_that_found_no_slots() {
+    let mut sample = Sample::with_iommu();
+    sample.attempt(DEVICE, LINKED, 8).search(DEVICE, LINKED, 8, SLOT);
+    sample.attempt(DEVICE, 0x4000_2000, 24).search(DEVICE, 0x4000_2000, 24, REFUSED);
+    sample.link(DEVICE, LINKED, REFUSED, 32);
+    assert_eq!(truths(&mut sample), [Truth::Bounced { slot: Some(SLOT) }, Truth::Refused]);
+    // The IOMMU may have had no room, or the attributes forbid to bounce.
+    let elsewhere = Truth::Unknown(Unknown::RefusedElsewhere);
+    assert_eq!(truths(Sample::with_iommu().link(DEVICE, LINKED, REFUSED, 32)), [elsewhere; 2]);
+}
+
+#[test]
+fn a_range_unlinks_all_that_was_linked_in_it_and_nothing_beside() {
+    let mut sample = Sample::with_iommu();
+    sample.link(DEVICE, 0x4000_0000, 0x10_0000, 4096).link(DEVICE, 0x5000_0000, 0x10_1000, 4096);
+    sample.link(DEVICE, 0x6000_0000, 0x10_2000, 4096);
+    sample.unlink(DEVICE, 0x10_0000, 8192).unlink(DEVICE, 0x10_0000, 8192);
+    assert_eq!(kinds(&mut sample), "buffer0 mapped0 buffer1 mapped1 buffer2 mapped2 unmapped unmapped ");
+    // A part of a buffer, as of one that was linked page by page.
+    sample.unlink(DEVICE, 0x10_2800, 16);
+    assert_eq!(kinds(&mut sample).matches("unmapped").count(), 3);
+}
+
+#[test]
+fn other_devices_ranges_are_not_unlinked() {
+    let mut sample = Sample::with_iommu();
+    let other = sample.device(Device { name: "other".into(), iommu_granule: Some(4096), ..Device::default() });
+    sample.link(DEVICE, 0x4000_0000, 0x10_0000, 4096).unlink(other, 0x10_0000, 4096).unlink(DEVICE, 0, 0x10_0000);
+    assert_eq!(kinds(&mut sample), "buffer0 mapped0 ");
+}

@@ -132,6 +132,29 @@ impl Judge {
         (truth, direct_dma_addr)
     }
 
+    /// What became of each piece of a linked buffer, of which these attempts were claimed.
+    pub(super) fn link(
+        &self,
+        dma_addr: u64,
+        claimed: &[Option<Attempt>],
+        device: DeviceId,
+        devices: &Devices,
+    ) -> impl Iterator<Item = Truth> {
+        let is_described = devices.described(device).is_some();
+        let failed = dma_addr == MAPPING_ERROR;
+        let refused_at = claimed.iter().position(|claimed| claimed.is_some_and(|attempt| attempt.is_refused()));
+        claimed.iter().enumerate().map(move |(n, claimed)| match claimed {
+            _ if !is_described => Truth::Unknown(Unknown::DeviceUnknown),
+            // The kernel does not ask for slots before it refuses what must not bounce, and the IOMMU may have no room.
+            _ if failed && refused_at.is_none() => Truth::Unknown(Unknown::RefusedElsewhere),
+            _ if failed && refused_at == Some(n) => Truth::Refused,
+            _ if failed && refused_at.is_some_and(|at| at < n) => Truth::NotReached,
+            Some(attempt) => Truth::Bounced { slot: attempt.slot() },
+            None if self.witnesses.any() => Truth::Direct { proof: Proof::NoAttempt },
+            None => Truth::Unknown(Unknown::NoHook),
+        })
+    }
+
     pub(super) fn list(
         &self,
         event: &Event,

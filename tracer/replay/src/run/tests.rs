@@ -435,3 +435,68 @@ fn lengths_that_a_policy_wants_aligned_are_counted_in_both_directions_and_of_coh
     assert_eq!(of(Direction::FromDevice).unaligned_written, 1);
     assert_eq!(counts(mainline(&mut sample)), (0, 0), "it wants none of drivers");
 }
+
+#[test]
+fn each_end_of_a_linked_buffer_takes_a_granules_slots_and_gives_them_back_when_it_is_unlinked() {
+    let mut sample = Sample::with_iommu();
+    let (phys, iova) = (0x4000_1ff8, 0xffff_0ff8);
+    sample.attempt(DEVICE, phys, 8).search(DEVICE, phys, 8, SLOT);
+    sample.attempt(DEVICE, phys + 8, 24).search(DEVICE, phys + 8, 24, SLOT + 4096);
+    sample.link(DEVICE, phys, iova, 32).unlink(DEVICE, iova, 32);
+    sample.slot_unmap(DEVICE, SLOT, 8).slot_unmap(DEVICE, SLOT + 4096, 24);
+    // As long, and not short: neither end bounces.
+    sample.link(DEVICE, phys, iova, 4096).unlink(DEVICE, iova, 4096);
+    let outcome = mainline(&mut sample);
+    assert_eq!((outcome.total.mappings, outcome.total.bounces, outcome.peak_slots), (2, 2, 4));
+    assert_eq!(outcome.total.bytes_copied, 2 * 32, "in, and back");
+    let legacy = simulate(&mut sample, "legacy", &WhatIf::default());
+    assert_eq!((legacy.total.mappings, legacy.total.bounces, legacy.peak_slots), (2, 0, 0));
+}
+
+#[test]
+fn the_pool_refuses_a_linked_buffer_at_the_end_for_which_it_has_no_slots() {
+    let mut sample = Sample::with_iommu();
+    let links = 33;
+    for n in 0..links {
+        sample.link(DEVICE, 0x4000_1ff8 + n * 0x10_0000, 0xff8 + n * 0x1_0000, 32);
+    }
+    // 128 slots, 4 for each.
+    let outcome = with_pool(&mut sample, 128);
+    assert_eq!((outcome.total_slots, outcome.peak_slots), (128, 128));
+    assert_eq!((outcome.total.mappings, outcome.total.bounces, outcome.total.failed), (links, 64, 1));
+}
+
+#[test]
+fn an_untrusted_devices_links_bounce_at_any_length_but_for_whole_granules() {
+    let mut sample = Sample::new();
+    let device = Device { name: "0000:01:00.0".into(), coherent: true, untrusted: true, ..Device::default() };
+    let nvme = sample.device(Device { iommu_granule: Some(4096), ..device });
+    sample.link(nvme, 0x4000_0e00, 0x10_0e00, 0x200 + 0x3000 + 0x100).unlink(nvme, 0x10_0e00, 0x3300);
+    sample.link(nvme, 0x4000_0000, 0x20_0000, 0x4000).unlink(nvme, 0x20_0000, 0x4000);
+    let outcome = mainline(&mut sample);
+    assert_eq!((outcome.total.mappings, outcome.total.bounces, outcome.peak_slots), (2, 2, 4));
+    assert_eq!(outcome.total.bytes_copied, 2 * 0x300);
+}
+
+#[test]
+fn device_registers_never_bounce_and_are_refused_only_where_the_kernel_looks() {
+    let mmio = What::Map {
+        device: DEVICE,
+        phys: 0x900_0000,
+        dma_addr: 0x900_0000,
+        size: 4,
+        direction: Direction::FromDevice,
+        attrs: 1 << 10,
+    };
+    let mut sample = Sample::new();
+    sample.event(mmio);
+    let outcome = mainline(&mut sample);
+    assert_eq!((outcome.total.mappings, outcome.total.bounces, outcome.total.failed), (1, 0, 0));
+    assert_eq!((outcome.total.hazards_foreign, outcome.total.hazards_unknown), (0, 0));
+    sample.start.kernel.pool.force = true;
+    let forced = |release: &str, sample: &mut Sample| {
+        sample.start.kernel.release = release.to_owned();
+        mainline(sample).total.failed
+    };
+    assert_eq!([forced("6.12.1", &mut sample), forced("6.18.0", &mut sample)], [0, 1]);
+}

@@ -33,7 +33,7 @@ const FILES: [&str; 11] = [
 ];
 /// Functions and tables that are cut out for `rules.c`, each before those that use it, and the file that defines them. What one kernel has
 /// under another name, or not at all, is `false`: what nobody defines does not compile.
-const FUNCTIONS: [(&str, &str, bool); 34] = [
+const FUNCTIONS: [(&str, &str, bool); 38] = [
     ("mm/slab_common.c", "kmalloc_size_index", true),
     ("mm/slab_common.c", "kmalloc_info", true),
     ("mm/slab.h", "size_index_elem", true),
@@ -64,6 +64,10 @@ const FUNCTIONS: [(&str, &str, bool); 34] = [
     ("drivers/iommu/dma-iommu.c", "iova_unaligned", false),
     ("drivers/iommu/dma-iommu.c", "iommu_dma_map_page", false),
     ("drivers/iommu/dma-iommu.c", "iommu_dma_map_phys", false),
+    ("drivers/iommu/dma-iommu.c", "__dma_iova_link", false),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_iova_bounce_and_link", false),
+    ("drivers/iommu/dma-iommu.c", "iommu_dma_iova_link_swiotlb", false),
+    ("drivers/iommu/dma-iommu.c", "dma_iova_link", false),
     ("drivers/iommu/dma-iommu.c", "__finalise_sg", true),
     ("drivers/iommu/dma-iommu.c", "__invalidate_sg", true),
     ("drivers/iommu/dma-iommu.c", "iommu_dma_map_sg_swiotlb", true),

@@ -7,11 +7,13 @@ use anyhow::{Result, ensure};
 use tracer::model::{
     concatenation::{SegmentLimits, dma_segments},
     kmalloc::bytes_given,
+    link::{self, Pieces},
     mapping::{Buffer, DeviceTraits, Fate, Machine, list_loses_concatenation, segment, single},
     policy::Lists,
     release::Release,
     rule::ResolvedRule,
 };
+use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT, SKIP_CPU_SYNC};
 use tracer_ebpf::decide::{ARM64_DMA_MINALIGN, BIDIRECTIONAL, Decider, FROM_DEVICE};
 
 use super::{
@@ -31,11 +33,6 @@ const SEGMENTS: usize = 8;
 /// The mapping is refused.
 const NONE: u64 = u64::MAX;
 
-/// `DMA_ATTR_*` bits (`include/linux/dma-mapping.h`); the last two in kernels of 7.2 on.
-const SKIP_CPU_SYNC: u64 = 1 << 5;
-const MMIO: u64 = 1 << 10;
-const REQUIRE_COHERENT: u64 = 1 << 12;
-
 /// Which functions of the kernel are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rules {
@@ -45,10 +42,17 @@ pub(super) enum Rules {
     Direct,
     /// The same behind an IOMMU: `iommu_dma_map_page()` or `iommu_dma_map_phys()`, and `iommu_dma_map_sg()`.
     Iommu,
+    /// Buffers linked there: `dma_iova_link()`, from 6.16 on.
+    Link,
 }
 
 impl Rules {
-    pub(super) const ALL: [Self; 3] = [Self::Roundup, Self::Direct, Self::Iommu];
+    pub(super) const ALL: [Self; 4] = [Self::Roundup, Self::Direct, Self::Iommu, Self::Link];
+
+    /// Whether a kernel has these functions.
+    pub(super) fn are_in(self, version: &str) -> bool {
+        self != Self::Link || Release::of(version).is_some_and(|release| release.is_at_least(6, 16))
+    }
 
     /// As the table has it.
     pub(super) fn name(self) -> &'static str {
@@ -56,6 +60,7 @@ impl Rules {
             Self::Roundup => "kmalloc_size_roundup()",
             Self::Direct => "dma_direct_map_*()",
             Self::Iommu => "iommu_dma_map_*()",
+            Self::Link => "dma_iova_link()",
         }
     }
 
@@ -71,6 +76,13 @@ impl Rules {
                 Mistake::SmallerGranule,
                 Mistake::LongerSegments,
                 Mistake::NoBoundary,
+            ],
+            Self::Link => &[
+                Mistake::LargerLines,
+                Mistake::ShorterLimit,
+                Mistake::Trusted,
+                Mistake::SmallerGranule,
+                Mistake::EachForItself,
             ],
         }
     }
@@ -88,6 +100,19 @@ enum Mistake {
     SmallerGranule,
     LongerSegments,
     NoBoundary,
+    /// A piece of a linked buffer bounces for its own length.
+    EachForItself,
+}
+
+/// How a buffer is mapped, as in `rules.c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// With others of a list.
+    List,
+    /// By itself.
+    Single,
+    /// Linked into a range, in pieces.
+    Link,
 }
 
 /// What of a kernel the operations depend on.
@@ -102,16 +127,15 @@ struct KernelTraits {
 /// A buffer or a list that is mapped.
 #[derive(Clone, Debug)]
 struct Operation {
-    /// A buffer by itself.
-    is_single: bool,
+    way: Way,
     direction: u8,
     line: u32,
     device: DeviceTraits,
     is_active: bool,
     force: bool,
-    /// `DMA_ATTR_*` bits of a buffer by itself.
+    /// `DMA_ATTR_*` bits, none of a list.
     attrs: u64,
-    /// Physical addresses and lengths, bytes.
+    /// Physical addresses and lengths, bytes: of the list, the buffer, or the pieces of it.
     segments: Vec<(u64, u64)>,
 }
 
@@ -212,6 +236,8 @@ fn answer(operation: &Operation, minalign: u32, mistake: Option<Mistake>) -> Ans
         pool_active: operation.is_active,
         falls_back: false,
         force: operation.force,
+        // Kernels before 6.18 are not asked for registers.
+        refuses_registers: true,
     };
     let buffers = operation.segments.iter().map(|&(phys, size)| Buffer {
         phys,
@@ -221,19 +247,29 @@ fn answer(operation: &Operation, minalign: u32, mistake: Option<Mistake>) -> Ans
         attrs: operation.attrs,
         shared: false,
     });
-    let is_marked = !operation.is_single && list_loses_concatenation(&machine, &device, buffers.clone());
+    let is_marked = operation.way == Way::List && list_loses_concatenation(&machine, &device, buffers.clone());
     let segments = match device.iommu_granule {
-        Some(granule) if !operation.is_single && !is_marked => {
+        Some(granule) if operation.way == Way::List && !is_marked => {
             dma_segments(operation.segments.iter().copied(), granule, device.segments)
         }
         _ => operation.segments.len() as u64,
     };
+    let first = operation.segments.first().map_or(0, |(phys, _)| *phys);
+    let size = operation.segments.iter().map(|(_, size)| size).sum();
+    let whole = Buffer {
+        phys: first,
+        dma_addr: None,
+        size,
+        direction: operation.direction,
+        attrs: operation.attrs,
+        shared: false,
+    };
     let mut answer = Answer { segments, bounced: 0, align_mask: 0, is_marked };
     for (nth, buffer) in buffers.enumerate() {
-        let fate = if operation.is_single {
-            single(&machine, &device, &buffer)
-        } else {
-            segment(&machine, &device, &buffer, is_marked)
+        let fate = match operation.way {
+            Way::Link if !is(Mistake::EachForItself) => link::piece(&machine, &device, &whole, &buffer),
+            Way::Single | Way::Link => single(&machine, &device, &buffer),
+            Way::List => segment(&machine, &device, &buffer, is_marked),
         };
         match fate {
             Fate::Direct => {}
@@ -255,7 +291,7 @@ fn operation(rules: Rules, kernel: KernelTraits, random: &mut fastrand::Rng) -> 
     let of = |of: &[u64], random: &mut fastrand::Rng| of[random.usize(..of.len())];
     // A granule larger than a page is no case of the kernel's: its lists know only offsets into a page.
     let granules = [4096, 16384, 65536].into_iter().filter(|granule| *granule <= kernel.page_size);
-    let iommu_granule = (rules == Rules::Iommu).then(|| of(&granules.collect::<Vec<_>>(), random));
+    let iommu_granule = matches!(rules, Rules::Iommu | Rules::Link).then(|| of(&granules.collect::<Vec<_>>(), random));
     let device = DeviceTraits {
         coherent: random.u8(..4) == 0,
         dma_mask: of(&[u64::MAX, u64::MAX, (1 << 36) - 1, u64::from(u32::MAX), (1 << 30) - 1], random),
@@ -270,11 +306,18 @@ fn operation(rules: Rules, kernel: KernelTraits, random: &mut fastrand::Rng) -> 
         force_bounce: false,
     };
     let is_active = random.u8(..8) != 0;
-    let is_single = random.bool();
-    let count = if is_single { 1 } else { random.usize(1..=SEGMENTS) };
+    let way = match rules {
+        Rules::Link => Way::Link,
+        _ if random.bool() => Way::Single,
+        _ => Way::List,
+    };
+    let count = if way == Way::List { random.usize(1..=SEGMENTS) } else { 1 };
     // A list of whole pages, or of anything.
     let is_of_pages = random.u8(..3) == 0;
-    let segments = (0..count).map(|_| buffer(is_of_pages, random)).collect();
+    let mut segments: Vec<_> = (0..count).map(|_| buffer(is_of_pages, random)).collect();
+    if let (Way::Link, [(phys, size)]) = (way, &segments[..]) {
+        segments = Pieces::new(*phys, *size, iommu_granule).as_slice().to_vec();
+    }
     let attrs = match random.u8(..8) {
         0 => SKIP_CPU_SYNC,
         1 if kernel.has_mmio => MMIO,
@@ -283,8 +326,8 @@ fn operation(rules: Rules, kernel: KernelTraits, random: &mut fastrand::Rng) -> 
         _ => 0,
     };
     Operation {
-        is_single,
-        attrs: if is_single { attrs } else { 0 },
+        way,
+        attrs: if way == Way::List { 0 } else { attrs },
         direction: random.u8(BIDIRECTIONAL..=FROM_DEVICE),
         line: 16 << random.u32(..5),
         device,
@@ -312,7 +355,7 @@ fn encoded(minalign: u32, operations: &[Operation]) -> Vec<u8> {
     let each = |operation: &Operation| {
         let device = &operation.device;
         let mut numbers = vec![
-            u64::from(operation.is_single),
+            operation.way as u64,
             operation.segments.len() as u64,
             u64::from(operation.line),
             u64::from(operation.direction),
@@ -343,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_model_changes_its_answers() {
-        for rules in [Rules::Direct, Rules::Iommu] {
+        for rules in [Rules::Direct, Rules::Iommu, Rules::Link] {
             let mut random = fastrand::Rng::with_seed(1);
             let operations: Vec<Operation> = (0..OPERATIONS).map(|_| operation(rules, KERNEL, &mut random)).collect();
             for mistake in rules.mistakes() {

@@ -45,6 +45,7 @@ impl Model {
                 lists: Lists::WholeList,
                 pool_active: slots > 0,
                 force: false,
+                refuses_registers: true,
                 falls_back: false,
             },
             device: DeviceTraits {

@@ -92,9 +92,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             usb_control::run()?;
             storage::run(number(300)?)?;
         }
+        "links" => storage::links(number(300)?)?,
         "losses" => truth::run("losses=1")?,
         "lists" => {
-            truth::run_and_stay(&format!("device=pci lists={} stale=5", number(600)?))?;
+            truth::run_and_stay(&format!("device=pci lists={} stale=5 registers=300", number(600)?))?;
             storage::vectors()?;
         }
         "usb-rescan" => usb_rescan::run(number(100)?)?,

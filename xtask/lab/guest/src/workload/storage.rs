@@ -102,6 +102,33 @@ pub(super) fn vectors() -> Result<(), String> {
     Ok(())
 }
 
+/// Reads of a disk of NVMe into memory that begins and ends anywhere in a page, often with few bytes before the first page's end: of files,
+/// and with commands that name one piece of memory, or several. Behind an IOMMU the kernel links the parts of each into one range of DMA addresses
+/// (`blk_rq_dma_map_iova()`, `block/blk-mq-dma.c`, 6.17 on).
+pub(super) fn links(count: u64) -> Result<(), String> {
+    const HEADS: [usize; 14] = [4, 8, 16, 32, 36, 64, 68, 96, 100, 128, 252, 256, 1024, 3000];
+    wait_for_disks()?;
+    let name = disk("nvme").ok_or("no disk of nvme")?;
+    let file = direct(&name)?;
+    // SAFETY: it asks for a number, and touches no memory.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let buffer = Pages::apart(LARGEST as usize + 2 * LARGEST_PAGE, page).ok_or("no memory for the buffer")?;
+    let mut random = Random::new(4);
+    for n in 0..count {
+        let head = HEADS[random.below(HEADS.len() as u64) as usize];
+        let length = SECTOR * (1 + random.below(LARGEST / SECTOR));
+        let start = page - head;
+        let done = match n % 3 {
+            0 => buffer.fill_from(start, &file, length, 0),
+            1 => buffer.log_page(&file, start, 4 * (1 + random.below(LOG_PAGE / 4))),
+            _ => buffer.read_vector(&file, start, page, length),
+        };
+        done.map_err(|error| format!("/dev/{name}: {length} bytes from {head} before a page's end: {error}"))?;
+    }
+    fact("links", count);
+    Ok(())
+}
+
 /// Waits until every kind of disk is there with its size, and its node.
 pub(super) fn wait_for_disks() -> Result<(), String> {
     for (driver, prefix) in DISKS {
@@ -171,6 +198,53 @@ const SG_IO: u64 = 0x2285;
 const SG_DXFER_FROM_DEV: i32 = -3;
 const _: () = assert!(size_of::<SgIoHeader>() == 88, "as in include/scsi/sg.h");
 
+/// `struct nvme_passthru_cmd64` of `include/uapi/linux/nvme_ioctl.h`; with less behind `timeout_ms`, `struct nvme_passthru_cmd`.
+#[derive(Default)]
+#[repr(C)]
+struct NvmeCommand {
+    opcode: u8,
+    flags: u8,
+    reserved: u16,
+    nsid: u32,
+    cdw2: u32,
+    cdw3: u32,
+    metadata: u64,
+    addr: u64,
+    metadata_len: u32,
+    data_len: u32,
+    cdw10: u32,
+    cdw11: u32,
+    cdw12: u32,
+    cdw13: u32,
+    cdw14: u32,
+    cdw15: u32,
+    timeout_ms: u32,
+    reserved2: u32,
+    result: u64,
+}
+
+/// `NVME_IOCTL_ADMIN_CMD`, of 72 bytes, and `NVME_IOCTL_IO64_CMD_VEC`, whose `addr` is of so many `struct iovec`.
+const NVME_ADMIN: u64 = 0xc048_4e41;
+const NVME_IO_VECTOR: u64 = 0xc050_4e49;
+const NVME_READ: u8 = 2;
+const NVME_GET_LOG_PAGE: u8 = 2;
+/// The log page of SMART, and its bytes.
+const LOG_OF_HEALTH: u32 = 2;
+const LOG_PAGE: u64 = 512;
+const _: () = assert!(size_of::<NvmeCommand>() == 80, "as in include/uapi/linux/nvme_ioctl.h");
+
+impl NvmeCommand {
+    fn run(&mut self, file: &File, request: u64) -> std::io::Result<()> {
+        // SAFETY: what the command names outlives the call, and so does the command, which is no shorter than the request says.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), request as _, std::ptr::from_mut(self)) };
+        match result {
+            result if result < 0 => Err(std::io::Error::last_os_error()),
+            0 => Ok(()),
+            status => Err(std::io::Error::other(format!("the disk answers {status:#x}"))),
+        }
+    }
+}
+
 /// Page-aligned memory, which direct reads want.
 struct Pages {
     start: *mut libc::c_void,
@@ -191,6 +265,18 @@ impl Pages {
             )
         };
         (start != libc::MAP_FAILED).then_some(Self { start, length })
+    }
+
+    /// As much memory of small pages, which are touched from the last to the first, so that few of them follow one another in memory.
+    fn apart(length: usize, page: usize) -> Option<Self> {
+        let pages = Self::new(length)?;
+        // SAFETY: the mapping of this length, to which nothing else refers.
+        unsafe { libc::madvise(pages.start, length, libc::MADV_NOHUGEPAGE) };
+        for offset in (0..length).step_by(page).rev() {
+            // SAFETY: inside the mapping, which nothing else refers to.
+            unsafe { pages.start.cast::<u8>().add(offset).write_volatile(1) };
+        }
+        Some(pages)
     }
 
     /// One sector to the beginning of each of the first `pages` pages.
@@ -248,6 +334,40 @@ impl Pages {
         }
     }
 
+    /// The beginning of a log page to the memory from `start` on, with a command of the controller.
+    fn log_page(&self, file: &File, start: usize, length: u64) -> std::io::Result<()> {
+        let mut command = NvmeCommand {
+            opcode: NVME_GET_LOG_PAGE,
+            nsid: u32::MAX,
+            addr: self.start.wrapping_byte_add(start) as u64,
+            data_len: length as u32,
+            cdw10: LOG_OF_HEALTH | (length as u32 / 4 - 1) << 16,
+            ..NvmeCommand::default()
+        };
+        command.run(file, NVME_ADMIN)
+    }
+
+    /// The beginning of the disk to the memory from `start` on, with a command that names each page of it as a piece of its own.
+    fn read_vector(&self, file: &File, start: usize, page: usize, length: u64) -> std::io::Result<()> {
+        let end = start + length as usize;
+        let mut pieces = Vec::new();
+        let mut at = start;
+        while at < end {
+            let next = (at / page * page + page).min(end);
+            pieces.push(libc::iovec { iov_base: self.start.wrapping_byte_add(at), iov_len: next - at });
+            at = next;
+        }
+        let mut command = NvmeCommand {
+            opcode: NVME_READ,
+            nsid: 1,
+            addr: pieces.as_ptr() as u64,
+            data_len: pieces.len() as u32,
+            cdw12: (length / SECTOR) as u32 - 1,
+            ..NvmeCommand::default()
+        };
+        command.run(file, NVME_IO_VECTOR)
+    }
+
     /// As much from the beginning of the file as pieces of these lengths hold.
     fn read_pieces(&self, file: &File, lengths: &[u64]) -> std::io::Result<()> {
         let pieces = self.pieces(lengths);
@@ -262,9 +382,16 @@ impl Pages {
     }
 
     fn fill(&self, file: &File, length: u64, offset: u64) -> std::io::Result<()> {
-        let length = (length as usize).min(self.length);
-        // SAFETY: the mapping is at least `length` long and nothing else refers to it.
-        let got = unsafe { libc::pread(file.as_raw_fd(), self.start, length, offset as libc::off_t) };
+        self.fill_from(0, file, length, offset)
+    }
+
+    /// Reads to the memory from `start` on.
+    fn fill_from(&self, start: usize, file: &File, length: u64, offset: u64) -> std::io::Result<()> {
+        let start = start.min(self.length);
+        let length = (length as usize).min(self.length - start);
+        let memory = self.start.wrapping_byte_add(start);
+        // SAFETY: the mapping is at least `length` long from there on, and nothing else refers to it.
+        let got = unsafe { libc::pread(file.as_raw_fd(), memory, length, offset as libc::off_t) };
         match got {
             got if got < 0 => Err(std::io::Error::last_os_error()),
             got if got as usize == length => Ok(()),
