@@ -267,14 +267,16 @@ impl Pages {
         (start != libc::MAP_FAILED).then_some(Self { start, length })
     }
 
-    /// As much memory of small pages, which are touched from the last to the first, so that few of them follow one another in memory.
+    /// As much memory of small pages, of which every other is touched first, so that few of them follow one another in memory.
     fn apart(length: usize, page: usize) -> Option<Self> {
         let pages = Self::new(length)?;
         // SAFETY: the mapping of this length, to which nothing else refers.
         unsafe { libc::madvise(pages.start, length, libc::MADV_NOHUGEPAGE) };
-        for offset in (0..length).step_by(page).rev() {
-            // SAFETY: inside the mapping, which nothing else refers to.
-            unsafe { pages.start.cast::<u8>().add(offset).write_volatile(1) };
+        for first in [0, page] {
+            for offset in (first..length).step_by(2 * page) {
+                // SAFETY: inside the mapping, which nothing else refers to.
+                unsafe { pages.start.cast::<u8>().add(offset).write_volatile(1) };
+            }
         }
         Some(pages)
     }
