@@ -565,6 +565,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_a_file_will_reach_back_to_is_kept_until_it_is_written() {
+        let mut reader = Reader::new(MIXED).unwrap();
+        let Some(Item::Start(start)) = reader.next_item().unwrap() else { panic!("no start") };
+        let from_ns = start.time_ns + 3_000_000_000;
+        let mut rings = [(); 2].map(|()| Ring::new(start.clone(), Duration::from_secs(1), u64::MAX).unwrap());
+        rings[1].hold(Some(from_ns));
+        while let Some(item) = reader.next_item().unwrap() {
+            for ring in &mut rings {
+                ring.take(item.clone()).unwrap();
+                if matches!(item, Item::Counters(_)) {
+                    ring.counted(true, 0).unwrap();
+                }
+            }
+        }
+        let starts = [0, 1].map(|n| written(&rings[n], from_ns).unwrap().0.start_ns);
+        assert!(starts[0] > from_ns && starts[1] <= from_ns, "{starts:?} {from_ns}");
+        rings[1].hold(None);
+        rings[1].counted(true, 0).unwrap();
+        assert!(written(&rings[1], from_ns).unwrap().0.start_ns > from_ns, "and no longer");
+    }
+
+    #[test]
     fn a_recording_that_is_shorter_than_its_window_is_whole() {
         let ring = play(HOLD, Duration::from_hours(1), u64::MAX, |_, _| ());
         let (_, file) = written(&ring, 0).unwrap();
