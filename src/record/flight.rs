@@ -327,7 +327,8 @@ impl Recorder {
         let has_counters = self.seen.has_pool();
         ensure!(
             self.fullness.is_none() || has_counters,
-            "--on-slots: this kernel does not show how many slots are in use (no swiotlb/io_tlb_used in debugfs)"
+            "--on-slots: this kernel does not show how many slots are in use (no swiotlb/io_tlb_used in debugfs): mount debugfs if it is not, or leave \
+             the option out"
         );
         Ok(())
     }
