@@ -728,6 +728,84 @@ fn a_rule_that_breaks_writes_a_file_that_names_it_once() {
     assert!(contents.start.notes.iter().any(is_reason), "{:?}", contents.start.notes);
 }
 
+#[test]
+#[ignore = "needs root, BPF and tracefs, and writes a line to the kernel's log"]
+fn a_message_that_is_read_late_makes_a_file_of_the_time_at_which_the_kernel_logged_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = format!("bouncescope: a test of its flight recorder ({})", std::process::id());
+    let options = ["--last", "3s", "--after", "1s", "--interval", "1s", "--on-message", &message];
+    let (mut recorder, mut said) = flight_recorder(dir.path(), &options);
+    let reader = thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    let pid = recorder.id().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    thread::sleep(Duration::from_secs(7));
+    // As on a host that is too busy to run it, for longer than it keeps what nothing asks for.
+    signal("-STOP");
+    let before_ns = monotonic_ns();
+    fs::write("/dev/kmsg", format!("{message}\n")).unwrap();
+    let after_ns = monotonic_ns();
+    thread::sleep(Duration::from_secs(16));
+    signal("-CONT");
+    thread::sleep(Duration::from_secs(4));
+    signal("-TERM");
+    assert!(recorder.wait().unwrap().success());
+    reader.join().unwrap().unwrap();
+    let files: Vec<_> = flight_files(dir.path()).into_iter().filter(|path| !path.ends_with("f.bounce")).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let contents = read(file);
+    assert_complete(&contents);
+    let notes = contents.start.notes.join("\n");
+    assert!(notes.contains(&format!("written because of a kernel message: {message}")), "{notes}");
+    let late =
+        notes.split_once("the kernel had logged the message ").and_then(|(_, rest)| rest.split_once(" s before"));
+    let late_s: f64 = late.unwrap_or_else(|| panic!("{notes}")).0.parse().unwrap();
+    assert!((16.0..20.0).contains(&late_s), "{notes}");
+    let back_s = |time_ns: u64| (time_ns as f64 - contents.start.time_ns as f64) / 1e9;
+    assert!(back_s(before_ns) >= 3.0 && back_s(after_ns) < 8.0, "{} s before the message", back_s(before_ns));
+    assert!(contents.end.time_ns > after_ns);
+}
+
+/// Reads the kernel's log until this message, and gives its time, ns of the log's clock.
+fn logged_ns(message: &str) -> u64 {
+    use std::{io::Read as _, os::unix::fs::OpenOptionsExt as _};
+    let mut log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").unwrap();
+    let mut record = vec![0; 16 << 10];
+    loop {
+        // What is overwritten while it is read is EPIPE, and the end is EAGAIN.
+        let length = match log.read(&mut record) {
+            Ok(length) => length,
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => continue,
+            Err(error) => panic!("{message} is not in the log: {error}"),
+        };
+        let text = String::from_utf8_lossy(&record[..length]);
+        if text.contains(message) {
+            let time_us: u64 = text.split(',').nth(2).unwrap().parse().unwrap();
+            return time_us * 1000;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, and writes lines to the kernel's log"]
+fn the_clock_of_the_log_is_the_one_that_the_kernel_stamps_messages_with() {
+    let clock = tracer::live::LogClock::open().unwrap();
+    for round in 0..5 {
+        let message = format!("bouncescope: a test of the log's clock ({}, {round})", std::process::id());
+        let before = clock.read().unwrap();
+        fs::write("/dev/kmsg", format!("{message}\n")).unwrap();
+        let after = clock.read().unwrap();
+        let logged_ns = logged_ns(&message);
+        // The log has whole microseconds.
+        assert!(before.log_ns <= logged_ns + 1000 && logged_ns <= after.log_ns, "{before:?} {logged_ns} {after:?}");
+        let apart_s = (before.log_ns as f64 - before.after_ns as f64) / 1e9;
+        println!(
+            "{} ns between two readings of our clock; the log's is {apart_s:.6} s ahead",
+            before.after_ns - before.before_ns
+        );
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
 /// Memory of a process, KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -770,6 +848,10 @@ fn under_a_storm_with_ten_triggers_memory_of_the_flight_recorder_is_flat_and_eac
         let contents = read(file);
         assert_complete(&contents);
         assert!(!contents.events.is_empty());
+        let refused: u64 =
+            tracer::event::Kind::ALL.map(|kind| contents.counters.lost(&Loss::RingFull(kind))).iter().sum();
+        let seconds = contents.end.time_ns.saturating_sub(contents.start.time_ns) as f64 / 1e9;
+        println!("{seconds:.1} s: {} events, {refused} refused by a full ring", contents.events.len());
     }
     let [early, late] = most.map(|kib| kib as f64 / 1024.0);
     println!("{minutes} min, {} files; memory at most {early:.0} MiB until the third, {late:.0} MiB then", files.len());

@@ -1,6 +1,7 @@
 //! `record --last`: the flight recorder. It keeps the last minutes in memory, and writes them to a file when something happens.
 
 mod files;
+mod log;
 mod ring;
 mod rules;
 mod triggers;
@@ -26,7 +27,7 @@ use tokio::{
 use tracer::{
     check::Rules,
     facts::PoolSample,
-    live::{DRAIN_EVERY, Session, TALLY_EVERY, renounce, renounce_unless, ticks},
+    live::{DRAIN_EVERY, Session, TALLY_EVERY, now_ns, renounce, renounce_unless, ticks},
     pseudonym::Pseudonyms,
     report::bytes,
     size::parse_bytes,
@@ -46,9 +47,10 @@ use crate::{
     recording::{Signals, say_not_attached},
 };
 use files::Files;
+use log::KernelLog;
 use ring::Ring;
 use rules::{Broke, Judged, Judging};
-use triggers::{Fullness, KernelLog, Pending, Slots, Triggers};
+use triggers::{Cause, Fullness, Pending, Slots, Triggers, When};
 use window::{Request, Window, Written};
 
 /// Every how many readings of the counters what the programs sum up is read as well. A window begins at such a moment.
@@ -106,7 +108,7 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
     let files = Files::new(&args.output, options.keep.into())?;
     let mut signals = Signals::new()?;
     let mut wanted = signal(SignalKind::user_defined2())?;
-    let log = KernelLog::open(&options.messages)?;
+    let mut log = KernelLog::open(&options.messages)?;
     let recording = args.options()?;
     let rules = options.rules.as_ref().map(|path| rules::read(path, last, recording.allocation_sample)).transpose()?;
     let (mut session, start) = Session::start(&recording)?;
@@ -130,15 +132,15 @@ pub(super) async fn record(args: &Args, last: Duration) -> Result<ExitCode> {
             ready = session.ring_fills() => ready?,
             _ = drain.tick() => {}
             _ = tally.tick() => {
-                recorder.count(&mut session)?;
-                let messages = log.as_ref().map(KernelLog::matches).unwrap_or_default();
-                for message in messages {
-                    recorder.triggers.came(message, Instant::now());
+                // Before the counters are read, after which what is too old is let go.
+                if let Some(log) = &mut log {
+                    recorder.logged(log)?;
                 }
-                recorder.rules_broke();
+                recorder.rules_broke()?;
+                recorder.count(&mut session)?;
                 recorder.write_if_due(&mut session).await?;
             }
-            _ = wanted.recv() => recorder.triggers.came("signal SIGUSR2".to_owned(), Instant::now()),
+            _ = wanted.recv() => recorder.came(Cause::new("signal SIGUSR2".to_owned(), When::at(now_ns())))?,
             ended = &mut ends => break ended?,
         }
         recorder.take(session.drain())?;
@@ -153,6 +155,8 @@ enum Work {
     Items(Vec<Item>),
     /// The counters have been read: with what the programs sum up or without, and the recorder's CPU time.
     Counted(bool, u64),
+    /// A file will reach back to this moment, ns.
+    Hold(u64),
     Write(Request),
     Finish(Request),
 }
@@ -183,8 +187,10 @@ struct Recorder {
     /// Bytes for what is kept.
     memory: u64,
     readings: u64,
-    /// The time of the latest counters, and the same moment here.
-    now: (u64, Instant),
+    /// The time of the latest counters, ns.
+    counted_ns: u64,
+    /// Messages of the kernel that were overwritten before they were read.
+    overwritten: u64,
     files: Files,
     quiet: bool,
 }
@@ -204,7 +210,6 @@ impl Recorder {
         let mut seen = Seen::default();
         seen.item(&start);
         let Item::Start(start) = start else { bail!("a stream begins with its start") };
-        let now = (start.time_ns, Instant::now());
         let judged = Arc::<Judged>::default();
         let (rules, broke) = rules
             .map(|rules| {
@@ -244,7 +249,8 @@ impl Recorder {
             last,
             memory: options.memory,
             readings: 0,
-            now,
+            counted_ns: start_ns,
+            overwritten: 0,
             files,
             quiet: args.quiet,
         })
@@ -261,27 +267,56 @@ impl Recorder {
             }
             self.seen.item(item);
             match item {
-                Item::Pool(sample) => self.sampled(sample),
-                Item::Counters(counters) => self.now = (counters.time_ns, Instant::now()),
+                Item::Pool(sample) => self.sampled(sample)?,
+                Item::Counters(counters) => self.counted_ns = counters.time_ns,
                 _ => {}
             }
         }
         self.send(Work::Items(items))
     }
 
-    fn sampled(&mut self, sample: &PoolSample) {
-        if let Some(reason) = self.fullness.as_mut().and_then(|fullness| fullness.reason(sample)) {
-            self.triggers.came(reason, Instant::now());
+    fn sampled(&mut self, sample: &PoolSample) -> Result<()> {
+        match self.fullness.as_mut().and_then(|fullness| fullness.reason(sample)) {
+            Some(reason) => self.came(Cause::new(reason, When::at(sample.time_ns))),
+            None => Ok(()),
         }
     }
 
-    /// Takes in which rules have broken since the last time. A file then begins where the window began in which they broke.
-    fn rules_broke(&mut self) {
-        let (now_ns, now) = self.now;
-        for Broke { end_ns, reason } in self.broke.iter().flat_map(Receiver::try_iter) {
-            let ago = Duration::from_nanos(now_ns.saturating_sub(end_ns));
-            self.triggers.came(reason, now.checked_sub(ago).unwrap_or(now));
+    /// Takes in what the kernel has logged since the last time.
+    fn logged(&mut self, log: &mut KernelLog) -> Result<()> {
+        log.matches().into_iter().try_for_each(|cause| self.came(cause))?;
+        if self.overwritten == 0 && log.overwritten > 0 {
+            warn(
+                "the kernel overwrote messages before they were read: one that --on-message waits for may have been among them",
+            );
         }
+        self.overwritten = log.overwritten;
+        Ok(())
+    }
+
+    /// Takes in which rules have broken since the last time. A file then begins where the window began in which they broke.
+    fn rules_broke(&mut self) -> Result<()> {
+        let broke: Vec<Broke> = self.broke.iter().flat_map(Receiver::try_iter).collect();
+        broke.into_iter().try_for_each(|Broke { end_ns, reason }| self.came(Cause::new(reason, When::at(end_ns))))
+    }
+
+    /// Something happened. What its file will reach back to is kept until the file is written.
+    fn came(&mut self, cause: Cause) -> Result<()> {
+        let before_ns = self.triggers.earliest_ns();
+        self.triggers.came(cause);
+        if self.triggers.earliest_ns() == before_ns { Ok(()) } else { self.hold() }
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        match self.triggers.earliest_ns() {
+            Some(earliest_ns) => self.send(Work::Hold(self.from_ns(earliest_ns))),
+            None => Ok(()),
+        }
+    }
+
+    /// How far the file of a cause of that moment reaches back, ns.
+    fn from_ns(&self, cause_ns: u64) -> u64 {
+        cause_ns.saturating_sub(self.last.as_nanos() as u64)
     }
 
     /// Reads the counters.
@@ -292,7 +327,8 @@ impl Recorder {
         let has_counters = self.seen.has_pool();
         ensure!(
             self.fullness.is_none() || has_counters,
-            "--on-slots: this kernel does not show how many slots are in use (no swiotlb/io_tlb_used in debugfs)"
+            "--on-slots: this kernel does not show how many slots are in use (no swiotlb/io_tlb_used in debugfs): mount debugfs if it is not, or leave \
+             the option out"
         );
         Ok(())
     }
@@ -310,7 +346,7 @@ impl Recorder {
         if self.shared.writing.load(Ordering::Acquire) {
             return Ok(());
         }
-        let Some(pending) = self.triggers.due(Instant::now()) else { return Ok(()) };
+        let Some(pending) = self.triggers.due(now_ns()) else { return Ok(()) };
         // The end of the window; records that were sent before the last reading come after it.
         for reading in 0..3 {
             self.read(session, reading == 0)?;
@@ -319,7 +355,7 @@ impl Recorder {
         }
         for _ in 0..LAST_BATCHES {
             let items = session.drain();
-            let is_last = items.is_empty() || is_later(&items, self.now.0);
+            let is_last = items.is_empty() || is_later(&items, self.counted_ns);
             self.take(items)?;
             if is_last {
                 break;
@@ -329,20 +365,23 @@ impl Recorder {
         let mut request = self.request(Some(pending));
         request.cost = session.cost();
         self.shared.writing.store(true, Ordering::Release);
-        self.send(Work::Write(request))
+        self.send(Work::Write(request))?;
+        self.hold()
     }
 
     fn request(&self, pending: Option<Pending>) -> Request {
-        let (now_ns, now) = self.now;
-        let pending = pending.unwrap_or_else(|| Pending { at: now, reasons: Vec::new(), suppressed: 0 });
-        let since = |moment: Instant| now.saturating_duration_since(moment).as_nanos() as u64;
-        let soon = (pending.suppressed > 0).then(|| {
-            format!("{} earlier causes made no file: they came too soon after another (--interval)", pending.suppressed)
-        });
+        let cause_ns = pending.as_ref().map_or(self.counted_ns, |pending| pending.when.earliest_ns);
+        let (reasons, mut notes, suppressed) =
+            pending.map(|pending| (pending.reasons, pending.notes, pending.suppressed)).unwrap_or_default();
+        if suppressed > 0 {
+            notes.push(format!(
+                "{suppressed} earlier causes made no file: they came too soon after another (--interval)"
+            ));
+        }
         Request {
-            from_ns: now_ns.saturating_sub(since(pending.at)).saturating_sub(self.last.as_nanos() as u64),
-            reasons: pending.reasons,
-            notes: soon.into_iter().collect(),
+            from_ns: self.from_ns(cause_ns),
+            reasons,
+            notes,
             memory: self.memory,
             wall_clock_s: wall_clock_s(),
             ..Request::default()
@@ -381,6 +420,7 @@ impl Recorder {
             (self.triggers.all_suppressed, "causes came too soon after another (--interval)"),
             (count(&self.shared.failed), "files could not be written"),
             (count(&self.shared.removed), "older files removed (--keep)"),
+            (self.overwritten, "kernel messages overwritten before they were read (--on-message)"),
         ] {
             if number > 0 {
                 text += &format!(", {number} {what}");
@@ -474,7 +514,11 @@ impl Keeper {
                         self.judge_if_due(judging, last_ns);
                     }
                 }
-                Work::Write(request) => self.begin_file(request),
+                Work::Hold(from_ns) => self.ring.hold(Some(from_ns)),
+                Work::Write(request) => {
+                    self.begin_file(request);
+                    self.ring.hold(None);
+                }
                 Work::Finish(request) => return self.last_file(&request),
             }
         }

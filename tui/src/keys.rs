@@ -27,7 +27,7 @@ const fn of_capture(keys: &'static str, does: &'static str) -> KeyHelp {
     KeyHelp { keys, does, screen: None, of_capture: true }
 }
 
-const KEYS: [KeyHelp; 31] = [
+const KEYS: [KeyHelp; 33] = [
     on(Screen::Overview, "z", "slots to the scale of the pool, or of the most in use"),
     on(Screen::Devices, "up down", "choose a device"),
     on(Screen::Devices, "Enter", "the device in detail"),
@@ -42,7 +42,9 @@ const KEYS: [KeyHelp; 31] = [
     on(Screen::WhatIf, "left right", "change it"),
     on(Screen::WhatIf, "0", "everything as captured"),
     on(Screen::Kernel, "up down", "scroll"),
-    on(Screen::Pool, "up down", "scroll through the holders"),
+    on(Screen::Pool, "up down", "scroll through the tables"),
+    on(Screen::Pool, "half, 90 %", "so many buffers held their slots no longer"),
+    on(Screen::Pool, "*", "10 % or more still hold theirs"),
     everywhere("1-6 Tab", "the screens"),
     everywhere("space", "pause, go on; play a capture"),
     everywhere("t", "window of time: 10 s, 1 min, all"),

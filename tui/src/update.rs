@@ -121,7 +121,8 @@ fn step(state: &mut State, by: isize, known: &Known) {
         Screen::Kernel => state.kernel_scroll = state.kernel_scroll.saturating_add_signed(by),
         Screen::Pool => {
             let held = known.answer.and_then(|answer| answer.held.as_ref());
-            let last = held.map_or(0, |held| held.at_end.rows.len().saturating_sub(1));
+            let rows = held.map_or(0, |held| held.at_end.rows.len().max(held.times.rows.len()));
+            let last = rows.saturating_sub(1);
             state.pool_scroll = state.pool_scroll.saturating_add_signed(by).min(last);
         }
         Screen::Overview => {}

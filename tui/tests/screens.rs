@@ -20,6 +20,8 @@ use tui::theme::{Depth, Theme};
 use tui::view::{Seen, draw, text};
 
 const CAPTURE: &[u8] = include_bytes!("../../captures/default.bounce");
+const LEAK: &[u8] = include_bytes!("../../tests/leak.bounce");
+const FORCE: &[u8] = include_bytes!("../../captures/6.12-force-mixed.bounce");
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 const COLOR: Theme = Theme { depth: Depth::True, ascii: false };
 const ASCII: Theme = Theme { depth: Depth::None, ascii: true };
@@ -31,7 +33,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let recording = Recording::read(Bytes::Static(CAPTURE)).unwrap();
+        Self::of(CAPTURE)
+    }
+
+    fn of(capture: &'static [u8]) -> Self {
+        let recording = Recording::read(Bytes::Static(capture)).unwrap();
         let feed = Feed::Capture(Arc::clone(&recording));
         let mut state = Self::state(&feed);
         state.screen = Screen::Devices;
@@ -67,6 +73,7 @@ fn states(feed: &Feed) -> Vec<(String, State)> {
     let device = Some("0000:00:04.0".to_owned());
     states.push(("device".into(), State { screen: Screen::Devices, device, ..Bench::state(feed) }));
     states.push(("keys".into(), State { help: true, screen: Screen::Devices, ..Bench::state(feed) }));
+    states.push(("keys-pool".into(), State { help: true, screen: Screen::Pool, ..Bench::state(feed) }));
     states
 }
 
@@ -108,6 +115,20 @@ fn screens_are_as_expected_in_colour_and_in_ascii_at_three_sizes() {
             hold(&format!("{name}-{width}x{height}-color"), &styled(&bench.drawn(&state, COLOR, size)));
             hold(&format!("{name}-{width}x{height}-ascii"), &text(&bench.drawn(&state, ASCII, size)));
         }
+    }
+}
+
+#[test]
+fn who_holds_slots_and_for_how_long_others_did_are_on_one_screen() {
+    for (name, capture) in [("leak", LEAK), ("force", FORCE)] {
+        let bench = Bench::of(capture);
+        let state = State { screen: Screen::Pool, ..Bench::state(&bench.feed) };
+        for size in SIZES {
+            let (width, height) = size;
+            hold(&format!("{name}-{width}x{height}-color"), &styled(&bench.drawn(&state, COLOR, size)));
+        }
+        let scrolled = State { pool_scroll: 100, ..state };
+        hold(&format!("{name}-scrolled"), &text(&bench.drawn(&scrolled, ASCII, (80, 24))));
     }
 }
 

@@ -259,6 +259,8 @@ pub(super) struct Ring {
     /// Records so far.
     came: Ordinals,
     keep: Duration,
+    /// What came from this moment on is kept longer, ns.
+    hold_from_ns: u64,
     most_bytes: u64,
     /// Of all pieces.
     bytes: u64,
@@ -285,6 +287,7 @@ impl Ring {
             open,
             came,
             keep: keep + SLACK,
+            hold_from_ns: u64::MAX,
             most_bytes,
             bytes: 0,
             many_devices: MANY_DEVICES,
@@ -351,6 +354,8 @@ impl Ring {
         self.bytes += piece.bytes() as u64;
         self.kept.pieces.push_back(Arc::new(piece));
         let oldest_ns = now_ns.saturating_sub(self.keep.as_nanos() as u64);
+        let held_ns = self.hold_from_ns.saturating_sub(SLACK.as_nanos() as u64);
+        let oldest_ns = oldest_ns.min(held_ns);
         loop {
             let count = self.kept.pieces.len();
             let Some(first) = self.kept.pieces.front().filter(|_| count > 1) else { break };
@@ -388,6 +393,11 @@ impl Ring {
         named.extend(latest.into_values());
         self.kept.devices.retain(|id, _| named.contains(id));
         self.many_devices = (2 * self.kept.devices.len()).max(MANY_DEVICES);
+    }
+
+    /// Keeps what came from this moment on however old it becomes, as long as there is memory; with `None`, no longer.
+    pub(super) fn hold(&mut self, from_ns: Option<u64>) {
+        self.hold_from_ns = from_ns.unwrap_or(u64::MAX);
     }
 
     /// When the counters were read last, ns; 0 before they have been.

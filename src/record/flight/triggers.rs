@@ -1,79 +1,16 @@
-//! What makes the flight recorder write a file: the kernel's log, slots in use, a signal; and how often it may.
+//! What makes the flight recorder write a file, such as so many slots in use; and how often it may.
 
-use std::{
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use rustix::{
-    fs::{Mode, OFlags, SeekFrom, open, seek},
-    io::{Errno, read},
-};
 use tracer::{
     facts::PoolSample,
     plain::{plain, shortened},
 };
 
-/// The kernel's log, record by record (`Documentation/ABI/testing/dev-kmsg`).
-const KMSG: &str = "/dev/kmsg";
-/// Longer than any record (`PRINTK_MESSAGE_MAX`, `kernel/printk/internal.h`).
-const RECORD: usize = 16 << 10;
-/// Records that are read at one time, so that a kernel that logs without end does not keep out everything else.
-const MOST_RECORDS: usize = 4096;
 /// Reasons that one file names.
 const MOST_REASONS: usize = 8;
 /// Characters of a message in such a reason.
 const LONGEST_REASON: usize = 160;
-
-/// The new messages of the kernel.
-pub(super) struct KernelLog {
-    kmsg: OwnedFd,
-    texts: Vec<String>,
-}
-
-impl KernelLog {
-    /// From now on. With `kernel.dmesg_restrict` this takes `CAP_SYSLOG`, reading later on does not.
-    pub(super) fn open(texts: &[String]) -> Result<Option<Self>> {
-        if texts.is_empty() {
-            return Ok(None);
-        }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = open(KMSG, flags, Mode::empty()).and_then(|kmsg| seek(&kmsg, SeekFrom::End(0)).map(|_| kmsg));
-        let kmsg = opened.with_context(|| {
-            format!("--on-message reads {KMSG}, which needs root, or CAP_SYSLOG where kernel.dmesg_restrict is 1")
-        })?;
-        Ok(Some(Self { kmsg, texts: texts.to_vec() }))
-    }
-
-    /// Those of the messages that came since the last time that hold one of the texts.
-    pub(super) fn matches(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut record = vec![0; RECORD];
-        for _ in 0..MOST_RECORDS {
-            match read(&self.kmsg, &mut record[..]) {
-                Ok(0) => break,
-                Ok(length) => found.extend(self.reason(&record[..length])),
-                // EPIPE: records were overwritten before they were read; the next read goes on behind them.
-                Err(Errno::PIPE | Errno::INTR) => {}
-                Err(_) => break,
-            }
-        }
-        found
-    }
-
-    fn reason(&self, record: &[u8]) -> Option<String> {
-        let message = message(record)?;
-        self.texts.iter().any(|text| message.contains(text)).then(|| format!("a kernel message: {}", worded(&message)))
-    }
-}
-
-/// The text of a record: `priority,number,time,flags;text`, then a line for each of its properties.
-fn message(record: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(record);
-    let (_, message) = text.lines().next()?.split_once(';')?;
-    Some(message.to_owned())
-}
 
 /// As it may stand on a terminal.
 pub(super) fn worded(message: &str) -> String {
@@ -134,57 +71,104 @@ impl Fullness {
     }
 }
 
+/// When something happened, ns of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct When {
+    /// Not before.
+    pub(super) earliest_ns: u64,
+    /// Not after.
+    pub(super) latest_ns: u64,
+}
+
+impl When {
+    /// At this very moment.
+    pub(super) const fn at(time_ns: u64) -> Self {
+        Self { earliest_ns: time_ns, latest_ns: time_ns }
+    }
+}
+
+/// Something for which a file is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// What happened, in one line.
+    pub(super) reason: String,
+    pub(super) when: When,
+    /// What else is to be known of it, in one line.
+    pub(super) note: Option<String>,
+}
+
+impl Cause {
+    pub(super) fn new(reason: String, when: When) -> Self {
+        Self { reason, when, note: None }
+    }
+}
+
 /// A file that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
-    /// When the first of the reasons came.
-    pub(super) at: Instant,
+    /// When the first of the causes happened: not before the earliest moment of any.
+    pub(super) when: When,
     pub(super) reasons: Vec<String>,
-    /// Reasons that came too soon after an earlier file.
+    pub(super) notes: Vec<String>,
+    /// Causes that came too soon after an earlier file.
     pub(super) suppressed: u64,
 }
 
-/// Decides which triggers make a file.
+/// Decides which causes make a file.
 #[derive(Debug)]
 pub(super) struct Triggers {
-    after: Duration,
-    interval: Duration,
+    after_ns: u64,
+    interval_ns: u64,
     pending: Option<Pending>,
-    latest: Option<Instant>,
+    latest_ns: Option<u64>,
     suppressed: u64,
-    /// Reasons that came too soon, in all.
+    /// Causes that came too soon, in all.
     pub(super) all_suppressed: u64,
-    /// Reasons, in all.
+    /// Causes, in all.
     pub(super) all: u64,
 }
 
+fn push(lines: &mut Vec<String>, line: String) {
+    if lines.len() < MOST_REASONS && !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
 impl Triggers {
-    /// A file is written `after` its trigger, and none for a trigger within `interval` of that of another file.
+    /// A file is written `after` its cause, and none for a cause within `interval` of that of another file.
     pub(super) fn new(after: Duration, interval: Duration) -> Self {
-        Self { after, interval, pending: None, latest: None, suppressed: 0, all_suppressed: 0, all: 0 }
+        let [after_ns, interval_ns] = [after, interval].map(|time| time.as_nanos() as u64);
+        Self { after_ns, interval_ns, pending: None, latest_ns: None, suppressed: 0, all_suppressed: 0, all: 0 }
     }
 
     /// Something happened.
-    pub(super) fn came(&mut self, reason: String, now: Instant) {
+    pub(super) fn came(&mut self, cause: Cause) {
         self.all += 1;
-        match &mut self.pending {
-            Some(pending) if pending.reasons.contains(&reason) => {}
-            Some(pending) if pending.reasons.len() < MOST_REASONS => pending.reasons.push(reason),
-            Some(_) => {}
-            None if self.latest.is_some_and(|latest| now.duration_since(latest) < self.interval) => {
-                self.suppressed += 1;
-                self.all_suppressed += 1;
-            }
-            None => {
-                self.latest = Some(now);
-                self.pending = Some(Pending { at: now, reasons: vec![reason], suppressed: 0 });
-            }
+        let Cause { reason, when, note } = cause;
+        let is_soon = |latest_ns| when.latest_ns.saturating_sub(latest_ns) < self.interval_ns;
+        if self.pending.is_none() && self.latest_ns.is_some_and(is_soon) {
+            self.suppressed += 1;
+            self.all_suppressed += 1;
+            return;
         }
+        let pending = self.pending.get_or_insert_with(|| {
+            self.latest_ns = Some(when.latest_ns);
+            Pending { when, reasons: Vec::new(), notes: Vec::new(), suppressed: 0 }
+        });
+        pending.when.earliest_ns = pending.when.earliest_ns.min(when.earliest_ns);
+        push(&mut pending.reasons, reason);
+        note.into_iter().for_each(|note| push(&mut pending.notes, note));
+    }
+
+    /// When the cause of a file that is still to be written happened at the earliest, ns.
+    pub(super) fn earliest_ns(&self) -> Option<u64> {
+        self.pending.as_ref().map(|pending| pending.when.earliest_ns)
     }
 
     /// A file that is due.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Pending> {
-        self.pending.as_ref().filter(|pending| now.duration_since(pending.at) >= self.after)?;
+    pub(super) fn due(&mut self, now_ns: u64) -> Option<Pending> {
+        let is_due = |pending: &&Pending| now_ns >= pending.when.latest_ns.saturating_add(self.after_ns);
+        self.pending.as_ref().filter(is_due)?;
         self.take()
     }
 
@@ -200,15 +184,6 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-
-    #[test]
-    fn the_text_of_a_record_is_told_from_its_numbers_and_properties() {
-        let record = b"4,901,7766,-;xhci_hcd 0000:00:04.0: swiotlb buffer is full (sz: 18 bytes)\n SUBSYSTEM=pci\n";
-        let text = message(record).unwrap();
-        assert_eq!(text, "xhci_hcd 0000:00:04.0: swiotlb buffer is full (sz: 18 bytes)");
-        assert_eq!(message(b"nothing of the kind"), None);
-        assert_eq!(worded("a\x1b[2Jb"), r"a\u{1b}[2Jb");
-    }
 
     #[test]
     fn a_threshold_is_a_number_of_slots_or_a_part_of_the_pool() {
@@ -245,27 +220,57 @@ mod tests {
         assert_eq!(at(500, 512).as_deref(), Some("500 of 512 slots in use"));
     }
 
-    #[test]
-    fn a_trigger_makes_a_file_later_and_those_meanwhile_are_of_the_same() {
-        let (second, now) = (Duration::from_secs(1), Instant::now());
-        let mut triggers = Triggers::new(5 * second, 60 * second);
-        triggers.came("one".into(), now);
-        triggers.came("two".into(), now + second);
-        triggers.came("one".into(), now + 2 * second);
-        assert_eq!(triggers.due(now + 4 * second), None);
-        let due = triggers.due(now + 5 * second).unwrap();
-        assert_eq!((due.at, due.reasons), (now, vec!["one".to_owned(), "two".to_owned()]));
-        assert_eq!(triggers.due(now + 6 * second), None, "once");
+    const SECOND: u64 = 1_000_000_000;
+
+    fn triggers(after_s: u64, interval_s: u64) -> Triggers {
+        Triggers::new(Duration::from_secs(after_s), Duration::from_secs(interval_s))
+    }
+
+    fn cause(reason: &str, at_s: u64) -> Cause {
+        Cause::new(reason.to_owned(), When::at(at_s * SECOND))
     }
 
     #[test]
-    fn triggers_that_come_too_soon_make_no_file_and_are_counted() {
-        let (second, now) = (Duration::from_secs(1), Instant::now());
-        let mut triggers = Triggers::new(second, 60 * second);
+    fn a_cause_makes_a_file_later_and_those_meanwhile_are_of_the_same() {
+        let mut triggers = triggers(5, 60);
+        triggers.came(cause("one", 100));
+        triggers.came(cause("two", 101));
+        triggers.came(cause("one", 102));
+        assert_eq!(triggers.due(104 * SECOND), None);
+        let due = triggers.due(105 * SECOND).unwrap();
+        assert_eq!((due.when, due.reasons), (When::at(100 * SECOND), vec!["one".to_owned(), "two".to_owned()]));
+        assert_eq!(triggers.due(106 * SECOND), None, "once");
+    }
+
+    #[test]
+    fn a_cause_that_is_learnt_of_late_moves_the_beginning_of_the_file_and_not_its_end() {
+        let mut triggers = triggers(5, 60);
+        triggers.came(cause("one", 100));
+        let when = When { earliest_ns: 90 * SECOND, latest_ns: 101 * SECOND };
+        triggers.came(Cause { note: Some("late".to_owned()), ..Cause::new("two".to_owned(), when) });
+        assert_eq!(triggers.earliest_ns(), Some(90 * SECOND));
+        assert_eq!(triggers.due(104 * SECOND), None);
+        let due = triggers.due(105 * SECOND).unwrap();
+        assert_eq!((due.when.earliest_ns, due.notes), (90 * SECOND, vec!["late".to_owned()]));
+        assert_eq!(triggers.earliest_ns(), None);
+    }
+
+    #[test]
+    fn a_file_goes_on_until_long_enough_after_the_latest_moment_at_which_its_cause_may_have_happened() {
+        let mut triggers = triggers(5, 60);
+        let when = When { earliest_ns: 90 * SECOND, latest_ns: 100 * SECOND };
+        triggers.came(Cause::new("one".to_owned(), when));
+        assert_eq!(triggers.due(104 * SECOND), None);
+        assert!(triggers.due(105 * SECOND).is_some());
+    }
+
+    #[test]
+    fn causes_that_come_too_soon_make_no_file_and_are_counted() {
+        let mut triggers = triggers(1, 60);
         let mut files = VecDeque::new();
         for at in 0..200 {
-            triggers.came(format!("at {at}"), now + at * second);
-            files.extend(triggers.due(now + at * second));
+            triggers.came(cause(&format!("at {at}"), at));
+            files.extend(triggers.due(at * SECOND));
         }
         assert_eq!(files.len(), 4);
         let joined = files.iter().map(|file| file.reasons.len() as u64).sum::<u64>();

@@ -565,6 +565,30 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_a_file_will_reach_back_to_is_kept_until_it_is_written() {
+        let mut reader = Reader::new(MIXED).unwrap();
+        let Some(Item::Start(start)) = reader.next_item().unwrap() else { panic!("no start") };
+        let from_ns = start.time_ns + 3_000_000_000;
+        let mut rings = [(); 3].map(|()| Ring::new(start.clone(), Duration::from_secs(1), u64::MAX).unwrap());
+        rings[1].hold(Some(from_ns));
+        rings[2].hold(Some(from_ns));
+        while let Some(item) = reader.next_item().unwrap() {
+            for ring in &mut rings {
+                ring.take(item.clone()).unwrap();
+                if matches!(item, Item::Counters(_)) {
+                    ring.counted(true, 0).unwrap();
+                }
+            }
+            if rings[2].now_ns() > from_ns + 8_000_000_000 {
+                rings[2].hold(None);
+            }
+        }
+        let starts = [0, 1, 2].map(|n| written(&rings[n], from_ns).unwrap().0.start_ns);
+        assert!(starts[0] > from_ns && starts[1] <= from_ns, "{starts:?} {from_ns}");
+        assert_eq!(starts[2], starts[0], "and no longer");
+    }
+
+    #[test]
     fn a_recording_that_is_shorter_than_its_window_is_whole() {
         let ring = play(HOLD, Duration::from_hours(1), u64::MAX, |_, _| ());
         let (_, file) = written(&ring, 0).unwrap();

@@ -2,8 +2,8 @@
 
 use std::{fs, sync::OnceLock};
 
-/// The clock of `bpf_ktime_get_ns()`: `CLOCK_MONOTONIC` of the first time namespace.
-pub(super) fn now_ns() -> u64 {
+/// Now, by the clock of `bpf_ktime_get_ns()`: `CLOCK_MONOTONIC` of the first time namespace, ns.
+pub fn now_ns() -> u64 {
     static AHEAD_NS: OnceLock<i64> = OnceLock::new();
     clock_ns(libc::CLOCK_MONOTONIC).wrapping_add_signed(-AHEAD_NS.get_or_init(namespace_offset_ns))
 }

@@ -34,6 +34,7 @@ mod decode;
 mod hooks;
 pub mod kernel;
 mod load;
+mod log_clock;
 mod map_entries;
 mod naming;
 mod options;
@@ -49,8 +50,9 @@ mod tallies;
 
 use std::io;
 
-pub use clock::thread_cpu_ns;
+pub use clock::{now_ns, thread_cpu_ns};
 pub use hooks::Places;
+pub use log_clock::{LogClock, LogTime};
 pub use map_entries::MapEntries;
 pub use options::Options;
 pub use recording::{DRAIN_EVERY, Sink, TALLY_EVERY, record, ticks};

@@ -134,11 +134,12 @@ pub enum Refused {
 #[derive(Clone, Debug)]
 pub struct Pool {
     config: PoolConfig,
+    slots: u32,
     area_slots: u32,
     areas: Vec<Area>,
-    /// For each slot, how many fewer free ones begin there (`io_tlb_slot.list`) than in an empty pool: a large pool of which little
-    /// is used is zeros, which cost no memory.
-    fewer: Vec<u8>,
+    /// Of each segment, a bit for each slot that is taken, and for those beyond the pool's end. The kernel keeps for each slot how many free
+    /// ones begin there (`io_tlb_slot.list`); that is how many zeros do.
+    taken: Vec<u128>,
     /// Of each segment, no fewer than the longest run of free slots in it: exact after a search in vain, until slots are given back.
     longest: Vec<u8>,
     /// Slots and segments that searches have looked at.
@@ -176,11 +177,16 @@ impl Pool {
     pub fn new(config: PoolConfig) -> Self {
         let slots = config.slots.min(MAX_SLOTS) as u32;
         let areas = config.areas.min(slots / SEGMENT_SLOTS).max(1);
+        let mut taken = vec![0; slots.div_ceil(SEGMENT_SLOTS) as usize];
+        if let Some(last) = taken.last_mut().filter(|_| !slots.is_multiple_of(SEGMENT_SLOTS)) {
+            *last = u128::MAX << (slots % SEGMENT_SLOTS);
+        }
         Self {
             config,
+            slots,
             area_slots: slots / areas,
             areas: vec![Area::default(); areas as usize],
-            fewer: vec![0; slots as usize],
+            taken,
             longest: vec![SEGMENT_SLOTS as u8; slots.div_ceil(SEGMENT_SLOTS) as usize],
             visits: 0,
             used: 0,
@@ -193,21 +199,20 @@ impl Pool {
 
     /// Slots in all (`io_tlb_nslabs`).
     pub fn total_slots(&self) -> u64 {
-        self.fewer.len() as u64
+        u64::from(self.slots)
     }
 
-    /// How many free slots begin at this one in an empty pool, up to the end of its segment. The pool may end within one.
-    fn most_free(&self, slot: u32) -> u8 {
-        (SEGMENT_SLOTS - slot % SEGMENT_SLOTS).min(self.fewer.len() as u32 - slot) as u8
+    /// How many free slots begin at this one, up to the end of its segment; 0 when it is taken. The pool may end within a segment.
+    fn free(&self, slot: u32) -> u32 {
+        let nth = slot % SEGMENT_SLOTS;
+        (self.taken[(slot / SEGMENT_SLOTS) as usize] >> nth).trailing_zeros().min(SEGMENT_SLOTS - nth)
     }
 
-    /// How many free slots begin at this one, up to the end of its segment; 0 when it is taken.
-    fn free(&self, slot: u32) -> u8 {
-        self.most_free(slot) - self.fewer[slot as usize]
-    }
-
-    fn set_free(&mut self, slot: u32, free: u8) {
-        self.fewer[slot as usize] = self.most_free(slot) - free;
+    /// How many free slots end before this one, down to the beginning of its segment.
+    fn free_before(&self, slot: u32) -> u32 {
+        let nth = slot % SEGMENT_SLOTS;
+        let taken = self.taken[(slot / SEGMENT_SLOTS) as usize];
+        taken.checked_shl(SEGMENT_SLOTS - nth).unwrap_or(0).leading_zeros().min(nth)
     }
 
     /// Slots in use (`io_tlb_used`).
@@ -223,9 +228,16 @@ impl Pool {
 
     /// Finds slots for a buffer: `swiotlb_tbl_map_single()`.
     pub fn map(&mut self, request: &Request) -> Result<Bounce, Refused> {
-        let bounce = self.find(request)?;
+        let demand = self.demand(request)?;
+        self.map_demand(request.cpu, &demand)
+    }
+
+    /// The same of what it comes to: `swiotlb_find_slots()`.
+    fn map_demand(&mut self, cpu: u32, demand: &Demand) -> Result<Bounce, Refused> {
+        let areas = (0..self.areas.len() as u32).map(|nth| cpu.wrapping_add(nth));
+        let found = areas.into_iter().find_map(|area| self.find_in(area, demand));
         self.peak = self.peak.max(self.used);
-        Ok(bounce)
+        found.ok_or_else(|| self.why_not(demand))
     }
 
     /// Finds slots in the area that is the `nth` to be searched from the request's CPU on, if there are so many: `swiotlb_search_area()`.
@@ -284,15 +296,8 @@ impl Pool {
         }
     }
 
-    /// `swiotlb_find_slots()`.
-    fn find(&mut self, request: &Request) -> Result<Bounce, Refused> {
-        let demand = self.demand(request)?;
-        let areas = (0..self.areas.len() as u32).map(|nth| request.cpu.wrapping_add(nth));
-        areas.into_iter().find_map(|area| self.find_in(area, &demand)).ok_or_else(|| self.why_not(&demand))
-    }
-
     fn demand(&self, request: &Request) -> Result<Demand, Refused> {
-        if self.fewer.is_empty() {
+        if self.slots == 0 {
             return Err(Refused::NoPool);
         }
         Demand::new(request, self.config.slot_rule, self.config.page_size)
@@ -365,7 +370,7 @@ impl Pool {
             }
             let step = if !demand.allows(u64::from(slot) * SLOT) {
                 1
-            } else if u32::from(self.free(slot)) < demand.slots {
+            } else if self.free(slot) < demand.slots {
                 demand.stride
             } else {
                 self.take(slot, demand.slots);
@@ -388,11 +393,15 @@ impl Pool {
 
     /// The longest run of free slots in a segment.
     fn longest_in(&self, segment: u32) -> u8 {
-        let first = segment * SEGMENT_SLOTS;
-        let end = (first + SEGMENT_SLOTS).min(self.fewer.len() as u32);
-        let most = (end - first) as u8;
-        let fewer = &self.fewer[first as usize..end as usize];
-        fewer.iter().zip(0..).map(|(fewer, n): (_, u8)| most - n - fewer).max().unwrap_or(0)
+        let mut free = !self.taken[segment as usize];
+        let mut longest = 0;
+        while free != 0 {
+            free >>= free.trailing_zeros();
+            let run = free.trailing_ones();
+            longest = longest.max(run);
+            free = free.checked_shr(run).unwrap_or(0);
+        }
+        longest as u8
     }
 
     /// So many free slots are side by side in a segment now.
@@ -409,38 +418,31 @@ impl Pool {
         }
     }
 
+    /// The bits of so many slots from `first` on, by segment.
+    fn bits(first: u32, slots: u32) -> impl Iterator<Item = (usize, u128)> {
+        let end = first + slots;
+        (first / SEGMENT_SLOTS..end.div_ceil(SEGMENT_SLOTS)).map(move |segment| {
+            let begin = segment * SEGMENT_SLOTS;
+            let (from, to) = (first.max(begin) - begin, end.min(begin + SEGMENT_SLOTS) - begin);
+            (segment as usize, u128::MAX >> (SEGMENT_SLOTS - (to - from)) << from)
+        })
+    }
+
     fn take(&mut self, first: u32, slots: u32) {
-        for slot in first..first + slots {
-            self.set_free(slot, 0);
+        for (segment, bits) in Self::bits(first, slots) {
+            self.taken[segment] |= bits;
         }
-        self.recount_before(first, 0);
     }
 
     fn release(&mut self, bounce: &Bounce) {
         let &Bounce { first, slots, .. } = bounce;
-        let end = first + slots;
-        let follows = !end.is_multiple_of(SEGMENT_SLOTS) && (end as usize) < self.fewer.len();
-        let mut free = if follows { self.free(end) } else { 0 };
-        for slot in (first..end).rev() {
-            free += 1;
-            self.set_free(slot, free);
+        for (segment, bits) in Self::bits(first, slots) {
+            self.taken[segment] &= !bits;
         }
-        let run = self.recount_before(first, free);
-        self.lengthen(first / SEGMENT_SLOTS, run);
+        let run = self.free_before(first) + self.free(first);
+        self.lengthen(first / SEGMENT_SLOTS, run as u8);
         self.areas[(first / self.area_slots) as usize].used -= slots;
         self.used -= u64::from(slots);
-    }
-
-    /// Recounts the free slots in front of `slot`, at which `free` begin, back to the last taken one of the segment. At that one so many begin.
-    fn recount_before(&mut self, slot: u32, mut free: u8) -> u8 {
-        for before in (slot - slot % SEGMENT_SLOTS..slot).rev() {
-            if self.free(before) == 0 {
-                break;
-            }
-            free += 1;
-            self.set_free(before, free);
-        }
-        free
     }
 }
 

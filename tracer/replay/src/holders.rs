@@ -519,6 +519,27 @@ mod tests {
         times
     }
 
+    #[test]
+    fn who_holds_slots_is_the_same_whether_anything_else_is_asked_for_or_not() {
+        let captures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../captures");
+        let mut held_any = 0;
+        for entry in std::fs::read_dir(captures).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "bounce") {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let held = |verdict| {
+                let wanted = |_: &_| crate::Wanted { holders: true, verdict, ..crate::Wanted::default() };
+                crate::replay(&mut bouncescope_capture::Reader::new(&bytes[..]).unwrap(), wanted).unwrap().held.unwrap()
+            };
+            let [alone, beside] = [false, true].map(held);
+            assert_eq!(alone, beside, "{}", path.display());
+            held_any += usize::from(!alone.times.rows.is_empty());
+        }
+        assert!(held_any >= 5, "{held_any}");
+    }
+
     /// `hold 300` submits requests one after the other, sleeps for 1.2 s, and then cancels them one after the other.
     #[test]
     fn buffers_of_a_known_workload_were_held_for_as_long_as_it_held_them() {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::bounds;
+use super::breakdown::Breakdown;
 use super::callers::Callers;
 use super::compare::Comparison;
 use super::devices::Devices;
@@ -91,7 +92,7 @@ impl Pass {
             let view = watcher.follow_for(&settings);
             let mut own = Run::new(settings, view, &start, witnesses);
             if wanted.holders {
-                own.keep_holders();
+                own.keep_holders(wanted.verdict);
                 own.keep_level(start.time_ns);
             }
             own
@@ -318,7 +319,11 @@ impl Pass {
             outcome.total.bounces += outcome.bounces_only_counted;
             outcome
         };
-        let mut own = own.map(outcome);
+        // Of a run that only knows who holds slots, no figure of the kernel's other than these is asked for.
+        let mut own = own.map(|own| {
+            let nothing = Breakdown::default();
+            if wanted.verdict { outcome(own) } else { own.finish(&nothing, &nothing, &last) }
+        });
         let outcomes = runs.into_iter().map(outcome).collect();
         let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
         let held = own.as_mut().filter(|_| wanted.holders).map(|own| SlotHolders {

@@ -15,7 +15,7 @@ mod slots;
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 use tracer_ebpf::decide::size_roundup;
 
 use super::{
@@ -43,7 +43,7 @@ use bouncescope_model::{
     sharing::Sharing,
 };
 use follow::{Order, Owed, Taker};
-use held::{Held, MOST_UNMAPPED, Search, Slots};
+use held::{Held, MOST_SPARE, MOST_UNMAPPED, Search, Slots};
 pub use last::Last;
 use progress::AllInProgress;
 
@@ -89,6 +89,8 @@ pub struct Run {
     /// Mappings of which not every buffer has been.
     in_progress: AllInProgress,
     held: HashMap<u64, Held>,
+    /// What is over lends its memory to the next, of which there are millions.
+    spare: Vec<Held>,
     list_syncs: AllListSyncs,
     /// The settings are the captured kernel's: its slots are taken and given back as they were.
     follows: bool,
@@ -118,6 +120,8 @@ pub struct Run {
     predicted: Vec<Prediction>,
     /// Who holds slots, where that was asked for.
     turnover: Option<Turnover>,
+    /// Nothing else is asked for, so nothing is counted or predicted that does not matter for it.
+    only_holders: bool,
     /// How full the pools are in the long run, where that was asked for.
     level: Option<Level>,
     /// The moment of the step that is being taken, ns.
@@ -161,6 +165,7 @@ impl Run {
             own_pools: HashMap::new(),
             in_progress: AllInProgress::default(),
             held: HashMap::new(),
+            spare: Vec::new(),
             list_syncs: AllListSyncs::default(),
             unseen: HashMap::new(),
             unmapped: VecDeque::new(),
@@ -174,6 +179,7 @@ impl Run {
             elsewhere_bytes: 0,
             predicted: Vec::new(),
             turnover: None,
+            only_holders: false,
             level: None,
             now_ns: start.time_ns,
             worst: None,
@@ -235,7 +241,7 @@ impl Run {
 
     /// From here on the kernel's luck matters.
     fn begin_worst(&mut self, time_ns: u64) {
-        if self.is_worst || self.worst.is_some() {
+        if self.is_worst || self.worst.is_some() || self.only_holders {
             return;
         }
         let mut worst = Self { is_worst: true, turnover: None, level: None, ..self.clone() };
@@ -301,14 +307,22 @@ impl Run {
     }
 
     fn buffer(&mut self, mapping: &Mapping, index: u32, overlap: Overlap, devices: &Devices) {
+        // In a list, what became of one buffer decides about others.
+        let recorded = self.recorded(mapping.buffers[index as usize].truth);
+        if let Some(holds) = recorded.filter(|_| self.only_holders && !mapping.is_list()) {
+            if holds {
+                self.hold_as_recorded(mapping, index, overlap, devices);
+            }
+            return;
+        }
         let progress = self.in_progress.of(&mut self.kernel, mapping, devices);
         let n = index as usize;
         let (fate, refused) = (progress.fates[n], progress.refused);
         let buffer = &mapping.buffers[n];
-        let recorded = self.recorded(buffer.truth);
         let looks = refused.is_none() && matches!(fate, Fate::Bounce { .. });
         let search = (looks || recorded == Some(true)).then(|| self.search_for(mapping, buffer, fate, devices));
-        let may_fail = looks && !matches!(fate, Fate::Bounce { reason, .. } if self.falls_back(reason));
+        let may_fail =
+            looks && !self.only_holders && !matches!(fate, Fate::Bounce { reason, .. } if self.falls_back(reason));
         let raced = may_fail && search.as_ref().is_some_and(|search| self.is_raced(search, overlap));
         let mut found = search.as_ref().map(|search| self.search(search));
         let what = match (fate, refused) {
@@ -332,7 +346,7 @@ impl Run {
         let holds = recorded.unwrap_or(matches!(what, Predicted::Bounced(_)));
         match (found.take(), search) {
             (Some(Ok(slots)), Some(search)) if holds => {
-                self.held.entry(mapping.id).or_default().hold(index, slots);
+                self.held_of(mapping.id).hold(index, slots);
                 self.note_peak(&search, buffer.time_ns, overlap);
             }
             (Some(Ok(slots)), _) => self.put_back(slots),
@@ -341,6 +355,31 @@ impl Run {
                 self.note_mark(overlap);
             }
             _ => {}
+        }
+    }
+
+    /// What a mapping holds.
+    fn held_of(&mut self, mapping: u64) -> &mut Held {
+        self.held.entry(mapping).or_insert_with(|| self.spare.pop().unwrap_or_default())
+    }
+
+    /// Nothing is held for a mapping any more.
+    fn spare(&mut self, over: Held) {
+        if self.spare.len() < MOST_SPARE {
+            self.spare.extend(over.emptied());
+        }
+    }
+
+    /// A single buffer that bounced holds slots, whatever the model would have made of it.
+    fn hold_as_recorded(&mut self, mapping: &Mapping, index: u32, overlap: Overlap, devices: &Devices) {
+        let buffer = &mapping.buffers[index as usize];
+        let search = self.search_for(mapping, buffer, Fate::Direct, devices);
+        match self.search(&search) {
+            Ok(slots) => {
+                self.held_of(mapping.id).hold(index, slots);
+                self.note_peak(&search, buffer.time_ns, overlap);
+            }
+            Err(_) => self.owe(Taker::Buffer(mapping.id, index), search),
         }
     }
 
@@ -378,7 +417,7 @@ impl Run {
             self.copy_elsewhere(mapping, index);
         }
         self.work.call(PoolFunction::Map, mapping.buffers[index as usize].size);
-        self.held.entry(mapping.id).or_default().bounce(index);
+        self.held_of(mapping.id).bounce(index);
         Predicted::Bounced(reason)
     }
 
@@ -392,13 +431,20 @@ impl Run {
     fn copy_elsewhere(&mut self, mapping: &Mapping, index: u32) {
         let line = self.kernel.settings.decider.cache_line_size;
         let bytes = size_roundup(mapping.buffers[index as usize].size, line);
-        self.held.entry(mapping.id).or_default().copy_elsewhere(bytes);
+        self.held_of(mapping.id).copy_elsewhere(bytes);
         self.elsewhere_bytes = self.elsewhere_bytes.saturating_add(bytes);
         self.outcome.fallbacks += 1;
         self.outcome.fallback_bytes = self.outcome.fallback_bytes.max(self.elsewhere_bytes);
     }
 
     fn mapped(&mut self, mapping: &Mapping, devices: &Devices) {
+        if self.only_holders {
+            self.in_progress.forget(mapping.id);
+            if mapping.failed {
+                self.forget(mapping.id);
+            }
+            return;
+        }
         // A mapping without buffers has not been in progress.
         let mut progress = self.in_progress.end(mapping);
         let refused = progress.refused.map(|(_, why)| why);
@@ -421,7 +467,7 @@ impl Run {
 
     fn sync(&mut self, synced: &Synced, devices: &Devices) {
         let mapping = &synced.mapping;
-        let Some(held) = self.held.get(&mapping.id) else { return };
+        let Some(held) = self.held.get(&mapping.id).filter(|_| !self.only_holders) else { return };
         let device = devices.identity(mapping.device);
         if mapping.is_list() {
             if self.list_syncs.count(synced, device) {
@@ -466,7 +512,8 @@ impl Run {
         self.keep_peak();
         let Some(held) = self.held.get_mut(&mapping.id) else { return };
         let direct = devices.described(mapping.device).is_some_and(|device| device.iommu_granule.is_none());
-        for &index in held.bounced() {
+        let counted = if self.only_holders { &[] } else { held.bounced() };
+        for &index in counted {
             let size = mapping.buffers[index as usize].size;
             self.work.call(PoolFunction::Unmap, size);
             // Without an IOMMU it is a sync that copies back: dma_direct_unmap_phys().
@@ -488,7 +535,9 @@ impl Run {
         let is_over = held.is_over();
         self.forgive(|taker| matches!(*taker, Taker::Buffer(id, index) if id == mapping.id && !stays(index)));
         if is_over && !self.owes(mapping.id) {
-            self.held.remove(&mapping.id);
+            if let Some(over) = self.held.remove(&mapping.id) {
+                self.spare(over);
+            }
         } else {
             self.unmapped.push_back((unmapping.time_ns.saturating_add(UNMAPS_WITHIN_NS), mapping.id));
         }
@@ -530,13 +579,15 @@ impl Run {
             }
             Holder::Buffer(mapping, index) => {
                 self.forgive(|taker| *taker == Taker::Buffer(mapping.id, *index));
-                let Some(held) = self.held.get_mut(&mapping.id) else { return };
+                let Entry::Occupied(mut entry) = self.held.entry(mapping.id) else { return };
+                let held = entry.get_mut();
                 let slots = held.take(*index);
                 if slots.is_some() {
                     self.release_first[mapping.way()] += if held.is_unmapped() { -1 } else { 1 };
                 }
                 if held.is_over() {
-                    self.held.remove(&mapping.id);
+                    let over = entry.remove();
+                    self.spare(over);
                 }
                 slots
             }

@@ -39,6 +39,8 @@ pub(crate) struct Level {
     width_ns: u64,
     /// The least slots in use in each span.
     floors: Vec<u64>,
+    /// When the last span ends, ns.
+    end_ns: u64,
     used: u64,
     capacity: u64,
     /// Until when the floors and the time are counted, ns.
@@ -51,8 +53,17 @@ pub(crate) struct Level {
 impl Level {
     /// From this moment on, with so many slots in use, of so many.
     pub(crate) fn new(start_ns: u64, used: u64, capacity: u64) -> Self {
-        let (floors, width_ns) = (vec![used], FIRST_WIDTH_NS);
-        Self { start_ns, width_ns, floors, used, capacity, now_ns: start_ns, told_ns: start_ns, nearly_full_ns: 0 }
+        Self {
+            start_ns,
+            width_ns: FIRST_WIDTH_NS,
+            floors: vec![used],
+            end_ns: start_ns.saturating_add(FIRST_WIDTH_NS),
+            used,
+            capacity,
+            now_ns: start_ns,
+            told_ns: start_ns,
+            nearly_full_ns: 0,
+        }
     }
 
     /// So many slots are in use from this moment on, of so many. A moment before the last one counts as that one.
@@ -71,6 +82,9 @@ impl Level {
     fn reach(&mut self, time_ns: u64) {
         self.nearly_full_ns += self.nearly_full_until_ns(time_ns);
         self.now_ns = self.now_ns.max(time_ns);
+        if self.now_ns < self.end_ns {
+            return;
+        }
         let gone_ns = self.now_ns.saturating_sub(self.start_ns);
         while gone_ns / self.width_ns >= SPANS as u64 {
             self.floors = self.floors.chunks(2).map(|two| two.iter().copied().min().unwrap_or_default()).collect();
@@ -80,6 +94,8 @@ impl Level {
         if spans > self.floors.len() {
             self.floors.resize(spans, self.used);
         }
+        let reached_ns = self.width_ns.saturating_mul(self.floors.len() as u64);
+        self.end_ns = self.start_ns.saturating_add(reached_ns);
     }
 
     /// Of the time that is not counted yet, for how long until then they were nearly full, ns.

@@ -167,7 +167,7 @@ pub fn from(row: &HolderRow) -> String {
 }
 
 /// A call site, in words where it is not known.
-pub(super) fn site(call_site: &str, module: &str) -> String {
+pub fn site(call_site: &str, module: &str) -> String {
     if call_site.is_empty() { "not known".to_owned() } else { label::call_site(call_site, module) }
 }
 

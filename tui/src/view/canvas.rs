@@ -58,8 +58,14 @@ impl<'a> Canvas<'a> {
 
     /// What comes from outside may hold what a terminal would obey.
     fn shown(&self, text: &str) -> String {
-        let is_shown = |sign: char| !sign.is_control() && (!self.theme.ascii || sign.is_ascii());
-        text.chars().map(|sign| if is_shown(sign) { sign } else { '?' }).collect()
+        let shown = |sign: char| match sign {
+            _ if sign.is_control() => '?',
+            _ if !self.theme.ascii || sign.is_ascii() => sign,
+            // Of units.
+            'µ' => 'u',
+            _ => '?',
+        };
+        text.chars().map(shown).collect()
     }
 
     /// One sign.

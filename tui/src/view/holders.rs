@@ -1,8 +1,9 @@
-//! Who holds slots of the pool at the window's end, for how long, and how full the pool is in the long run.
+//! Who holds slots of the pool at the window's end, for how long, how long those held theirs that were given back, and how full the pool is in
+//! the long run.
 
 use ratatui::layout::{Constraint, Layout, Rect};
-use tracer::replay::holders::{HolderRow, SlotHolders};
-use tracer::report::holders::{age, from, leaks};
+use tracer::replay::holders::{HeldRow, HeldTimes, HolderRow, SlotHolders};
+use tracer::report::holders::{age, from, leaks, site};
 
 use super::Seen;
 use super::canvas::{Canvas, Piece, dim, plain, title};
@@ -16,6 +17,10 @@ use crate::theme::Tone;
 const NUMBERS: u16 = 6;
 /// Rows from which on occupancy over the window fits too.
 const TALL: u16 = 28;
+/// Rows of a panel around those of its table: its frame and the headings.
+const AROUND: usize = 3;
+/// Rows from which on there is room for two tables.
+const TWO_TABLES: u16 = 10;
 /// Columns from which on there is room for drivers, buffers and medians.
 const WIDE: u16 = 100;
 
@@ -32,7 +37,25 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     if chart > 0 {
         pool::over_time(seen, over_time, canvas);
     }
-    holders(seen, held, table, canvas);
+    let [now, until] = two(table, held);
+    holders(seen, held, now, canvas);
+    if until.height > 0 {
+        times(seen, &held.times, until, canvas);
+    }
+}
+
+/// Places for who holds slots and for how long others did: half of the room for each, or what one of them needs.
+fn two(area: Rect, held: &SlotHolders) -> [Rect; 2] {
+    let [now, until] = [held.at_end.rows.len(), held.times.rows.len()];
+    if until == 0 || area.height < TWO_TABLES {
+        return [area, Rect { height: 0, ..area }];
+    }
+    let needs = |rows: usize| (rows.max(1) + AROUND).min(usize::from(area.height)) as u16;
+    let half = area.height / 2;
+    // What is said of a leak has lines below the rows: only without one is it known how many are needed.
+    let is_short = needs(now) <= half && leaks(&held.at_end).next().is_none();
+    let first = if is_short { needs(now) } else { half.max(area.height.saturating_sub(needs(until))) };
+    Layout::vertical([Constraint::Length(first), Constraint::Min(0)]).areas(area)
 }
 
 fn numbers(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
@@ -89,14 +112,63 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
     }
     let below = leaks(holders).next().map(|said| broken(&said, usize::from(inner.width))).unwrap_or_default();
     let height = inner.height.saturating_sub(below.len() as u16);
-    let first = seen.state.pool_scroll.min(cells.len().saturating_sub(usize::from(height).saturating_sub(1)));
-    table::draw(canvas, Rect { height, ..inner }, &columns, &cells, first, None, None);
+    table::draw(canvas, Rect { height, ..inner }, &columns, &cells, first(seen, cells.len(), height), None, None);
     if cells.is_empty() {
         canvas.text(inner, 1, &[dim("nobody holds slots that were taken since the beginning")]);
     }
     for (row, line) in below.into_iter().enumerate() {
         canvas.text(inner, height + row as u16, &[(Tone::Bad, line)]);
     }
+}
+
+/// The first row that is shown in a table of this height.
+fn first(seen: &Seen, rows: usize, height: u16) -> usize {
+    seen.state.pool_scroll.min(rows.saturating_sub(usize::from(height).saturating_sub(1)))
+}
+
+/// How long slots were held that were given back.
+fn times(seen: &Seen, times: &HeldTimes, area: Rect, canvas: &mut Canvas) {
+    let mut heading = title(format!("held until given back: {}", times.rows.len()));
+    if times.rows.iter().any(HeldRow::is_censored) {
+        heading.push(dim("  * 10 % or more are still held"));
+    }
+    if times.left_out > 0 {
+        heading.push(dim(format!("  {} buffers left out", count(times.left_out))));
+    }
+    let inner = canvas.panel(area, &heading);
+    let wide = inner.width >= WIDE;
+    let mut columns = vec![
+        Column::text("device", if wide { 16 } else { 14 }),
+        Column::text("driver", 12),
+        Column::rest("buffers from"),
+        Column::number("buffers", 9),
+        Column::number("half", 8),
+        Column::number("90 %", 8),
+        Column::number("99 %", 8),
+        Column::number("longest", 9),
+    ];
+    let mut cells: Vec<Vec<Piece>> = times.rows.iter().map(times_cells).collect();
+    for column in if wide { [].as_slice() } else { &[7, 1] } {
+        columns.remove(*column);
+        for row in &mut cells {
+            row.remove(*column);
+        }
+    }
+    table::draw(canvas, inner, &columns, &cells, first(seen, cells.len(), inner.height), None, None);
+}
+
+fn times_cells(row: &HeldRow) -> Vec<Piece> {
+    let mark = if row.is_censored() { " *" } else { "" };
+    vec![
+        plain(row.device.clone()),
+        plain(row.driver.clone()),
+        plain(site(&row.call_site, &row.module)),
+        plain(format!("{}{mark}", count(row.given_back))),
+        (Tone::Real, age(row.median_ns)),
+        plain(age(row.p90_ns)),
+        plain(age(row.p99_ns)),
+        plain(age(row.longest_ns)),
+    ]
 }
 
 fn cells(row: &HolderRow) -> Vec<Piece> {

@@ -140,7 +140,12 @@ impl Growing {
 
     /// Slots in all pools but the transient ones.
     pub fn total_slots(&self) -> u64 {
-        self.pools.iter().map(Pool::total_slots).sum()
+        self.sum(Pool::total_slots)
+    }
+
+    /// Of all pools, which mostly are one.
+    fn sum(&self, of: impl Fn(&Pool) -> u64) -> u64 {
+        if let [only] = &self.pools[..] { of(only) } else { self.pools.iter().map(of).sum() }
     }
 
     /// Slots in all pools that there are at the moment, the transient ones too.
@@ -150,7 +155,7 @@ impl Growing {
 
     /// Slots in use.
     pub fn used_slots(&self) -> u64 {
-        self.pools.iter().map(Pool::used_slots).sum::<u64>() + self.transient_slots
+        self.sum(Pool::used_slots) + self.transient_slots
     }
 
     /// Pools that were added.
@@ -179,7 +184,7 @@ impl Growing {
                 return Err(first.why_not(&demand));
             }
             let before = first.visits();
-            let found = first.map(request).map(|bounce| Held::In(0, bounce));
+            let found = first.map_demand(request.cpu, &demand).map(|bounce| Held::In(0, bounce));
             self.visits_left = self.visits_left.saturating_sub_unsigned(first.visits() - before);
             return found;
         }

@@ -94,13 +94,35 @@ proptest! {
             prop_assert_eq!(pool.used_slots(), used);
             prop_assert_eq!(pool.peak_slots(), peak);
         }
+        let is_taken = |slot: u32| held.iter().any(|one| (one.first..one.first + one.slots).contains(&slot));
+        for slot in 0..pool.slots {
+            let segment = slot / 128 * 128..(slot / 128 + 1) * 128;
+            let behind = (slot..segment.end).take_while(|slot| !is_taken(*slot)).count();
+            let before = (segment.start..slot).rev().take_while(|slot| !is_taken(*slot)).count();
+            prop_assert_eq!([pool.free(slot), pool.free_before(slot)].map(|free| free as usize), [behind, before]);
+        }
+        for segment in 0..pool.slots / 128 {
+            let longest = (segment * 128..(segment + 1) * 128).map(|slot| pool.free(slot)).max();
+            prop_assert_eq!(Some(u32::from(pool.longest_in(segment))), longest);
+        }
         for bounce in held {
             pool.unmap(bounce);
         }
         prop_assert_eq!(pool.used_slots(), 0);
         let fresh = Pool::new(config);
-        prop_assert_eq!(&pool.fewer, &fresh.fewer, "the free lists are as in the beginning");
+        prop_assert_eq!(&pool.taken, &fresh.taken, "the free lists are as in the beginning");
     }
+}
+
+#[test]
+fn a_pool_may_end_within_a_segment_and_has_no_slots_beyond() {
+    let mut pool = pool(200, 1);
+    assert_eq!([0, 127, 128, 199].map(|slot| pool.free(slot)), [128, 1, 72, 1]);
+    assert_eq!((pool.longest_in(1), pool.total_slots()), (72, 200));
+    let held: Vec<Bounce> = (0..200).map(|_| pool.map(&request(0, 8, 8)).unwrap()).collect();
+    assert_eq!(pool.map(&request(0, 8, 8)), Err(Refused::Full));
+    held.into_iter().for_each(|bounce| pool.unmap(bounce));
+    assert_eq!(pool.taken, self::pool(200, 1).taken);
 }
 
 /// `swiotlb_search_pool_area()` slot by slot, over the free lists as they are.
@@ -116,7 +138,7 @@ fn plain_search(pool: &Pool, area: u32, demand: &Demand) -> Option<u32> {
         let slot = base + index;
         let step = match () {
             () if !demand.allows(u64::from(slot) * SLOT) => 1,
-            () if u32::from(pool.free(slot)) < demand.slots => demand.stride,
+            () if pool.free(slot) < demand.slots => demand.stride,
             () => return Some(slot),
         };
         index = wrap(index + step);

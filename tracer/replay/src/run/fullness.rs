@@ -12,9 +12,10 @@ impl Run {
         self.outcome.occupancy = Some(Occupancy::new(start_ns, self.used_slots()));
     }
 
-    /// Keeps who holds slots.
-    pub(crate) fn keep_holders(&mut self) {
+    /// Keeps who holds slots. Where nothing `else` is asked for of the captured kernel, nothing else is kept.
+    pub(crate) fn keep_holders(&mut self, and_else: bool) {
         self.turnover = Some(Turnover::default());
+        self.only_holders = self.follows && !and_else;
     }
 
     /// Keeps how full the pools are in the long run from this moment on.
@@ -64,13 +65,18 @@ impl Run {
 
     /// Slots in use, of all pools.
     pub fn used_slots(&self) -> u64 {
-        let used = self.pools.iter().map(Growing::used_slots).sum();
+        let used = self.sum(Growing::used_slots);
         if self.owed.is_empty() { used } else { self.capacity().min(used + self.owed_slots(|_| true)) }
     }
 
     /// Slots of all pools that there are at the moment.
     pub(super) fn present_slots(&self) -> u64 {
-        self.pools.iter().map(Growing::present_slots).sum()
+        self.sum(Growing::present_slots)
+    }
+
+    /// Of all pools, which mostly are one.
+    fn sum(&self, of: impl Fn(&Growing) -> u64) -> u64 {
+        if let [only] = &self.pools[..] { of(only) } else { self.pools.iter().map(of).sum() }
     }
 
     /// Slots that all pools can hold; no bound where one grows.

@@ -7,6 +7,9 @@ use hashbrown::HashMap;
 /// Unmapped mappings that may hold slots still: bounds memory where the clock stands still.
 pub(super) const MOST_UNMAPPED: usize = 1 << 16;
 
+/// Mappings that are over and whose memory is kept for others.
+pub(super) const MOST_SPARE: usize = 64;
+
 /// Lists of more buffers that hold slots are not searched for one of them.
 const SHORT: usize = 64;
 
@@ -93,6 +96,9 @@ impl Held {
     /// The mapping is unmapped: takes the slots of all buffers but those that `stay` a little longer.
     pub(super) fn end(&mut self, stay: impl Fn(u32) -> bool) -> Vec<Slots> {
         self.unmapped = true;
+        if self.slots.iter().all(|(n, _)| stay(*n)) {
+            return Vec::new();
+        }
         let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.slots).into_iter().partition(|(n, _)| stay(*n));
         self.slots = later;
         self.find_places();
@@ -107,6 +113,14 @@ impl Held {
     /// It has been unmapped and holds nothing any more.
     pub(super) fn is_over(&self) -> bool {
         self.unmapped && self.slots.is_empty()
+    }
+
+    /// For another mapping; `None` if it has held a long list.
+    pub(super) fn emptied(mut self) -> Option<Self> {
+        self.slots.clear();
+        self.bounced.clear();
+        let is_small = self.slots.capacity().max(self.bounced.capacity()) <= SHORT;
+        is_small.then(|| Self { slots: self.slots, bounced: self.bounced, ..Self::default() })
     }
 
     /// Who holds how many slots, of what has not been unmapped.

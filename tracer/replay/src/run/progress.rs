@@ -48,6 +48,14 @@ impl AllInProgress {
         }
     }
 
+    /// The mapping is complete, and nobody asks what was predicted.
+    pub(super) fn forget(&mut self, mapping: u64) {
+        if let Some(at) = self.place(mapping) {
+            let (_, one) = self.now.swap_remove(at);
+            self.give_back(one);
+        }
+    }
+
     /// Takes back the memory of one that is over.
     pub(super) fn give_back(&mut self, one: InProgress) {
         self.spare.push(one);

@@ -87,6 +87,9 @@ impl Run {
             }
             self.outcome.pool_slots_at_peak = self.present_slots();
         }
+        if self.only_holders {
+            return;
+        }
         let [least, most] = &mut self.peak_range;
         *least = (*least).max(used.saturating_sub(overlap.fewer.into()));
         *most = (*most).max(if overlap.is_cut { u64::MAX } else { used.saturating_add(overlap.more.into()) });
