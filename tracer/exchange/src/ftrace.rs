@@ -25,7 +25,7 @@ use bouncescope_capture::names::{Loss, Subject};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
 use convert::Converter;
-use kept::{Kept, Target};
+use kept::{Converted, Kept, Target};
 use line::{Parsed, parse};
 use lines::Lines;
 use values::{Lists, Values, known};
@@ -162,8 +162,8 @@ impl<R: BufRead> Trace<R> {
                         break;
                     };
                     match event {
-                        Some(time_ns) => self.last_ns = self.last_ns.max(time_ns),
-                        None => self.lost += 1,
+                        Converted::At(time_ns) => self.last_ns = self.last_ns.max(time_ns),
+                        Converted::OfNobody => self.lost += 1,
                     }
                 }
             }

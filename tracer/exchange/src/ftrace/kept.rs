@@ -135,7 +135,7 @@ impl<W: Write> Keeper<W> {
                 }
             }
             Values::RefusedSg { direction, attrs, .. } => {
-                self.list(tag::REFUSED_SG, direction, device, attrs, line, lists)
+                self.list(tag::REFUSED_SG, direction, device, attrs, line, lists);
             }
             Values::UnmapSg { direction, attrs, .. } => self.list(tag::UNMAP_SG, direction, device, attrs, line, lists),
         }
@@ -295,8 +295,8 @@ impl<R: Read> Kept<R> {
         }
     }
 
-    /// Converts the next event of the wanted instance: when it was, or `None` where nobody describes its device. `None` at the end.
-    pub(super) fn next(&mut self, to: &mut Target<'_>) -> io::Result<Option<Option<u64>>> {
+    /// Converts the next event of the wanted instance; `None` at the end.
+    pub(super) fn next(&mut self, to: &mut Target<'_>) -> io::Result<Option<Converted>> {
         loop {
             if self.at == self.block.len() && !self.next_block()? {
                 return Ok(None);
@@ -362,18 +362,19 @@ impl<R: Read> Kept<R> {
         self.last_ns = added(rest.number()?, self.last_ns);
         let head = Head { time_ns: self.last_ns, task: rest.number()? as u32, cpu: rest.number()? as u16 };
         let is_wanted = self.instance == self.wanted;
-        let what = self.what(tag, is_wanted, rest, to)?;
+        let (what, is_described) = self.what(tag, is_wanted, rest, to)?;
         if !is_wanted {
             return Some(Was::Other);
         }
-        Some(Was::Event(what.map(|what| {
-            to.converter.take(&head, what, &to.lists.buffers, to.batch);
-            head.time_ns
-        })))
+        if !is_described {
+            return Some(Was::Event(Converted::OfNobody));
+        }
+        to.converter.take(&head, what, &to.lists.buffers, to.batch);
+        Some(Was::Event(Converted::At(head.time_ns)))
     }
 
-    /// What happened; `Some(None)` where nobody describes the device.
-    fn what(&mut self, tag: u8, is_wanted: bool, rest: &mut Rest<'_>, to: &mut Target<'_>) -> Option<Option<What>> {
+    /// What happened, and whether its device is described.
+    fn what(&mut self, tag: u8, is_wanted: bool, rest: &mut Rest<'_>, to: &mut Target<'_>) -> Option<(What, bool)> {
         let upper = tag >> tag::UPPER;
         let tag = tag & tag::MASK;
         match tag {
@@ -384,9 +385,9 @@ impl<R: Read> Kept<R> {
                 };
                 let (ptr, bytes_req, bytes_alloc) = (rest.fixed()?, rest.number()?, rest.number()?);
                 let ptr = if upper == NOT_YET && is_wanted { to.converter.nameless() } else { ptr };
-                return Some(Some(What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp: 0 }));
+                return Some((What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp: 0 }, true));
             }
-            tag::KFREE => return Some(Some(What::Kfree { call_site: 0, ptr: rest.fixed()? })),
+            tag::KFREE => return Some((What::Kfree { call_site: 0, ptr: rest.fixed()? }, true)),
             _ => {}
         }
         let number = rest.number()? as usize;
@@ -434,7 +435,7 @@ impl<R: Read> Kept<R> {
             }
             _ => return None,
         };
-        Some(known.map(|_| what))
+        Some((what, known.is_some()))
     }
 
     /// The address of a call site that has a name.
@@ -452,10 +453,17 @@ impl<R: Read> Kept<R> {
     }
 }
 
+/// An event of the wanted instance.
+pub(super) enum Converted {
+    /// When it was.
+    At(u64),
+    /// Nobody describes its device.
+    OfNobody,
+}
+
 /// What a record was.
 enum Was {
-    /// An event of the wanted instance: when it was, or `None` where nobody describes its device.
-    Event(Option<u64>),
+    Event(Converted),
     Other,
 }
 

@@ -367,7 +367,7 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Devices {
     numbers: HashMap<String, u32>,
-    devices: Vec<(String, Seen)>,
+    all: Vec<(String, Seen)>,
     last: usize,
     /// How many of them were given to who asked for new ones.
     given: usize,
@@ -376,20 +376,20 @@ struct Devices {
 impl Devices {
     /// The device of this name, and its number.
     fn named(&mut self, name: &str) -> (u32, &mut Seen) {
-        if self.devices.get(self.last).is_none_or(|(last, _)| last != name) {
-            let next = self.devices.len() as u32;
+        if self.all.get(self.last).is_none_or(|(last, _)| last != name) {
+            let next = self.all.len() as u32;
             self.last = *self.numbers.entry_ref(name).or_insert(next) as usize;
-            if self.last == self.devices.len() {
-                self.devices.push((name.to_owned(), Seen::default()));
+            if self.last == self.all.len() {
+                self.all.push((name.to_owned(), Seen::default()));
             }
         }
-        (self.last as u32, &mut self.devices[self.last].1)
+        (self.last as u32, &mut self.all[self.last].1)
     }
 
     /// The names that are new since the last time.
     fn new_names(&mut self) -> impl Iterator<Item = &str> {
-        let from = std::mem::replace(&mut self.given, self.devices.len());
-        self.devices[from..].iter().map(|(name, _)| name.as_str())
+        let from = std::mem::replace(&mut self.given, self.all.len());
+        self.all[from..].iter().map(|(name, _)| name.as_str())
     }
 }
 
@@ -407,7 +407,7 @@ impl Counts {
         survey.events = seen.map(|((name, _), count)| ((*name).to_owned(), count)).collect();
         survey.other_events = self.others;
         survey.other_names = self.other_names.into_iter().collect();
-        survey.devices = self.devices.devices.into_iter().collect();
+        survey.devices = self.devices.all.into_iter().collect();
     }
 }
 
