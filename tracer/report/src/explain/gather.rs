@@ -9,14 +9,21 @@ use super::{machine, message};
 /// The most text that is kept of a log, bytes. Of a longer one that is its beginning, its end, and lines between that can matter.
 pub const LARGEST: usize = 64 << 20;
 
-/// What is kept whole of a long log's beginning and of its end, and what is kept of the lines between, bytes.
-const FIRST: usize = 8 << 20;
-const LAST: usize = 40 << 20;
-const BETWEEN: usize = LARGEST - FIRST - LAST;
+/// What is kept of a long log, bytes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Its beginning and its end, whole.
+    first: usize,
+    last: usize,
+    /// Of the lines between.
+    between: usize,
+    /// So much is read at once.
+    piece: usize,
+}
+
+const SIZES: Sizes = Sizes { first: 8 << 20, last: 40 << 20, between: 16 << 20, piece: 1 << 20 };
 /// A log is read up to here, bytes: an input without end is not read for ever.
 const MOST: u64 = 16 << 30;
-/// So much is read at once, bytes.
-const PIECE: usize = 1 << 20;
 /// A longer line is looked at no further, bytes.
 const LONGEST_LINE: usize = 64 << 10;
 /// Lines that are kept behind one that matters: call traces.
@@ -59,8 +66,8 @@ impl Gathered {
         notes.push(format!(
             "The log has {} MiB: its first {} MiB and its last {} MiB were read whole, and between them the lines that can matter.",
             all >> 20,
-            FIRST >> 20,
-            LAST >> 20
+            SIZES.first >> 20,
+            SIZES.last >> 20
         ));
         if self.too_many > 0 {
             notes.push(format!(
@@ -77,31 +84,34 @@ impl Gathered {
 
 /// Reads all of a log that is plain text, as its beginning shows; of anything else no more than [`LARGEST`].
 pub(super) fn gathered(reader: impl Read, is_plain: fn(&[u8]) -> bool) -> Gathered {
+    within(SIZES, reader, is_plain)
+}
+
+fn within(sizes: Sizes, reader: impl Read, is_plain: fn(&[u8]) -> bool) -> Gathered {
+    let largest = sizes.first + sizes.between + sizes.last;
     let mut reader = reader;
     let mut bytes = Vec::new();
-    let failed = reader.by_ref().take(LARGEST as u64 + 1).read_to_end(&mut bytes).err();
-    if bytes.len() <= LARGEST {
+    let failed = reader.by_ref().take(largest as u64 + 1).read_to_end(&mut bytes).err();
+    if bytes.len() <= largest {
         return Gathered { bytes, failed, ..Gathered::default() };
     }
     if !is_plain(&bytes) {
         let of_all = Some(bytes.len() as u64);
-        bytes.truncate(LARGEST);
+        bytes.truncate(largest);
         return Gathered { bytes, failed, of_all, ..Gathered::default() };
     }
-    let head = bytes[..FIRST].iter().rposition(|byte| *byte == b'\n').map_or(FIRST, |end| end + 1);
+    let head = bytes[..sizes.first].iter().rposition(|byte| *byte == b'\n').map_or(sizes.first, |end| end + 1);
     let rest = bytes.split_off(head);
-    let mut long = Long { kept: bytes, ..Long::default() };
-    long.lines = line_ends(&long.kept);
-    long.kept_lines = long.lines;
-    for piece in rest.chunks(PIECE) {
+    let mut long = Long::begun(sizes, bytes);
+    for piece in rest.chunks(sizes.piece) {
         long.take(piece.to_vec());
     }
     drop(rest);
     let mut failed = failed;
-    let mut left = MOST - (LARGEST as u64 + 1);
+    let mut left = MOST - (largest as u64 + 1);
     while failed.is_none() && left > 0 {
         let mut piece = Vec::new();
-        failed = reader.by_ref().take(left.min(PIECE as u64)).read_to_end(&mut piece).err();
+        failed = reader.by_ref().take(left.min(sizes.piece as u64)).read_to_end(&mut piece).err();
         left -= piece.len() as u64;
         let is_end = piece.is_empty();
         long.take(piece);
@@ -117,8 +127,8 @@ fn line_ends(bytes: &[u8]) -> usize {
 }
 
 /// A log that is too long to be kept.
-#[derive(Default)]
 struct Long {
+    sizes: Sizes,
     kept: Vec<u8>,
     jumps: Vec<Jump>,
     /// Its last pieces, and their bytes.
@@ -136,11 +146,29 @@ struct Long {
 }
 
 impl Long {
+    fn begun(sizes: Sizes, kept: Vec<u8>) -> Self {
+        let lines = line_ends(&kept);
+        Self {
+            sizes,
+            kept,
+            jumps: Vec::new(),
+            last: VecDeque::new(),
+            last_bytes: 0,
+            begun: Vec::new(),
+            lines,
+            kept_lines: lines,
+            between: 0,
+            behind: 0,
+            all: 0,
+            too_many: 0,
+        }
+    }
+
     fn take(&mut self, piece: Vec<u8>) {
         self.last_bytes += piece.len();
         self.all += piece.len() as u64;
         self.last.push_back(piece);
-        while self.last_bytes > LAST {
+        while self.last_bytes > self.sizes.last {
             let Some(piece) = self.last.pop_front() else { break };
             self.last_bytes -= piece.len();
             self.pass(&piece);
@@ -177,7 +205,7 @@ impl Long {
         } else {
             return;
         }
-        if self.between + line.len() > BETWEEN {
+        if self.between + line.len() > self.sizes.between {
             self.too_many += 1;
             return;
         }
@@ -222,15 +250,23 @@ impl Long {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::{explain_text, text_from};
+    use crate::explain::{Kind, Text, explain_text};
 
+    const SMALL: Sizes = Sizes { first: 8 << 10, last: 40 << 10, between: 16 << 10, piece: 1 << 10 };
+    const LARGEST: usize = 64 << 10;
     const FULL: &str = "swiotlb buffer is full (sz: 65536 bytes), total 512 (slots), used 498 (slots)";
 
-    /// A log of a little more than so many MiB, with lines put before the line of that number.
-    fn log(mib: usize, put: &[(usize, &str)]) -> Vec<u8> {
+    fn text(log: impl Read) -> Text {
+        let read = within(SMALL, log, |_| true);
+        let notes = read.notes();
+        Text { text: String::from_utf8(read.bytes).unwrap(), notes, jumps: read.jumps }
+    }
+
+    /// A log of a little more than so many KiB, with lines put before the line of that number.
+    fn log(kib: usize, put: &[(usize, &str)]) -> Vec<u8> {
         let mut log = Vec::new();
         let mut number = 0;
-        while log.len() <= mib << 20 {
+        while log.len() <= kib << 10 {
             number += 1;
             let here = number;
             for (_, line) in put.iter().filter(|(at, _)| *at == here) {
@@ -238,10 +274,9 @@ mod tests {
                 log.push(b'\n');
                 number += 1;
             }
-            log.extend_from_slice(
-                format!("[{number:>12}.5] audit: a line of the daemon that says nothing of any device or memory\n")
-                    .as_bytes(),
-            );
+            let line =
+                format!("[{number:>12}.5] audit: a line of the daemon that says nothing of any device or memory\n");
+            log.extend_from_slice(line.as_bytes());
         }
         log
     }
@@ -249,35 +284,33 @@ mod tests {
     #[test]
     fn the_end_of_a_long_log_is_read_and_what_matters_before_it() {
         let boot = "Linux version 6.12.9 (me@here) (aarch64-linux-gnu-gcc) #1 SMP";
+        let next = "Linux version 5.15.1 (me@here) (gcc)";
         let (early, middle) = (format!("mmc0: {FULL}"), format!("mmc1: {FULL}"));
-        let mut log =
-            log(72, &[(1, boot), (5, &early), (200_000, "Linux version 5.15.1 (me@here) (gcc)"), (200_002, &middle)]);
-        log.extend_from_slice(format!("mmc2: {FULL}\n").as_bytes());
-        let lines = line_ends(&log);
-        let text = text_from(&*log).unwrap();
-        assert!(text.text.len() <= LARGEST && text.notes[0].contains("72 MiB"), "{:?}", text.notes);
-        let explained = explain_text(&text);
-        let found: Vec<_> =
-            explained.explanations.iter().map(|one| (one.line, one.boot, one.device.as_deref().unwrap())).collect();
-        assert_eq!(found, [(5, 1, "mmc0"), (200_002, 2, "mmc1"), (lines, 2, "mmc2")]);
-        assert_eq!(explained.boots[1].release, Some((5, 15, 1)));
+        for kib in [65, 120, 1000] {
+            let mut log = log(kib, &[(1, boot), (5, &early), (150, next), (152, &middle)]);
+            log.extend_from_slice(format!("mmc2: {FULL}\n").as_bytes());
+            let text = text(&*log);
+            assert!(text.text.len() <= LARGEST && text.notes.len() == 1, "{:?}", text.notes);
+            let explained = explain_text(&text);
+            let found: Vec<_> =
+                explained.explanations.iter().map(|one| (one.line, one.boot, one.device.as_deref().unwrap())).collect();
+            assert_eq!(found, [(5, 1, "mmc0"), (152, 2, "mmc1"), (line_ends(&log), 2, "mmc2")], "{kib}");
+            assert_eq!(explained.boots[1].release, Some((5, 15, 1)));
+        }
     }
 
     #[test]
     fn a_call_trace_between_beginning_and_end_is_kept_with_its_message() {
         let trace = "dmac 3c00000.dma: DMA addr 0x0000000220014080+4 overflow (mask ffffffff, bus limit 0).\nCall trace:\n dma_map_resource+0x78/0xe0";
-        let explained = explain_text(&text_from(&*log(66, &[(200_000, trace)])).unwrap());
-        assert_eq!(explained.explanations[0].kind, crate::explain::Kind::Register);
+        let explained = explain_text(&text(&*log(100, &[(200, trace)])));
+        assert_eq!((explained.explanations[0].kind, explained.explanations[0].line), (Kind::Register, 200));
     }
 
     #[test]
     fn lines_that_matter_have_a_bound_and_those_left_out_are_counted() {
-        let mut log = Vec::new();
-        let lines = (72 << 20) / (FULL.len() + 16);
-        for n in 0..lines {
-            log.extend_from_slice(format!("dev{n:>8}.x: {FULL}\n").as_bytes());
-        }
-        let text = text_from(&*log).unwrap();
+        let lines = 1000;
+        let log: String = (0..lines).map(|n| format!("dev{n:>8}.x: {FULL}\n")).collect();
+        let text = text(log.as_bytes());
         assert!(text.text.len() <= LARGEST, "{}", text.text.len());
         assert!(text.notes[1].contains("too many"), "{:?}", text.notes);
         let last = text.text.lines().count();
@@ -286,19 +319,15 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_more_memory_than_a_log() {
-        let text = text_from(io::repeat(b'x').take(100 << 20)).unwrap();
-        assert!(text.text.len() <= LARGEST, "{}", text.text.len());
+        let text = text(io::repeat(b'x').take(1 << 20));
+        assert!(text.text.len() <= 2 * LARGEST, "{}", text.text.len());
     }
 
     #[test]
     fn logs_one_behind_the_other_keep_their_numbers() {
-        let mut both = text_from(&b"a\nb\n"[..]).unwrap();
-        both.append(crate::explain::Text {
-            text: "c\nd\n".into(),
-            jumps: vec![Jump { line: 2, by: 10 }],
-            ..Default::default()
-        });
-        both.append(crate::explain::Text { text: "e\n".into(), ..Default::default() });
-        assert_eq!([1, 3, 4, 6].map(|line| both.line_in_log(line)), [1, 3, 14, 16]);
+        let mut both = Text { text: "a\nb\n".into(), ..Text::default() };
+        both.append(Text { text: "c\nd".into(), jumps: vec![Jump { line: 2, by: 10 }], ..Text::default() });
+        both.append(Text { text: "e".into(), ..Text::default() });
+        assert_eq!([1, 3, 4, 5].map(|line| both.line_in_log(line)), [1, 3, 14, 15]);
     }
 }
