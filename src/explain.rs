@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tracer::{
-    explain::{LARGEST, Text, explain, text_of},
+    explain::{Text, explain_text, text_from},
     report::{self, machine::Document as _},
 };
 
@@ -23,7 +23,8 @@ coherent and atomic memory, checks of the DMA API, and oopses. A whole log says 
 command line and memory.
 
 A log may be plain, gzip, xz or zstd, in UTF-8 or UTF-16: dmesg (also -T, -x, --json), journalctl (also -o json, verbose), /dev/kmsg, \
-syslog, logcat, a console with colours, or lines wrapped by mail. At most 64 MiB of each log are read.
+syslog, logcat, a console with colours, or lines wrapped by mail. Of a log longer than 64 MiB, beginning and end are read \
+whole, and the lines between that can matter.
 
 Examples:
   dmesg | bouncescope explain
@@ -43,7 +44,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let log = log(&args.messages)?;
-    let explained = explain(&log.text);
+    let explained = explain_text(&log);
     for note in &log.notes {
         input::note(note);
     }
@@ -82,11 +83,9 @@ fn log(messages: &[String]) -> Result<Text> {
             let file = File::open(path).with_context(|| format!("cannot read {message}"))?;
             bounded(file, message)?
         } else {
-            Text { text: message.clone(), notes: Vec::new() }
+            Text { text: message.clone(), ..Text::default() }
         };
-        log.text += &part.text;
-        log.text.push('\n');
-        log.notes.extend(part.notes);
+        log.append(part);
     }
     Ok(log)
 }
@@ -95,9 +94,7 @@ fn standard_input() -> Result<Text> {
     bounded(io::stdin().lock(), "standard input")
 }
 
-/// At most what is looked at, and one byte more to say that there is more.
+/// All of it where it is not too long; else as [`text_from`] keeps it.
 fn bounded(reader: impl Read, name: &str) -> Result<Text> {
-    let mut bytes = Vec::new();
-    reader.take(LARGEST as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    text_of(&bytes).with_context(|| format!("cannot read {name}"))
+    text_from(reader).with_context(|| format!("cannot read {name}"))
 }

@@ -3,6 +3,8 @@
 mod file;
 
 use std::{
+    fs::{self, File},
+    io::{self, BufReader, Seek as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -82,7 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let input = TraceFile::of(&args.trace)?;
     let cannot_read = || format!("cannot read {}", input.name());
     let mut text = input.open()?;
-    let survey = Survey::of(&mut text).with_context(cannot_read)?;
+    let mut kept = kept_beside(&args.output).context("cannot make a temporary file")?;
+    let survey = Survey::keeping(&mut text, &mut kept).with_context(cannot_read)?;
     let notes = input.notes(&text);
     drop(text);
     ensure!(
@@ -128,7 +131,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let others = [&args.devices, &args.like];
     let inputs: Vec<&Path> = others.into_iter().flatten().chain([&args.trace]).map(PathBuf::as_path).collect();
     let mut writer = output::begin_capture(&args.output, &inputs)?;
-    let mut trace = Trace::new(input.open()?, &survey, assumed.kernel, assumed.devices, assumed.notes);
+    kept.rewind().with_context(cannot_read)?;
+    let mut trace = Trace::of_kept(BufReader::new(kept), &survey, assumed.kernel, assumed.devices, assumed.notes);
     while let Some(item) = trace.next_item().with_context(cannot_read)? {
         writer.write(&item)?;
     }
@@ -142,6 +146,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         say(&format!("LOST trace_events: {}\n", survey.lost));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file without a name for the trace's events: where the capture will be, which has room for it as `/tmp` may not, unless that is no
+/// directory of the disk (a FIFO, standard output).
+fn kept_beside(capture: &Path) -> io::Result<File> {
+    let real = fs::canonicalize(capture).unwrap_or_else(|_| capture.to_owned());
+    let may_be_file = fs::metadata(&real).map_or(true, |metadata| metadata.is_file());
+    let directory = real.parent().filter(|_| may_be_file);
+    let beside = directory.map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
+    match beside.map(tempfile::tempfile_in) {
+        Some(Ok(file)) => Ok(file),
+        // That nothing can be written there is said of the capture.
+        _ => tempfile::tempfile(),
+    }
 }
 
 /// Why there is nothing to import, with what was found instead.

@@ -141,10 +141,14 @@ fn other_formats_are_refused_in_one_line_that_names_them() {
 }
 
 #[test]
-fn more_than_the_bound_is_cut_and_said_to_be() {
+fn of_more_than_the_bound_beginning_and_end_are_read_and_that_is_said() {
     let mut log = b"mmc0: swiotlb buffer is full (sz: 65536 bytes), total 2048 (slots), used 2041 (slots)\n".to_vec();
     log.resize((64 << 20) + 4096, b'x');
     let output = explain(&[], &log);
     assert!(output.status.success());
-    assert!(said(&output).contains("Only the first 64 MiB were looked at"), "{}", said(&output));
+    assert!(said(&output).contains("first 8 MiB and its last 40 MiB were read whole"), "{}", said(&output));
+    // Line 2 is all of the rest.
+    log.extend_from_slice(b"\nmmc1: swiotlb buffer is full (sz: 65536 bytes), total 2048 (slots), used 2041 (slots)\n");
+    let said = said(&explain(&[], &log));
+    assert!(said.contains("line 1: mmc0") && said.contains("line 3: mmc1"), "{said}");
 }

@@ -1,9 +1,11 @@
 //! Text traces: `trace` and `trace_pipe` of tracefs, `trace-cmd report`, `perf script`.
 //!
-//! Read twice: [`Survey`] finds what a trace holds and what it shows of its devices, [`Trace`] makes a stream of it.
+//! [`Survey`] finds what a trace holds and what it shows of its devices, [`Trace`] makes a stream of it, from the text again or from what
+//! was kept of it.
 
 mod convert;
 mod fields;
+mod kept;
 mod line;
 mod lines;
 mod survey;
@@ -23,6 +25,7 @@ use bouncescope_capture::names::{Loss, Subject};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
 use convert::Converter;
+use kept::{Converted, Kept, Target};
 use line::{Parsed, parse};
 use lines::Lines;
 use values::{Lists, Values, known};
@@ -30,13 +33,20 @@ use values::{Lists, Values, known};
 /// Events in one batch.
 const BATCH: usize = 16 << 10;
 
+/// Where events are read from.
+#[derive(Debug)]
+enum Events<R> {
+    /// The lines, and the instance whose events are taken; empty for the main one.
+    Text(Lines<R>, String),
+    /// What a survey kept of them.
+    Kept(Kept<R>),
+}
+
 /// A text trace as a stream.
 #[derive(Debug)]
 pub struct Trace<R> {
-    lines: Lines<R>,
+    from: Events<R>,
     lists: Lists,
-    /// The instance whose events are taken; empty for the main one.
-    instance: String,
     /// All events in the order of their times, where the lines are not.
     sorted: Option<vec::IntoIter<(Event, Vec<Segment>)>>,
     unordered: bool,
@@ -54,6 +64,24 @@ pub struct Trace<R> {
 impl<R: BufRead> Trace<R> {
     /// A trace that was surveyed, of this kernel and these devices, each described by its name.
     pub fn new(lines: R, survey: &Survey, kernel: KernelFacts, devices: Vec<Device>, notes: Vec<String>) -> Self {
+        let lines = Events::Text(Lines::new(lines), survey.instance.clone());
+        Self::begun(lines, 0, survey, kernel, devices, notes)
+    }
+
+    /// The same from what [`Survey::keeping`] kept of its events.
+    pub fn of_kept(kept: R, survey: &Survey, kernel: KernelFacts, devices: Vec<Device>, notes: Vec<String>) -> Self {
+        let kept = Events::Kept(Kept::new(kept, survey.instance_number));
+        Self::begun(kept, survey.lost, survey, kernel, devices, notes)
+    }
+
+    fn begun(
+        from: Events<R>,
+        lost: u64,
+        survey: &Survey,
+        kernel: KernelFacts,
+        devices: Vec<Device>,
+        notes: Vec<String>,
+    ) -> Self {
         let start = Start {
             time_ns: survey.first_ns,
             kernel,
@@ -72,14 +100,13 @@ impl<R: BufRead> Trace<R> {
         }
         ahead.reverse();
         Self {
-            lines: Lines::new(lines),
+            from,
             lists: Lists::default(),
             ahead,
-            instance: survey.instance.clone(),
             sorted: None,
             unordered: survey.unordered,
             converter: Converter::new(ids, survey.has(Kind::Bounced)),
-            lost: 0,
+            lost,
             twice: 0,
             last_ns: survey.first_ns,
             symbols: Vec::new(),
@@ -111,21 +138,34 @@ impl<R: BufRead> Trace<R> {
     /// Events of the next lines, about `most`.
     fn read(&mut self, most: usize) -> io::Result<Batch> {
         let mut batch = Batch::default();
+        let Self { from, converter, lists, symbols, .. } = self;
         while batch.events.len() < most {
-            let Some(text) = self.lines.next()? else { break };
-            match parse(&text) {
-                Parsed::Event(line) if is_of(&self.instance, line.instance) => {
-                    let Some(event) = known(line.event) else { continue };
-                    let Self { converter, lists, symbols, .. } = self;
-                    match Values::of(event, line.text, lists) {
-                        Some(values) if converter.event(&line, &values, lists, &mut batch, symbols) => {
-                            self.last_ns = self.last_ns.max(line.time.ns());
+            match from {
+                Events::Text(lines, instance) => {
+                    let Some(text) = lines.next()? else { break };
+                    match parse(&text) {
+                        Parsed::Event(line) if is_of(instance, line.instance) => {
+                            let Some(event) = known(line.event) else { continue };
+                            match Values::of(event, line.text, lists) {
+                                Some(values) if converter.event(&line, &values, lists, &mut batch, symbols) => {
+                                    self.last_ns = self.last_ns.max(line.time.ns());
+                                }
+                                _ => self.lost += 1,
+                            }
                         }
-                        _ => self.lost += 1,
+                        Parsed::Lost(count) | Parsed::Overwritten(count) => self.lost = self.lost.saturating_add(count),
+                        _ => {}
                     }
                 }
-                Parsed::Lost(count) | Parsed::Overwritten(count) => self.lost = self.lost.saturating_add(count),
-                _ => {}
+                Events::Kept(kept) => {
+                    let Some(event) = kept.next(&mut Target { converter, lists, batch: &mut batch, symbols })? else {
+                        break;
+                    };
+                    match event {
+                        Converted::At(time_ns) => self.last_ns = self.last_ns.max(time_ns),
+                        Converted::OfNobody => self.lost += 1,
+                    }
+                }
             }
         }
         Ok(batch)
@@ -210,7 +250,10 @@ impl<R: BufRead> Source for Trace<R> {
     }
 
     fn bytes_read(&self) -> u64 {
-        self.lines.read
+        match &self.from {
+            Events::Text(lines, _) => lines.read,
+            Events::Kept(kept) => kept.read,
+        }
     }
 }
 

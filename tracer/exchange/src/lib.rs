@@ -1,7 +1,7 @@
 //! Other people's formats as streams. What a source cannot tell is said in the stream's notes, never made up.
 //!
-//! A text trace is read twice: [`ftrace::Survey`] looks at what is in it, [`assume`] fills in what such a trace does not say, and
-//! [`ftrace::Trace`] is the stream.
+//! [`ftrace::Survey`] looks at what is in a text trace and may keep its events, [`assume`] fills in what such a trace does not say, and
+//! [`ftrace::Trace`] is the stream, from the text or from what was kept.
 //!
 //! ```
 //! use bouncescope_capture::{

@@ -9,6 +9,7 @@ mod coherent;
 mod driver;
 mod format;
 mod full;
+mod gather;
 mod iommu;
 mod machine;
 mod message;
@@ -23,7 +24,8 @@ mod tests;
 use bouncescope_capture::reach::Reach;
 use serde::Serialize;
 
-pub use self::format::{FormatError, LARGEST, Text, text_of};
+pub use self::format::{FormatError, Text, text_from, text_of};
+pub use self::gather::{Jump, LARGEST};
 pub use self::machine::{Architecture, BusWindow, Machine, Restricted};
 use self::message::Message;
 use self::reading::{Group, Reading};
@@ -96,6 +98,12 @@ pub enum Kind {
     Stack,
     /// The device has no DMA mask.
     NoMask,
+    /// The kernel refused the mask that a driver wants.
+    MaskRefused,
+    /// An IOMMU had no addresses left.
+    IommuFull,
+    /// A driver says that a mapping failed, and nothing in the log says why.
+    MapFailed,
     /// The pool for atomic coherent allocations.
     AtomicPool,
     /// Coherent memory, which no bounce replaces.
@@ -272,6 +280,18 @@ pub fn explain(log: &str) -> Explained {
     }
 }
 
+/// The same of a log of which lines may be left out: numbers of lines are those of the log.
+pub fn explain_text(log: &Text) -> Explained {
+    let mut explained = explain(&log.text);
+    for one in &mut explained.explanations {
+        one.line = log.line_in_log(one.line);
+    }
+    for one in &mut explained.unread {
+        one.line = log.line_in_log(one.line);
+    }
+    explained
+}
+
 /// What a message means in its boot; `None` where it means nothing by itself.
 fn answer(context: Context<'_>) -> Option<Said> {
     Some(match context.group.message {
@@ -310,6 +330,12 @@ fn answer(context: Context<'_>) -> Option<Said> {
         Message::UnalignedPages => driver::unaligned_pages(context),
         Message::Vmalloc => driver::vmalloc(),
         Message::NoMask => driver::no_mask(),
+        Message::NoCoherentMask => driver::no_coherent_mask(),
+        Message::MaskRefused => driver::mask_refused(),
+        Message::UsbBuffer { stack } => driver::usb_buffer(stack),
+        Message::IommuFull => iommu::full(),
+        Message::MapFailed => driver::map_failed(context)?,
+        Message::MaintenanceOops => driver::maintenance_oops(),
         Message::MappingWarning { coherent } => driver::mapping_warning(coherent),
         Message::Debug(check) => driver::debug(context, check),
         Message::Rga => driver::rga(),
@@ -319,6 +345,7 @@ fn answer(context: Context<'_>) -> Option<Said> {
         Message::AtomicUnsuitable => coherent::atomic_unsuitable(),
         Message::AtomicNotMade => coherent::atomic_not_made(),
         Message::CoherentFailed { size } => coherent::failed(size),
+        Message::DriverCoherentFailed { size } => coherent::driver_failed(size),
         Message::CoherentOutOfReach => coherent::out_of_reach(),
         Message::CmaFailed => coherent::cma(),
         Message::SetupFailed => address::setup_failed(context)?,

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     mib: u32,
     /// How often everything is run, in turn
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(released::dir())?;
     let capture = released::dir().join("import.bounce");
     let count = released::dir().join("import.count");
-    println!("MB/s of text for each second of CPU time, user and system, fastest of {} runs", args.rounds);
+    println!("MB/s of text for each second of CPU time, user and system, median of {} runs", args.rounds);
     println!("{:34} {:>8} {:>8} {:>8} {:>10} {:>10}", "", "wc -l", "grep -c", "import", "memory", "capture");
     for (name, trace, pattern) in TEXTS {
         let text = made(trace, u64::from(args.mib) << 20)?;
@@ -51,20 +51,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
         // With /dev/null for its output grep stops at the first line that it finds.
         let mut grep = Command::new("sh");
         grep.args(["-c", "exec grep -c -F \"$1\" \"$2\" > \"$3\"", "sh", pattern]).args([&text, &count]);
-        let mut fastest: [Option<Measured>; 3] = [None; 3];
+        let mut runs: [Vec<Measured>; 3] = Default::default();
         for _ in 0..args.rounds {
-            for (command, fastest) in [&mut wc, &mut grep, &mut import].into_iter().zip(&mut fastest) {
+            for (command, runs) in [&mut wc, &mut grep, &mut import].into_iter().zip(&mut runs) {
                 if capture.exists() {
                     fs::remove_file(&capture)?;
                 }
-                let run = measure(command)?;
-                if fastest.is_none_or(|fastest| run.cpu < fastest.cpu) {
-                    *fastest = Some(run);
-                }
+                runs.push(measure(command)?);
             }
         }
-        let [wc, grep, import] = fastest.map(|run| run.map_or(0.0, |run| megabytes_a_second(bytes, run)));
-        let memory = fastest[2].map_or(0, |run| run.peak_memory) as f64 / f64::from(1 << 20);
+        let memory = runs[2].iter().map(|run| run.peak_memory).max().unwrap_or(0) as f64 / f64::from(1 << 20);
+        let [wc, grep, import] = runs.map(|runs| megabytes_a_second(bytes, &runs));
         let captured = fs::metadata(&capture)?.len() as f64 / f64::from(1 << 20);
         println!("{name:34} {wc:8.0} {grep:8.0} {import:8.0} {memory:6.1} MiB {captured:6.1} MiB");
         fs::remove_file(text)?;
@@ -74,8 +71,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn megabytes_a_second(bytes: u64, run: Measured) -> f64 {
-    bytes as f64 / 1e6 / run.cpu.as_secs_f64()
+/// Of the median run.
+fn megabytes_a_second(bytes: u64, runs: &[Measured]) -> f64 {
+    let mut seconds: Vec<f64> = runs.iter().map(|run| run.cpu.as_secs_f64()).collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).map_or(0.0, |median| bytes as f64 / 1e6 / median)
 }
 
 /// A text of at least so many bytes, made of a trace.

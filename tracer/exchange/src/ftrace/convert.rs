@@ -16,6 +16,13 @@ pub(super) fn is_displaced(phys: u64, dma_addr: u64) -> bool {
     dma_addr != MAPPING_ERROR && (phys ^ dma_addr) & 0xfff != 0
 }
 
+/// When, who and where.
+pub(super) struct Head {
+    pub(super) time_ns: u64,
+    pub(super) task: u32,
+    pub(super) cpu: u16,
+}
+
 /// Makes events of lines.
 #[derive(Debug)]
 pub(super) struct Converter {
@@ -48,6 +55,11 @@ impl Converter {
         }
     }
 
+    /// The device of this name, if anybody describes it.
+    pub(super) fn device(&self, name: &str) -> Option<DeviceId> {
+        self.devices.get(name).copied()
+    }
+
     /// Converts an event that is read; whether it could be.
     pub(super) fn event(
         &mut self,
@@ -58,23 +70,17 @@ impl Converter {
         symbols: &mut Vec<Symbol>,
     ) -> bool {
         let device = match values.device() {
-            Some(name) => self.devices.get(name).copied(),
+            Some(name) => self.device(name),
             None => Some(DeviceId(0)),
         };
         let Some(device) = device else { return false };
         let what = match *values {
             Values::Kmalloc { site, ptr, bytes_req, bytes_alloc } => {
-                let call_site = self.call_site(site, symbols);
-                let saturated = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-                *self.sites.entry((call_site, saturated(bytes_req), saturated(bytes_alloc))).or_default() += 1;
-                let ptr = match ptr {
-                    Pointer::Known(addr) => addr,
-                    Pointer::NotYet => {
-                        // An object of its own, which no free names.
-                        self.nameless += 1;
-                        NAMELESS + self.nameless
-                    }
+                let call_site = match site {
+                    CallSite::Address(addr) => addr,
+                    CallSite::Named { name, module } => self.named(name, module, symbols),
                 };
+                let ptr = if let Pointer::Known(addr) = ptr { addr } else { self.nameless() };
                 What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp: 0 }
             }
             Values::Kfree { ptr, .. } => {
@@ -94,10 +100,7 @@ impl Converter {
             Values::MapSg { nents, ents, direction, attrs, .. } => {
                 let first_segment = batch.segments.len() as u32;
                 let segments = lists.buffers.iter().zip(&lists.dma_addrs).zip(&lists.lengths);
-                batch.segments.extend(segments.map(|((phys, dma_addr), length)| {
-                    let (offset, length) = ((phys & 0xfff) as u32, *length as u32);
-                    Segment { page: 0, dma_addr: *dma_addr, offset, length, dma_len: length, dma_flags: 0 }
-                }));
+                batch.segments.extend(segments.map(|((phys, dma_addr), length)| segment(*phys, *dma_addr, *length)));
                 What::MapSg {
                     device,
                     list: identity(&lists.buffers),
@@ -126,25 +129,41 @@ impl Converter {
                 What::UnmapSg { device, list: identity(&lists.buffers), nents, direction, attrs }
             }
         };
-        if !self.has_bounces {
-            self.shown_bounces(line, &what, lists, batch);
-        }
-        self.push(line, what, batch);
+        let head = Head { time_ns: line.time.ns(), task: line.task, cpu: line.cpu.unwrap_or(0) };
+        self.take(&head, what, &lists.buffers, batch);
         true
     }
 
+    /// Takes in an event, with the bounces that it shows; of a list, `buffers` are the physical addresses.
+    pub(super) fn take(&mut self, head: &Head, what: What, buffers: &[u64], batch: &mut Batch) {
+        if let What::Kmalloc { call_site, bytes_req, bytes_alloc, .. } = what {
+            let saturated = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+            *self.sites.entry((call_site, saturated(bytes_req), saturated(bytes_alloc))).or_default() += 1;
+        }
+        if !self.has_bounces {
+            self.shown_bounces(head, &what, buffers, batch);
+        }
+        self.push(head, what, batch);
+    }
+
+    /// An address for an object of its own, which no free names.
+    pub(super) fn nameless(&mut self) -> u64 {
+        self.nameless += 1;
+        NAMELESS + self.nameless
+    }
+
     /// The bounces that a mapping's own addresses show.
-    fn shown_bounces(&mut self, line: &Line<'_>, mapping: &What, lists: &Lists, batch: &mut Batch) {
+    fn shown_bounces(&mut self, head: &Head, mapping: &What, buffers: &[u64], batch: &mut Batch) {
         match *mapping {
             What::Map { device, phys, dma_addr, size, .. } if is_displaced(phys, dma_addr) => {
-                self.push(line, What::Bounced { device, dev_addr: phys, size }, batch);
+                self.push(head, What::Bounced { device, dev_addr: phys, size }, batch);
             }
             What::MapSg { device, first_segment, segments, .. } => {
-                for (n, phys) in lists.buffers.iter().enumerate().take(segments as usize) {
+                for (n, phys) in buffers.iter().enumerate().take(segments as usize) {
                     let segment = batch.segments[first_segment as usize + n];
                     if is_displaced(*phys, segment.dma_addr) {
                         let bounced = What::Bounced { device, dev_addr: *phys, size: u64::from(segment.length) };
-                        self.push(line, bounced, batch);
+                        self.push(head, bounced, batch);
                     }
                 }
             }
@@ -152,13 +171,14 @@ impl Converter {
         }
     }
 
-    fn push(&mut self, line: &Line<'_>, what: What, batch: &mut Batch) {
+    fn push(&mut self, head: &Head, what: What, batch: &mut Batch) {
         let kind = what.kind();
         match self.converted.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, count)) => *count += 1,
             None => self.converted.push((kind, 1)),
         }
-        batch.events.push(Event { time_ns: line.time.ns(), task: line.task, cpu: line.cpu.unwrap_or(0), what });
+        let Head { time_ns, task, cpu } = *head;
+        batch.events.push(Event { time_ns, task, cpu, what });
     }
 
     /// Allocations by call site and size.
@@ -172,12 +192,8 @@ impl Converter {
         sites
     }
 
-    /// The address itself where the trace has it, else one that stands for the name in its module.
-    fn call_site(&mut self, site: CallSite<'_>, symbols: &mut Vec<Symbol>) -> u64 {
-        let (name, module) = match site {
-            CallSite::Address(addr) => return addr,
-            CallSite::Named { name, module } => (name, module),
-        };
+    /// The address that stands for a call site's name in its module.
+    pub(super) fn named(&mut self, name: &str, module: &str, symbols: &mut Vec<Symbol>) -> u64 {
         let named = if module.is_empty() { &mut self.named } else { self.in_modules.entry_ref(module).or_default() };
         if let Some(addr) = named.get(name) {
             return *addr;
@@ -198,8 +214,14 @@ const NAMELESS: u64 = 1 << 63;
 /// So many buffers of a list are in its event from 6.18 on (`DMA_TRACE_MAX_ENTRIES`, `include/trace/events/dma.h`).
 const MOST: usize = 128;
 
+/// A piece of a list.
+pub(super) fn segment(phys: u64, dma_addr: u64, length: u64) -> Segment {
+    let (offset, length) = ((phys & 0xfff) as u32, length as u32);
+    Segment { page: 0, dma_addr, offset, length, dma_len: length, dma_flags: 0 }
+}
+
 /// A list is known again by its first buffers: the events do not tell where it lies.
-fn identity(buffers: &[u64]) -> u64 {
+pub(super) fn identity(buffers: &[u64]) -> u64 {
     let mut hasher = DefaultHasher::new();
     buffers[..buffers.len().min(MOST)].hash(&mut hasher);
     hasher.finish()

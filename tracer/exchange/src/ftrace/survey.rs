@@ -1,14 +1,15 @@
 //! What a trace holds, and what it shows of its devices: nothing in it says whether they are coherent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use tracer_ebpf::{decide::Decider, streamed::SMALL_BELOW};
 
 use super::convert;
 use super::fields::{CallSite, Pointer};
 use super::hook;
+use super::kept::Keeper;
 use super::line::{Line, Parsed, Time, parse};
 use super::lines::Lines;
 use super::values::{EVENTS, Lists, Values, known};
@@ -92,6 +93,8 @@ pub struct Survey {
     pub other_instances: BTreeMap<String, u64>,
     /// The instance that is read; empty for the main one.
     pub(super) instance: String,
+    /// Its number, in the order in which instances appear.
+    pub(super) instance_number: usize,
     /// Lines are out of the order of their times.
     pub unordered: bool,
     /// Events without a CPU.
@@ -122,6 +125,22 @@ impl Survey {
     ///
     /// When it cannot be read.
     pub fn of(lines: impl BufRead) -> io::Result<Self> {
+        Self::through(lines, None::<&mut Keeper<io::Sink>>)
+    }
+
+    /// The same, and keeps its events in `kept`, from which [`Trace::of_kept`](super::Trace::of_kept) reads them: the trace is read once.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or `kept` not written.
+    pub fn keeping(lines: impl BufRead, kept: impl Write) -> io::Result<Self> {
+        let mut keeper = Keeper::new(kept);
+        let survey = Self::through(lines, Some(&mut keeper))?;
+        keeper.flush()?;
+        Ok(survey)
+    }
+
+    fn through<W: Write>(lines: impl BufRead, mut keeper: Option<&mut Keeper<W>>) -> io::Result<Self> {
         let mut lines = Lines::new(lines);
         let mut lists = Lists::default();
         let mut common = Self::default();
@@ -141,7 +160,14 @@ impl Survey {
                         instances.push(Self::new(line.instance));
                         counts.push(Counts::default());
                     }
-                    instances[at].event(&line, &mut lists, &mut counts[at]);
+                    let counts = &mut counts[at];
+                    let Some((values, device)) = instances[at].event(&line, &mut lists, counts) else { continue };
+                    if let Some(keeper) = &mut keeper {
+                        for name in counts.devices.new_names() {
+                            keeper.device(at, name);
+                        }
+                        keeper.event(at, &line, &values, device, &lists)?;
+                    }
                 }
                 Parsed::Lost(count) | Parsed::Overwritten(count) => common.lost = common.lost.saturating_add(count),
                 Parsed::Machine(machine) => machine.clone_into(&mut common.machine),
@@ -158,6 +184,7 @@ impl Survey {
         let of = |one: &Self| one.events.values().sum::<u64>();
         let most = (0..instances.len()).rev().max_by_key(|at| of(&instances[*at])).unwrap_or(0);
         let mut survey = instances.swap_remove(most);
+        survey.instance_number = most;
         let named = |one: &Self| if one.instance.is_empty() { "the main one".to_owned() } else { one.instance.clone() };
         survey.other_instances = instances.iter().filter(|one| of(one) > 0).map(|one| (named(one), of(one))).collect();
         survey.lost = survey.lost.saturating_add(common.lost);
@@ -219,15 +246,16 @@ impl Survey {
         ]
     }
 
-    fn event(&mut self, line: &Line<'_>, lists: &mut Lists, counts: &mut Counts) {
+    /// Takes in an event; its values and the number of its device, of one that is wanted and can be read.
+    fn event<'a>(&mut self, line: &Line<'a>, lists: &mut Lists, counts: &mut Counts) -> Option<(Values<'a>, u32)> {
         let Some(event) = known(line.event) else {
             counts.other(line.event);
-            return;
+            return None;
         };
         let Some(values) = Values::of(event, line.text, lists) else {
             self.nonsense(&format!("{}: {}", line.event, line.text));
             self.lost += 1;
-            return;
+            return None;
         };
         counts.by_event[event] += 1;
         let time_ns = line.time.ns();
@@ -245,14 +273,13 @@ impl Survey {
                 self.remainders[offset as usize % 4] += 1;
             }
         }
+        let mut device = 0;
         if let Some(name) = values.device() {
-            if !self.devices.contains_key(name) {
-                self.devices.insert(name.to_owned(), Seen::default());
-            }
-            if let Some(seen) = self.devices.get_mut(name) {
-                self.merged_lists += u64::from(seen.take(&values, lists));
-            }
+            let seen;
+            (device, seen) = counts.devices.named(name);
+            self.merged_lists += u64::from(seen.take(&values, lists));
         }
+        Some((values, device))
     }
 
     fn nonsense(&mut self, text: &str) {
@@ -333,6 +360,37 @@ struct Counts {
     by_event: [u64; EVENTS.len()],
     others: u64,
     other_names: HashSet<String>,
+    devices: Devices,
+}
+
+/// Devices in the order in which they appear. An event is mostly of the device of the one before.
+#[derive(Debug, Default)]
+struct Devices {
+    numbers: HashMap<String, u32>,
+    all: Vec<(String, Seen)>,
+    last: usize,
+    /// How many of them were given to who asked for new ones.
+    given: usize,
+}
+
+impl Devices {
+    /// The device of this name, and its number.
+    fn named(&mut self, name: &str) -> (u32, &mut Seen) {
+        if self.all.get(self.last).is_none_or(|(last, _)| last != name) {
+            let next = self.all.len() as u32;
+            self.last = *self.numbers.entry_ref(name).or_insert(next) as usize;
+            if self.last == self.all.len() {
+                self.all.push((name.to_owned(), Seen::default()));
+            }
+        }
+        (self.last as u32, &mut self.all[self.last].1)
+    }
+
+    /// The names that are new since the last time.
+    fn new_names(&mut self) -> impl Iterator<Item = &str> {
+        let from = std::mem::replace(&mut self.given, self.all.len());
+        self.all[from..].iter().map(|(name, _)| name.as_str())
+    }
 }
 
 impl Counts {
@@ -349,6 +407,7 @@ impl Counts {
         survey.events = seen.map(|((name, _), count)| ((*name).to_owned(), count)).collect();
         survey.other_events = self.others;
         survey.other_names = self.other_names.into_iter().collect();
+        survey.devices = self.devices.all.into_iter().collect();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Small traces as streams.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{assume::assume, given::from_toml};
 use bouncescope_capture::event::{Direction, MAPPING_ERROR, What};
@@ -144,4 +146,97 @@ fn what_no_device_can_be_called_makes_a_line_that_cannot_be_read() {
     assert_eq!((survey.nonsense, survey.devices.len()), (4, 1), "{}", survey.first_nonsense);
     let (_, replayed) = imported(&text, "");
     assert_eq!(replayed.verdict.mappings, 2, "none is taken for another device's");
+}
+
+/// A stream, each item as text.
+fn items<R: BufRead>(mut trace: Trace<R>) -> Vec<String> {
+    let mut items = Vec::new();
+    while let Some(item) = trace.next_item().unwrap() {
+        items.push(format!("{item:?}"));
+    }
+    items.push(format!("{} twice", trace.twice()));
+    items
+}
+
+/// A stream made of what is kept is that made of the text; how many items it has.
+fn is_same_from_kept(text: &[u8]) -> usize {
+    let mut kept = Vec::new();
+    let survey = Survey::keeping(text, &mut kept).unwrap();
+    assert_eq!(format!("{survey:?}"), format!("{:?}", Survey::of(text).unwrap()));
+    let assumed = assume(&survey, kernel(), &[], &[]);
+    // Of one device nobody says anything.
+    for left_out in 0..assumed.devices.len().min(2) {
+        let devices = assumed.devices[left_out..].to_vec();
+        let from_text = items(Trace::new(text, &survey, kernel(), devices.clone(), Vec::new()));
+        assert_eq!(items(Trace::of_kept(&*kept, &survey, kernel(), devices, Vec::new())), from_text);
+    }
+    items(Trace::of_kept(&*kept, &survey, kernel(), assumed.devices, Vec::new())).len()
+}
+
+const TEXTS: [&str; 5] = [
+    include_str!("../../../../tests/traces/6.18-direct-hold-100.txt"),
+    include_str!("../../../../tests/traces/6.18-x86-perf-script.txt"),
+    include_str!("../../../../tests/traces/6.18-x86-trace-cmd-report.txt"),
+    include_str!("../../../../tests/traces/6.18-x86-everything.txt"),
+    include_str!("../../../../tests/import/cases.toml"),
+];
+
+#[test]
+fn what_is_kept_of_a_text_makes_the_same_stream() {
+    for text in TEXTS.into_iter().chain([KERNEL]) {
+        assert!(is_same_from_kept(text.as_bytes()) > 4);
+        // Out of order, twice, and in several blocks.
+        assert!(is_same_from_kept(text.repeat(3).as_bytes()) > 4);
+    }
+    let main = KERNEL.replace("\n ", "\nother: ") + KERNEL + &KERNEL.replace("\n  usb", "\nthird: usb");
+    assert!(is_same_from_kept(main.as_bytes()) > 4, "several instances");
+}
+
+#[test]
+fn what_was_kept_and_is_damaged_is_an_error() {
+    let mut kept = Vec::new();
+    let survey = Survey::keeping(KERNEL.as_bytes(), &mut kept).unwrap();
+    for length in 1..kept.len() {
+        let mut trace = Trace::of_kept(&kept[..length], &survey, kernel(), Vec::new(), Vec::new());
+        let read = std::iter::from_fn(|| trace.next_item().transpose()).find_map(Result::err);
+        assert!(read.is_some(), "{length} of {} bytes", kept.len());
+    }
+}
+
+#[test]
+fn a_text_whose_events_cannot_be_kept_is_an_error_that_says_so() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = Survey::keeping(KERNEL.as_bytes(), Full).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert!(error.to_string().contains("temporary file"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn lines_in_any_order_make_the_same_stream_from_what_is_kept(
+        lines in prop::collection::vec((0..TEXTS.len(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), "[ -~]{0,2}"), 1..60),
+    ) {
+        let mut text = String::new();
+        for (from, line, at, put) in lines {
+            let all: Vec<&str> = TEXTS[from].lines().collect();
+            let mut line = line.get(&all).to_string();
+            let mut at = at.index(line.len() + 1);
+            while !line.is_char_boundary(at) { at -= 1; }
+            line.insert_str(at, &put);
+            text += &line;
+            text.push('\n');
+        }
+        is_same_from_kept(text.as_bytes());
+    }
 }

@@ -5,12 +5,14 @@
 //! `include/linux/dma-direct.h`), `swiotlb_map()` (`kernel/dma/swiotlb.c`), 5.10 to 7.3, and `report_addr()` of 5.0 to 5.9.
 
 use bouncescope_capture::reach::{PoolPlace, Reach, ReachingDevice, Span, Window};
+use bouncescope_model::pool::SEGMENT_SLOTS;
 use tracer_ebpf::decide::{ARM64_DMA_MINALIGN, Decider, FROM_DEVICE};
 
 use super::boot::{no_pool, with_no_pool_remedies};
 use super::machine::{Architecture, Machine};
 use super::message::{Message, Overflow};
 use super::reading::Reading;
+use super::words::LARGEST;
 use super::{Context, Kind, Said};
 
 /// `DMA_MAPPING_ERROR`: what `phys_to_dma()` gives for memory that no range of the bus translates.
@@ -270,6 +272,9 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
             overflow.bus_limit
         ));
     }
+    if overflow.size > LARGEST {
+        return too_long(said, overflow).means(ONCE);
+    }
     said = said.means(format!(
         "It would have bounced, but there is no active pool for this device: {}. {ONCE}",
         no_pool(machine).why
@@ -281,6 +286,20 @@ fn out_of_reach(context: Context<'_>, overflow: &Overflow) -> Said {
         "If the device can reach more than that, its driver or the device tree declares too little: \
          dma_set_mask_and_coherent(), dma-ranges.",
     )
+}
+
+/// A buffer that no pool takes.
+fn too_long(said: Said, overflow: &Overflow) -> Said {
+    said.means(format!(
+        "It could only bounce, and {} bytes never do: a mapping must lie in one segment of {SEGMENT_SLOTS} slots, {LARGEST} bytes. So no pool helps, \
+         whatever its size.",
+        overflow.size
+    ))
+    .helps(
+        "Give the device memory that it reaches: a wider mask, if it has more address bits than its driver says \
+         (dma_set_mask_and_coherent()), dma-ranges, an IOMMU, or memory from a lower zone (GFP_DMA32, CMA below the mask).",
+    )
+    .helps("Or the driver must map less at once (dma_max_mapping_size()).")
 }
 
 /// Whether a window that ends at the bus limit begins at the same address on both sides.
@@ -446,6 +465,9 @@ pub(super) fn old_overflow(context: Context<'_>, overflow: Overflow) -> Said {
         return said
             .means("It is printed (up to 5.9) when the bounce failed; the line \"swiotlb buffer is full\" of the same device says how.")
             .helps("A wider mask, if the device has more address bits than its driver says, makes the bounce unnecessary.");
+    }
+    if overflow.size > LARGEST {
+        return too_long(said, &overflow);
     }
     let said = said.means(format!(
         "It is printed (up to 5.9) when the bounce failed: no pool ({}), a full one, or one out of reach.",

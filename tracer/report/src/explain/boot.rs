@@ -42,6 +42,16 @@ pub(super) fn no_pool(machine: &Machine) -> NoPool {
         if is_smallest(machine.smallest_failed) {
             return one(why, "Reserve less low memory (crashkernel=, cma=): not even the smallest pool fitted.");
         }
+        if let Some(slots) = fitting(machine) {
+            return one(
+                why,
+                &format!(
+                    "Ask for a smaller pool, swiotlb={slots} ({}), or less until it fits. A pool of a few MiB would be made more easily, but everything \
+                     bounces in this guest.",
+                    slots_amount(slots)
+                ),
+            );
+        }
         return one(
             why,
             "Ask for a smaller pool, swiotlb=512 (1 MiB; the kernel rounds up), or reserve less low memory \
@@ -138,7 +148,13 @@ pub(super) fn not_made(context: Context<'_>) -> Said {
             )
             .unknown("The command line: paste the kernel's first lines, with \"Failed to allocate\" among them if memory was short.");
     }
-    memory_was_short(Said::new(Kind::PoolNotMade), machine.smallest_failed)
+    memory_was_short(Said::new(Kind::PoolNotMade), machine, machine.smallest_failed)
+}
+
+/// Slots to ask for in a guest whose memory is encrypted, where the pool that was wanted did not fit: a quarter of it.
+fn fitting(machine: &Machine) -> Option<u64> {
+    let failed = machine.smallest_failed.filter(|_| machine.is_encrypted_guest)?;
+    (failed >= 64 << 20).then_some(failed / 4 / SLOT)
 }
 
 /// Whether no smaller pool can be asked for: `IO_TLB_MIN_SLABS` are 1 MiB.
@@ -146,12 +162,22 @@ fn is_smallest(failed: Option<u64>) -> bool {
     failed.is_some_and(|bytes| bytes <= 1 << 20)
 }
 
-fn memory_was_short(said: Said, failed: Option<u64>) -> Said {
-    let said = said.means(
+fn memory_was_short(said: Said, machine: &Machine, failed: Option<u64>) -> Said {
+    let arm64 = if machine.architecture == Some(Architecture::X86) || machine.is_at_least(6, 5) == Some(false) {
+        ""
+    } else {
+        " On arm64 from 6.5 on, the kmalloc caches begin at the line size, which loses the memory that small caches save."
+    };
+    let said = said.means(format!(
         "There was no contiguous memory for the pool within reach of devices with narrow DMA masks. Mappings that \
-         have to bounce later fail. On arm64 from 6.5 on, the kmalloc caches begin at the line size, which loses the \
-         memory that small caches save.",
-    );
+         have to bounce later fail.{arm64}"
+    ));
+    if let Some(slots) = fitting(machine) {
+        return said
+            .means("Everything that this guest maps bounces, so without a pool no device works.")
+            .helps(format!("Ask for a smaller pool: swiotlb={slots} ({}), or less until it fits.", slots_amount(slots)))
+            .helps("Reserve less low memory: crashkernel=, cma=.");
+    }
     let said = if is_smallest(failed) {
         said.means("Not even the smallest pool fitted, so asking for another size does not help.")
     } else {
@@ -182,9 +208,12 @@ pub(super) fn failed(context: Context<'_>, bytes: Option<u64>) -> Said {
             _ if bytes > context.machine.smallest_failed => said.means(format!(
                 "One attempt failed: {wanted} was not available. The next is for half of that, see below."
             )),
-            _ if is_smallest(bytes) => memory_was_short(said.means(format!("{wanted} was not available.")), bytes),
+            _ if is_smallest(bytes) => {
+                memory_was_short(said.means(format!("{wanted} was not available.")), context.machine, bytes)
+            }
             _ => memory_was_short(
                 said.means(format!("{wanted} was not available; the kernel tries halves of that, down to 1 MiB.")),
+                context.machine,
                 bytes,
             ),
         },

@@ -59,6 +59,22 @@ pub(super) fn failed(size: Option<u64>) -> Said {
         .helps("Or allocate smaller pieces: the driver may not need one large piece.")
 }
 
+/// "dma alloc of size %lu failed": `vb2_dc_alloc()` (`drivers/media/common/videobuf2/videobuf2-dma-contig.c`).
+pub(super) fn driver_failed(size: u64) -> Said {
+    Said::new(Kind::CoherentMemory)
+        .of_size(size)
+        .means(format!(
+            "{} of coherent memory could not be allocated for this device. It comes from pages and CMA that the device's coherent mask reaches, or, behind \
+             an IOMMU, from any pages. It is never bounced: no swiotlb= changes it.",
+            amount(size)
+        ))
+        .helps(
+            "Make CMA large enough (cma= or a reserved-memory node), or set a coherent mask that reaches more memory \
+             (dma_set_mask_and_coherent()).",
+        )
+        .helps("Or ask for fewer or smaller buffers.")
+}
+
 /// `hwdev DMA mask = …, dev_addr = …` (4.x), "reserved memory is beyond device's set DMA address range".
 pub(super) fn out_of_reach() -> Said {
     Said::new(Kind::CoherentMemory)

@@ -4,7 +4,7 @@
 //! Mirrors `dma_map_single_attrs()` (`include/linux/dma-mapping.h`), `kernel/dma/debug.c`, `swiotlb_bounce()` and `swiotlb_alloc()`
 //! (`kernel/dma/swiotlb.c`).
 
-use super::message::DebugCheck;
+use super::message::{DebugCheck, Message};
 use super::{Context, Kind, Said};
 
 /// "rejecting DMA map of vmalloc memory".
@@ -29,6 +29,95 @@ pub(super) fn no_mask() -> Said {
              may have to map with the parent device that does the DMA.",
         )
         .helps("A platform device gets one from its bus when it is made from the device tree or ACPI; one that a driver makes itself has none.")
+}
+
+/// "coherent DMA mask is unset".
+pub(super) fn no_coherent_mask() -> Said {
+    Said::new(Kind::NoMask)
+        .means("The device has no coherent DMA mask, so it gets no coherent memory. Coherent memory is never bounced: the pool has nothing to do with it.")
+        .helps(
+            "The driver must set one before it allocates: dma_set_mask_and_coherent(), or dma_coerce_mask_and_coherent() for a \
+             device that the driver makes itself.",
+        )
+}
+
+/// What drivers print when `dma_set_mask()` fails: `dma_set_mask()` (`kernel/dma/mapping.c`), `dma_direct_supported()` (`kernel/dma/direct.c`).
+pub(super) fn mask_refused() -> Said {
+    Said::new(Kind::MaskRefused)
+        .means(
+            "The kernel refused the DMA mask that the driver wants. Unless the driver then takes another one, the device cannot be used. That is \
+             decided before anything is mapped: neither the pool nor its size matters.",
+        )
+        .means(
+            "Without an IOMMU, kernels from 5.6 on accept all masks of 32 bits and more. So either the device has no place for a mask \
+             (dev->dma_mask is not set, as for a device that a driver makes itself), or the mask is narrower than 32 bits and \
+             does not cover the zone for DMA.",
+        )
+        .helps("For a device that the driver makes itself: dma_coerce_mask_and_coherent(), or map with the parent device that does the DMA.")
+        .helps("For a narrow mask: a kernel with CONFIG_ZONE_DMA, whose zone the mask covers.")
+        .unknown("The mask: it is in the driver's source.")
+}
+
+/// "transfer buffer is on stack", "transfer buffer not dma capable".
+pub(super) fn usb_buffer(stack: bool) -> Said {
+    let (kind, what) = if stack {
+        (Kind::Stack, "lies on the stack of the driver that sends it")
+    } else {
+        (Kind::Vmalloc, "is vmalloc memory, which a stack is too")
+    };
+    Said::new(kind)
+        .means(format!(
+            "The buffer of a USB transfer {what}. USB's core refuses it before it is mapped; the pool has nothing to do with it."
+        ))
+        .helps("Change the driver: give the transfer a buffer from kmalloc(). The call trace below usb_submit_urb() names it.")
+}
+
+/// A driver's own words that a mapping failed. `None` where the same boot says why one fails.
+pub(super) fn map_failed(context: Context<'_>) -> Option<Said> {
+    let says_why = |message: &Message| {
+        matches!(
+            message,
+            Message::Full { .. }
+                | Message::FullWithoutFill { .. }
+                | Message::FullWithoutFigures
+                | Message::Overflow(_)
+                | Message::OldOverflow(_)
+                | Message::PoolOverflow(_)
+                | Message::IommuInactive
+                | Message::IommuGranule
+                | Message::IommuFull
+                | Message::NoPoolEarlier
+                | Message::Vmalloc
+                | Message::NoMask
+                | Message::MappingWarning { .. }
+        )
+    };
+    if context.has(says_why) {
+        return None;
+    }
+    Some(
+        Said::new(Kind::MapFailed)
+            .means(
+                "A driver says that a mapping failed. Why, only the kernel's own line says, and this log has none: a full pool is \
+                 \"swiotlb buffer is full\", memory out of reach is \"DMA addr … overflow\", which is printed once per boot.",
+            )
+            .means("Without such a line in the whole log, it may be an IOMMU without free addresses, or a driver that asked for silence (DMA_ATTR_NO_WARN).")
+            .helps("Look for the line from the boot on: dmesg | bouncescope explain, or journalctl -k -b where the ring buffer has lost it.")
+            .helps("`bouncescope record` while it happens shows which mappings fail, of which device and length.")
+            .unknown("Why it failed: paste all of the log."),
+    )
+}
+
+/// An oops in `arch_sync_dma_for_device()` or `arch_sync_dma_for_cpu()` (`arch/arm64/mm/dma-mapping.c`).
+pub(super) fn maintenance_oops() -> Said {
+    Said::new(Kind::Oops)
+        .means(
+            "This is an interpretation of the trace, not a proof: the kernel failed when it cleaned or invalidated the cache of a buffer that is \
+             mapped for a device. It does that by the buffer's address in the linear map, and this one has none there. Nothing was bounced.",
+        )
+        .means("The driver mapped memory that is not the kernel's: a carveout (reserved-memory with no-map), device memory, or an address that was never one.")
+        .helps("Map device memory with dma_map_resource(). A carveout that is the device's own needs no mapping: its physical address is what the device gets.")
+        .helps("CONFIG_DMA_API_DEBUG=y names the caller (\"maps memory from invalid area\").")
 }
 
 /// A warning of `kernel/dma/mapping.c` that has no words.
@@ -160,6 +249,12 @@ pub(super) fn debug(context: Context<'_>, check: DebugCheck) -> Said {
             Kind::DmaDebug,
             "it ran out of entries and switched itself off. Nothing is wrong with DMA; nothing is checked any more either.",
             "Allow more entries: dma_debug_entries= on the command line.",
+        ),
+        DebugCheck::Touched => said(
+            Kind::DmaDebug,
+            "the CPU copied a page, as after fork(), that was mapped for a device at that time. A check of kernels before 5.9, \
+             which dropped it because it was often wrong.",
+            "If data is damaged: pin pages that a device writes, and keep them from being copied (madvise(MADV_DONTFORK)). Otherwise ignore it.",
         ),
         DebugCheck::Other => said(
             Kind::DmaDebug,

@@ -1,10 +1,10 @@
-//! What a log is kept in: compressed, in UTF-16, or plain text. Everything is read within a bound; what can't be read is refused
+//! What a log is kept in: compressed, in UTF-16, or plain text. Everything is kept within a bound; what can't be read is refused
 //! by name, with the command that helps.
 
-use std::io::Read;
+use std::io::{self, Read};
 
-/// The most text that is looked at, bytes. What lies behind it is left out, and said to be.
-pub const LARGEST: usize = 64 << 20;
+use super::gather::{Gathered, Jump, gathered};
+
 /// The most memory that an xz file may ask for, KiB; `xz -9` asks for 65 MiB.
 const XZ_MEMORY: u32 = 128 << 10;
 /// Compressions inside one another that are undone.
@@ -19,6 +19,25 @@ pub struct Text {
     pub text: String,
     /// How it was kept, and what of it could not be read: one sentence each.
     pub notes: Vec<String>,
+    /// Where lines are left out before a line, in the order of the text.
+    pub jumps: Vec<Jump>,
+}
+
+impl Text {
+    /// Appends another log, behind an end of line.
+    pub fn append(&mut self, other: Self) {
+        let (lines, by) = (self.text.matches('\n').count(), self.jumps.last().map_or(0, |jump| jump.by));
+        self.jumps.extend(other.jumps.iter().map(|jump| Jump { line: jump.line + lines, by: jump.by + by }));
+        self.text += &other.text;
+        self.text.push('\n');
+        self.notes.extend(other.notes);
+    }
+
+    /// The number that a line of the text has in the log.
+    pub fn line_in_log(&self, line: usize) -> usize {
+        let behind = self.jumps.partition_point(|jump| jump.line <= line);
+        line + behind.checked_sub(1).map_or(0, |last| self.jumps[last].by)
+    }
 }
 
 /// Why no text can be made of a file.
@@ -76,18 +95,34 @@ const REFUSED: &[(&[u8], &str, &str)] = &[
 ///
 /// When the file is of a format that is not read here, or damaged from its beginning.
 pub fn text_of(bytes: &[u8]) -> Result<Text, FormatError> {
+    made(gathered(bytes, is_plain))
+}
+
+/// Makes text of what is read, however long that is: see [`super::LARGEST`].
+///
+/// # Errors
+///
+/// When it cannot be read, or as [`text_of`], whose error is then the inner one.
+pub fn text_from(reader: impl Read) -> io::Result<Text> {
+    let mut read = gathered(reader, is_plain);
+    match read.failed.take() {
+        Some(error) => Err(error),
+        None => made(read).map_err(io::Error::other),
+    }
+}
+
+fn made(read: Gathered) -> Result<Text, FormatError> {
     let mut notes = Vec::new();
-    let mut unpacked: Option<Vec<u8>> = None;
+    let mut read = read;
     for _ in 0..LAYERS {
-        let bytes = unpacked.as_deref().unwrap_or(bytes);
-        let Some((what, inner)) = layer(bytes) else { break };
+        let Some((what, inner)) = layer(&read.bytes) else { break };
         let inner = inner.map_err(|why| FormatError::Damaged { what, why })?;
-        if let Some(why) = inner.cut {
+        if let Some(why) = &inner.failed {
             notes.push(format!("The {what} file is damaged or cut: {why}. What comes before that was read."));
         }
-        unpacked = Some(inner.bytes);
+        read = inner;
     }
-    let bytes = unpacked.as_deref().unwrap_or(bytes);
+    let bytes = &read.bytes[..];
     if let Some((_, what, instead)) = REFUSED.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
         return Err(FormatError::Other { what, instead });
     }
@@ -95,24 +130,12 @@ pub fn text_of(bytes: &[u8]) -> Result<Text, FormatError> {
         let instead = "unpack the log in it: tar -xOf FILE LOG | bouncescope explain";
         return Err(FormatError::Other { what: "a tar archive", instead });
     }
-    let within = &bytes[..bytes.len().min(LARGEST)];
-    if bytes.len() > LARGEST {
-        notes.push(format!(
-            "Only the first {} MiB were looked at; give the part around the message, and the kernel's first lines.",
-            LARGEST >> 20
-        ));
-    }
-    let text = decoded(within);
-    Ok(Text { text, notes })
+    notes.extend(read.notes());
+    let text = decoded(bytes);
+    Ok(Text { text, notes, jumps: read.jumps })
 }
 
-/// What a compressed file held, and why it ends early where it does.
-struct Unpacked {
-    bytes: Vec<u8>,
-    cut: Option<String>,
-}
-
-type Layer = (&'static str, Result<Unpacked, String>);
+type Layer = (&'static str, Result<Gathered, String>);
 
 /// One compression taken off; `None` of what is not compressed in a way that is read here.
 fn layer(bytes: &[u8]) -> Option<Layer> {
@@ -128,13 +151,22 @@ fn layer(bytes: &[u8]) -> Option<Layer> {
     })
 }
 
-fn limited(reader: impl Read) -> Result<Unpacked, String> {
-    let mut bytes = Vec::new();
-    match reader.take(LARGEST as u64 + 1).read_to_end(&mut bytes) {
-        Ok(_) => Ok(Unpacked { bytes, cut: None }),
-        Err(error) if bytes.is_empty() => Err(error.to_string()),
-        Err(error) => Ok(Unpacked { bytes, cut: Some(error.to_string()) }),
+fn limited(reader: impl Read) -> Result<Gathered, String> {
+    let read = gathered(reader, is_plain);
+    match &read.failed {
+        Some(error) if read.bytes.is_empty() => Err(error.to_string()),
+        _ => Ok(read),
     }
+}
+
+/// Whether bytes are text by their beginning, and no compression, UTF-16 or other format.
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_packed =
+        matches!(bytes, [0x1f, 0x8b, ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
+    let is_other = REFUSED.iter().any(|(magic, ..)| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar");
+    let is_wide =
+        bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || zeros(bytes) != (false, false);
+    !(is_packed || is_other || is_wide)
 }
 
 /// UTF-16 of either byte order, with or without a mark; everything else as UTF-8, with what is no UTF-8 replaced.
@@ -172,6 +204,7 @@ fn zeros(bytes: &[u8]) -> (bool, bool) {
 mod tests {
     use std::io::Write;
 
+    use super::super::LARGEST;
     use super::*;
 
     const LINE: &str = "mmc0: swiotlb buffer is full\n";
@@ -220,8 +253,8 @@ mod tests {
     fn a_bomb_is_read_within_the_bound() {
         let bomb = gzip(&vec![b'a'; LARGEST + (1 << 20)]);
         let text = text_of(&bomb).unwrap();
-        assert_eq!(text.text.len(), LARGEST);
-        assert!(text.notes[0].contains("64 MiB"), "{:?}", text.notes);
+        assert!(text.text.len() <= LARGEST, "{}", text.text.len());
+        assert!(text.notes[0].contains("65 MiB"), "{:?}", text.notes);
     }
 
     #[test]

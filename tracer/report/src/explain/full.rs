@@ -4,6 +4,7 @@
 //! slot search are those of its history, with the commit that fixed each.
 
 use super::machine::{Architecture, Machine};
+use super::message::Message;
 use super::words::{LARGEST, in_slots, slots_amount};
 use super::{Context, Kind, Said, boot};
 use bouncescope_capture::reach::Span;
@@ -163,10 +164,47 @@ fn really_full(context: Context<'_>, slots: u64, total: u64, used: u64) -> Said 
     if let Some(said) = rising(said.clone(), context, total) {
         return said;
     }
+    let said = full_again(said, context, total);
     let needed = used.saturating_add(slots);
-    larger(said, context.machine, total, needed, &format!(" (this moment needed {needed} slots)"))
-        .helps(who_holds(context.machine))
+    let said = larger(said, context.machine, total, needed, &format!(" (this moment needed {needed} slots)"));
+    let may_leak = said.helps.iter().any(|help| help == LEAK);
+    if may_leak { said } else { said.helps(who_holds(context.machine)) }
 }
+
+/// What other messages of the log say of a pool that is full: it stays so, or a smaller one was full before.
+fn full_again(said: Said, context: Context<'_>, total: u64) -> Said {
+    let boot = context.group.boot;
+    let stays = context.reading.fills.get(&(boot, total)).and_then(|fill| fill.stays_full(total));
+    let mut said = said;
+    if let Some(seconds) = stays {
+        said = said
+            .means(format!(
+                "It was as full in each of these messages, over {seconds:.0} s: slots do not come back. Either mappings are not released (a leak), or \
+                 the load holds them all that time."
+            ))
+            .helps(LEAK);
+    }
+    let smaller = context.reading.groups.iter().find_map(|group| match group.message {
+        Message::Full { total: other, size, .. } => {
+            let is_before = group.boot < boot && group.device == context.group.device;
+            let was_full = size <= LARGEST && group.most_used >= other / 100 * 98;
+            (is_before && other < total && was_full).then_some((group.boot + 1, other))
+        }
+        _ => None,
+    });
+    if let Some((boot, other)) = smaller {
+        said = said.means(format!(
+            "In boot {boot} of this log a pool of {other} slots was full for the same device: {total} were not enough either. That speaks for a leak."
+        ));
+        if stays.is_none() {
+            said = said.helps(LEAK);
+        }
+    }
+    said
+}
+
+const LEAK: &str = "Look for a driver that does not unmap: `bouncescope record` lists what is mapped and never unmapped, by device. With a \
+                    leak, a larger pool only postpones the failure.";
 
 /// The message's pool is a restricted one: its size says so, and the default pool has another. A pool that has fewer slots than
 /// the default one had at boot is none that grew.
@@ -226,6 +264,11 @@ fn larger(said: Said, machine: &Machine, total: u64, needed: u64, why: &str) -> 
         Some(slots) => said.helps(format!(
             "Make the pool larger: swiotlb={slots} ({}) on the command line{why}.",
             slots_amount(slots)
+        )),
+        None if machine.is_encrypted_guest => said.helps(format!(
+            "The pool already has {}: a larger one must be contiguous memory below 4 GiB. Since everything bounces, shorter queues and smaller \
+             transfers are what is left (nr_requests, ring sizes).",
+            slots_amount(total)
         )),
         None => said.helps(format!(
             "The pool already has {}: a larger one must be contiguous memory below 4 GiB. Make devices bounce less \

@@ -62,6 +62,20 @@ pub(super) fn granule() -> Said {
         .helps("No pool helps: the driver's dma_set_min_align_mask() and the granule (the page size) do not go together.")
 }
 
+/// "Allocating %ld-page iova for %s failed" of Intel's driver up to 5.6 (`drivers/iommu/intel-iommu.c`), and the line of `iommu_alloc()` of powerpc
+/// (`arch/powerpc/kernel/iommu.c`).
+pub(super) fn full() -> Said {
+    Said::new(Kind::IommuFull)
+        .means(
+            "An IOMMU found no free addresses for a mapping: what is mapped for the devices of this domain fills the addresses that they reach. \
+             Nothing is bounced here, and no swiotlb= changes it.",
+        )
+        .helps(
+            "Look for a driver that does not unmap: `bouncescope record` lists what stays mapped, by device. A device with a 32-bit \
+             mask has 4 GiB of addresses; a wider mask gives it more.",
+        )
+}
+
 /// A fault that the IOMMU's driver reports.
 pub(super) fn fault() -> Said {
     Said::new(Kind::IommuFault)

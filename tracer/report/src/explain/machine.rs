@@ -295,6 +295,25 @@ impl Machine {
     }
 }
 
+/// Whether a line may say something of the machine, or that another boot begins.
+pub(super) fn may_matter(line: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "Linux version ",
+        "Booting Linux",
+        "-- Boot ",
+        "-- Reboot",
+        "ommand line: ",
+        "Memory Encryption Features",
+        "tdx: Guest",
+        "RME: Using",
+        "assigned reserved memory node",
+        "IB MEM",
+        "[mem 0x",
+        "DMA32 ",
+    ];
+    WORDS.iter().any(|words| line.contains(words))
+}
+
 /// "Linux version 6.12.20-arch (…)": three numbers; the third may be missing.
 pub(super) fn release(text: &str) -> Option<Release> {
     let word = text.split_whitespace().next()?;

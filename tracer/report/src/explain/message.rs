@@ -35,6 +35,7 @@ pub(super) enum DebugCheck {
     SegmentTooLong,
     SegmentBoundary,
     OutOfMemory,
+    Touched,
     Other,
 }
 
@@ -95,6 +96,18 @@ pub(super) enum Message {
     },
     Vmalloc,
     NoMask,
+    /// arm's `get_coherent_dma_mask()` (`arch/arm/mm/dma-mapping.c`) up to 4.17.
+    NoCoherentMask,
+    /// A driver's own words: the kernel refused its mask.
+    MaskRefused,
+    /// `usb_hcd_map_urb_for_dma()` (`drivers/usb/core/hcd.c`): on a stack, or of vmalloc.
+    UsbBuffer {
+        stack: bool,
+    },
+    /// An IOMMU had no addresses left.
+    IommuFull,
+    /// A driver's own words: a mapping failed.
+    MapFailed,
     /// A warning of `kernel/dma/mapping.c` without words of its own.
     MappingWarning {
         coherent: bool,
@@ -104,6 +117,10 @@ pub(super) enum Message {
     AtomicNotMade,
     CoherentFailed {
         size: Option<u64>,
+    },
+    /// A driver's own words.
+    DriverCoherentFailed {
+        size: u64,
     },
     CoherentOutOfReach,
     CmaFailed,
@@ -121,6 +138,8 @@ pub(super) enum Message {
     CoherentUnsupported,
     /// `swiotlb_full()` up to 4.19 with `do_panic`.
     Panicked,
+    /// An oops in cache maintenance for a mapping.
+    MaintenanceOops,
     /// An oops, a lockup or an external abort on the pool's path.
     Oops {
         copy: bool,
@@ -185,6 +204,28 @@ const TABLE: &[(&str, Parser)] = &[
     ("DMA map on device without dma_mask", |_, _| Some(Message::NoMask)),
     ("call on device without dma_mask", |_, _| Some(Message::NoMask)),
     ("DMA mask not set", |_, _| Some(Message::NoMask)),
+    ("coherent DMA mask ", |rest, _| {
+        let is_small = rest.contains("is smaller than system GFP_DMA mask");
+        if rest.starts_with("is unset") {
+            Some(Message::NoCoherentMask)
+        } else {
+            is_small.then_some(Message::CoherentOutOfReach)
+        }
+    }),
+    ("No usable DMA configuration", |_, _| Some(Message::MaskRefused)),
+    ("No suitable DMA ", |rest, _| {
+        ["available", "configuration", "mask"].iter().any(|word| rest.starts_with(word)).then_some(Message::MaskRefused)
+    }),
+    ("nable to set DMA mask", |_, _| Some(Message::MaskRefused)),
+    ("nable to set the DMA coherent mask", |_, _| Some(Message::MaskRefused)),
+    ("ailed to set DMA mask", |_, _| Some(Message::MaskRefused)),
+    ("ailed to set dma mask", |_, _| Some(Message::MaskRefused)),
+    ("transfer buffer is on stack", |_, _| Some(Message::UsbBuffer { stack: true })),
+    ("setup packet is on stack", |_, _| Some(Message::UsbBuffer { stack: true })),
+    ("transfer buffer not dma capable", |_, _| Some(Message::UsbBuffer { stack: false })),
+    ("setup packet not dma capable", |_, _| Some(Message::UsbBuffer { stack: false })),
+    ("Allocating ", |rest, _| number(rest)?.1.starts_with("-page iova for ").then_some(Message::IommuFull)),
+    ("iommu_alloc failed, tbl ", |_, _| Some(Message::IommuFull)),
     ("at kernel/dma/mapping.c:", |rest, _| mapping_warning(rest)),
     ("DMA pool exhausted for ", |_, _| Some(Message::AtomicExhausted)),
     ("atomic DMA coherent pool is too small", |_, _| Some(Message::AtomicExhausted)),
@@ -193,6 +234,11 @@ const TABLE: &[(&str, Parser)] = &[
     ("pool for atomic ", |_, before| before.contains("failed to allocate").then_some(Message::AtomicNotMade)),
     ("coherent allocation failed for device ", |rest, _| {
         Some(Message::CoherentFailed { size: rest.split_once("size=").and_then(|(_, size)| Some(number(size)?.0)) })
+    }),
+    // videobuf2's `vb2_dc_alloc()`.
+    ("dma alloc of size ", |rest, _| {
+        let (size, rest) = number(rest)?;
+        rest.starts_with(" failed").then_some(Message::DriverCoherentFailed { size })
     }),
     ("hwdev DMA mask = 0x", |_, _| Some(Message::CoherentOutOfReach)),
     ("reserved memory is beyond device's set DMA address range", |_, _| Some(Message::CoherentOutOfReach)),
@@ -217,6 +263,20 @@ const TABLE: &[(&str, Parser)] = &[
     ("Page fault for 0x", |_, before| before.contains("iommu").then_some(Message::IommuFault)),
     ("Unexpected global fault", |_, before| before.contains("smmu").then_some(Message::IommuFault)),
     ("Blocked unknown Stream ID", |_, before| before.contains("smmu").then_some(Message::IommuFault)),
+    // Words of drivers, where nothing above says more.
+    ("dma_map_sg failed", |_, _| Some(Message::MapFailed)),
+    ("dma_map_sg() failed", |_, _| Some(Message::MapFailed)),
+    ("dma_map_single failed", |_, _| Some(Message::MapFailed)),
+    ("dma_map_page failed", |_, _| Some(Message::MapFailed)),
+    ("DMA mapping failed", |_, _| Some(Message::MapFailed)),
+    ("DMA mapping error", |_, _| Some(Message::MapFailed)),
+    ("DMA map failed", |_, _| Some(Message::MapFailed)),
+    ("dma mapping failed", |_, _| Some(Message::MapFailed)),
+    ("ailed to map DMA", |_, _| Some(Message::MapFailed)),
+    ("ailed to dma map", |_, _| Some(Message::MapFailed)),
+    ("ailed to DMA map", |_, _| Some(Message::MapFailed)),
+    ("nable to map sg", |_, _| Some(Message::MapFailed)),
+    ("ailed to map sg", |_, _| Some(Message::MapFailed)),
 ];
 
 /// A message found in a record.
@@ -281,6 +341,24 @@ impl Finder {
     }
 }
 
+/// Whether a line, whatever is around its message, may be one that is read: a message, one about bouncing, or the beginning of an oops.
+pub(super) fn may_matter(line: &str) -> bool {
+    static WORDS: LazyLock<Finder> = LazyLock::new(|| {
+        let words = TABLE.iter().map(|(words, _)| *words).filter(|words| !COMMON.contains(words));
+        Finder::new(words.chain([
+            "swiotlb",
+            "SWIOTLB",
+            "DMA-API: ",
+            "SW-IOMMU",
+            "software IO TLB",
+            "last message repeated ",
+        ]))
+    });
+    /// Words that say nothing alone.
+    const COMMON: [&str; 2] = ["overflow ", "failed with error -12"];
+    WORDS.has_any(line) || begins_oops(line) || line.contains("overflow 0x") || line.contains("failed with error -12")
+}
+
 /// Whether a record that is no known message speaks of bouncing all the same.
 pub(super) fn is_about_bouncing(text: &str) -> bool {
     static ABOUT: LazyLock<Finder> = LazyLock::new(|| {
@@ -299,7 +377,7 @@ pub(super) fn is_about_bouncing(text: &str) -> bool {
         "callbacks suppressed",
     ];
     // Frames of a call trace belong to their message.
-    let is_frame = text.contains("+0x") && text.contains("/0x");
+    let is_frame = text.contains("+0x") && text.contains("/0x") || decoded_frame(text).is_some();
     ABOUT.has_any(text) && !is_frame && !ELSEWHERE.iter().any(|line| text.contains(line))
 }
 
@@ -326,6 +404,16 @@ fn device_of<'a>(message: &Message, before: &'a str, rest: &'a str) -> Option<&'
         | Message::XenFailed
         | Message::CoherentUnsupported
         | Message::CmaFailed => None,
+        // "Allocating 16-page iova for igb failed".
+        Message::IommuFull => match rest.split_once(" iova for ") {
+            Some((_, name)) => name.split_whitespace().next(),
+            None => super::words::device(before),
+        },
+        // "DRIVER DEVICE: DRIVER: words", and "DRIVER DEVICE: it failed to do so".
+        Message::MaskRefused | Message::MapFailed => before.split_once(": ").and_then(|(first, _)| {
+            let mut words = first.split_whitespace().rev();
+            words.next().filter(|_| words.count() <= 1)
+        }),
         Message::AtomicExhausted | Message::AtomicUnsuitable | Message::CoherentFailed { .. } => {
             let name = rest.split_whitespace().next()?.trim_end_matches([':', '.', ',']);
             (!name.is_empty()).then_some(name)
@@ -485,19 +573,32 @@ fn debug(rest: &str) -> Option<Message> {
         ("sg segment across boundary", DebugCheck::SegmentBoundary),
         ("cacheline tracking ENOMEM", DebugCheck::OutOfMemory),
         ("debugging out of memory", DebugCheck::OutOfMemory),
+        ("cpu touching an active dma mapped cacheline", DebugCheck::Touched),
         ("device driver ", DebugCheck::Other),
     ];
     let (_, check) = CHECKS.iter().find(|(words, _)| rest.contains(words))?;
     Some(Message::Debug(*check))
 }
 
-/// The functions of a call trace frame: `dma_map_phys+0x2d8/0x300`, with or without what is around it.
+/// The functions of a call trace frame: `dma_map_phys+0x2d8/0x300`, with or without what is around it, or
+/// `dma_map_phys (kernel/dma/mapping.c:160)`, as `scripts/decode_stacktrace.sh` prints it.
 pub(super) fn frame(text: &str) -> Option<&str> {
-    let at = text.find("+0x")?;
-    if !text[at..].contains("/0x") {
-        return None;
-    }
-    let name = &text[..at];
+    let Some(at) = text.find("+0x").filter(|at| text[*at..].contains("/0x")) else { return decoded_frame(text) };
+    last_name(&text[..at])
+}
+
+/// `dma_map_phys (kernel/dma/mapping.c:160)`, with several places where functions are inlined.
+fn decoded_frame(text: &str) -> Option<&str> {
+    text.match_indices(" (").find_map(|(at, _)| {
+        let place = text[at + 2..].split([')', ' ']).next()?;
+        let (file, line) = place.rsplit_once(':')?;
+        let is_source = [".c", ".h", ".S", ".rs"].iter().any(|end| file.ends_with(end));
+        let is_line = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
+        (is_source && is_line).then(|| last_name(&text[..at]))?
+    })
+}
+
+fn last_name(name: &str) -> Option<&str> {
     // The last run of a name's characters; what is before it may be any text.
     let name = name.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').next().unwrap_or_default();
     (!name.is_empty()).then_some(name)
@@ -582,6 +683,15 @@ mod tests {
         );
         assert_eq!(frame("[<ffff000008cf69a8>] ? test_bit+0x18/0x38"), Some("test_bit"));
         assert_eq!(frame("sz: 1+0x2"), None);
+        assert_eq!(
+            frame("dma_map_page_attrs (kernel/dma/direct.h:94 kernel/dma/mapping.c:156) "),
+            Some("dma_map_page_attrs")
+        );
+        assert_eq!(frame("? swiotlb_bounce (kernel/dma/swiotlb.c:580)"), Some("swiotlb_bounce"));
+        assert_eq!(frame("BUG: KASAN: use-after-free in memcpy (mm/kasan/shadow.c:65)"), Some("memcpy"));
+        for none in ["usb 1-1 (a.c): x", "x (a.c:b)", "x (at 10:30)", " (mm/slub.c:1)"] {
+            assert_eq!(frame(none), None, "{none}");
+        }
         assert_eq!(frame("dir\u{fffd}map_sg+0x26c/0x28c"), Some("map_sg"));
     }
 

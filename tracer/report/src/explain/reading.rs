@@ -45,6 +45,8 @@ pub(super) struct Fill {
     pub(super) last: u64,
     pub(super) samples: u64,
     pub(super) falls: u64,
+    /// The fewest of all.
+    pub(super) least: u64,
     pub(super) first_time: Option<f64>,
     pub(super) last_time: Option<f64>,
 }
@@ -54,16 +56,29 @@ impl Fill {
         if self.samples == 0 {
             self.first = used;
             self.first_time = time;
+            self.least = used;
         }
+        self.least = self.least.min(used);
         self.falls += u64::from(self.samples > 0 && used < self.last);
         self.last = used;
         self.last_time = time;
         self.samples += 1;
     }
 
-    /// Rising from the first message to the last, with few steps down, and nearly full at its end.
+    /// Rising from the first message to the last, by no less than a 64th of the pool and with few steps down, and nearly full at
+    /// its end.
     pub(super) fn is_rising(&self, total: u64) -> bool {
-        self.samples >= 3 && self.last > self.first && self.falls * 4 <= self.samples && self.last >= total / 10 * 9
+        let rise = self.last.saturating_sub(self.first);
+        let is_steep = rise > 0 && rise >= total / 64;
+        self.samples >= 3 && is_steep && self.falls * 4 <= self.samples && self.last >= total / 10 * 9
+    }
+
+    /// How long, in seconds, it was full in each of several messages.
+    pub(super) fn stays_full(&self, total: u64) -> Option<f64> {
+        /// What comes in one burst says nothing.
+        const LONG: f64 = 600.0;
+        let seconds = self.last_time? - self.first_time?;
+        (self.samples >= 3 && self.least >= total - total / 50 && seconds >= LONG).then_some(seconds)
     }
 }
 
@@ -262,6 +277,15 @@ impl Reading {
         let Some(oops) = self.oops.take() else { return };
         let has = |word: &str| oops.functions.iter().any(|function| function.contains(word));
         if !has("swiotlb_") {
+            // `arch/arm64/mm/cache.S` and `arch_sync_dma_for_device()`; before 5.14 `__clean_dcache_area_poc()` and `__dma_*_area()`.
+            let maintains =
+                ["arch_sync_dma_for_", "dcache_clean_poc", "dcache_inval_poc", "dcache_clean_inval_poc", "__dma_"];
+            let maps = ["dma_direct_", "dma_map_", "dma_sync_", "dma_unmap_", "iommu_dma_"];
+            if !oops.lockup && maintains.iter().any(|name| has(name)) && maps.iter().any(|name| has(name)) {
+                let found = message::Found { message: Message::MaintenanceOops, device: None, at: 0 };
+                let record = Record { line: oops.line, text: oops.text, ..Record::default() };
+                self.add(&record, self.boots.len() - 1, found);
+            }
             return;
         }
         let copy = has("swiotlb_bounce")
@@ -328,7 +352,7 @@ impl Reading {
                 line: record.line,
                 times,
                 suppressed,
-                words: record.text[found.at..].trim_end().to_owned(),
+                words: without_quotes(&record.text[found.at..]).to_owned(),
                 device: found.device,
                 most_used: used,
                 functions: Vec::new(),
@@ -363,6 +387,11 @@ fn alike(message: &Message) -> Message {
         }
         other => other,
     }
+}
+
+/// A message without what is left behind it of where it was copied from: quotes, a table, JSON.
+fn without_quotes(text: &str) -> &str {
+    text.trim_end_matches(|c: char| c.is_whitespace() || "`|\"'}".contains(c))
 }
 
 /// Lines of facts that a mailer wraps.

@@ -122,11 +122,12 @@ fn without_tags(line: &str) -> Cow<'_, str> {
 fn from_line(line: &str, number: usize, json_time: &mut Option<f64>, take: &mut impl FnMut(Record)) {
     // JSON may be one long line; of others no more is looked at than a message has.
     let is_json = line.contains(['{', '[']) && line.contains("\":");
-    let line = clean(if is_json { line } else { within(line) });
+    let is_several = is_several(line);
+    let line = clean(if is_json || is_several { line } else { within(line) });
     let line = line.trim();
     let json = line.strip_prefix("data:").unwrap_or(line).trim_start();
     let mut give = |time: Option<f64>, text: &str| {
-        for text in text.split('\n') {
+        for text in text.trim_end_matches('\n').split('\n') {
             let mut record = plain(text, number);
             record.has_prefix = true;
             record.time = record.time.or(time);
@@ -158,9 +159,32 @@ fn from_line(line: &str, number: usize, json_time: &mut Option<f64>, take: &mut 
             return;
         }
     }
+    if is_several {
+        line.split("\\n").for_each(|piece| take(plain(piece.trim_matches(['\'', '"', ' ']), number)));
+        return;
+    }
+    if let Some(field) = longest_field(line) {
+        take(plain(field, number));
+        return;
+    }
     // `journalctl -o verbose` and `-o export`.
     let text = line.strip_prefix("MESSAGE=").unwrap_or(line);
     take(plain(text, number));
+}
+
+/// Several messages in one line, as a programming language prints a text: `…\n[    1.0] …\n`.
+fn is_several(line: &str) -> bool {
+    line.match_indices("\\n").any(|(at, _)| {
+        let behind = line[at + 2..].trim_start_matches(' ');
+        let mut stamp = behind.strip_prefix(['[', '<']).unwrap_or_default().trim_start_matches(' ').bytes();
+        stamp.next().is_some_and(|first| first.is_ascii_digit())
+    })
+}
+
+/// The longest field of a line of a table (CSV) whose fields are in quotes.
+fn longest_field(line: &str) -> Option<&str> {
+    let fields = line.strip_prefix('"')?.strip_suffix('"')?;
+    fields.contains("\",\"").then(|| fields.split("\",\"").max_by_key(|field| field.len()))?
 }
 
 /// A pretty JSON object's `"key": value`.
@@ -408,8 +432,9 @@ fn dated(text: &str) -> Option<&str> {
     None
 }
 
-/// Keys of messages: `dmesg` and `journalctl`, then what containers and collectors of logs write (Docker, Elastic, Loki).
-const MESSAGE_KEYS: [&str; 6] = ["msg", "MESSAGE", "message", "log", "line", "text"];
+/// Keys of messages: `dmesg` and `journalctl`, then what containers and collectors of logs write (Docker, Elastic, Loki,
+/// Ansible, Google's, Splunk).
+const MESSAGE_KEYS: [&str; 9] = ["msg", "MESSAGE", "message", "log", "line", "text", "stdout", "textPayload", "_raw"];
 /// Keys of times, and how many of their units are a second.
 const TIME_KEYS: [(&str, f64); 3] =
     [("time", 1.0), ("_SOURCE_MONOTONIC_TIMESTAMP", 1e6), ("__MONOTONIC_TIMESTAMP", 1e6)];
@@ -508,7 +533,8 @@ impl<'de> Visitor<'de> for MessageText<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.0.push(clean(text).into_owned());
+        let lines: Vec<_> = text.split('\n').map(clean).collect();
+        self.0.push(lines.join("\n"));
         Ok(())
     }
 
