@@ -19,6 +19,7 @@
 pub mod config;
 pub mod counter;
 pub mod decide;
+pub mod memory;
 pub mod record;
 pub mod ring;
 pub mod streamed;

@@ -34,11 +34,13 @@ pub enum Kind {
     Sync = 10,
     /// [`SyncSg`], from `dma:dma_sync_sg_for_cpu` and `dma:dma_sync_sg_for_device`.
     SyncSg = 11,
+    /// [`Cache`]: a slab cache described, before the first record that names it and again whenever another is at its place.
+    Cache = 12,
 }
 
 impl Kind {
     /// Every kind, in the order of its value.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Device,
         Self::Kmalloc,
         Self::Kfree,
@@ -51,6 +53,7 @@ impl Kind {
         Self::SlotUnmap,
         Self::Sync,
         Self::SyncSg,
+        Self::Cache,
     ];
 
     /// The kind's name in captures, counters and on screen.
@@ -68,6 +71,7 @@ impl Kind {
             Self::SlotUnmap => "slot_unmap",
             Self::Sync => "sync",
             Self::SyncSg => "sync_sg",
+            Self::Cache => "cache",
         }
     }
 }
@@ -166,6 +170,22 @@ pub mod device_flag {
 }
 
 record! {
+    /// `struct kmem_cache`, as far as it says where its objects lie.
+    Cache {
+        /// Header.
+        header: Header,
+        /// [`crate::memory::key`] of the address of the `struct kmem_cache`; may be that of another cache when this one is gone.
+        key: u64,
+        /// From one object to the next, bytes.
+        size: u32,
+        /// From the beginning of the slab to that of the first object, bytes: `red_left_pad`.
+        left_pad: u32,
+        /// Its name, NUL-terminated.
+        name: [u8; NAME_LEN],
+    }
+}
+
+record! {
     /// One kmalloc.
     Kmalloc {
         /// Header.
@@ -210,6 +230,8 @@ record! {
         size: u64,
         /// `DMA_ATTR_*` bits.
         attrs: u64,
+        /// What it lies in ([`crate::memory`]); looked up only of small buffers that a non-coherent device writes.
+        memory: u64,
     }
 }
 
@@ -268,6 +290,8 @@ record! {
         dma_len: u32,
         /// `dma_flags`, where the kernel has them.
         dma_flags: u32,
+        /// What the buffer lies in, as in [`Map`].
+        memory: u64,
     }
 }
 

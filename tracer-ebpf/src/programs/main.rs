@@ -16,6 +16,7 @@ mod map;
 mod objects;
 mod probe;
 mod sg;
+mod slab;
 mod streamed;
 mod swiotlb;
 mod sync;

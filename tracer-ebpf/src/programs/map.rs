@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter::Mapped,
+    memory::UNKNOWN,
     record::{Kind, MAPPING_ERROR, Map, UNKNOWN_PHYS, Unmap},
 };
 
@@ -16,7 +17,7 @@ use crate::{
     emit::{header, send},
     lengths::{self, what},
     probe::{Call, Probed, arguments, entered, returned},
-    streamed,
+    slab, streamed,
 };
 
 struct Mapping {
@@ -122,8 +123,10 @@ fn mapped<C: EbpfContext>(ctx: &C, mapping: &Mapping) {
     if dma_addr != MAPPING_ERROR && !streamed::single(dev, fingerprint, direction, size) {
         return;
     }
+    let memory =
+        if slab::is_looked_up(device::flags(fingerprint), direction, size) { slab::of_phys(phys) } else { UNKNOWN };
     let header = header(ctx, Kind::Map, direction);
-    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs });
+    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs, memory });
 }
 
 #[inline(always)]

@@ -370,7 +370,15 @@ mod tests {
             .iter()
             .map(|(device, size)| {
                 let (device, direction) = (DeviceId(*device), Direction::FromDevice);
-                let what = What::Map { device, phys: 0, dma_addr: 0, size: *size, direction, attrs: 0 };
+                let what = What::Map {
+                    device,
+                    phys: 0,
+                    dma_addr: 0,
+                    size: *size,
+                    direction,
+                    memory: Memory::Unknown,
+                    attrs: 0,
+                };
                 Event { time_ns: 0, task: 0, cpu: 0, what }
             })
             .collect();

@@ -9,7 +9,7 @@ use super::{
     settings::Settings,
     step::Step,
 };
-use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, What};
+use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, What};
 use bouncescope_capture::facts::{Device, Hook, KernelFacts, PoolFacts};
 use bouncescope_capture::stream::{Gaps, Item, Start};
 
@@ -118,11 +118,26 @@ impl Sample {
 
     /// A mapping's event alone, `FROM_DEVICE`.
     pub(super) fn map(&mut self, device: DeviceId, phys: u64, dma_addr: u64, size: u64) -> &mut Self {
-        self.event(What::Map { device, phys, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
+        self.event(What::Map {
+            device,
+            phys,
+            dma_addr,
+            size,
+            direction: Direction::FromDevice,
+            memory: Memory::Unknown,
+            attrs: 0,
+        })
     }
 
     pub(super) fn unmap(&mut self, device: DeviceId, dma_addr: u64, size: u64) -> &mut Self {
-        self.event(What::Unmap { device, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
+        self.event(What::Unmap {
+            device,
+            dma_addr,
+            size,
+            direction: Direction::FromDevice,
+            memory: Memory::Unknown,
+            attrs: 0,
+        })
     }
 
     /// A bounce as the kernel records it: attempt, search, mapping; refused for [`MAPPING_ERROR`].
@@ -159,7 +174,14 @@ impl Sample {
     }
 
     pub(super) fn unmap_sg(&mut self, device: DeviceId, list: u64, nents: u32) -> &mut Self {
-        self.event(What::UnmapSg { device, list, nents, direction: Direction::FromDevice, attrs: 0 })
+        self.event(What::UnmapSg {
+            device,
+            list,
+            nents,
+            direction: Direction::FromDevice,
+            memory: Memory::Unknown,
+            attrs: 0,
+        })
     }
 
     /// Its steps, each with the devices described by then.

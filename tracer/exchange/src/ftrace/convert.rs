@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::fields::{CallSite, Pointer};
 use super::line::Line;
 use super::values::{Lists, Values};
-use bouncescope_capture::event::{Batch, DeviceId, Event, Kind, MAPPING_ERROR, Segment, What};
+use bouncescope_capture::event::{Batch, DeviceId, Event, Kind, MAPPING_ERROR, Memory, Segment, What};
 use bouncescope_capture::facts::{SiteCount, Symbol};
 
 /// Whether a DMA address shows by itself that the buffer bounced: it differs from the physical one inside the page, where neither a bus
@@ -82,7 +82,7 @@ impl Converter {
                 What::Kfree { call_site: 0, ptr }
             }
             Values::Map { phys, dma_addr, size, direction, attrs, .. } => {
-                What::Map { device, phys, dma_addr, size, direction, attrs }
+                What::Map { device, phys, dma_addr, size, direction, memory: Memory::Unknown, attrs }
             }
             Values::Unmap { dma_addr, size, direction, attrs, .. } => {
                 What::Unmap { device, dma_addr, size, direction, attrs }
@@ -96,7 +96,15 @@ impl Converter {
                 let segments = lists.buffers.iter().zip(&lists.dma_addrs).zip(&lists.lengths);
                 batch.segments.extend(segments.map(|((phys, dma_addr), length)| {
                     let (offset, length) = ((phys & 0xfff) as u32, *length as u32);
-                    Segment { page: 0, dma_addr: *dma_addr, offset, length, dma_len: length, dma_flags: 0 }
+                    Segment {
+                        page: 0,
+                        dma_addr: *dma_addr,
+                        offset,
+                        length,
+                        dma_len: length,
+                        dma_flags: 0,
+                        memory: Memory::Unknown,
+                    }
                 }));
                 What::MapSg {
                     device,

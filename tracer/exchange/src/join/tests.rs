@@ -103,7 +103,7 @@ fn at(time_ns: u64, what: What) -> Event {
 
 fn map(time_ns: u64, phys: u64, dma_addr: u64, size: u64) -> Event {
     let direction = Direction::FromDevice;
-    at(time_ns, What::Map { device: DeviceId(0), phys, dma_addr, size, direction, attrs: 0 })
+    at(time_ns, What::Map { device: DeviceId(0), phys, dma_addr, size, direction, memory: Memory::Unknown, attrs: 0 })
 }
 
 /// The third bounce, as a recorder has it, somewhat later.

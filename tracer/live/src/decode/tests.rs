@@ -23,7 +23,15 @@ fn device(dev: u64, flags: u32) -> record::Device {
 }
 
 fn map(dev: u64) -> record::Map {
-    record::Map { header: header(Kind::Map, Direction::FromDevice), dev, phys: 1, dma_addr: 2, size: 8, attrs: 0 }
+    record::Map {
+        header: header(Kind::Map, Direction::FromDevice),
+        dev,
+        phys: 1,
+        dma_addr: 2,
+        size: 8,
+        attrs: 0,
+        memory: 0,
+    }
 }
 
 #[test]
