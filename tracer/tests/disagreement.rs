@@ -187,7 +187,7 @@ impl Full {
     fn release(&mut self, task: u32, us: u64, lasts_us: u64, nth: u64) -> &mut Self {
         let (device, slot, size, direction) = (DEVICE, 0x8000_0000 + nth * 2048, 8, Direction::FromDevice);
         self.event(task, us, What::SlotUnmap { device, slot, size, direction });
-        let unmap = What::Unmap { device, dma_addr: slot, size, direction, memory: Memory::Unknown, attrs: 0 };
+        let unmap = What::Unmap { device, dma_addr: slot, size, direction, attrs: 0 };
         self.event(task, us + lasts_us, unmap);
         self
     }

@@ -86,7 +86,7 @@ fn stream(all: &[Mapped]) -> Items {
         event(What::Map { device, phys, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
         event(What::Sync { device, dma_addr: phys, size: size.min(4), direction, for_device: false });
         if one.unmapped {
-            event(What::Unmap { device, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
+            event(What::Unmap { device, dma_addr: phys, size, direction, attrs: 0 });
         }
         if one.freed {
             event(What::Kfree { call_site: 9, ptr });

@@ -303,6 +303,7 @@ fn bounces_for_length(kernel: &KernelFacts, cache_line_size: u32, coherent: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bouncescope_capture::event::Memory;
     use bouncescope_capture::facts::Device;
 
     fn count(device: u32, mapped: Mapped, length: u32, count: u64) -> LengthCount {

@@ -416,7 +416,7 @@ mod tests {
         let buffer = located(&mut objects, 0x1048, 8, of_kmalloc);
         let object = Object { offset: 8, requested: 64, given: 64, of_kmalloc: true };
         assert_eq!(buffer.around, Around { object: Some(object), ..Around::default() });
-        assert_eq!(objects.address(buffer.site), Memory::FIRST_OF_KMALLOC.into());
+        assert_eq!(objects.address(buffer.site), u64::from(Memory::FIRST_OF_KMALLOC));
         let other = located(&mut objects, 0x2000, 8, Memory::object(5, 696, 0));
         assert!(!other.around.object.unwrap().of_kmalloc);
         assert_eq!((objects.address(other.site), objects.origins().agreed), (5, 0));

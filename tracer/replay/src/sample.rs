@@ -130,14 +130,7 @@ impl Sample {
     }
 
     pub(super) fn unmap(&mut self, device: DeviceId, dma_addr: u64, size: u64) -> &mut Self {
-        self.event(What::Unmap {
-            device,
-            dma_addr,
-            size,
-            direction: Direction::FromDevice,
-            memory: Memory::Unknown,
-            attrs: 0,
-        })
+        self.event(What::Unmap { device, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
     }
 
     /// A bounce as the kernel records it: attempt, search, mapping; refused for [`MAPPING_ERROR`].
@@ -174,14 +167,7 @@ impl Sample {
     }
 
     pub(super) fn unmap_sg(&mut self, device: DeviceId, list: u64, nents: u32) -> &mut Self {
-        self.event(What::UnmapSg {
-            device,
-            list,
-            nents,
-            direction: Direction::FromDevice,
-            memory: Memory::Unknown,
-            attrs: 0,
-        })
+        self.event(What::UnmapSg { device, list, nents, direction: Direction::FromDevice, attrs: 0 })
     }
 
     /// Its steps, each with the devices described by then.

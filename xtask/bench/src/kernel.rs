@@ -269,6 +269,7 @@ fn segment(phys: u64, length: u64) -> Segment {
         length: length as u32,
         dma_len: length as u32,
         dma_flags: 0,
+        memory: Memory::Unknown,
     }
 }
 

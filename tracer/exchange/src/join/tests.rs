@@ -1,6 +1,7 @@
 //! A trace in pages made here, and recordings that begin in the middle of it.
 
 use super::*;
+use bouncescope_capture::event::Memory;
 use bouncescope_capture::facts::{End, Hook, KernelFacts, PoolFacts, PoolSample};
 use bouncescope_capture::names::Subject;
 use bouncescope_capture::stream::Source;

@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn before_5_17_a_page_has_a_flag_and_the_cache_itself() {
         let members = [("flags", 0), ("compound_head", 64), ("slab_cache", 192), ("page_type", 384)];
-        let found = kernel(&members, |b, _| drop(b.enumeration("pageflags", &[("PG_locked", 0), ("PG_slab", 9)])));
+        let found = kernel(&members, |b, _| {
+            b.enumeration("pageflags", &[("PG_locked", 0), ("PG_slab", 9)]);
+        });
         let expected = SlabLayout {
             cache: 24,
             compound: 8,
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn a_type_of_page_is_a_bit_cleared_and_later_a_byte() {
         let members = |compound| [("flags", 0), (compound, 64), ("page_type", 384)];
-        let with = |compound, kind: (&str, i32)| {
+        let with = |compound, kind: (&str, u32)| {
             kernel(&members(compound), |b, long| {
                 b.structure("slab", 64, &[("slab_cache", long, 64)]);
                 b.enumeration("pagetype", &[("PGTY_buddy", 0xf0), kind]);
@@ -98,7 +100,9 @@ mod tests {
     #[test]
     fn where_something_is_missing_nothing_is_looked_up() {
         let members = [("flags", 0), ("slab_cache", 192)];
-        let found = kernel(&members, |b, _| drop(b.enumeration("pageflags", &[("PG_slab", 9)])));
+        let found = kernel(&members, |b, _| {
+            b.enumeration("pageflags", &[("PG_slab", 9)]);
+        });
         assert_eq!(found, SlabLayout::NONE);
     }
 }
