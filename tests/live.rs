@@ -14,7 +14,7 @@ use std::{
 
 use tracer::{
     capture::Reader,
-    event::{Event, What},
+    event::{Event, Kind, What},
     facts::{Counters, End, SiteCount, SlabSample},
     names::Loss,
     stream::{Gaps, Item, Source, Start},
@@ -632,7 +632,8 @@ fn flight_files(dir: &Path) -> Vec<std::path::PathBuf> {
 fn assert_complete(contents: &Contents) {
     assert!(contents.ended && contents.gaps.is_empty(), "{:?}", contents.gaps);
     assert!(!contents.counters.seen.is_empty());
-    for kind in tracer::event::Kind::ALL.into_iter().filter(|kind| *kind != tracer::event::Kind::Device) {
+    let is_event = |kind: &Kind| !matches!(kind, Kind::Device | Kind::Cache);
+    for kind in Kind::ALL.into_iter().filter(is_event) {
         let recorded = contents.events.iter().filter(|event| event.what.kind() == kind).count() as u64;
         let seen: u64 = contents.counters.seen.get(kind.name()).into_iter().flatten().sum();
         let refused = contents.counters.lost(&Loss::RingFull(kind));

@@ -1,7 +1,7 @@
 //! Streams made up of few devices and few buffers, so that slots, mappings and unmappings meet; and now and then of anything.
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use tracer::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS, What};
+use tracer::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use tracer::facts::{
     Counters, Device, End, Hook, KernelFacts, LengthCount, LinearMap, Mapped, PoolFacts, PoolFunction, PoolSample,
     PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample, SlotRule,
@@ -293,6 +293,14 @@ fn direction_of(n: u8) -> Direction {
     Direction::from_raw(n % 3).unwrap_or_default()
 }
 
+/// What a buffer lies in; the size of its object and its place in it follow from the number too.
+fn memory(number: impl Into<u64>) -> Memory {
+    match number.into() {
+        number @ 0..8 => [Memory::Unknown, Memory::Pages][number as usize % 2],
+        number => Memory::object((number * 300) as u16 & Memory::LAST_CACHE, 8 << (number % 8), number as u16 % 8),
+    }
+}
+
 fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segment>) -> What {
     match act {
         Act::Map { buffer, dma, size, attrs } => What::Map {
@@ -301,6 +309,7 @@ fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segm
             dma_addr: dma.unwrap_or(buffer).address(),
             size: size.amount(),
             direction,
+            memory: memory(attrs),
             attrs: u64::from(attrs),
         },
         Act::Unmap { dma, size } => {
@@ -315,6 +324,7 @@ fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segm
                 length: length.amount() as u32,
                 dma_len: length.amount() as u32,
                 dma_flags: 0,
+                memory: Memory::Unknown,
             }));
             What::MapSg {
                 device,

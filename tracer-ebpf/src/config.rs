@@ -116,6 +116,43 @@ pub struct PageLayout {
     pub shift: u32,
 }
 
+/// From a `struct page *` to the slab cache that its memory belongs to; offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct SlabLayout {
+    /// `slab.slab_cache`, before 5.17 `page.slab_cache`; [`NONE`] when not everything here is known, and then nothing is looked up.
+    pub cache: u32,
+    /// `page.compound_head`, or `page.compound_info`.
+    pub compound: u32,
+    /// Where a page says that it is a slab's: `page.flags`, or from 6.10 on `page.page_type`.
+    pub mark: u32,
+    /// Which bits there say so.
+    pub mark_mask: u32,
+    /// What they are then.
+    pub mark_value: u32,
+    /// `kmem_cache.name`.
+    pub name: u32,
+    /// `kmem_cache.size`.
+    pub size: u32,
+    /// `kmem_cache.red_left_pad`.
+    pub left_pad: u32,
+}
+
+impl SlabLayout {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        cache: NONE,
+        compound: NONE,
+        mark: NONE,
+        mark_mask: 0,
+        mark_value: 0,
+        name: NONE,
+        size: NONE,
+        left_pad: NONE,
+    };
+}
+
 /// Positions of the arguments of the pool's functions, counted from 0; [`NONE`] where there is no such argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -144,6 +181,8 @@ pub struct Config {
     pub pool: PoolArguments,
     /// `struct page`.
     pub pages: PageLayout,
+    /// Slabs.
+    pub slab: SlabLayout,
     /// The running kernel's decider, for the programs' own count of predicted bounces.
     pub decider: Decider,
     /// Address of `iommu_dma_ops`, only where there is no flag for dma-iommu; else 0.
@@ -202,6 +241,7 @@ impl Config {
         },
         pool: PoolArguments { map_align_mask: NONE, map_direction: NONE, unmap_direction: NONE, reserved: 0 },
         pages: PageLayout { vmemmap: 0, struct_size: 0, shift: 12 },
+        slab: SlabLayout::NONE,
         decider: Decider { bounce_unaligned: 0, cache_line_size: 0, minalign: 8, dma_minalign: 128 },
         iommu_dma_ops: 0,
         sample_mask: u64::MAX,

@@ -20,6 +20,7 @@ pub mod attrs;
 pub mod config;
 pub mod counter;
 pub mod decide;
+pub mod memory;
 pub mod record;
 pub mod ring;
 pub mod streamed;

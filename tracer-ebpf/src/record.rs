@@ -39,11 +39,13 @@ pub enum Kind {
     /// [`Unmap`], from the entry of `dma_iova_unlink()` or `dma_iova_destroy()`: of a range, in which more than one buffer may have
     /// been linked.
     Unlink = 13,
+    /// [`Cache`]: a slab cache described, before the first record that names it and again whenever another is at its place.
+    Cache = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of its value.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Device,
         Self::Kmalloc,
         Self::Kfree,
@@ -58,6 +60,7 @@ impl Kind {
         Self::SyncSg,
         Self::Link,
         Self::Unlink,
+        Self::Cache,
     ];
 
     /// The kind's name in captures, counters and on screen.
@@ -77,6 +80,7 @@ impl Kind {
             Self::SyncSg => "sync_sg",
             Self::Link => "link",
             Self::Unlink => "unlink",
+            Self::Cache => "cache",
         }
     }
 }
@@ -175,6 +179,22 @@ pub mod device_flag {
 }
 
 record! {
+    /// `struct kmem_cache`, as far as it says where its objects lie.
+    Cache {
+        /// Header.
+        header: Header,
+        /// [`crate::memory::key`] of the address of the `struct kmem_cache`; may be that of another cache when this one is gone.
+        key: u64,
+        /// From one object to the next, bytes.
+        size: u32,
+        /// From the beginning of the slab to that of the first object, bytes: `red_left_pad`.
+        left_pad: u32,
+        /// Its name, NUL-terminated.
+        name: [u8; NAME_LEN],
+    }
+}
+
+record! {
     /// One kmalloc.
     Kmalloc {
         /// Header.
@@ -219,6 +239,8 @@ record! {
         size: u64,
         /// `DMA_ATTR_*` bits.
         attrs: u64,
+        /// What it lies in ([`crate::memory`]); looked up only of small buffers that a non-coherent device writes.
+        memory: u64,
     }
 }
 
@@ -277,6 +299,8 @@ record! {
         dma_len: u32,
         /// `dma_flags`, where the kernel has them.
         dma_flags: u32,
+        /// What the buffer lies in, as in [`Map`].
+        memory: u64,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{env, error::Error};
 
 use tracer::{
     capture::create,
-    event::{Batch, DeviceId, Direction, Event, What},
+    event::{Batch, DeviceId, Direction, Event, Memory, What},
     facts::{Device, End, Hook, KernelFacts, PoolFacts},
     stream::{Item, Start},
 };
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (device, direction, attrs) = (DeviceId(0), Direction::FromDevice, 0);
     let (address, size) = (0x10_0008, 8);
-    let map = What::Map { device, phys: address, dma_addr: address, size, direction, attrs };
+    let map = What::Map { device, phys: address, dma_addr: address, size, direction, memory: Memory::Unknown, attrs };
     let unmap = What::Unmap { device, dma_addr: address, size, direction, attrs };
     let events = [(1_000, map), (5_000, unmap)].map(|(time_ns, what)| Event { time_ns, task: 1, cpu: 0, what });
 

@@ -5,7 +5,7 @@ mod items;
 use items::Items;
 use proptest::prelude::*;
 use tracer::{
-    event::{Batch, DeviceId, Direction, Event, Segment, What},
+    event::{Batch, DeviceId, Direction, Event, Memory, Segment, What},
     facts::{
         Counters, Device, Hook, KernelFacts, LinearMap, LiveSite, LiveSites, MaintenanceFunction, MaintenanceTime,
         PoolFacts, PoolFunction, PoolSample, PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample,
@@ -93,6 +93,14 @@ fn device() -> impl Strategy<Value = Device> {
     })
 }
 
+fn memory(number: u64) -> Memory {
+    match number % 3 {
+        0 => Memory::Unknown,
+        1 => Memory::Pages,
+        _ => Memory::object((number >> 32) as u16, (number >> 16) as u16, number as u16),
+    }
+}
+
 fn what() -> impl Strategy<Value = What> {
     let direction = prop::sample::select(vec![Direction::FromDevice, Direction::ToDevice, Direction::Bidirectional]);
     (0..13_u8, 0..3_u32, [number(), number(), number(), number()], small(), small(), direction).prop_map(
@@ -101,7 +109,7 @@ fn what() -> impl Strategy<Value = What> {
             match kind {
                 0 => What::Kmalloc { call_site: a % 4, ptr: b, bytes_req: c, bytes_alloc: d, gfp: 0 },
                 1 => What::Kfree { call_site: a % 4, ptr: b },
-                2 => What::Map { device, phys: a, dma_addr: b, size: c, direction, attrs: d },
+                2 => What::Map { device, phys: a, dma_addr: b, size: c, direction, memory: memory(a), attrs: d },
                 3 => What::Unmap { device, dma_addr: b, size: c, direction, attrs: d },
                 4 => {
                     let (first_segment, segments) = ((a % 4) as u32, (b % 8) as u32);
@@ -144,6 +152,7 @@ fn batch() -> impl Strategy<Value = Batch> {
                 length,
                 dma_len,
                 dma_flags,
+                memory: memory(page),
             })
             .collect(),
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracer::{
     capture::{Reader, Writer},
-    event::{Batch, DeviceId, Direction, Event, What},
+    event::{Batch, DeviceId, Direction, Event, Memory, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
     replay::{Replayed, Wanted, mapping::Unknown, replay},
     report::verify,
@@ -43,7 +43,7 @@ fn held(size: u64, bounced: bool, count: u64) -> Vec<What> {
             events.push(What::Bounced { device: DEVICE, dev_addr: phys, size });
             events.push(What::SlotMap { device: DEVICE, phys, slot, size, align_mask: 0, direction, duration_ns: 0 });
         }
-        events.push(What::Map { device: DEVICE, phys, dma_addr, size, direction, attrs: 0 });
+        events.push(What::Map { device: DEVICE, phys, dma_addr, size, direction, memory: Memory::Unknown, attrs: 0 });
     }
     events
 }
@@ -175,7 +175,11 @@ impl Full {
         self.event(task, us, What::Bounced { device, dev_addr: phys, size });
         let map = What::SlotMap { device, phys, slot, size, align_mask: 0, direction, duration_ns };
         self.event(task, us + lasts_us, map);
-        self.event(task, us + lasts_us, What::Map { device, phys, dma_addr: slot, size, direction, attrs: 0 });
+        self.event(
+            task,
+            us + lasts_us,
+            What::Map { device, phys, dma_addr: slot, size, direction, memory: Memory::Unknown, attrs: 0 },
+        );
         self
     }
 

@@ -5,7 +5,7 @@ mod items;
 use items::Items;
 use proptest::prelude::*;
 use tracer::{
-    event::{Batch, DeviceId, Direction, Event, What},
+    event::{Batch, DeviceId, Direction, Event, Memory, What},
     facts::{
         Device, Hook, KernelFacts, LinearMap, MaintenanceFunction, MaintenanceTime, PoolFacts, PoolFunction, PoolTime,
         PoolTimes,
@@ -83,7 +83,7 @@ fn stream(all: &[Mapped]) -> Items {
             events.push(Event { time_ns: 1 + events.len() as u64, task: 1, cpu: 0, what });
         };
         event(What::Kmalloc { call_site: 1 + n as u64 % 3, ptr, bytes_req: one.requested, bytes_alloc: given, gfp: 0 });
-        event(What::Map { device, phys, dma_addr: phys, size, direction, attrs: 0 });
+        event(What::Map { device, phys, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
         event(What::Sync { device, dma_addr: phys, size: size.min(4), direction, for_device: false });
         if one.unmapped {
             event(What::Unmap { device, dma_addr: phys, size, direction, attrs: 0 });

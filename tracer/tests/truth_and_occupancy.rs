@@ -3,7 +3,7 @@
 
 use tracer::{
     capture::{Reader, Writer},
-    event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, What},
+    event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
     model::policy::{PoolChoice, builtin},
     replay::{
@@ -73,7 +73,15 @@ impl Stream {
     }
 
     fn map(&mut self, phys: u64, dma_addr: u64, size: u64) -> &mut Self {
-        self.event(What::Map { device: DEVICE, phys, dma_addr, size, direction: DIRECTION, attrs: 0 })
+        self.event(What::Map {
+            device: DEVICE,
+            phys,
+            dma_addr,
+            size,
+            direction: DIRECTION,
+            memory: Memory::Unknown,
+            attrs: 0,
+        })
     }
 
     fn bounce(&mut self, phys: u64, size: u64, slot: u64) -> &mut Self {
@@ -155,6 +163,7 @@ fn an_attempt_without_mapping_event_does_not_make_a_later_mapping_of_that_length
         dma_addr: 0x20_0008,
         size: 8,
         direction: Direction::ToDevice,
+        memory: Memory::Unknown,
         attrs: 0,
     });
     let verdict = stream.verified().verdict;

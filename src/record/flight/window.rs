@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tracer::{
     capture::Writer,
-    event::{Batch, DeviceId, Event, Kind, What},
+    event::{Batch, DeviceId, Event, Kind, Memory, What},
     facts::{Counters, End, PoolTimes},
     names::Loss,
     pseudonym::{MARK, without_addresses},
@@ -219,6 +219,8 @@ impl Window {
         let earlier = begin.as_ref().and_then(|begin| begin.start.checked_sub(1)).map_or(&nothing, |at| moments[at]);
         let counters = cutter.counters(earlier, &start_cut, &end);
         cutter.call_sites.extend(sites.iter().map(|site| site.call_site));
+        // The names of slab caches, which events name by their numbers.
+        cutter.call_sites.extend(self.kept.symbols.keys().filter(|address| Memory::is_cache(**address)));
         let symbols: Vec<_> =
             cutter.call_sites.iter().filter_map(|site| self.kept.symbols.get(site)).cloned().collect();
         let renumbered = |mut one: tracer::facts::LengthCount| {

@@ -199,7 +199,7 @@ fn is_pci(name: u64) -> bool {
 
 /// Copies the string at `addr`; what follows its NUL is whatever the ring held before.
 #[inline(always)]
-fn text(addr: u64, into: &mut [u8; NAME_LEN]) {
+pub(crate) fn text(addr: u64, into: &mut [u8; NAME_LEN]) {
     into[0] = 0;
     // SAFETY: the helper checks the address itself and terminates what it copies.
     if addr != 0 && unsafe { bpf_probe_read_kernel_str_bytes(addr as *const u8, into) }.is_err() {

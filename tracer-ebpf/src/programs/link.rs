@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter::Mapped,
+    memory::UNKNOWN,
     record::{Kind, MAPPING_ERROR, Map, Unmap},
 };
 
@@ -139,7 +140,7 @@ fn linked<C: EbpfContext>(ctx: &C, linking: &Linking, error: i32) {
     }
     let dma_addr = if error == 0 { address(state, offset) } else { MAPPING_ERROR };
     let header = header(ctx, Kind::Link, direction);
-    send(Kind::Link, Map { header, dev, phys, dma_addr, size, attrs });
+    send(Kind::Link, Map { header, dev, phys, dma_addr, size, attrs, memory: UNKNOWN });
 }
 
 #[inline(always)]

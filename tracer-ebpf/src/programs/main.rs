@@ -17,6 +17,7 @@ mod objects;
 mod probe;
 mod resource;
 mod sg;
+mod slab;
 mod streamed;
 mod swiotlb;
 mod sync;

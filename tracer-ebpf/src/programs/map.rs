@@ -9,6 +9,7 @@ use aya_ebpf::{
 use tracer_ebpf::{
     attrs::MMIO,
     counter::Mapped,
+    memory::UNKNOWN,
     record::{Kind, MAPPING_ERROR, Map, UNKNOWN_PHYS, Unmap},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     emit::{header, send},
     lengths::{self, what},
     probe::{Call, Probed, arguments, entered, returned},
-    resource, streamed,
+    resource, slab, streamed,
 };
 
 struct Mapping {
@@ -127,8 +128,10 @@ fn mapped<C: EbpfContext>(ctx: &C, mapping: &Mapping) {
     if dma_addr != MAPPING_ERROR && !streamed::single(dev, fingerprint, direction, size) {
         return;
     }
+    let memory =
+        if slab::is_looked_up(device::flags(fingerprint), direction, size) { slab::of_phys(phys) } else { UNKNOWN };
     let header = header(ctx, Kind::Map, direction);
-    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs });
+    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs, memory });
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use tracer_ebpf::{
     attrs::MMIO,
     counter::Mapped,
+    memory::UNKNOWN,
     record::{Kind, MAPPING_ERROR, Map, Unmap},
 };
 
@@ -71,7 +72,7 @@ pub(crate) fn mapped<C: EbpfContext>(ctx: &C, [dev, phys, dma_addr, size, attrs]
         return;
     }
     let header = header(ctx, Kind::Map, direction);
-    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs: attrs | MMIO });
+    send(Kind::Map, Map { header, dev, phys, dma_addr, size, attrs: attrs | MMIO, memory: UNKNOWN });
 }
 
 #[inline(always)]

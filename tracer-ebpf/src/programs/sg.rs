@@ -16,6 +16,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter::{LengthCount, Mapped, Other},
+    memory::UNKNOWN,
     record::{Kind, MAX_FRAMES, MAX_SEGMENTS, MapSg, Segment, UnmapSg},
     streamed::SMALL_BELOW,
 };
@@ -25,7 +26,7 @@ use crate::{
     emit::{count_other, header, send, send_bytes},
     lengths::{self, what},
     probe::{Call, Probed, arguments, entered, field_or_zero, returned},
-    streamed,
+    slab, streamed,
 };
 
 /// A record under construction: too large for the stack.
@@ -242,6 +243,7 @@ fn walk(scratch: &mut Scratch) {
     // SAFETY: a read of memory that is borrowed here.
     let fingerprint = unsafe { (&raw const scratch.fingerprint).read_volatile() };
     let MapSg { header, dev, list: mut at, nents, .. } = scratch.head;
+    let looked_up = slab::is_looked_up(device::flags(fingerprint), u64::from(header.direction), 0);
     for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
         // SAFETY: a read of memory that is borrowed here.
         let n = unsafe { (&raw const scratch.head.recorded).read_volatile() };
@@ -259,19 +261,26 @@ fn walk(scratch: &mut Scratch) {
         }
         let length = entry.u32(config!(scatterlist.length));
         let bytes = u64::from(length);
+        let page = link & !3;
+        let offset = entry.u32(config!(scatterlist.offset));
+        let mut memory = UNKNOWN;
         if bytes < SMALL_BELOW {
             lengths::count(dev, fingerprint, what(u64::from(header.direction), Mapped::Segment, bytes), 1, bytes);
+            if looked_up {
+                memory = slab::of_segment(page, offset);
+            }
         } else {
             scratch.longer.count += 1;
             scratch.longer.bytes += bytes;
         }
         scratch.segments[n as usize] = Segment {
-            page: link & !3,
+            page,
             dma_addr: entry.u64(config!(scatterlist.dma_address)),
-            offset: entry.u32(config!(scatterlist.offset)),
+            offset,
             length,
             dma_len: entry.u32(config!(scatterlist.dma_length)),
             dma_flags: entry.u32(config!(scatterlist.dma_flags)),
+            memory,
         };
         scratch.head.recorded = n + 1;
         if link & 2 != 0 {

@@ -32,6 +32,11 @@ impl ColumnWriter {
         }
     }
 
+    /// Whether nothing has been appended.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The column with its length in front; the writer is empty again.
     pub(super) fn finish(&mut self, into: &mut Vec<u8>) {
         put(into, self.bytes.len() as u64);

@@ -100,6 +100,8 @@ pub enum What {
         size: u64,
         /// Direction.
         direction: Direction,
+        /// What the buffer lies in.
+        memory: Memory,
         /// `DMA_ATTR_*` bits.
         attrs: u64,
     },
@@ -304,6 +306,50 @@ pub struct Segment {
     pub dma_len: u32,
     /// `dma_flags`, 0 where the kernel has none.
     pub dma_flags: u32,
+    /// What the buffer lies in.
+    pub memory: Memory,
+}
+
+/// What memory a buffer lies in, read from its page while it was mapped. The recorder looks it up for buffers below
+/// [`tracer_ebpf::streamed::SMALL_BELOW`] that a non-coherent device writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// Not looked up, or not known.
+    #[default]
+    Unknown,
+    /// In pages that are no slab: those of the page allocator, or what was carved out of them.
+    Pages,
+    /// In an object of a slab cache, of kmalloc or not.
+    Object {
+        /// Number of the cache, from [`Memory::FIRST_CACHE`] to [`Memory::LAST_CACHE`]; as an address, that of the symbol with its name.
+        cache: u16,
+        /// From one object to the next (`kmem_cache.size`), bytes; not 0.
+        size: u16,
+        /// From the object's beginning to the buffer's, bytes; below `size`.
+        offset: u16,
+    },
+}
+
+impl Memory {
+    /// The lowest number of a cache.
+    pub const FIRST_CACHE: u16 = 2;
+    /// The lowest number of a cache of kmalloc's.
+    pub const FIRST_OF_KMALLOC: u16 = 2048;
+    /// The highest. No code of a kernel lies so low.
+    pub const LAST_CACHE: u16 = 4095;
+
+    /// An object of these; unknown where there can be no such object.
+    pub const fn object(cache: u16, size: u16, offset: u16) -> Self {
+        if cache < Self::FIRST_CACHE || cache > Self::LAST_CACHE || offset >= size {
+            return Self::Unknown;
+        }
+        Self::Object { cache, size, offset }
+    }
+
+    /// Whether this address names a cache, and no code.
+    pub const fn is_cache(address: u64) -> bool {
+        address >= Self::FIRST_CACHE as u64 && address <= Self::LAST_CACHE as u64
+    }
 }
 
 /// Consecutive events, with the segments that their scatterlists name.

@@ -7,7 +7,7 @@ mod encode;
 pub(super) use decode::Decoder;
 pub(super) use encode::Encoder;
 
-use crate::event::Kind;
+use crate::event::{Kind, Memory};
 
 /// The columns, in the order of the file. New ones go to the end: an old reader passes over them, a new reader takes a
 /// missing one as empty.
@@ -57,9 +57,30 @@ enum Column {
     ForDevice,
     /// Return addresses of who mapped a list; empty where all are 0.
     Caller,
+    /// What buffers of single mappings lie in: 0 unknown, 1 pages, else the number of a cache.
+    Memory,
+    /// Sizes of the objects that they lie in.
+    ObjectSize,
+    /// Where in these.
+    ObjectOffset,
+    /// The same of segments.
+    SegmentMemory,
+    SegmentObjectSize,
+    SegmentObjectOffset,
 }
 
-const COLUMNS: usize = Column::Caller as usize + 1;
+const COLUMNS: usize = Column::SegmentObjectOffset as usize + 1;
+
+/// The columns that are left out of a frame where they have nothing but zeroes.
+const LEFT_OUT: [Column; 7] = [
+    Column::Caller,
+    Column::Memory,
+    Column::ObjectSize,
+    Column::ObjectOffset,
+    Column::SegmentMemory,
+    Column::SegmentObjectSize,
+    Column::SegmentObjectOffset,
+];
 
 /// More events than this in one frame are refused by the reader.
 pub(super) const MAX_EVENTS: usize = 1 << 16;
@@ -69,17 +90,37 @@ pub(super) const MAX_SEGMENTS: usize = 1 << 18;
 /// What every event has besides its kind.
 const COMMON: [Column; 3] = [Column::Time, Column::Task, Column::Cpu];
 /// What every segment of a scatterlist has.
-const OF_SEGMENTS: [Column; 6] =
-    [Column::Page, Column::Offset, Column::Length, Column::SegmentDmaAddr, Column::SegmentDmaLen, Column::DmaFlags];
+const OF_SEGMENTS: [Column; 9] = [
+    Column::Page,
+    Column::Offset,
+    Column::Length,
+    Column::SegmentDmaAddr,
+    Column::SegmentDmaLen,
+    Column::DmaFlags,
+    Column::SegmentMemory,
+    Column::SegmentObjectSize,
+    Column::SegmentObjectOffset,
+];
 
 /// What else an event of this kind has.
 const fn columns_of(kind: Kind) -> &'static [Column] {
     use Column as C;
     match kind {
-        Kind::Device => &[],
+        Kind::Device | Kind::Cache => &[],
         Kind::Kmalloc => &[C::CallSite, C::Ptr, C::BytesReq, C::BytesAlloc, C::Gfp],
         Kind::Kfree => &[C::FreeSite, C::FreedPtr],
-        Kind::Map | Kind::Link => &[C::Device, C::Direction, C::Attrs, C::Phys, C::DmaAddr, C::Size],
+        Kind::Map => &[
+            C::Device,
+            C::Direction,
+            C::Attrs,
+            C::Phys,
+            C::DmaAddr,
+            C::Size,
+            C::Memory,
+            C::ObjectSize,
+            C::ObjectOffset,
+        ],
+        Kind::Link => &[C::Device, C::Direction, C::Attrs, C::Phys, C::DmaAddr, C::Size],
         Kind::Unmap | Kind::Unlink => &[C::Device, C::Direction, C::Attrs, C::UnmapAddr, C::Size],
         Kind::MapSg => &[C::Device, C::Direction, C::Attrs, C::List, C::Nents, C::Ents, C::Recorded, C::Caller],
         Kind::UnmapSg => &[C::Device, C::Direction, C::Attrs, C::List, C::Nents],
@@ -125,7 +166,8 @@ impl Column {
             C::Kind => Kind::ALL.len() as u64 - 1,
             C::ForDevice => 1,
             C::Direction => 2,
-            C::Cpu => u16::MAX as u64,
+            C::Memory | C::SegmentMemory => Memory::LAST_CACHE as u64,
+            C::Cpu | C::ObjectSize | C::ObjectOffset | C::SegmentObjectSize | C::SegmentObjectOffset => u16::MAX as u64,
             C::Task
             | C::Device
             | C::Nents

@@ -500,7 +500,7 @@ impl Mapped {
     }
 }
 
-/// The name of a code address.
+/// The name of a code address, or of a slab cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symbol {
     /// The address.
@@ -510,6 +510,11 @@ pub struct Symbol {
     /// Module; empty for the kernel itself.
     #[serde(default)]
     pub module: String,
+}
+
+impl Symbol {
+    /// In place of a module: the symbol is no code but a slab cache, by its number ([`crate::event::Memory`]).
+    pub const SLAB_CACHE: &str = "slab cache";
 }
 
 /// The programs' counters, since recording began.

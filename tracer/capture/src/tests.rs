@@ -16,7 +16,7 @@ use super::{
     ReadError, Reader, Writer, events,
     frame::{self, FILE_HEADER, MARKER, Type},
 };
-use crate::event::{Batch, DeviceId, Direction, Event, Segment, What};
+use crate::event::{Batch, DeviceId, Direction, Event, Memory, Segment, What};
 use crate::facts::{Counters, Device, End, PoolSample, PoolTime, PoolTimes, SiteCount, SlabCache, SlabSample, Symbol};
 use crate::stream::{Gaps, Item, Source, Start};
 
@@ -60,7 +60,7 @@ fn one_of_each() -> Batch {
     let whats = [
         What::Kmalloc { call_site: 0x100, ptr: 0x200, bytes_req: 30, bytes_alloc: 32, gfp: 5 },
         What::Kfree { call_site: 0x110, ptr: 0x200 },
-        What::Map { device, phys: 0x200, dma_addr: 0x300, size: 30, direction, attrs: 0 },
+        What::Map { device, phys: 0x200, dma_addr: 0x300, size: 30, direction, memory: Memory::Unknown, attrs: 0 },
         What::Unmap { device, dma_addr: 0x300, size: 30, direction, attrs: 4 },
         What::MapSg {
             device,
@@ -82,7 +82,8 @@ fn one_of_each() -> Batch {
         What::Link { device, phys: 0x200, dma_addr: 0x300, size: 30, direction, attrs: 0 },
         What::Unlink { device, dma_addr: 0x300, size: 30, direction, attrs: 0 },
     ];
-    let segment = |page, offset| Segment { page, dma_addr: 0x500, offset, length: 16, dma_len: 32, dma_flags: 1 };
+    let (dma_addr, length, dma_len, dma_flags, memory) = (0x500, 16, 32, 1, Memory::Unknown);
+    let segment = |page, offset| Segment { page, dma_addr, offset, length, dma_len, dma_flags, memory };
     Batch {
         events: whats.into_iter().enumerate().map(|(n, what)| event(n as u64, what)).collect(),
         segments: vec![segment(0x600, 0), segment(0x640, 16)],
@@ -123,14 +124,27 @@ fn direction() -> impl Strategy<Value = Direction> {
 }
 
 fn segment() -> impl Strategy<Value = Segment> {
-    (address(), address(), any::<[u32; 4]>()).prop_map(|(page, dma_addr, [offset, length, dma_len, dma_flags])| {
-        Segment { page, dma_addr, offset, length, dma_len, dma_flags }
+    let numbers = (address(), address(), any::<[u32; 4]>(), memory());
+    numbers.prop_map(|(page, dma_addr, [offset, length, dma_len, dma_flags], memory)| Segment {
+        page,
+        dma_addr,
+        offset,
+        length,
+        dma_len,
+        dma_flags,
+        memory,
     })
+}
+
+fn memory() -> impl Strategy<Value = Memory> {
+    let object = any::<[u16; 3]>().prop_map(|[cache, size, offset]| Memory::object(cache & 0xfff, size, offset));
+    prop_oneof![Just(Memory::Unknown), Just(Memory::Pages), object]
 }
 
 fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
     let numbers = (address(), address(), address(), address(), any::<u32>(), any::<u32>(), direction());
-    (0..13_u8, numbers, prop::collection::vec(segment(), 0..5)).prop_map(|(kind, numbers, segments)| {
+    let parts = (0..13_u8, numbers, prop::collection::vec(segment(), 0..5), memory());
+    parts.prop_map(|(kind, numbers, segments, memory)| {
         let (first, second, third, fourth, device, count, direction) = numbers;
         let device = DeviceId(device);
         let what = match kind {
@@ -142,7 +156,7 @@ fn what() -> impl Strategy<Value = (What, Vec<Segment>)> {
                 gfp: u64::from(count),
             },
             1 => What::Kfree { call_site: first, ptr: second },
-            2 => What::Map { device, phys: first, dma_addr: second, size: third, direction, attrs: fourth },
+            2 => What::Map { device, phys: first, dma_addr: second, size: third, direction, memory, attrs: fourth },
             3 => What::Unmap { device, dma_addr: first, size: second, direction, attrs: third },
             4 => What::MapSg {
                 device,

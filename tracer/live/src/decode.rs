@@ -11,6 +11,10 @@ use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, Segment, Wha
 use bouncescope_capture::facts::Device;
 use bouncescope_model::concatenation::SegmentLimits;
 
+use caches::Caches;
+
+mod caches;
+
 /// What has been decoded and not yet been taken, and what must be remembered between records.
 #[derive(Default)]
 pub(super) struct Decoder {
@@ -27,6 +31,8 @@ pub(super) struct Decoder {
     only_names: bool,
     /// Granule of an IOMMU whose domain could not be read: the page size is what every arm64 SMMU driver offers.
     page_size: u64,
+    /// Slab caches that buffers lie in.
+    pub(super) caches: Caches,
     /// Where the functions lie that map scatterlists; empty when kallsyms does not say.
     pub(super) mappers: Vec<Range<u64>>,
     /// Where returns of probed functions are caught.
@@ -61,6 +67,11 @@ impl Decoder {
                 self.describe(&prefix(bytes)?);
                 return Some(kind);
             }
+            Kind::Cache => {
+                let r: record::Cache = prefix(bytes)?;
+                self.caches.describe(&r, text(&r.name));
+                return Some(kind);
+            }
             Kind::Kmalloc => {
                 let r: record::Kmalloc = prefix(bytes)?;
                 What::Kmalloc {
@@ -78,7 +89,9 @@ impl Decoder {
             Kind::Map => {
                 let r: record::Map = prefix(bytes)?;
                 let device = self.device(r.dev, &header);
-                What::Map { device, phys: r.phys, dma_addr: r.dma_addr, size: r.size, direction, attrs: r.attrs }
+                let memory = self.caches.memory(r.memory, r.phys, self.page_size);
+                let record::Map { phys, dma_addr, size, attrs, .. } = r;
+                What::Map { device, phys, dma_addr, size, direction, memory, attrs }
             }
             Kind::Unmap => {
                 let r: record::Unmap = prefix(bytes)?;
@@ -142,7 +155,8 @@ impl Decoder {
         let tail = bytes.get(size_of::<record::MapSg>()..)?;
         let stride = size_of::<record::Segment>();
         let tail = tail.get(..head.recorded as usize * stride)?;
-        self.batch.segments.extend(tail.chunks_exact(stride).map(|bytes| {
+        let Self { batch, caches, page_size, .. } = self;
+        batch.segments.extend(tail.chunks_exact(stride).map(|bytes| {
             let r: record::Segment = pod_read_unaligned(bytes);
             Segment {
                 page: r.page,
@@ -151,6 +165,7 @@ impl Decoder {
                 length: r.length,
                 dma_len: r.dma_len,
                 dma_flags: r.dma_flags,
+                memory: caches.memory(r.memory, r.offset.into(), *page_size),
             }
         }));
         Some(What::MapSg {

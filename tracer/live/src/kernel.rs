@@ -21,4 +21,5 @@ pub mod reach;
 pub mod root;
 pub mod slab;
 pub mod slab_fill;
+pub mod slab_pages;
 pub mod symbols;

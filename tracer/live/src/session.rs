@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{Ebpf, util::nr_cpus};
-use tracer_ebpf::record::Kind;
+use tracer_ebpf::{config::SlabLayout, record::Kind};
 
 use super::{
     LiveError, Options,
@@ -32,6 +32,7 @@ use crate::kernel::{
     privilege::{Privilege, not_mounted},
     root::Root,
     slab_fill::SlabFill,
+    slab_pages,
     symbols::Symbols,
 };
 use bouncescope_capture::event::Batch;
@@ -114,6 +115,7 @@ impl Session {
         };
         config.decider = kernel.decider();
         config.pages = layout::pages(&kernel);
+        config.slab = btf.as_ref().map_or(SlabLayout::NONE, slab_pages::layout);
         config.sample_mask = match options.allocation_sample {
             0 => u64::MAX,
             n => n.next_power_of_two() - 1,
@@ -236,6 +238,10 @@ impl Session {
         }
         let mut items: Vec<Item> = self.first_slab.take().into_iter().collect();
         items.extend(self.decoder.new_devices.drain(..).map(Item::Device));
+        let new_caches = self.decoder.caches.take_new();
+        if !new_caches.is_empty() {
+            items.push(Item::Symbols(new_caches));
+        }
         let batch = std::mem::take(&mut self.decoder.batch);
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);

@@ -6,15 +6,17 @@ use tracer_ebpf::decide::size_roundup;
 /// No line is longer, bytes: a longer one is taken as this.
 const MAX_LINE: u64 = 4096;
 
-/// The kmalloc object that a buffer lies in.
+/// The object that a buffer lies in: of kmalloc, of another slab cache, or the page where there is no slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
     /// From its beginning to the buffer's, bytes.
     pub offset: u64,
-    /// Bytes asked for.
+    /// Bytes asked for; where that is not known, those given.
     pub requested: u64,
     /// Bytes given, by the captured kernel.
     pub given: u64,
+    /// It came from kmalloc, so that other caches of kmalloc would put it elsewhere.
+    pub of_kmalloc: bool,
 }
 
 /// What is known of the memory around a buffer.
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     fn object(offset: u64, requested: u64, given: u64) -> Around {
-        Around { object: Some(Object { offset, requested, given }), ..Around::default() }
+        Around { object: Some(Object { offset, requested, given, of_kmalloc: true }), ..Around::default() }
     }
 
     #[test]
@@ -159,12 +161,12 @@ mod tests {
 
     #[test]
     fn in_other_caches_only_alignment_is_known() {
-        let small = Object { offset: 0, requested: 18, given: 32 };
+        let small = Object { offset: 0, requested: 18, given: 32, of_kmalloc: true };
         let caches = |minalign| Caches { minalign, divisor_alignment: true };
         assert_eq!(in_caches(&small, 18, 64, &caches(128)), Sharing::None, "a whole line of its own");
         assert_eq!(in_caches(&small, 18, 64, &caches(8)), Sharing::Unknown);
         assert_eq!(in_caches(&small, 18, 256, &caches(128)), Sharing::Unknown, "two to a line");
-        let part = Object { offset: 8, requested: 100, given: 128 };
+        let part = Object { offset: 8, requested: 100, given: 128, of_kmalloc: true };
         assert_eq!(in_caches(&part, 8, 64, &caches(128)), Sharing::Own);
     }
 

@@ -397,8 +397,8 @@ impl Comparison {
         }
         self.differences.retain(|(rests_on, _)| !rests_on.is_doubtful(doubts));
         let sum = |values: &Vec<u64>| values.iter().sum::<u64>();
-        // Device descriptions are no events of the stream.
-        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Device);
+        // Descriptions are no events of the stream.
+        let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Device | Kind::Cache));
         let seen = |kind: Kind| counters.seen.get(kind.name()).map_or(0, sum);
         let lost = |kind: Kind| counters.lost(&Loss::RingFull(kind));
         let is_of_recording = start.kernel.pool.hiwater_reset || observed.has_new_hiwater();

@@ -305,6 +305,7 @@ fn bounces_for_length(kernel: &KernelFacts, cache_line_size: u32, coherent: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bouncescope_capture::event::Memory;
     use bouncescope_capture::facts::Device;
 
     fn count(device: u32, mapped: Mapped, length: u32, count: u64) -> LengthCount {
@@ -372,7 +373,15 @@ mod tests {
             .iter()
             .map(|(device, size)| {
                 let (device, direction) = (DeviceId(*device), Direction::FromDevice);
-                let what = What::Map { device, phys: 0, dma_addr: 0, size: *size, direction, attrs: 0 };
+                let what = What::Map {
+                    device,
+                    phys: 0,
+                    dma_addr: 0,
+                    size: *size,
+                    direction,
+                    memory: Memory::Unknown,
+                    attrs: 0,
+                };
                 Event { time_ns: 0, task: 0, cpu: 0, what }
             })
             .collect();

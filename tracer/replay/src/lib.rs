@@ -81,7 +81,7 @@ use bouncescope_capture::stream::{Gaps, Source, Start};
 use compare::Verdict;
 use holders::SlotHolders;
 use lengths::Counted;
-use objects::{LiveObjects, OlderFrees, SinceCount};
+use objects::{LiveObjects, OlderFrees, Origins, SinceCount};
 use outcome::{Outcome, Rows};
 use pass::Pass;
 use settings::Settings;
@@ -134,6 +134,8 @@ pub struct Replayed {
     pub since_count: BTreeMap<u64, SinceCount>,
     /// Call sites of which an object was seen mapped for DMA.
     pub mapped_sites: Vec<u64>,
+    /// What small buffers lay in, as their pages said.
+    pub origins: Origins,
     /// Mappings whose buffers could be looked up among the live objects.
     pub origins_known: bool,
     /// Samples of the kmalloc caches: the first and the last.

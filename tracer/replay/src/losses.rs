@@ -82,6 +82,8 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             Kind::SlotMap => &[Pool, Times, Searches],
             Kind::SlotUnmap => &[Pool, Times],
             Kind::Sync | Kind::SyncSg => &[Copies],
+            // It is described again with the next of its buffers; of those before, it is not known what they lie in.
+            Kind::Cache => &[],
         },
         Loss::Missed(program) => of_program(program).unwrap_or(MAPPING),
         Loss::Counted(other) => match other {

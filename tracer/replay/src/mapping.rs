@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::site::SiteId;
-use bouncescope_capture::event::{DeviceId, Direction};
+use bouncescope_capture::event::{DeviceId, Direction, Memory};
 use bouncescope_model::sharing::{Around, Sharing};
 
 /// One mapping: a single buffer, or a scatterlist.
@@ -106,7 +106,9 @@ pub struct Buffer {
     pub size: u64,
     /// The DMA address that the buffer itself has, where the stream tells it.
     pub direct_dma_addr: Option<u64>,
-    /// Where its object was allocated.
+    /// What it lies in, as its page said when it was mapped.
+    pub memory: Memory,
+    /// Where its object was allocated, or else what it lies in.
     pub site: SiteId,
     /// What is known of the memory around it.
     pub around: Around,

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::devices::Identity;
 use super::mapping::Buffer;
-use super::site::SiteId;
-use bouncescope_capture::event::What;
+use super::site::{PAGES, SiteId};
+use bouncescope_capture::event::{Memory, What};
 use bouncescope_capture::facts::{KernelFacts, LinearMap};
-use bouncescope_model::sharing::Object;
+use bouncescope_model::sharing::{Around, Object};
 
 /// No line is longer, bytes: what lies farther away is nobody's neighbour.
 const FARTHEST: u64 = 4096;
@@ -54,6 +54,23 @@ pub struct Objects {
     /// Allocations that are not followed, since too many objects are live.
     pub(super) left_out: u64,
     seen: bool,
+    origins: Origins,
+}
+
+/// What small buffers that non-coherent devices write lay in, as their pages said when they were mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Origins {
+    /// In an object of a slab cache.
+    pub objects: u64,
+    /// In pages that are no slab.
+    pub pages: u64,
+    /// It was not looked up, or could not be read.
+    pub unknown: u64,
+    /// Of them those whose allocation was recorded too, and the recorded object is the one that the page says.
+    pub agreed: u64,
+    /// The same, and it is another.
+    pub disagreed: u64,
 }
 
 /// Frees of objects that are older than the recording, or than the kernel's first count of them, or of other caches than
@@ -207,11 +224,59 @@ impl Objects {
         self.seen
     }
 
-    /// Notes in a buffer what is known about the memory around it; `page` is that of a segment.
+    /// Counts what a small buffer lies in that a non-coherent device writes.
+    pub(crate) fn count_origin(&mut self, memory: Memory) {
+        match memory {
+            Memory::Unknown => self.origins.unknown += 1,
+            Memory::Pages => self.origins.pages += 1,
+            Memory::Object { .. } => self.origins.objects += 1,
+        }
+    }
+
+    /// What these lay in.
+    pub fn origins(&self) -> Origins {
+        self.origins
+    }
+
+    /// Notes in a buffer what is known about the memory around it; `page` is that of a segment. What its own page said of it when it was
+    /// mapped counts more than an allocation that was seen before: that object may have been freed unseen.
     pub fn locate(&mut self, buffer: &mut Buffer, page: Option<u64>) {
         if let Some(page) = page {
             self.find_page(buffer, page);
         }
+        self.recorded(buffer);
+        let (address, object) = match buffer.memory {
+            Memory::Unknown => return,
+            Memory::Pages => {
+                let page = 1 << self.page_shift;
+                let offset = buffer.phys % page;
+                // A buffer may go on to the next page, which is no more likely to be anybody else's.
+                let given = page.max(offset.saturating_add(buffer.size));
+                (PAGES, Object { offset, requested: given, given, of_kmalloc: false })
+            }
+            Memory::Object { cache, size, offset } => {
+                let (given, of_kmalloc) = (u64::from(size), cache >= Memory::FIRST_OF_KMALLOC);
+                (u64::from(cache), Object { offset: offset.into(), requested: given, given, of_kmalloc })
+            }
+        };
+        if let Some(recorded) = buffer.around.object {
+            if address != PAGES && (recorded.offset, recorded.given) == (object.offset, object.given) {
+                self.origins.agreed += 1;
+                return;
+            }
+            self.origins.disagreed += 1;
+            buffer.around = Around::default();
+        }
+        buffer.site = self.site(address);
+        buffer.around.object = Some(object);
+        // Inside the object there is nobody else, whatever was seen before.
+        let behind = object.given.saturating_sub(object.offset.saturating_add(buffer.size));
+        buffer.around.free_before = buffer.around.free_before.filter(|free| *free >= object.offset);
+        buffer.around.free_after = buffer.around.free_after.filter(|free| *free >= behind);
+    }
+
+    /// Notes in a buffer what recorded allocations tell.
+    fn recorded(&mut self, buffer: &mut Buffer) {
         let Some(map) = self.linear_map.filter(|map| self.seen && buffer.exact && buffer.phys >= map.phys_base) else {
             return;
         };
@@ -226,7 +291,8 @@ impl Objects {
                 self.live.remove(&ptr);
             } else {
                 buffer.site = live.site;
-                let object = Object { offset: start - ptr, requested: live.requested, given: live.given };
+                let (requested, given) = (live.requested, live.given);
+                let object = Object { offset: start - ptr, requested, given, of_kmalloc: true };
                 buffer.around.object = Some(object);
             }
         }
@@ -303,6 +369,7 @@ pub struct Whose {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mapping::Truth;
     use super::*;
 
     fn objects() -> Objects {
@@ -315,6 +382,84 @@ mod tests {
 
     fn kfree(ptr: u64) -> What {
         What::Kfree { call_site: 1, ptr }
+    }
+
+    const VIRT: u64 = 0xffff_0000_0000_0000;
+
+    /// A buffer of so many bytes at this physical address, of which its page says this.
+    fn located(objects: &mut Objects, phys: u64, size: u64, memory: Memory) -> Buffer {
+        let mut buffer = Buffer {
+            time_ns: 1,
+            cpu: 0,
+            phys,
+            exact: true,
+            size,
+            direct_dma_addr: None,
+            memory,
+            site: SiteId::UNKNOWN,
+            around: Around::default(),
+            truth: Truth::NotReached,
+        };
+        objects.locate(&mut buffer, None);
+        buffer
+    }
+
+    fn with_linear_map() -> Objects {
+        let linear_map = Some(LinearMap { virt_base: VIRT, phys_base: 0 });
+        Objects::new(&KernelFacts { page_size: 4096, linear_map, ..KernelFacts::default() })
+    }
+
+    #[test]
+    fn an_object_that_nobody_saw_allocated_is_the_one_that_its_page_says() {
+        let mut objects = with_linear_map();
+        let of_kmalloc = Memory::object(Memory::FIRST_OF_KMALLOC, 64, 8);
+        let buffer = located(&mut objects, 0x1048, 8, of_kmalloc);
+        let object = Object { offset: 8, requested: 64, given: 64, of_kmalloc: true };
+        assert_eq!(buffer.around, Around { object: Some(object), ..Around::default() });
+        assert_eq!(objects.address(buffer.site), u64::from(Memory::FIRST_OF_KMALLOC));
+        let other = located(&mut objects, 0x2000, 8, Memory::object(5, 696, 0));
+        assert!(!other.around.object.unwrap().of_kmalloc);
+        assert_eq!((objects.address(other.site), objects.origins().agreed), (5, 0));
+    }
+
+    #[test]
+    fn pages_that_are_no_slab_are_their_owners_to_their_end() {
+        let mut objects = with_linear_map();
+        for (phys, size, given) in [(0x1008, 1, 4096), (0x1fff, 2, 4097)] {
+            let buffer = located(&mut objects, phys, size, Memory::Pages);
+            let object = Object { offset: phys % 4096, requested: given, given, of_kmalloc: false };
+            assert_eq!((buffer.around.object, objects.address(buffer.site)), (Some(object), PAGES));
+        }
+        assert_eq!(located(&mut objects, 0x1008, 1, Memory::Unknown).around, Around::default());
+    }
+
+    #[test]
+    fn what_the_page_says_is_compared_with_recorded_allocations_and_counts_more() {
+        let mut objects = with_linear_map();
+        for ptr in [0x1000, 0x1040] {
+            objects.event(1, &kmalloc(VIRT + ptr, 64));
+        }
+        let as_recorded = Memory::object(Memory::FIRST_OF_KMALLOC, 64, 8);
+        let buffer = located(&mut objects, 0x1008, 8, as_recorded);
+        assert_eq!(objects.address(buffer.site), 1, "its call site");
+        assert_eq!(buffer.around.object.map(|object| object.requested), Some(5));
+        assert_eq!(buffer.around.free_after, Some(0x30), "the next object");
+        let wanted = Origins { agreed: 1, ..Origins::default() };
+        assert_eq!(objects.origins(), wanted);
+        for memory in [Memory::Pages, Memory::object(7, 32, 8), Memory::object(7, 64, 0)] {
+            let buffer = located(&mut objects, 0x1008, 8, memory);
+            assert_ne!(objects.address(buffer.site), 1);
+            assert_eq!((buffer.around.free_before, buffer.around.free_after), (None, None));
+        }
+        assert_eq!(objects.origins(), Origins { disagreed: 3, ..wanted });
+    }
+
+    #[test]
+    fn beside_an_object_that_its_page_says_recorded_neighbours_are_known() {
+        let mut objects = with_linear_map();
+        objects.event(1, &kmalloc(VIRT + 0x1020, 32));
+        let buffer = located(&mut objects, 0x1000, 18, Memory::object(Memory::FIRST_OF_KMALLOC, 32, 0));
+        assert_eq!(buffer.around.free_after, Some(14));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use super::estimate::Estimate;
 use super::holders::{HeldTimes, Holders};
 use super::memory::CacheUse;
 use super::occupancy::Occupancy;
+use super::site::NO_SLAB;
 use super::slabs::Slabs;
 use super::trend::Trend;
 use bouncescope_capture::event::Direction;
-use bouncescope_capture::facts::PoolFunction;
+use bouncescope_capture::facts::{PoolFunction, Symbol};
 use bouncescope_model::sharing::Sharing;
 
 /// Counts of some of the mappings.
@@ -141,12 +142,20 @@ pub struct DriverRow {
 /// One row of a breakdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSiteRow {
-    /// Where the buffer's object was allocated, `function+0xoffset`; empty for buffers of which that is not known.
+    /// Where the buffer's object was allocated, `function+0xoffset`; where that is not known, the slab cache that the buffer lies in, or
+    /// `pages`; empty for buffers of which nothing is known.
     pub call_site: String,
-    /// Module.
+    /// Module; `slab cache` or `no slab` where there is no call site.
     pub module: String,
     /// Counts.
     pub tally: Tally,
+}
+
+impl CallSiteRow {
+    /// Whether it is known where its objects were allocated.
+    pub fn is_site(&self) -> bool {
+        !self.call_site.is_empty() && self.module != Symbol::SLAB_CACHE && self.module != NO_SLAB
+    }
 }
 
 /// One row of a breakdown of scatterlists.

@@ -27,7 +27,7 @@ use super::{
     site::SiteId,
     step::{Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
 };
-use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS, What};
+use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use bouncescope_capture::facts::SlotRule;
 use bouncescope_capture::stream::Start;
 use bouncescope_model::link::Pieces;
@@ -215,7 +215,7 @@ impl Pairing {
     }
 
     fn map(&mut self, event: &Event, context: Context, devices: &mut Devices, watch: &mut impl Watch) {
-        let What::Map { device, phys, dma_addr, size, direction, attrs } = event.what else { return };
+        let What::Map { device, phys, dma_addr, size, direction, memory, attrs } = event.what else { return };
         let known = phys & UNKNOWN_PHYS == 0;
         if known
             && self.attempts.is_empty()
@@ -234,7 +234,8 @@ impl Pairing {
         let truth = self.unless_late(truth, event, devices.identity(device), size, phys);
         let exact = known || claimed.is_some_and(|attempt| attempt.search.is_some());
         let phys = phys & !UNKNOWN_PHYS;
-        let buffer = Buffer { exact, direct_dma_addr, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
+        let buffer =
+            Buffer { exact, direct_dma_addr, memory, truth, ..Buffer::at(event, claimed.as_ref(), phys, size) };
         let mut mapping = Mapping {
             id: self.next_mapping,
             time_ns: event.time_ns,
@@ -497,6 +498,7 @@ impl Buffer {
             exact: claimed.is_some_and(|attempt| attempt.search.is_some()),
             size,
             direct_dma_addr: None,
+            memory: Memory::Unknown,
             site: SiteId::UNKNOWN,
             around: Around::default(),
             truth: Truth::NotReached,

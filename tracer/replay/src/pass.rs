@@ -21,7 +21,7 @@ use super::outcome::Outcome;
 use super::pairing::{Pairing, Witnesses};
 use super::run::{Last, Run};
 use super::settings::Settings;
-use super::site::SiteId;
+use super::site::{SiteId, is_code};
 use super::slabs;
 use super::statistics::Statistics;
 use super::step::Step;
@@ -364,7 +364,11 @@ impl Pass {
         let mapped_sites = watcher.common.sites().filter(|site| *site != SiteId::UNKNOWN);
         let lengths = lengths.finish(&devices, &start.kernel);
         Replayed {
-            mapped_sites: mapped_sites.map(|site| watcher.objects.address(site)).collect(),
+            mapped_sites: mapped_sites
+                .map(|site| watcher.objects.address(site))
+                .filter(|address| is_code(*address))
+                .collect(),
+            origins: watcher.objects.origins(),
             observed_rows: watcher.observed.rows(names),
             span_ns,
             live_objects,

@@ -66,7 +66,7 @@ pub fn packed(replayed: &Replayed, smallest: u32) -> Proposals {
     let all = sites.len();
     sites.retain(|site| !mapped.contains(&site.address));
     sites.sort_by(|a, b| (b.bytes_won, b.allocations, &a.call_site).cmp(&(a.bytes_won, a.allocations, &b.call_site)));
-    let known = replayed.observed_rows.by_call_site.iter().filter(|row| !row.call_site.is_empty());
+    let known = replayed.observed_rows.by_call_site.iter().filter(|row| row.is_site());
     Proposals {
         mapped_sites: all - sites.len(),
         sites,

@@ -9,7 +9,7 @@ use super::{
     settings::Settings,
     step::Step,
 };
-use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Segment, What};
+use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, What};
 use bouncescope_capture::facts::{Device, Hook, KernelFacts, PoolFacts};
 use bouncescope_capture::stream::{Gaps, Item, Start};
 
@@ -118,7 +118,15 @@ impl Sample {
 
     /// A mapping's event alone, `FROM_DEVICE`.
     pub(super) fn map(&mut self, device: DeviceId, phys: u64, dma_addr: u64, size: u64) -> &mut Self {
-        self.event(What::Map { device, phys, dma_addr, size, direction: Direction::FromDevice, attrs: 0 })
+        self.event(What::Map {
+            device,
+            phys,
+            dma_addr,
+            size,
+            direction: Direction::FromDevice,
+            memory: Memory::Unknown,
+            attrs: 0,
+        })
     }
 
     pub(super) fn unmap(&mut self, device: DeviceId, dma_addr: u64, size: u64) -> &mut Self {

@@ -429,7 +429,7 @@ mod tests {
     use crate::mapping::{Buffers, Handle, Unknown};
     use crate::site::SiteId;
     use crate::step::Synced;
-    use bouncescope_capture::event::{DeviceId, Direction};
+    use bouncescope_capture::event::{DeviceId, Direction, Memory};
     use bouncescope_capture::facts::Device;
     use bouncescope_model::sharing::Around;
 
@@ -455,6 +455,7 @@ mod tests {
             exact: true,
             size: 100,
             direct_dma_addr: None,
+            memory: Memory::Unknown,
             site: SiteId::UNKNOWN,
             around: Around::default(),
             truth: *truth,

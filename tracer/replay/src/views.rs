@@ -50,7 +50,7 @@ impl Views {
     ) -> impl Iterator<Item = Sharing> + 'a {
         self.views.iter().map(|settings| {
             let line = u64::from(settings.decider.cache_line_size);
-            if let Some(object) = &buffer.around.object {
+            if let Some(object) = buffer.around.object.as_ref().filter(|object| object.of_kmalloc) {
                 let caches = settings.caches(objects.address(buffer.site));
                 let given = |minalign| size_roundup(object.requested, minalign);
                 if given(caches.minalign) != given(settings.captured_minalign) {

@@ -7,7 +7,7 @@ use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
 use super::list_marks::ListComparison;
 use super::maintenance::{Spared, refused_from};
-use super::mapping::{Buffers, Mapping};
+use super::mapping::{Buffer, Buffers, Mapping};
 use super::objects::Objects;
 use super::pairing::{Plain, Watch};
 use super::run::Predicted;
@@ -15,8 +15,9 @@ use super::settings::Settings;
 use super::site::SiteId;
 use super::statistics::{Observed, Statistics};
 use super::views::Views;
-use bouncescope_capture::event::{DeviceId, Direction, Event, Segment, What};
+use bouncescope_capture::event::{DeviceId, Direction, Event, Memory, Segment, What};
 use bouncescope_capture::facts::KernelFacts;
+use bouncescope_capture::stream::Streamed;
 use bouncescope_model::sharing::Sharing;
 use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT, SHARES_LINES};
 
@@ -155,7 +156,7 @@ impl Watcher {
         self.scratch.clear();
         let mut any = false;
         for (n, buffer) in buffers.iter_mut().enumerate() {
-            if self.objects.were_seen() {
+            if self.objects.were_seen() || buffer.memory != Memory::Unknown {
                 self.objects.locate(buffer, segments.get(n).map(|segment| segment.page));
             }
             for sharing in self.views.sharing(buffer, &self.objects) {
@@ -164,6 +165,17 @@ impl Watcher {
             }
         }
         any
+    }
+
+    /// Counts what its small buffers lie in, where that was to be looked up: not of device registers, and not where buffers are linked.
+    fn count_origins(&mut self, mapping: &Mapping, devices: &Devices) {
+        let coherent = devices.described(mapping.device).is_none_or(|device| device.coherent);
+        let small = |buffer: &&Buffer| Streamed::Small.covers(coherent, mapping.direction as u64, buffer.size);
+        if mapping.attrs & MMIO == 0 && !mapping.is_link() {
+            for buffer in mapping.buffers.iter().filter(small) {
+                self.objects.count_origin(buffer.memory);
+            }
+        }
     }
 
     /// Whether some kernel may do something with a mapping, as far as that is quickly told.
@@ -222,7 +234,8 @@ impl Watch for Watcher {
             return false;
         };
         let quick = self.quick(device, devices);
-        let looked_at = self.objects.were_seen() || self.statistics.is_detailed();
+        let is_origin_known = matches!(what, What::Map { memory, .. } if *memory != Memory::Unknown);
+        let looked_at = self.objects.were_seen() || self.statistics.is_detailed() || is_origin_known;
         if !quick.known || quick.always || attrs & SPECIAL != 0 || looked_at {
             return false;
         }
@@ -255,6 +268,7 @@ impl Watch for Watcher {
         let quick = self.quick(mapping.device, devices);
         self.not_simulated += u64::from(!quick.known);
         let written = mapping.direction != Direction::ToDevice && mapping.attrs & self.harmless == 0;
+        self.count_origins(mapping, devices);
         self.scratch.clear();
         let mut shares = false;
         if written && quick.writes_memory || self.objects.were_seen() {

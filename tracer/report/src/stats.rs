@@ -14,6 +14,7 @@ use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::LiveSites;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::memory::{self, CacheRow, against_kernel};
+use bouncescope_replay::objects::Origins;
 use bouncescope_replay::statistics::{ALIGNMENTS, ByAlignment, DeviceStatistics};
 
 /// Call sites shown to people; programs get all.
@@ -59,6 +60,11 @@ fn summary(replayed: &Replayed, devices: &[DeviceStatistics]) -> String {
     );
     text +=
         &line("bounced", &format!("{} buffers; {} mappings refused", sum(|one| one.bounces), sum(|one| one.refused)));
+    let Origins { objects, pages, unknown, .. } = replayed.origins;
+    if objects + pages > 0 {
+        let of = "small buffers that non-coherent devices write";
+        text += &line("memory", &format!("{of}: {objects} in slab objects, {pages} in other pages, {unknown} unknown"));
+    }
     let pool = &replayed.start.kernel.pool;
     let slots = pool.slots;
     let hiwater = replayed.observed.hiwater.filter(|_| pool.hiwater_reset);

@@ -1,6 +1,6 @@
 //! What is kept of a stream.
 
-use tracer::event::{Batch, DeviceId, Direction};
+use tracer::event::{Batch, DeviceId, Direction, Memory};
 use tracer::facts::{Hook, SiteCount};
 
 use super::*;
@@ -21,7 +21,15 @@ fn pass(history: &mut History, time_ns: u64, what: What) {
 }
 
 fn map(dma_addr: u64) -> What {
-    What::Map { device: DeviceId(0), phys: 0, dma_addr, size: 8, direction: Direction::ToDevice, attrs: 0 }
+    What::Map {
+        device: DeviceId(0),
+        phys: 0,
+        dma_addr,
+        size: 8,
+        direction: Direction::ToDevice,
+        memory: Memory::Unknown,
+        attrs: 0,
+    }
 }
 
 #[test]

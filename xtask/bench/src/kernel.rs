@@ -4,7 +4,7 @@
 
 use std::{cmp::Ordering, cmp::Reverse, collections::BinaryHeap};
 
-use tracer::event::{DeviceId, Direction, Event, Segment, What};
+use tracer::event::{DeviceId, Direction, Event, Memory, Segment, What};
 
 use super::{
     memory::{Buffers, Pool, struct_page},
@@ -195,7 +195,7 @@ impl Kernel {
         let nents = segments.len() as u32;
         run.time_ns += self.random.between((60, 260));
         let what = if nents == 0 {
-            What::Map { device, phys, dma_addr, size, direction, attrs: 0 }
+            What::Map { device, phys, dma_addr, size, direction, memory: Memory::Unknown, attrs: 0 }
         } else {
             What::MapSg {
                 device,
@@ -269,6 +269,7 @@ fn segment(phys: u64, length: u64) -> Segment {
         length: length as u32,
         dma_len: length as u32,
         dma_flags: 0,
+        memory: Memory::Unknown,
     }
 }
 

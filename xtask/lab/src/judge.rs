@@ -12,7 +12,7 @@ use crate::{
     boot::Boot,
     boot_trace, default_mode, doctor, flight, from_boot, holders,
     kernel::Kernel,
-    losses, mappings, overlaps,
+    losses, mappings, origins, overlaps,
     recording::{self, Job},
     run::Run,
     scenario::{Recorder, Recording, Scenario},
@@ -130,6 +130,10 @@ impl Judge<'_> {
         }
         if scenario.recorder == Recorder::WithBootTrace {
             problems.extend(boot_trace::problems(&capture, &witness.facts, &counted_ns)?);
+        }
+        // Without BTF nothing is looked up, and what the kernel itself traced says nothing of it.
+        if recording.workload == "mixed" && scenario.btf && scenario.recorder != Recorder::WithBootTrace {
+            problems.extend(origins::problems(&capture)?);
         }
         problems.extend(holders::problems(product, &capture, recording.workload, &witness.facts)?);
         let has_events = kernel.version() >= (6, 12);

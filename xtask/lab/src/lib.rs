@@ -31,6 +31,7 @@ mod maintenance;
 mod mappings;
 mod memory;
 mod modules;
+mod origins;
 mod overlaps;
 mod packages;
 mod recording;

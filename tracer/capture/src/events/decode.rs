@@ -1,9 +1,9 @@
 //! Columns into events: a thousand events at a time, column by column, so that each column is one tight loop over its
 //! bytes and what lies between columns and events stays in the CPU's cache.
 
-use super::{COLUMNS, COMMON, Column, MAX_EVENTS, MAX_SEGMENTS, OF_SEGMENTS, columns_of};
+use super::{COLUMNS, COMMON, Column, LEFT_OUT, MAX_EVENTS, MAX_SEGMENTS, OF_SEGMENTS, columns_of};
 use crate::column::{ColumnReader, get};
-use crate::event::{Batch, DeviceId, Direction, Event, Kind, Segment, What};
+use crate::event::{Batch, DeviceId, Direction, Event, Kind, Memory, Segment, What};
 
 /// Events decoded at a time; a power of two.
 const CHUNK: usize = 1024;
@@ -42,10 +42,12 @@ impl Decoder {
             }
             *column = ColumnReader::take(&mut payload)?;
         }
-        let callers = &mut columns[Column::Caller as usize];
-        if callers.is_empty() {
-            // Nobody was recorded, or by a recorder from before there was such a column.
-            *callers = ColumnReader::left_out();
+        for column in LEFT_OUT {
+            let column = &mut columns[column as usize];
+            if column.is_empty() {
+                // Nothing was recorded, or by a recorder from before there was such a column.
+                *column = ColumnReader::left_out();
+            }
         }
         let mut batch = self.used.pop().unwrap_or_default();
         batch.events.clear();
@@ -109,16 +111,21 @@ impl Decoder {
             values.resize(count as usize, 0);
             read(columns, column, values)?;
         }
-        let [page, offset, length, dma_addr, dma_len, dma_flags] =
+        let [page, offset, length, dma_addr, dma_len, dma_flags, memories, sizes, offsets] =
             self.of_segments.each_ref().map(|values| values.iter());
         let segments = page.zip(offset).zip(length).zip(dma_addr).zip(dma_len).zip(dma_flags);
-        batch.segments.extend(segments.map(|(((((page, offset), length), dma_addr), dma_len), dma_flags)| Segment {
-            page: *page,
-            dma_addr: *dma_addr,
-            offset: *offset as u32,
-            length: *length as u32,
-            dma_len: *dma_len as u32,
-            dma_flags: *dma_flags as u32,
+        let memories = memories.zip(sizes).zip(offsets).map(|((cache, size), offset)| memory(*cache, *size, *offset));
+        let all = segments.zip(memories);
+        batch.segments.extend(all.map(|((((((page, offset), length), dma_addr), dma_len), dma_flags), memory)| {
+            Segment {
+                page: *page,
+                dma_addr: *dma_addr,
+                offset: *offset as u32,
+                length: *length as u32,
+                dma_len: *dma_len as u32,
+                dma_flags: *dma_flags as u32,
+                memory,
+            }
         }));
         Some(())
     }
@@ -145,7 +152,16 @@ fn read(columns: &mut [ColumnReader<'_>; COLUMNS], column: Column, values: &mut 
     fits.then_some(())
 }
 
-/// How many events there are of each kind; `None` when one is a device, which has frames of its own.
+/// What a buffer lies in, by what its columns have.
+fn memory(cache: u64, size: u64, offset: u64) -> Memory {
+    match cache {
+        0 => Memory::Unknown,
+        1 => Memory::Pages,
+        cache => Memory::object(cache as u16, size as u16, offset as u16),
+    }
+}
+
+/// How many events there are of each kind; `None` when one is a device, which has frames of its own, or a cache, which is a symbol.
 fn count_kinds(kinds: &[u64]) -> Option<[usize; Kind::ALL.len()]> {
     // Neighbours are mostly of one kind: counted in turn in several places, they need not wait for each other.
     let mut counts = [[0_usize; Kind::ALL.len()]; 4];
@@ -155,7 +171,7 @@ fn count_kinds(kinds: &[u64]) -> Option<[usize; Kind::ALL.len()]> {
         }
     }
     let sum = std::array::from_fn(|kind| counts.iter().map(|counts| counts[kind]).sum());
-    (sum[Kind::Device as usize] == 0).then_some(sum)
+    (sum[Kind::Device as usize] + sum[Kind::Cache as usize] == 0).then_some(sum)
 }
 
 /// What the events at hand have besides what all have, as it is used up. There is as much as they take: `Decoder::chunk` has
@@ -203,6 +219,7 @@ impl Rest<'_> {
                     dma_addr: self.value(C::DmaAddr).wrapping_add(phys),
                     size: self.value(C::Size),
                     direction: self.direction(),
+                    memory: memory(self.value(C::Memory), self.value(C::ObjectSize), self.value(C::ObjectOffset)),
                     attrs: self.value(C::Attrs),
                 }
             }
@@ -294,7 +311,7 @@ impl Rest<'_> {
                 for_device: self.value(C::ForDevice) != 0,
             },
             // `count_kinds` has refused devices.
-            Kind::Kfree | Kind::Device => {
+            Kind::Kfree | Kind::Device | Kind::Cache => {
                 What::Kfree { call_site: self.value(C::FreeSite), ptr: self.value(C::FreedPtr) }
             }
         }

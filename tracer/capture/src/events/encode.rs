@@ -1,8 +1,8 @@
 //! Events into columns.
 
-use super::{COLUMNS, Column};
+use super::{COLUMNS, Column, LEFT_OUT};
 use crate::column::{ColumnWriter, put};
-use crate::event::{Batch, DeviceId, Direction, Event, Segment, What};
+use crate::event::{Batch, DeviceId, Direction, Event, Memory, Segment, What};
 
 /// Encodes events; keeps its memory between batches.
 pub(crate) struct Encoder {
@@ -23,8 +23,13 @@ impl Encoder {
         }
         let mut payload = Vec::new();
         put(&mut payload, events.len() as u64);
-        self.columns[Column::Caller as usize].leave_out_zeroes();
-        for column in &mut self.columns {
+        for column in LEFT_OUT {
+            self.columns[column as usize].leave_out_zeroes();
+        }
+        // Those of memory at the end are the youngest: most frames have none.
+        let of_memory = Column::Memory as usize;
+        let last = (of_memory..COLUMNS).rev().find(|column| !self.columns[*column].is_empty());
+        for column in &mut self.columns[..last.map_or(of_memory, |last| last + 1)] {
             column.finish(&mut payload);
         }
         payload
@@ -56,12 +61,14 @@ impl Encoder {
                 self.delta(C::FreeSite, call_site);
                 self.delta(C::FreedPtr, ptr);
             }
-            What::Map { device, phys, dma_addr, size, direction, attrs }
-            | What::Link { device, phys, dma_addr, size, direction, attrs } => {
+            What::Map { device, phys, dma_addr, size, direction, memory, attrs } => {
                 self.mapping(device, direction, attrs);
-                self.delta(C::Phys, phys);
-                self.delta(C::DmaAddr, dma_addr.wrapping_sub(phys));
-                self.value(C::Size, size);
+                self.addresses(phys, dma_addr, size);
+                self.memory([C::Memory, C::ObjectSize, C::ObjectOffset], memory);
+            }
+            What::Link { device, phys, dma_addr, size, direction, attrs } => {
+                self.mapping(device, direction, attrs);
+                self.addresses(phys, dma_addr, size);
             }
             What::Unmap { device, dma_addr, size, direction, attrs }
             | What::Unlink { device, dma_addr, size, direction, attrs } => {
@@ -83,6 +90,8 @@ impl Encoder {
                     self.delta(C::SegmentDmaAddr, segment.dma_addr);
                     self.value(C::SegmentDmaLen, segment.dma_len);
                     self.value(C::DmaFlags, segment.dma_flags);
+                    let columns = [C::SegmentMemory, C::SegmentObjectSize, C::SegmentObjectOffset];
+                    self.memory(columns, segment.memory);
                 }
             }
             What::UnmapSg { device, list, nents, direction, attrs } => {
@@ -125,6 +134,23 @@ impl Encoder {
                 self.value(C::ForDevice, for_device);
             }
         }
+    }
+
+    fn memory(&mut self, columns: [Column; 3], memory: Memory) {
+        let values = match memory {
+            Memory::Unknown => [0; 3],
+            Memory::Pages => [1, 0, 0],
+            Memory::Object { cache, size, offset } => [cache, size, offset],
+        };
+        for (column, value) in columns.into_iter().zip(values) {
+            self.value(column, value);
+        }
+    }
+
+    fn addresses(&mut self, phys: u64, dma_addr: u64, size: u64) {
+        self.delta(Column::Phys, phys);
+        self.delta(Column::DmaAddr, dma_addr.wrapping_sub(phys));
+        self.value(Column::Size, size);
     }
 
     fn mapping(&mut self, device: DeviceId, direction: Direction, attrs: u64) {

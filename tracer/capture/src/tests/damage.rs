@@ -1,7 +1,7 @@
 //! Captures damaged in particular ways: at every place, by accident and by intent.
 
 use super::{files::long_list, forge, frame, is_subsequence, one_frame_of_each, one_of_each, read, write};
-use crate::event::{Batch, Event, What};
+use crate::event::{Batch, Event, Memory, What};
 use crate::facts::{End, PoolSample};
 use crate::stream::{Gaps, Item, Start};
 use crate::{
@@ -131,7 +131,9 @@ fn a_payload_larger_than_its_header_says_is_not_decompressed() {
 
 #[test]
 fn columns_of_a_later_version_are_passed_over() {
-    let batch = one_of_each();
+    let mut batch = one_of_each();
+    // So that the last column of this version is there.
+    batch.segments[0].memory = Memory::object(2, 64, 8);
     let mut payload = events::Encoder::default().encode(&batch.events, &batch);
     payload.extend([3, 1, 2, 3]);
     let (items, gaps) = read(&[&file_header()[..], &frame(Type::Events, 0, &payload)].concat()).unwrap();

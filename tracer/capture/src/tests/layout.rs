@@ -1,7 +1,7 @@
 //! The bytes of format version 1, as `docs/capture-format.md` has them. A change that fails here needs a new version.
 
 use super::{one_frame_of_each, one_of_each, read, write};
-use crate::event::{Event, What};
+use crate::event::{Event, Memory, What};
 use crate::facts::{MaintenanceFunction, MaintenanceTime, PoolFunction, PoolTime, PoolTimes};
 use crate::stream::{Item, Start};
 use crate::{events, frame};
@@ -77,6 +77,30 @@ fn lists_from_before_callers_were_recorded_have_none() {
     payload.truncate(payload.len() - 3);
     batch.events.iter_mut().for_each(without_caller);
     assert_eq!(events::Decoder::default().decode(&payload), Some(batch));
+}
+
+#[test]
+fn what_buffers_lie_in_stands_in_the_last_columns_where_anything_is_known() {
+    let mut batch = one_of_each();
+    let mut set = |of_map: Memory, of_segments: [Memory; 2]| {
+        for event in &mut batch.events {
+            if let What::Map { memory, .. } = &mut event.what {
+                *memory = of_map;
+            }
+        }
+        for (segment, memory) in batch.segments.iter_mut().zip(of_segments) {
+            segment.memory = memory;
+        }
+        let payload = events::Encoder::default().encode(&batch.events, &batch);
+        assert_eq!(events::Decoder::default().decode(&payload).as_ref(), Some(&batch));
+        payload
+    };
+    let before = set(Memory::Unknown, [Memory::Unknown; 2]);
+    let of_map = set(Memory::object(2048, 32, 8), [Memory::Unknown; 2]);
+    assert_eq!(of_map, [&before[..], &[2, 128, 16, 1, 32, 1, 8]].concat(), "memory, object_size, object_offset");
+    let of_segments = set(Memory::Pages, [Memory::object(2, 200, 130), Memory::Unknown]);
+    let columns = [&[1, 1, 0, 0][..], &[2, 2, 0], &[3, 200, 1, 0], &[3, 130, 1, 0]].concat();
+    assert_eq!(of_segments, [before, columns].concat());
 }
 
 fn without_caller(event: &mut Event) {

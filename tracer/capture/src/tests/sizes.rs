@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::write;
-use crate::event::{Batch, DeviceId, Direction, Event, What};
+use crate::event::{Batch, DeviceId, Direction, Event, Memory, What};
 use crate::stream::Item;
 
 /// xorshift64: the same disorder in every run.
@@ -38,7 +38,7 @@ fn a_mapping_event_takes_8_bytes_at_the_most() {
         let direction = [Direction::FromDevice, Direction::ToDevice][random.below(2) as usize];
         let (task, cpu) = (100 + random.below(8) as u32, random.below(8) as u16);
         let mut push = |what| events.push(Event { time_ns, task, cpu, what });
-        push(What::Map { device, phys, dma_addr: phys, size, direction, attrs: 0 });
+        push(What::Map { device, phys, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
         mapped.push_back((device, phys, size, direction));
         if mapped.len() > 64
             && let Some((device, dma_addr, size, direction)) = mapped.swap_remove_back(random.below(64) as usize)

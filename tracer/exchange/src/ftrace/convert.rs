@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::fields::{CallSite, Pointer};
 use super::line::Line;
 use super::values::{Lists, Values};
-use bouncescope_capture::event::{Batch, DeviceId, Event, Kind, MAPPING_ERROR, Segment, What};
+use bouncescope_capture::event::{Batch, DeviceId, Event, Kind, MAPPING_ERROR, Memory, Segment, What};
 use bouncescope_capture::facts::{SiteCount, Symbol};
 
 /// Whether a DMA address shows by itself that the buffer bounced: it differs from the physical one inside the page, where neither a bus
@@ -88,7 +88,7 @@ impl Converter {
                 What::Kfree { call_site: 0, ptr }
             }
             Values::Map { phys, dma_addr, size, direction, attrs, .. } => {
-                What::Map { device, phys, dma_addr, size, direction, attrs }
+                What::Map { device, phys, dma_addr, size, direction, memory: Memory::Unknown, attrs }
             }
             Values::Unmap { dma_addr, size, direction, attrs, .. } => {
                 What::Unmap { device, dma_addr, size, direction, attrs }
@@ -217,7 +217,7 @@ const MOST: usize = 128;
 /// A piece of a list.
 pub(super) fn segment(phys: u64, dma_addr: u64, length: u64) -> Segment {
     let (offset, length) = ((phys & 0xfff) as u32, length as u32);
-    Segment { page: 0, dma_addr, offset, length, dma_len: length, dma_flags: 0 }
+    Segment { page: 0, dma_addr, offset, length, dma_len: length, dma_flags: 0, memory: Memory::Unknown }
 }
 
 /// A list is known again by its first buffers: the events do not tell where it lies.

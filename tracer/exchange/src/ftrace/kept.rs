@@ -12,7 +12,7 @@ use super::convert::{Converter, Head, identity, segment};
 use super::fields::{CallSite, Pointer};
 use super::line::Line;
 use super::values::{Lists, Values};
-use bouncescope_capture::event::{Batch, DeviceId, Direction, What};
+use bouncescope_capture::event::{Batch, DeviceId, Direction, Memory, What};
 use bouncescope_capture::facts::Symbol;
 
 /// A block is written when it is so long, bytes.
@@ -398,7 +398,7 @@ impl<R: Read> Kept<R> {
             tag::MAP => {
                 let phys = rest.number()?;
                 let (dma_addr, size, attrs) = (added(rest.number()?, phys), rest.number()?, rest.number()?);
-                What::Map { device, phys, dma_addr, size, direction, attrs }
+                What::Map { device, phys, dma_addr, size, direction, attrs, memory: Memory::Unknown }
             }
             tag::UNMAP => {
                 let (dma_addr, size, attrs) = (rest.number()?, rest.number()?, rest.number()?);

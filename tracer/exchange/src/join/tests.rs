@@ -1,6 +1,7 @@
 //! A trace in pages made here, and recordings that begin in the middle of it.
 
 use super::*;
+use bouncescope_capture::event::Memory;
 use bouncescope_capture::facts::{End, Hook, KernelFacts, PoolFacts, PoolSample};
 use bouncescope_capture::names::Subject;
 use bouncescope_capture::stream::Source;
@@ -103,7 +104,7 @@ fn at(time_ns: u64, what: What) -> Event {
 
 fn map(time_ns: u64, phys: u64, dma_addr: u64, size: u64) -> Event {
     let direction = Direction::FromDevice;
-    at(time_ns, What::Map { device: DeviceId(0), phys, dma_addr, size, direction, attrs: 0 })
+    at(time_ns, What::Map { device: DeviceId(0), phys, dma_addr, size, direction, memory: Memory::Unknown, attrs: 0 })
 }
 
 /// The third bounce, as a recorder has it, somewhat later.

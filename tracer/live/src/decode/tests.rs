@@ -23,7 +23,15 @@ fn device(dev: u64, flags: u32) -> record::Device {
 }
 
 fn map(dev: u64) -> record::Map {
-    record::Map { header: header(Kind::Map, Direction::FromDevice), dev, phys: 1, dma_addr: 2, size: 8, attrs: 0 }
+    record::Map {
+        header: header(Kind::Map, Direction::FromDevice),
+        dev,
+        phys: 1,
+        dma_addr: 2,
+        size: 8,
+        attrs: 0,
+        memory: 0,
+    }
 }
 
 #[test]
@@ -87,7 +95,7 @@ fn syncs_keep_their_direction_and_side() {
 #[test]
 fn links_and_ranges_unlinked_are_told_from_mappings() {
     let header = |kind| header(kind, Direction::ToDevice);
-    let link = record::Map { header: header(Kind::Link), dev: 1, phys: 2, dma_addr: 3, size: 8, attrs: 4 };
+    let link = record::Map { header: header(Kind::Link), dev: 1, phys: 2, dma_addr: 3, size: 8, attrs: 4, memory: 0 };
     let unlink = record::Unmap { header: header(Kind::Unlink), dev: 1, dma_addr: 3, size: 8, attrs: 4 };
     let mut decoder = Decoder::new(4096, None, false);
     decoder.record(bytes_of(&link));

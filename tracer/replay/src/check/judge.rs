@@ -182,7 +182,7 @@ fn absent(rule: &Rule, doubts: &Doubts, rows: &Rows) -> Verdict {
         return Verdict::CannotTell(nothing);
     }
     let mut missing = doubts.about(&[Concern::Whole, Concern::Mappings]);
-    if matches!(rule.selector, Selector::CallSite(_)) && rows.by_call_site.iter().any(|row| row.call_site.is_empty()) {
+    if matches!(rule.selector, Selector::CallSite(_)) && rows.by_call_site.iter().any(|row| !row.is_site()) {
         missing.push(NO_CALL_SITE.to_owned());
     }
     if missing.is_empty() {

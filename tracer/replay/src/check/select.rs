@@ -85,7 +85,7 @@ impl Selector {
                 with_lists.collect()
             }
             Self::CallSite(pattern) => {
-                let known = rows.by_call_site.iter().filter(|row| !row.call_site.is_empty());
+                let known = rows.by_call_site.iter().filter(|row| row.is_site());
                 let function = |site: &str| site.split('+').next().map(|function| pattern.matches(function));
                 let matching =
                     known.filter(|row| pattern.matches(&row.call_site) || function(&row.call_site).unwrap_or_default());
@@ -118,7 +118,7 @@ pub(super) fn select(rule: &Rule, totals: Selected, rows: &Rows) -> Vec<Selected
 fn unattributed(rule: &Rule, rows: &Rows) -> Tally {
     let mut unattributed = Tally::default();
     if matches!(rule.selector, Selector::CallSite(_)) {
-        rows.by_call_site.iter().filter(|row| row.call_site.is_empty()).for_each(|row| unattributed.add(&row.tally));
+        rows.by_call_site.iter().filter(|row| !row.is_site()).for_each(|row| unattributed.add(&row.tally));
     }
     unattributed
 }

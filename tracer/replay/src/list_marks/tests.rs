@@ -58,6 +58,7 @@ impl Stream {
             length,
             dma_len: length,
             dma_flags: if n == 0 && marked { SWIOTLB } else { 0 },
+            ..Segment::default()
         }));
         let nents = segments.len() as u32;
         self.push(What::MapSg {

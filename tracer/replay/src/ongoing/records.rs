@@ -50,8 +50,8 @@ impl Records {
             let seen: u64 = counters.seen.get(kind.name())?.iter().sum();
             let (older, all, lost) =
                 (older[kind as usize], self.all[kind as usize], latest.lost(&Loss::RingFull(kind)));
-            // Device descriptions are no events of the stream.
-            let possible = kind == Kind::Device || (older..=all + lost).contains(&seen);
+            // Descriptions are no events of the stream.
+            let possible = matches!(kind, Kind::Device | Kind::Cache) || (older..=all + lost).contains(&seen);
             (!possible).then(|| {
                 format!(
                     "{}: the programs had seen {seen} when last counted but one; {older} older ones are recorded, {all} in all, and \

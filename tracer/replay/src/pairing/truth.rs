@@ -199,6 +199,7 @@ impl Judge {
                 (buffer.phys, buffer.exact) = (segment.dma_addr.wrapping_sub(devices.dma_addr(device, 0)), true);
             }
             buffer.truth = truth;
+            buffer.memory = segment.memory;
             buffer
         };
         buffers.extend(segments.iter().enumerate().map(|(n, segment)| judge(n, segment)));

@@ -5,7 +5,7 @@ use super::super::{
     sample::{DEVICE, REFUSED, START_NS, Sample},
     settings::{Settings, WhatIf},
 };
-use bouncescope_capture::event::{Direction, What};
+use bouncescope_capture::event::{Direction, Memory, What};
 use bouncescope_capture::facts::Device;
 use bouncescope_model::policy::{Override, Policy, PoolChoice, WhenFull, builtin};
 
@@ -424,7 +424,7 @@ fn lengths_that_a_policy_wants_aligned_are_counted_in_both_directions_and_of_coh
     for (device, size) in [(DEVICE, 65), (DEVICE, 128), (coherent, 300)] {
         let phys = 0x4000_0000;
         let direction = Direction::ToDevice;
-        sample.event(What::Map { device, phys, dma_addr: phys, size, direction, attrs: 0 });
+        sample.event(What::Map { device, phys, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
     }
     sample.bounce(0x5000_0000, 192, SLOT);
     let counts = |outcome: Outcome| (outcome.total.unaligned_read, outcome.total.unaligned_written);

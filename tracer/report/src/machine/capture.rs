@@ -17,7 +17,7 @@ use bouncescope_replay::compare::Verdict;
 use bouncescope_replay::holders::SlotHolders;
 use bouncescope_replay::lengths::Counted;
 use bouncescope_replay::memory::CacheRow;
-use bouncescope_replay::objects::OlderFrees;
+use bouncescope_replay::objects::{OlderFrees, Origins};
 use bouncescope_replay::proposals::Proposals;
 use bouncescope_replay::statistics::{DeviceStatistics, SiteStatistics, SizeStatistics};
 
@@ -35,6 +35,8 @@ pub struct Stats<'a> {
     devices: Vec<DeviceStatistics>,
     /// Mappings as the kernel counted them, streamed or not.
     counted: &'a Counted,
+    /// What small buffers that non-coherent devices write lay in, as their pages said.
+    origins: Origins,
     /// What kmalloc gave.
     allocations: Allocations,
     /// Live objects as seen beside the kernel's own count; empty where a capture has no samples of the caches.
@@ -133,6 +135,7 @@ impl<'a> Stats<'a> {
             span_ns: statistics.span_ns.map_or(0, |(first, last)| last.saturating_sub(first)),
             devices: statistics.devices(),
             counted: &replayed.lengths,
+            origins: replayed.origins,
             allocations: Allocations { by_call_site: statistics.call_sites(), by_size: statistics.sizes() },
             caches: stats::rows(replayed),
             live_since_boot: replayed.slabs.as_ref().and_then(|(_, last)| last.live_sites.as_ref()),

@@ -75,7 +75,7 @@ impl Counted {
 
     /// Kinds of events; devices are no events.
     fn kinds() -> impl Iterator<Item = &'static str> {
-        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Device).map(Kind::name)
+        Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Device | Kind::Cache)).map(Kind::name)
     }
 
     /// Of all kinds of events.
