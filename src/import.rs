@@ -20,7 +20,7 @@ use tracer::{
         given::from_toml,
     },
     facts::{Device, KernelFacts, PoolFacts},
-    model::{policy::PoolChoice, pool::DEFAULT_SLOTS},
+    model::{architecture::Architecture, policy::PoolChoice, pool::DEFAULT_SLOTS, release::Release},
     stream::{Item, Source},
 };
 
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// Cache line size of the machine, bytes [default: 64]
     #[arg(long, value_name = "BYTES", value_parser = parse_alignment, conflicts_with = "like")]
     cache_line_size: Option<u32>,
-    /// Alignment of the smallest kmalloc caches, bytes [default: 8]
+    /// Alignment of the smallest kmalloc caches, bytes [default: 8; 128 for arm64 before 6.5]
     #[arg(long, value_name = "BYTES", value_parser = parse_alignment, conflicts_with = "like")]
     minalign: Option<u32>,
     /// Pool: a number of slots, or a size such as 4M; none for swiotlb=noforce
@@ -201,6 +201,11 @@ fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
     let cpus = u32::from(survey.last_cpu) + 1;
     let source = |given: Option<u32>| if given.is_some() { "given to import" } else { "assumed by import" }.to_owned();
     let machine = args.machine.as_deref().or(survey.machine()).unwrap_or("aarch64");
+    let architecture = Architecture::of(machine);
+    // A trace without a release may be of any.
+    let is_since = |since| Release::of(&survey.release).is_none_or(|release| release >= since);
+    let bounces_small = architecture.bounces_small_since.is_some_and(is_since);
+    let minalign = if bounces_small || !architecture.bounces_small() { MINALIGN } else { architecture.dma_minalign };
     Ok(KernelFacts {
         release: if survey.release.is_empty() { "(imported)" } else { &survey.release }.to_owned(),
         machine: machine.to_owned(),
@@ -208,27 +213,13 @@ fn kernel(args: &Args, survey: &Survey) -> Result<KernelFacts> {
         possible_cpus: cpus,
         cache_line_size: args.cache_line_size.unwrap_or(LINE_SIZE),
         cache_line_source: source(args.cache_line_size),
-        dma_minalign: dma_minalign(machine),
-        kmalloc_minalign: args.minalign.unwrap_or(MINALIGN),
+        dma_minalign: architecture.dma_minalign,
+        kmalloc_minalign: args.minalign.unwrap_or(minalign),
         kmalloc_minalign_source: source(args.minalign),
-        // Selected by arm64 and riscv (`DMA_BOUNCE_UNALIGNED_KMALLOC` in their Kconfig), which have devices that are not coherent.
-        bounce_unaligned_kmalloc: !is_x86(machine),
+        bounce_unaligned_kmalloc: bounces_small,
         pool: PoolFacts { slots, areas: cpus.next_power_of_two(), ..PoolFacts::default() },
         ..KernelFacts::default()
     })
-}
-
-/// `ARCH_DMA_MINALIGN`, bytes (`arch/{arm64,riscv}/include/asm/cache.h`); where there is none, that of kmalloc (`include/linux/slab.h`).
-fn dma_minalign(machine: &str) -> u32 {
-    match machine {
-        "riscv64" => 64,
-        machine if is_x86(machine) => 8,
-        _ => 128,
-    }
-}
-
-fn is_x86(machine: &str) -> bool {
-    matches!(machine, "x86_64" | "i686")
 }
 
 /// The kernel and the devices of a capture.

@@ -849,8 +849,7 @@ fn under_a_storm_with_ten_triggers_memory_of_the_flight_recorder_is_flat_and_eac
         let contents = read(file);
         assert_complete(&contents);
         assert!(!contents.events.is_empty());
-        let refused: u64 =
-            tracer::event::Kind::ALL.map(|kind| contents.counters.lost(&Loss::RingFull(kind))).iter().sum();
+        let refused: u64 = Kind::ALL.map(|kind| contents.counters.lost(&Loss::RingFull(kind))).iter().sum();
         let seconds = contents.end.time_ns.saturating_sub(contents.start.time_ns) as f64 / 1e9;
         println!("{seconds:.1} s: {} events, {refused} refused by a full ring", contents.events.len());
     }

@@ -4,6 +4,7 @@ use super::ftrace::Survey;
 use super::given::GivenDevice;
 use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::{Device, KernelFacts};
+use bouncescope_model::architecture::Architecture;
 
 /// A kernel and its devices, and what rests on what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +22,7 @@ pub struct Assumed {
 pub fn assume(survey: &Survey, kernel: KernelFacts, known: &[Device], given: &[GivenDevice]) -> Assumed {
     let decider = kernel.decider();
     let has_bounces = survey.has(Kind::Bounced);
-    // x86 has no cache maintenance for DMA (`CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE` is off): every device is coherent there.
-    let is_x86 = matches!(kernel.machine.as_str(), "x86_64" | "i686");
+    let always_coherent = Architecture::of(&kernel.machine).always_coherent;
     let mut by_shown = [Vec::new(), Vec::new(), Vec::new()];
     let (mut translated, mut forced) = (Vec::new(), Vec::new());
     let mut devices = Vec::new();
@@ -47,7 +47,7 @@ pub fn assume(survey: &Survey, kernel: KernelFacts, known: &[Device], given: &[G
             }
             Device {
                 name: name.clone(),
-                coherent: seen.coherent(&decider, has_bounces).unwrap_or(is_x86),
+                coherent: seen.coherent(&decider, has_bounces).unwrap_or(always_coherent),
                 dma_mask: seen.dma_mask,
                 // Slots of a device with a mask, such as NVMe, keep the buffer's offset in its page: their addresses show no bounce.
                 min_align_mask: if has_bounces || seen.displaced { 0 } else { 0xfff },
@@ -70,7 +70,11 @@ pub fn assume(survey: &Survey, kernel: KernelFacts, known: &[Device], given: &[G
     let [bounced, left_alone, silent] = by_shown;
     note(&bounced, "taken as not coherent, since short buffers of theirs bounced");
     note(&left_alone, "taken as coherent, since the kernel would have bounced short buffers of theirs, and did not");
-    let silent_are = if is_x86 { "taken as coherent, as x86 devices are" } else { "taken as not coherent" };
+    let silent_are = if always_coherent {
+        format!("taken as coherent, as all devices of {} are", kernel.machine)
+    } else {
+        "taken as not coherent".to_owned()
+    };
     note(&silent, &format!("{silent_are}, since nothing in the trace shows it (--devices FILE can say)"));
     note(&forced, "all mappings bounce, as its bounces say (swiotlb=force, or a pool of its own)");
     note(&translated, "assumed to be behind an IOMMU, since DMA addresses do not follow the physical ones");

@@ -486,6 +486,7 @@ fn device_registers_never_bounce_and_are_refused_only_where_the_kernel_looks() {
         dma_addr: 0x900_0000,
         size: 4,
         direction: Direction::FromDevice,
+        memory: Memory::Unknown,
         attrs: 1 << 10,
     };
     let mut sample = Sample::new();
