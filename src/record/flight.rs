@@ -309,13 +309,13 @@ impl Recorder {
 
     fn hold(&mut self) -> Result<()> {
         match self.triggers.earliest_ns() {
-            Some(earliest_ns) => self.send(Work::Hold(self.from_ns(earliest_ns))),
+            Some(earliest_ns) => self.send(Work::Hold(self.reaches_to_ns(earliest_ns))),
             None => Ok(()),
         }
     }
 
     /// How far the file of a cause of that moment reaches back, ns.
-    fn from_ns(&self, cause_ns: u64) -> u64 {
+    fn reaches_to_ns(&self, cause_ns: u64) -> u64 {
         cause_ns.saturating_sub(self.last.as_nanos() as u64)
     }
 
@@ -379,7 +379,7 @@ impl Recorder {
             ));
         }
         Request {
-            from_ns: self.from_ns(cause_ns),
+            from_ns: self.reaches_to_ns(cause_ns),
             reasons,
             notes,
             memory: self.memory,

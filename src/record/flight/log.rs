@@ -156,15 +156,15 @@ mod tests {
     }
 
     /// The log's clock is 6 s ahead of ours, and both were read within 2 µs.
-    fn clocks(now_ns: u64) -> Option<LogTime> {
-        Some(LogTime { log_ns: now_ns + 6 * SECOND, before_ns: now_ns - 1000, after_ns: now_ns + 1000 })
+    fn clocks(now_ns: u64) -> LogTime {
+        LogTime { log_ns: now_ns + 6 * SECOND, before_ns: now_ns - 1000, after_ns: now_ns + 1000 }
     }
 
     #[test]
     fn a_message_is_of_the_moment_that_its_own_time_says_however_late_it_is_read() {
         for read_s in [101, 130, 5000] {
             let read_ns = read_s * SECOND;
-            let when = when(106 * SECOND, clocks(read_ns), 99 * SECOND, read_ns);
+            let when = when(106 * SECOND, Some(clocks(read_ns)), 99 * SECOND, read_ns);
             assert_eq!(when, When { earliest_ns: 100 * SECOND - 1000, latest_ns: 100 * SECOND + 1000 });
         }
     }
@@ -178,13 +178,13 @@ mod tests {
     #[test]
     fn a_time_that_reading_the_log_contradicts_is_not_believed() {
         let between = When { earliest_ns: 99 * SECOND, latest_ns: 130 * SECOND };
-        let at = |log_s: u64| when(log_s * SECOND, clocks(130 * SECOND), 99 * SECOND, 130 * SECOND);
+        let at = |log_s: u64| when(log_s * SECOND, Some(clocks(130 * SECOND)), 99 * SECOND, 130 * SECOND);
         assert_eq!(at(103), between, "97 s, when nothing was there to read two seconds later");
         assert_eq!(at(140), between, "later than now");
         assert_eq!(at(105).latest_ns, 99 * SECOND + 1000, "a message may be a little older than the reading before");
-        let late = |log_s: u64| when(log_s * SECOND, clocks(130 * SECOND), 99 * SECOND, 132 * SECOND);
+        let late = |log_s: u64| when(log_s * SECOND, Some(clocks(130 * SECOND)), 99 * SECOND, 132 * SECOND);
         assert_eq!(late(137).latest_ns, 131 * SECOND + 1000, "after the clocks were read");
-        let just_now = when(136 * SECOND, clocks(130 * SECOND), 99 * SECOND, 130 * SECOND);
+        let just_now = when(136 * SECOND, Some(clocks(130 * SECOND)), 99 * SECOND, 130 * SECOND);
         assert_eq!(just_now.latest_ns, 130 * SECOND, "and is never later than it was read");
     }
 

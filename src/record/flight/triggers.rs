@@ -157,7 +157,9 @@ impl Triggers {
         });
         pending.when.earliest_ns = pending.when.earliest_ns.min(when.earliest_ns);
         push(&mut pending.reasons, reason);
-        note.into_iter().for_each(|note| push(&mut pending.notes, note));
+        if let Some(note) = note {
+            push(&mut pending.notes, note);
+        }
     }
 
     /// When the cause of a file that is still to be written happened at the earliest, ns.

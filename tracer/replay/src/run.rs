@@ -81,6 +81,7 @@ impl From<Predicted> for Prediction {
 /// A simulated kernel and what has become of it so far. Only of the mappings of which something becomes: what is common to all
 /// settings is counted elsewhere.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct Run {
     kernel: Kernel,
     /// The default pool, then devices' own.

@@ -44,19 +44,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for capture in &captures {
         let bytes = fs::read(capture).with_context(|| format!("cannot read {}", capture.display()))?;
         for (name, wanted) in KINDS {
-            let mut spent_ns = [0; 2];
+            let mut spent_ns = [Vec::new(), Vec::new()];
             for round in 0..=args.rounds {
                 for (holders, spent_ns) in [false, true].into_iter().zip(&mut spent_ns) {
                     let began = cpu_ns()?;
                     replay(&mut Reader::new(&bytes[..])?, |start| Wanted { holders, ..wanted(start) })?;
                     // The first round fills the caches.
                     if round > 0 {
-                        *spent_ns += cpu_ns()? - began;
+                        spent_ns.push(cpu_ns()? - began);
                     }
                 }
             }
             let file = capture.file_name().unwrap_or_default().display();
-            let [without, with] = spent_ns.map(|ns| ns as f64 / 1e6 / f64::from(args.rounds));
+            // The median: a round that others interrupt finds colder caches.
+            let [without, with] = spent_ns.map(|mut ns| {
+                ns.sort_unstable();
+                ns[ns.len() / 2] as f64 / 1e6
+            });
             println!("{file:36} {name:18} {without:7.1} ms {with:7.1} ms {:7.3}", with / without);
         }
     }

@@ -121,7 +121,9 @@ fn a_pool_may_end_within_a_segment_and_has_no_slots_beyond() {
     assert_eq!((pool.longest_in(1), pool.total_slots()), (72, 200));
     let held: Vec<Bounce> = (0..200).map(|_| pool.map(&request(0, 8, 8)).unwrap()).collect();
     assert_eq!(pool.map(&request(0, 8, 8)), Err(Refused::Full));
-    held.into_iter().for_each(|bounce| pool.unmap(bounce));
+    for bounce in held {
+        pool.unmap(bounce);
+    }
     assert_eq!(pool.taken, self::pool(200, 1).taken);
 }
 
