@@ -143,7 +143,7 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     let default_capture = format!("/tmp/{name}.default.bounce");
     // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
-    let for_both = ["mixed", "programs", "links"].contains(&recording.workload.first().map_or("", String::as_str));
+    let for_both = recording.workload == ["mixed"] || recording.workload == ["programs"];
     let also_by_default = recording.mode == Mode::Record && for_both && witness::has_events();
     if recorded {
         let how: &[&str] = match recording.mode {
