@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn lines_that_matter_have_a_bound_and_those_left_out_are_counted() {
         let lines = 1000;
-        let log: String = (0..lines).map(|n| format!("dev{n:>8}.x: {FULL}\n")).collect();
+        let log = (0..lines).fold(String::new(), |log, n| log + &format!("dev{n:>8}.x: {FULL}\n"));
         let text = text(log.as_bytes());
         assert!(text.text.len() <= LARGEST, "{}", text.text.len());
         assert!(text.notes[1].contains("too many"), "{:?}", text.notes);
