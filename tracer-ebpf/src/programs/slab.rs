@@ -52,12 +52,14 @@ pub(crate) fn of_segment(page: u64, offset: u32) -> u64 {
 #[inline(never)]
 fn of_page(page: u64) -> u64 {
     let head = memory::head(page, peek(page, config!(slab.compound)));
-    let mark: u32 = peek(head, config!(slab.mark));
-    let cache: u64 = peek(head, config!(slab.cache));
-    if mark & config!(slab.mark_mask) != config!(slab.mark_value) {
-        // Zeroes are what could not be read.
-        return if mark == 0 && cache == 0 { UNKNOWN } else { PAGES };
+    let (mark, failed) = read::<u32>(head, config!(slab.mark));
+    if failed {
+        return UNKNOWN;
     }
+    if mark & config!(slab.mark_mask) != config!(slab.mark_value) {
+        return PAGES;
+    }
+    let cache: u64 = peek(head, config!(slab.cache));
     let name: u64 = peek(cache, config!(slab.name));
     let size = u64::from(config!(pages.struct_size));
     if name == 0 || size == 0 {
@@ -92,10 +94,16 @@ fn describe(cache: u64, name: u64) {
 /// Reads a number at `base + offset`; 0 where it cannot be read.
 #[inline(always)]
 fn peek<T: Copy>(base: u64, offset: u32) -> T {
+    read(base, offset).0
+}
+
+/// The same, and whether it could not be read.
+#[inline(always)]
+fn read<T: Copy>(base: u64, offset: u32) -> (T, bool) {
     let mut value = MaybeUninit::<T>::zeroed();
     let addr = base.wrapping_add(u64::from(offset));
     // SAFETY: memory of that size. The helper checks the address itself, and clears the memory when it fails.
-    unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, addr as *const _) };
+    let error = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, addr as *const _) };
     // SAFETY: zeroes, which are a value of any number, or what was read in full.
-    unsafe { value.assume_init() }
+    (unsafe { value.assume_init() }, error != 0)
 }

@@ -11,7 +11,7 @@ use super::mapping::{Buffer, Mapping};
 use super::names::Names;
 use super::objects::Whose;
 use super::outcome::{CallSiteRow, ClassRow, DeviceRow, DirectionRow, DriverRow, ListCallerRow, Rows, Tally};
-use super::site::{SiteId, Symbols, named};
+use super::site::{SiteId, Symbols, named, origin};
 use super::spread::spread;
 use bouncescope_capture::event::{DeviceId, Direction};
 
@@ -192,7 +192,7 @@ impl Breakdown {
             .by(|whose| whose.site)
             .into_iter()
             .map(|(site, tally)| {
-                let (call_site, module) = named(objects.address(site), symbols);
+                let (call_site, module) = origin(objects.address(site), symbols);
                 CallSiteRow { call_site, module, tally }
             })
             .collect();

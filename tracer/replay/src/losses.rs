@@ -73,7 +73,8 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
     match loss {
         Loss::RingFull(kind) => match kind {
             Kind::Device | Kind::Map | Kind::MapSg | Kind::Link => COUNTED,
-            Kind::Kmalloc => &[Allocations],
+            // Without its cache it is not known what a buffer lies in, no more than without its allocation.
+            Kind::Kmalloc | Kind::Cache => &[Allocations],
             Kind::Kfree => &[Frees],
             Kind::Unmap | Kind::UnmapSg | Kind::Unlink => &[Pool, Copies],
             // Where nothing else proves what became of a mapping, the verdict counts it as unknown.
@@ -82,8 +83,6 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             Kind::SlotMap => &[Pool, Times, Searches],
             Kind::SlotUnmap => &[Pool, Times],
             Kind::Sync | Kind::SyncSg => &[Copies],
-            // It is described again with the next of its buffers; of those before, it is not known what they lie in.
-            Kind::Cache => &[],
         },
         Loss::Missed(program) => of_program(program).unwrap_or(MAPPING),
         Loss::Counted(other) => match other {

@@ -26,14 +26,23 @@ pub(crate) const fn is_code(address: u64) -> bool {
 /// Names of call sites, by address.
 pub type Symbols = HashMap<u64, Symbol>;
 
-/// What an address in the kernel's code is called, and the module; the address where it has no name, nothing for 0. What stands in
-/// place of one where only a buffer's memory is known is called what that is.
+/// What a buffer's call site is called, and its module; or the memory that stands in place of one.
+pub(crate) fn origin(address: u64, symbols: &Symbols) -> (String, String) {
+    if address == PAGES {
+        return ("pages".to_owned(), NO_SLAB.to_owned());
+    }
+    if Memory::is_cache(address) {
+        let name = symbols.get(&address).map_or_else(|| format!("cache {address}"), |symbol| symbol.name.clone());
+        return (name, Symbol::SLAB_CACHE.to_owned());
+    }
+    named(address, symbols)
+}
+
+/// What an address in the kernel's code is called, and the module; the address where it has no name, nothing for 0.
 pub(crate) fn named(address: u64, symbols: &Symbols) -> (String, String) {
     match symbols.get(&address) {
         Some(symbol) => (symbol.name.clone(), symbol.module.clone()),
         None if address == 0 => Default::default(),
-        None if address == PAGES => ("pages".to_owned(), NO_SLAB.to_owned()),
-        None if Memory::is_cache(address) => (format!("cache {address}"), Symbol::SLAB_CACHE.to_owned()),
         None => (format!("{address:#x}"), String::new()),
     }
 }
