@@ -79,16 +79,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Writes a capture with other labels, in its own place or elsewhere.
 fn change(args: &Args, path: &Path) -> Result<(capture::relabel::Identity, Labels)> {
     let input = File::open(path).context("cannot open it")?;
-    let (target, inputs) = match &args.output {
-        Some(output) => (output.as_path(), vec![path]),
-        None => {
-            ensure!(input.metadata()?.is_file(), "it is no file that can be replaced; name another with -o");
-            ensure!(
-                capture::is_whole(path),
-                "it has no end: is it still being recorded? With -o FILE, a copy gets the labels"
-            );
-            (path, Vec::new())
-        }
+    let (target, inputs) = if let Some(output) = &args.output {
+        (output.as_path(), vec![path])
+    } else {
+        ensure!(input.metadata()?.is_file(), "it is no file that can be replaced; name another with -o");
+        ensure!(
+            capture::is_whole(path),
+            "it has no end: is it still being recorded? With -o FILE, a copy gets the labels"
+        );
+        (path, Vec::new())
     };
     let mut refused = None;
     let mut output = output::open(target, Access::Kept, &inputs)?;
