@@ -96,10 +96,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let to = Directory::create(dir.path(), &[]).unwrap();
         let mut files = CsvFiles::create(&to).unwrap();
-        files.row(Table::Occupancy, &[Value::U64(1), Value::Text("kernel"), Value::Null]).unwrap();
+        files.row(Table::Occupancy, &[Value::Text("ab"), Value::U64(1), Value::Text("kernel"), Value::Null]).unwrap();
         files.finish().unwrap();
         let text = |table| std::fs::read_to_string(dir.path().join(file_name(table, "csv"))).unwrap();
-        assert_eq!(text(Table::Occupancy), "time_ns,whose,used_slots\n1,kernel,\n");
+        assert_eq!(text(Table::Occupancy), "capture,time_ns,whose,used_slots\nab,1,kernel,\n");
         assert!(Table::ALL.iter().all(|table| text(*table).contains(table.columns()[0].name)));
     }
 }
