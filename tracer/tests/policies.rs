@@ -84,7 +84,13 @@ fn stream(all: &[Mapped]) -> Items {
         let mut event = |what: What| {
             events.push(Event { time_ns: 1 + events.len() as u64, task: 1, cpu: 0, what });
         };
-        event(What::Kmalloc { call_site: SITE + n as u64 % 3, ptr, bytes_req: one.requested, bytes_alloc: given, gfp: 0 });
+        event(What::Kmalloc {
+            call_site: SITE + n as u64 % 3,
+            ptr,
+            bytes_req: one.requested,
+            bytes_alloc: given,
+            gfp: 0,
+        });
         event(What::Map { device, phys, dma_addr: phys, size, direction, memory: Memory::Unknown, attrs: 0 });
         event(What::Sync { device, dma_addr: phys, size: size.min(4), direction, for_device: false });
         if one.unmapped {

@@ -436,21 +436,21 @@ mod tests {
     #[test]
     fn what_the_page_says_is_compared_with_recorded_allocations_and_counts_more() {
         let mut objects = with_linear_map();
-        const SITE: u64 = 0xffff_8000_8001_2340;
+        let site = 0xffff_8000_8001_2340;
         for ptr in [0x1000, 0x1040] {
-            let what = What::Kmalloc { call_site: SITE, ptr: VIRT + ptr, bytes_req: 5, bytes_alloc: 64, gfp: 0 };
+            let what = What::Kmalloc { call_site: site, ptr: VIRT + ptr, bytes_req: 5, bytes_alloc: 64, gfp: 0 };
             objects.event(1, &what);
         }
         let as_recorded = Memory::object(Memory::FIRST_OF_KMALLOC, 64, 8);
         let buffer = located(&mut objects, 0x1008, 8, as_recorded);
-        assert_eq!(objects.address(buffer.site), SITE);
+        assert_eq!(objects.address(buffer.site), site);
         assert_eq!(buffer.around.object.map(|object| object.requested), Some(5));
         assert_eq!(buffer.around.free_after, Some(0x30), "the next object");
         let wanted = Origins { agreed: 1, ..Origins::default() };
         assert_eq!(objects.origins(), wanted);
         for memory in [Memory::Pages, Memory::object(7, 32, 8), Memory::object(7, 64, 0)] {
             let buffer = located(&mut objects, 0x1008, 8, memory);
-            assert_ne!(objects.address(buffer.site), SITE);
+            assert_ne!(objects.address(buffer.site), site);
             assert_eq!((buffer.around.free_before, buffer.around.free_after), (None, None));
         }
         assert_eq!(objects.origins(), Origins { disagreed: 3, ..wanted });
