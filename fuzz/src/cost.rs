@@ -79,7 +79,7 @@ fn shift(what: &mut What, [buffers, slots, objects, lists]: [u64; 4], segments: 
             add(dma_addr, buffers);
         }
         What::Unmap { dma_addr, .. } | What::Unlink { dma_addr, .. } | What::Sync { dma_addr, .. } => {
-            add(dma_addr, buffers)
+            add(dma_addr, buffers);
         }
         What::MapSg { list, first_segment, .. } => {
             add(list, lists);
