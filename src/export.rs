@@ -36,7 +36,7 @@ Examples:
   bouncescope export phone.bounce --format perfetto -o phone.pftrace   for https://ui.perfetto.dev
   bouncescope export phone.bounce --format parquet -o phone --policy mainline,always-small
   duckdb -c \"select name, sum(bounced) from 'phone/mappings.parquet' m join 'phone/devices.parquet' d \\
-             on m.device = d.id group by name\"
+             on m.capture = d.capture and m.device = d.id group by name\"
 
 Tables: captures, labels, devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md describes them. They contain \
 the capture's addresses.")]

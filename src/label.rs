@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tracer::{
     capture::{
         self,
@@ -89,14 +89,15 @@ fn change(args: &Args, path: &Path) -> Result<(capture::relabel::Identity, Label
         );
         (path, Vec::new())
     };
-    let mut refused = None;
+    let (mut refused, mut missing) = (None, None);
     let mut output = output::open(target, Access::Kept, &inputs)?;
     let done = relabel(BufReader::new(input), &mut output, |labels| {
-        for name in &args.remove {
-            labels.remove(name);
-        }
+        missing = args.remove.iter().find(|name| !labels.remove(name));
         refused = args.labels.iter().find_map(|label| labels.set(label.clone()).err());
     });
+    if let Some(missing) = missing {
+        bail!("it has no label {missing:?} to remove; without options, `label` shows those that it has");
+    }
     if let Some(refused) = refused {
         return Err(refused.into());
     }

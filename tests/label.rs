@@ -68,10 +68,13 @@ fn what_cannot_be_labelled_stays_as_it_is() {
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     let other = dir.path().join("other");
     fs::write(&other, "no capture").unwrap();
+    let copy = dir.path().join("copy.bounce");
+    let copy = copy.to_str().unwrap();
     for (arguments, expected) in [
         (vec![path.as_str(), "--label", "a=b"], "it has no end: is it still being recorded?"),
         (vec![path.as_str(), "--label", "A=b"], "a label's name has lower-case letters"),
         (vec![path.as_str(), "--label", "a"], "a label is NAME=VALUE"),
+        (vec![path.as_str(), "--remove", "serail", "-o", copy], "it has no label \"serail\" to remove"),
         (vec![path.as_str(), "-o", "x"], "-o needs a change"),
         (vec![path.as_str(), other.to_str().unwrap(), "--label", "a=b", "-o", "x"], "-o takes one capture"),
         (vec![path.as_str(), "--label", "a=b", "-o", path.as_str()], "it is also read"),
@@ -85,7 +88,6 @@ fn what_cannot_be_labelled_stays_as_it_is() {
     assert_eq!(fs::read(&path).unwrap(), &whole[..whole.len() - 100]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     // Elsewhere a capture without an end gets labels.
-    let copy = dir.path().join("copy.bounce");
-    printed(&[&path, "--label", "a=b", "-o", copy.to_str().unwrap()]);
-    assert!(printed(&[copy.to_str().unwrap()]).ends_with("  a         b\n"));
+    printed(&[&path, "--label", "a=b", "-o", copy]);
+    assert!(printed(&[copy]).ends_with("  a         b\n"));
 }

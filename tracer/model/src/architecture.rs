@@ -1,4 +1,4 @@
-//! What an architecture means for DMA: the one table that everything else asks.
+//! What an architecture means for DMA, in one table.
 
 use tracer_ebpf::decide::ARM64_DMA_MINALIGN;
 
@@ -9,8 +9,6 @@ use crate::release::Release;
 pub struct Architecture {
     /// `uname -m`.
     pub machine: &'static str,
-    /// What else it is called: in names of packages, in logs.
-    pub also: &'static [&'static str],
     /// `ARCH_DMA_MINALIGN`, bytes (`arch/*/include/asm/cache.h`; where there is none, `include/linux/slab.h` takes that of kmalloc).
     pub dma_minalign: u32,
     /// Since this release it selects `CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC` (`arch/*/Kconfig`): small buffers bounce. `None`: never.
@@ -19,8 +17,6 @@ pub struct Architecture {
     pub always_coherent: bool,
     /// What a mapping's short lengths are compared with (`dma_get_cache_alignment()`).
     pub line: Line,
-    /// The shortest step between return addresses, bytes: one instruction. A trace without a name of its machine shows it.
-    pub instruction: u32,
 }
 
 /// Where an architecture's `dma_get_cache_alignment()` comes from.
@@ -37,44 +33,36 @@ pub enum Line {
 
 const ARM64: Architecture = Architecture {
     machine: "aarch64",
-    also: &["arm64"],
     dma_minalign: ARM64_DMA_MINALIGN,
     bounces_small_since: Some(Release { major: 6, minor: 5 }),
     always_coherent: false,
     line: Line::CacheType,
-    instruction: 4,
 };
 
 const RISCV64: Architecture = Architecture {
     machine: "riscv64",
-    also: &[],
     dma_minalign: 64,
     // With RISCV_DMA_NONCOHERENT and SWIOTLB.
     bounces_small_since: Some(Release { major: 6, minor: 6 }),
     always_coherent: false,
     line: Line::MinAlign,
-    instruction: 2,
 };
 
 const X86_64: Architecture = Architecture {
     machine: "x86_64",
-    also: &["x86-64", "amd64"],
     dma_minalign: 8,
     bounces_small_since: None,
     always_coherent: true,
     line: Line::Nothing,
-    instruction: 1,
 };
 
 /// One that nothing is known of: no device needs to be coherent, and no small buffer bounces.
 const OTHER: Architecture = Architecture {
     machine: "",
-    also: &[],
     dma_minalign: 8,
     bounces_small_since: None,
     always_coherent: false,
     line: Line::Nothing,
-    instruction: 1,
 };
 
 /// Those that are known, arm64 first.
@@ -82,9 +70,9 @@ pub static ARCHITECTURES: [Architecture; 6] = [
     ARM64,
     RISCV64,
     X86_64,
-    Architecture { machine: "i686", also: &["i386", "i586"], ..X86_64 },
-    Architecture { machine: "s390x", also: &[], instruction: 2, ..X86_64 },
-    Architecture { machine: "ppc64le", also: &["ppc64el"], instruction: 4, ..X86_64 },
+    Architecture { machine: "i686", ..X86_64 },
+    Architecture { machine: "s390x", ..X86_64 },
+    Architecture { machine: "ppc64le", ..X86_64 },
 ];
 
 static UNKNOWN: Architecture = OTHER;
@@ -93,11 +81,6 @@ impl Architecture {
     /// The one that `uname -m` calls so; one without a name where it is not known.
     pub fn of(machine: &str) -> &'static Self {
         ARCHITECTURES.iter().find(|one| one.machine == machine).unwrap_or(&UNKNOWN)
-    }
-
-    /// The first whose name, or another of its names, is in a text.
-    pub fn named_in(text: &str) -> Option<&'static Self> {
-        ARCHITECTURES.iter().find(|one| [one.machine].iter().chain(one.also).any(|name| text.contains(name)))
     }
 
     /// Whether it ever bounces a buffer for being small.
@@ -120,16 +103,8 @@ mod tests {
         for (n, one) in ARCHITECTURES.iter().enumerate() {
             assert_eq!(ARCHITECTURES.iter().position(|other| other.machine == one.machine), Some(n));
             assert_eq!(Architecture::of(one.machine), one);
-            for name in [one.machine].iter().chain(one.also) {
-                assert_eq!(
-                    Architecture::named_in(&format!("6.12.1-{name} #1")).unwrap().machine,
-                    one.machine,
-                    "{name}"
-                );
-            }
         }
         assert_eq!(Architecture::of("loongarch64").machine, "");
-        assert_eq!(Architecture::named_in("loongarch64"), None);
     }
 
     #[test]

@@ -234,9 +234,9 @@ const ALLOCATIONS: [Column; 9] = [
 ];
 const SYMBOLS: [Column; 4] = [
     CAPTURE,
-    number("addr", "the address"),
-    text("name", "function+0xoffset"),
-    text("module", "module; empty for the kernel itself"),
+    number("addr", "the address; of a slab cache its number, 2 to 4095"),
+    text("name", "function+0xoffset, or the name of a slab cache"),
+    text("module", "module, empty for the kernel itself; `slab cache` of a cache"),
 ];
 const OCCUPANCY: [Column; 4] = [
     CAPTURE,

@@ -23,7 +23,7 @@ pub const KNOWN: [Known; 5] = [
     Known { name: "soc", source: "the last name in the device tree's compatible", read: soc },
     Known {
         name: "build",
-        source: "Android's ro.build.fingerprint, BUILD_ID or IMAGE_VERSION of os-release, or the kernel's version",
+        source: "Android's ro.build.fingerprint (build.prop), BUILD_ID or IMAGE_VERSION of os-release, or the kernel's version",
         read: build,
     },
     Known {
@@ -59,7 +59,9 @@ fn soc(root: &Root) -> Option<String> {
 fn build(root: &Root) -> Option<String> {
     let property = |name| assigned(root, "system/build.prop", name);
     let release = |name| assigned(root, "etc/os-release", name).or_else(|| assigned(root, "usr/lib/os-release", name));
+    // Where init makes the first at boot, no file has it.
     property("ro.build.fingerprint")
+        .or_else(|| assigned(root, "vendor/build.prop", "ro.vendor.build.fingerprint"))
         .or_else(|| property("ro.system.build.fingerprint"))
         .or_else(|| release("BUILD_ID"))
         .or_else(|| release("IMAGE_VERSION"))

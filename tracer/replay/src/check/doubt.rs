@@ -97,7 +97,8 @@ impl Doubts {
                 self.add(concerns, &format!("{subject} was not recorded"));
             }
         }
-        // Tried only where the kernel has what they record.
+        // Tried only where the kernel has what they record, or where its symbols do not tell.
+        let before_links = replayed.start.kernel.release_numbers().is_some_and(|release| !release.is_at_least(6, 16));
         let tried: [(Subject, &[Concern]); 3] = [
             (Subject::IovaLink, &[Concern::Mappings]),
             (Subject::IovaUnlink, &[Concern::Pool, Concern::Copies]),
@@ -105,7 +106,8 @@ impl Doubts {
         ];
         for (subject, concerns) in tried {
             let is_lacking = |hook: &Hook| hook.subject == subject && !hook.attached;
-            if replayed.start.hooks.iter().any(is_lacking) {
+            let is_of_links = subject != Subject::MapResource;
+            if replayed.start.hooks.iter().any(is_lacking) && !(is_of_links && before_links) {
                 self.add(concerns, &format!("{subject} was not recorded"));
             }
         }

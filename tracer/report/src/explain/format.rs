@@ -117,7 +117,12 @@ fn made(read: Gathered) -> Result<Text, FormatError> {
     for _ in 0..LAYERS {
         let Some((what, inner)) = layer(&read.bytes) else { break };
         let inner = inner.map_err(|why| FormatError::Damaged { what, why })?;
-        if let Some(why) = &inner.failed {
+        if read.is_cut() {
+            notes.push(format!(
+                "Only the first {} MiB of the {what} file were read: unpack it, and give the log itself.",
+                super::LARGEST >> 20
+            ));
+        } else if let Some(why) = &inner.failed {
             notes.push(format!("The {what} file is damaged or cut: {why}. What comes before that was read."));
         }
         read = inner;

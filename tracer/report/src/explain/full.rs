@@ -179,8 +179,8 @@ fn full_again(said: Said, context: Context<'_>, total: u64) -> Said {
     if let Some(seconds) = stays {
         said = said
             .means(format!(
-                "It was as full in each of these messages, over {seconds:.0} s: slots do not come back. Either mappings are not released (a leak), or \
-                 the load holds them all that time."
+                "It was as full in each of these messages, over {seconds:.0} s. Either mappings are not released (a leak), or the same load comes \
+                 again: the kernel says nothing while slots are free."
             ))
             .helps(LEAK);
     }
@@ -194,7 +194,7 @@ fn full_again(said: Said, context: Context<'_>, total: u64) -> Said {
     });
     if let Some((boot, other)) = smaller {
         said = said.means(format!(
-            "In boot {boot} of this log a pool of {other} slots was full for the same device: {total} were not enough either. That speaks for a leak."
+            "In boot {boot} of this log a pool of {other} slots was full for the same device: {total} were not enough either. That may be a leak."
         ));
         if stays.is_none() {
             said = said.helps(LEAK);

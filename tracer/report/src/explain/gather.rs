@@ -52,6 +52,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Whether something behind what was read is missing.
+    pub(super) fn is_cut(&self) -> bool {
+        self.of_all.is_some()
+    }
+
     /// What of it is not kept, a sentence each.
     pub(super) fn notes(&self) -> Vec<String> {
         let Some(all) = self.of_all else { return Vec::new() };
@@ -76,7 +81,7 @@ impl Gathered {
             ));
         }
         if all >= MOST {
-            notes.push(format!("More than {} GiB were not read.", MOST >> 30));
+            notes.push(format!("What comes after the first {} GiB was not read.", MOST >> 30));
         }
         notes
     }

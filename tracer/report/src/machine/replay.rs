@@ -180,13 +180,14 @@ struct ListCallerRow<'a> {
     segments_after: u64,
 }
 
-/// A call site of kmalloc.
+/// Where the object of a buffer was allocated, or what the buffer lies in.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct CallSiteRow<'a> {
-    /// `function+0xoffset`; empty for buffers of which it is not known.
+    /// `function+0xoffset`; where that is not known, the slab cache that the buffer lies in, or `pages`; empty for buffers of which nothing
+    /// is known.
     call_site: &'a str,
-    /// Module; empty for the kernel itself.
+    /// Module, empty for the kernel itself; `slab cache` or `no slab` where there is no call site.
     module: &'a str,
     #[serde(flatten)]
     figures: RowFigures,
