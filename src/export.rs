@@ -1,8 +1,7 @@
 //! `bouncescope export`: what a capture holds, in other people's formats.
 
 use std::{
-    fs::{self, File},
-    io::BufReader,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -23,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{EMBEDDED, input_path, open_capture, warn},
+    input::{EMBEDDED, identity_of, input_path, open_capture, warn},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -82,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.format {
         Format::Csv => {
             let mut rows =
-                ToRows { rows: CsvFiles::create(&dir()?).with_context(cannot)?, capture: identity_of(args)? };
+                ToRows { rows: CsvFiles::create(&dir()?).with_context(cannot)?, capture: first_column(args)? };
             all(args, &policies, &mut rows)?;
             rows.rows.finish().with_context(cannot)?;
         }
@@ -92,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             let format = if args.format == Format::Parquet { FileFormat::Parquet } else { FileFormat::Arrow };
             let mut rows = ToRows {
                 rows: ColumnFiles::create(&dir()?, format).with_context(cannot)?,
-                capture: identity_of(args)?,
+                capture: first_column(args)?,
             };
             all(args, &policies, &mut rows)?;
             rows.rows.finish().with_context(cannot)?;
@@ -107,14 +106,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The capture's identity; empty for one that can be read only once.
-fn identity_of(args: &Args) -> Result<String> {
+fn first_column(args: &Args) -> Result<String> {
     let (identity, _) = match &args.capture {
         None => identity(EMBEDDED)?,
         Some(path) if !fs::metadata(path).is_ok_and(|file| file.is_file()) => return Ok(String::new()),
-        Some(path) => {
-            identity(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
-                .with_context(|| path.display().to_string())?
-        }
+        Some(path) => identity_of(path)?,
     };
     Ok(identity.to_string())
 }

@@ -12,7 +12,11 @@ use anstyle::AnsiColor;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use tracer::{
-    capture::{Ahead, ReadError, Reader},
+    capture::{
+        Ahead, ReadError, Reader,
+        relabel::{Identity, identity},
+    },
+    labels::Labels,
     plain::{controls, plain, plain_lines},
     replay::{Replayed, Wanted},
     stream::{Source, Start},
@@ -79,6 +83,12 @@ pub(crate) fn open_capture(path: &Path) -> Result<Reader<BufReader<File>>> {
             None => error.into(),
         }
     })
+}
+
+/// Identity and labels of a capture, of which everything is read.
+pub(crate) fn identity_of(path: &Path) -> Result<(Identity, Labels)> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    identity(BufReader::new(file)).with_context(|| path.display().to_string())
 }
 
 /// Replays a capture from wherever it is read.

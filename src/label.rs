@@ -9,10 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tracer::{
-    capture::{
-        self,
-        relabel::{identity, relabel},
-    },
+    capture::{self, relabel::relabel},
     labels::{Label, Labels},
     output::Access,
     plain::plain,
@@ -20,7 +17,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{input_path, print, print_json},
+    input::{identity_of, input_path, print, print_json},
     output,
 };
 
@@ -59,12 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut labelled = Labelled::default();
     for path in &args.captures {
         let name = || path.display().to_string();
-        let (identity, labels) = if changes {
-            change(args, path).with_context(name)?
-        } else {
-            identity(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
-                .with_context(name)?
-        };
+        let (identity, labels) = if changes { change(args, path).with_context(name)? } else { identity_of(path)? };
         labelled.captures.push(LabelledCapture { file: name(), identity: identity.to_string(), labels });
     }
     // Standard output may be the capture itself.

@@ -57,7 +57,7 @@ const X86_64: Architecture = Architecture {
 };
 
 /// One that nothing is known of: no device needs to be coherent, and no small buffer bounces.
-const OTHER: Architecture = Architecture {
+static UNKNOWN: Architecture = Architecture {
     machine: "",
     dma_minalign: 8,
     bounces_small_since: None,
@@ -74,8 +74,6 @@ pub static ARCHITECTURES: [Architecture; 6] = [
     Architecture { machine: "s390x", ..X86_64 },
     Architecture { machine: "ppc64le", ..X86_64 },
 ];
-
-static UNKNOWN: Architecture = OTHER;
 
 impl Architecture {
     /// The one that `uname -m` calls so; one without a name where it is not known.

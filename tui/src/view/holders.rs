@@ -104,11 +104,8 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
         Column::text("", 5),
     ];
     let mut cells: Vec<Vec<Piece>> = holders.rows.iter().map(cells).collect();
-    for column in if wide { [].as_slice() } else { &[7, 6, 4, 1] } {
-        columns.remove(*column);
-        for row in &mut cells {
-            row.remove(*column);
-        }
+    if !wide {
+        leave_out([7, 6, 4, 1], &mut columns, &mut cells);
     }
     let below = leaks(holders).next().map(|said| broken(&said, usize::from(inner.width))).unwrap_or_default();
     let height = inner.height.saturating_sub(below.len() as u16);
@@ -118,6 +115,16 @@ fn holders(seen: &Seen, held: &SlotHolders, area: Rect, canvas: &mut Canvas) {
     }
     for (row, line) in below.into_iter().enumerate() {
         canvas.text(inner, height + row as u16, &[(Tone::Bad, line)]);
+    }
+}
+
+/// Leaves these columns out, the last of them first.
+fn leave_out<const N: usize>(numbers: [usize; N], columns: &mut Vec<Column>, cells: &mut [Vec<Piece>]) {
+    for number in numbers {
+        columns.remove(number);
+        for row in &mut *cells {
+            row.remove(number);
+        }
     }
 }
 
@@ -148,11 +155,8 @@ fn times(seen: &Seen, times: &HeldTimes, area: Rect, canvas: &mut Canvas) {
         Column::number("longest", 9),
     ];
     let mut cells: Vec<Vec<Piece>> = times.rows.iter().map(times_cells).collect();
-    for column in if wide { [].as_slice() } else { &[7, 1] } {
-        columns.remove(*column);
-        for row in &mut cells {
-            row.remove(*column);
-        }
+    if !wide {
+        leave_out([7, 1], &mut columns, &mut cells);
     }
     table::draw(canvas, inner, &columns, &cells, first(seen, cells.len(), inner.height), None, None);
 }
