@@ -315,8 +315,7 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
         overflow.last(),
         overflow.limit()
     );
-    let ask =
-        "Whether this was a buffer. If the log has a call trace with dma_map_resource in it, it was a register.";
+    let ask = "Whether this was a buffer. If the log has a call trace with dma_map_resource in it, it was a register.";
     if machine.architecture == Some(Architecture::X86) {
         return Said::new(Kind::OutOfReach)
             .means(in_reach)
