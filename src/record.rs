@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 use tracer::{
-    live::{MapEntries, Options, Places, Session, record as recorded, renounce},
+    live::{MapEntries, Options, ObjectRings, Places, Session, record as recorded, renounce},
     stream::Streamed,
 };
 
@@ -74,8 +74,8 @@ pub(crate) struct Args {
     /// write its capture to FILE
     #[arg(long, conflicts_with_all = [
         "duration", "max_size", "full", "mappings", "sample", "ring_size", "map_entries", "btf", "count_tracefs",
-        "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry", "count_costs",
-        "time_maintenance", "labels", "verbose", "command",
+        "shrink_caches", "with_boot_trace", "no_addresses", "force_kprobes", "force_fentry",
+        "force_ring_buffers", "count_costs", "time_maintenance", "labels", "verbose", "command",
     ])]
     finish: bool,
     /// Begin with what the kernel itself has traced since boot (`trace_event=dma:*,swiotlb:* trace_clock=mono` on its command
@@ -128,6 +128,9 @@ pub(crate) struct Args {
     /// Use fentry and fexit where there are programs for them, as on a kernel without kprobes; for testing
     #[arg(long, hide_short_help = true)]
     force_fentry: bool,
+    /// Send objects through the kernel's ring buffers, as where its arrays can't be mapped; for testing
+    #[arg(long, hide_short_help = true)]
+    force_ring_buffers: bool,
     /// Let the kernel count the programs' runs and time throughout, not only in the first quarter of a second. Each run
     /// then takes longer, those of kmalloc and kfree about twice as long
     #[arg(long)]
@@ -197,6 +200,7 @@ impl Args {
             map_entries: self.map_entries.unwrap_or_default(),
             shrink_caches: self.shrink_caches,
             count_tracefs: self.count_tracefs,
+            object_rings: if self.force_ring_buffers { ObjectRings::Kernel } else { ObjectRings::Best },
             places: match (self.force_kprobes, self.force_fentry) {
                 (true, _) => Places::Kprobes,
                 (_, true) => Places::Fentry,

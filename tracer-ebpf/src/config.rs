@@ -197,6 +197,10 @@ pub struct Config {
     pub log: u32,
     /// Which mappings to send: [`crate::streamed::Streamed`].
     pub streamed: u32,
+    /// Slots of a ring of [`crate::object_ring`] for kmalloc, as the logarithm to base 2; 0 where objects go through rings of the kernel's.
+    pub object_slots_log2: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 impl Config {
@@ -249,5 +253,7 @@ impl Config {
         wake_at_objects: 1,
         log: 0,
         streamed: 0,
+        object_slots_log2: 0,
+        reserved: 0,
     };
 }

@@ -21,6 +21,8 @@ pub mod config;
 pub mod counter;
 pub mod decide;
 pub mod memory;
+mod memory_access;
+pub mod object_ring;
 pub mod record;
 pub mod ring;
 pub mod streamed;

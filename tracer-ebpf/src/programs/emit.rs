@@ -120,6 +120,15 @@ pub(crate) fn send_bytes(kind: Kind, record: &[u8]) {
     }
 }
 
+/// Wakes the reader of all rings: through a record that is thrown away, since another kind of wakeup there is none.
+#[inline(always)]
+pub(crate) fn wake() {
+    // Where there is no room, the reader of this ring has been woken.
+    if let Some(entry) = EVENTS.reserve::<u64>(0) {
+        entry.discard(u64::from(BPF_RB_FORCE_WAKEUP));
+    }
+}
+
 /// Bytes in the ring that have not been read.
 #[inline(always)]
 fn unread() -> u64 {

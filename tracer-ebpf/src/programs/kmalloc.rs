@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter::{HOT_SITES, HotSite, Other, SiteKey},
+    object_ring::Place,
     record::{Kfree, Kind, Kmalloc},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     config,
     emit::{add_other, add_to, header},
     objects::send,
+    own_ring,
     probe::{arguments, field_or_zero},
 };
 
@@ -41,8 +43,14 @@ pub fn kmalloc(ctx: RawTracePointContext) -> i32 {
     let bytes_req: u64 = ctx.arg(2);
     let bytes_alloc: u64 = ctx.arg(3);
     count_site(call_site, bytes_req, bytes_alloc);
-    if sampled(ptr) {
-        let gfp: u32 = ctx.arg(4);
+    if !sampled(ptr) {
+        return 0;
+    }
+    let gfp: u32 = ctx.arg(4);
+    if config!(object_slots_log2) != 0 {
+        let (bytes_req, bytes_alloc) = (saturate(bytes_req), saturate(bytes_alloc));
+        own_ring::allocated(&ctx, ptr, Place { call_site, bytes_req, bytes_alloc, gfp, reserved: 0 });
+    } else {
         let header = header(&ctx, Kind::Kmalloc, 0);
         send(Kind::Kmalloc, Kmalloc { header, call_site, ptr, bytes_req, bytes_alloc, gfp: u64::from(gfp) });
     }
@@ -55,8 +63,12 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
     let ptr: u64 = ctx.arg(1);
     // kfree(NULL) is common, and nothing.
     if ptr > 16 && sampled(ptr) {
-        let header = header(&ctx, Kind::Kfree, 0);
-        send(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
+        if config!(object_slots_log2) != 0 {
+            own_ring::freed(&ctx, ptr, ctx.arg(0));
+        } else {
+            let header = header(&ctx, Kind::Kfree, 0);
+            send(Kind::Kfree, Kfree { header, call_site: ctx.arg(0), ptr });
+        }
     }
     0
 }
@@ -98,7 +110,11 @@ fn freed_in_bulk<C: EbpfContext>(ctx: &C, cache: u64, size: u64, objects: u64) {
 fn freed<C: EbpfContext>(ctx: &C, ptr: u64) {
     // kfree_bulk() passes over what kfree(NULL) does.
     if ptr > 16 && sampled(ptr) {
-        send(Kind::Kfree, Kfree { header: header(ctx, Kind::Kfree, 0), call_site: 0, ptr });
+        if config!(object_slots_log2) != 0 {
+            own_ring::freed_in_bulk(ctx, ptr);
+        } else {
+            send(Kind::Kfree, Kfree { header: header(ctx, Kind::Kfree, 0), call_site: 0, ptr });
+        }
     }
 }
 

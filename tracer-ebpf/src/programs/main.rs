@@ -14,6 +14,7 @@ mod lengths;
 mod link;
 mod map;
 mod objects;
+mod own_ring;
 mod probe;
 mod resource;
 mod sg;

@@ -58,6 +58,13 @@ impl Decoder {
         }
     }
 
+    /// Takes what happened to an object.
+    pub(super) fn object(&mut self, event: Event) {
+        let kind = if matches!(event.what, What::Kmalloc { .. }) { Kind::Kmalloc } else { Kind::Kfree };
+        self.decoded[kind as usize] += 1;
+        self.batch.events.push(event);
+    }
+
     fn decode(&mut self, bytes: &[u8]) -> Option<Kind> {
         let header: Header = prefix(bytes)?;
         let kind = *Kind::ALL.get(usize::from(header.kind))?;

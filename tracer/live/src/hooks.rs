@@ -70,6 +70,16 @@ pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Sy
     }
 }
 
+/// Loads the programs on the events of objects, so that what the verifier has against them shows before anything else depends on them.
+pub(super) fn load_objects(ebpf: &mut Ebpf) -> Result<(), String> {
+    for name in ["kmalloc", "kfree"] {
+        if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
+            loaded(program.load()).map_err(|error| format!("{name}: {}", explain(&error)))?;
+        }
+    }
+    Ok(())
+}
+
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
 /// subject. What is not `asked` for is left alone.
 pub(super) fn attach_all(

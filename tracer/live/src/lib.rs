@@ -54,7 +54,7 @@ pub use clock::{now_ns, thread_cpu_ns};
 pub use hooks::Places;
 pub use log_clock::{LogClock, LogTime};
 pub use map_entries::MapEntries;
-pub use options::Options;
+pub use options::{ObjectRings, Options};
 pub use recording::{DRAIN_EVERY, Sink, TALLY_EVERY, record, ticks};
 pub use renounce::{renounce, renounce_unless};
 pub use self_test::self_test;

@@ -7,6 +7,16 @@ use tracer_ebpf::streamed::Streamed;
 
 use super::{MapEntries, Places};
 
+/// Which rings objects go through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ObjectRings {
+    /// Arrays that this process maps, one for each CPU and program; where they cannot be had, as below, and the start's notes say why.
+    #[default]
+    Best,
+    /// Ring buffers of the kernel's, one for each of up to 8 CPUs: for tests.
+    Kernel,
+}
+
 /// How to trace.
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Clone, Debug)]
@@ -15,8 +25,8 @@ pub struct Options {
     pub allocation_sample: u64,
     /// Which mappings to stream. Counts by length are exact in any case.
     pub streamed: Streamed,
-    /// Size of the ring of all that is no object, bytes, rounded up to a power of two of at least a page. Those of objects, one
-    /// for each of up to 8 CPUs, share as much again where all allocations are streamed, and an eighth of it where a sample is.
+    /// Size of the ring of all that is no object, bytes, rounded up to a power of two of at least a page. Those of objects
+    /// share as much again where all allocations are streamed, and a sixteenth of it where a sample is (an eighth in rings of the kernel's).
     pub ring_bytes: u32,
     /// Sizes of the programs' maps.
     pub map_entries: MapEntries,
@@ -27,6 +37,8 @@ pub struct Options {
     pub count_tracefs: bool,
     /// Which of the places where the same can be seen.
     pub places: Places,
+    /// Which rings objects go through.
+    pub object_rings: ObjectRings,
     /// Print the programs' debug messages.
     pub programs_log: bool,
     /// The BTF of this very kernel, for one that shows none itself: a raw blob, an ELF file, or an archive of one.
@@ -56,6 +68,7 @@ impl Default for Options {
             shrink_caches: false,
             count_tracefs: false,
             places: Places::Best,
+            object_rings: ObjectRings::Best,
             programs_log: false,
             btf: None,
             recorder: arguments.collect::<Vec<_>>().join(" "),

@@ -8,17 +8,20 @@ use std::{
 };
 
 use aya::{Ebpf, util::nr_cpus};
-use tracer_ebpf::{config::SlabLayout, record::Kind};
+use tracer_ebpf::{
+    config::{Config, SlabLayout},
+    record::Kind,
+};
 
 use super::{
-    LiveError, Options,
+    LiveError, ObjectRings, Options,
     clock::{now_ns, process_cpu_ns},
     decode::Decoder,
     hooks::{self, Link},
     load::{load, no_hook, raise_descriptor_limit},
     naming::Naming,
     programs_log::ProgramsLog,
-    rings::{self, Rings, STALL_NS},
+    rings::{Record, Rings, STALL_NS, Sizes},
     run_times::RunTimes,
     tallies::{self, Tallies},
 };
@@ -57,6 +60,8 @@ const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and 
 /// `trace_call_bpf()` (`kernel/trace/bpf_trace.c`) counts what it skips from 6.7 on (`bpf_prog_inc_misses_counters()`).
 const BY_KPROBES: &str = "mappings are seen through kprobes: a mapping that an interrupt makes while another program \
                           runs on its CPU is skipped; kernels before 6.7 do not count these";
+/// Costs more per object, and is right as well.
+const IN_KERNEL_RINGS: &str = "objects go through the kernel's ring buffers, which cost more, and not through arrays of the recorder's own";
 /// The function that names its buffer by a page.
 const MAP_PAGE: &str = " dma_map_page_attrs";
 /// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
@@ -125,11 +130,8 @@ impl Session {
 
         let asked = hooks::Asked { objects: options.allocation_sample > 0, maintenance: options.time_maintenance };
         let cpus = nr_cpus().unwrap_or(1);
-        let sizes = rings::Sizes::new(options.ring_bytes, kernel.page_size, cpus, options.allocation_sample);
-        (config.wake_at, config.wake_at_objects) = sizes.wake_at();
-        let mut ebpf = load(&config, sizes, options.map_entries)?;
+        let (mut ebpf, rings) = load_with_rings(&mut config, options, kernel.page_size, cpus, &mut notes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
-        let rings = Rings::take_from(&mut ebpf)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
         hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), asked);
 
@@ -227,7 +229,10 @@ impl Session {
     fn drain_before(&mut self, before_ns: u64) -> (Vec<Item>, bool) {
         let decoder = &mut self.decoder;
         let read = self.rings.read(before_ns, |record| {
-            decoder.record(record);
+            match record {
+                Record::Bytes(bytes) => decoder.record(bytes),
+                Record::Object(event) => decoder.object(event),
+            }
             if decoder.batch.events.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if let Some(log) = &mut self.log {
@@ -314,7 +319,12 @@ impl Session {
     }
 
     fn counters(&self) -> Result<Item, LiveError> {
-        Ok(Item::Counters(self.tallies.counters(&self.ebpf, now_ns(), self.decoder.malformed)?))
+        Ok(Item::Counters(self.tallies.counters(
+            &self.ebpf,
+            now_ns(),
+            self.decoder.malformed,
+            &self.rings.object_counts(),
+        )?))
     }
 
     /// What recording has cost so far, in the shape of an end.
@@ -391,6 +401,39 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
+}
+
+/// Loads the programs with rings of our own for the objects, or else with the kernel's, and notes why.
+fn load_with_rings(
+    config: &mut Config,
+    options: &Options,
+    page: u32,
+    cpus: usize,
+    notes: &mut Vec<String>,
+) -> Result<(Ebpf, Rings), LiveError> {
+    let Options { ring_bytes, allocation_sample, .. } = *options;
+    let mut load_for = |sizes: Sizes| -> Result<_, LiveError> {
+        (config.wake_at, config.wake_at_objects) = sizes.wake_at();
+        config.object_slots_log2 = sizes.object_slots_log2();
+        let mut ebpf = load(config, sizes, options.map_entries)?;
+        let rings = Rings::take_from(&mut ebpf, sizes)?;
+        Ok((ebpf, rings))
+    };
+    let own = match options.object_rings {
+        ObjectRings::Best => Sizes::own(ring_bytes, page, cpus, allocation_sample),
+        ObjectRings::Kernel => None,
+    };
+    let why_not = match own.map(&mut load_for) {
+        None => None,
+        Some(Ok((mut ebpf, rings))) => match hooks::load_objects(&mut ebpf) {
+            Ok(()) => return Ok((ebpf, rings)),
+            Err(why) => Some(why),
+        },
+        Some(Err(error @ LiveError::NotPermitted(_))) => return Err(error),
+        Some(Err(error)) => Some(error.to_string()),
+    };
+    notes.extend(why_not.map(|why| format!("{IN_KERNEL_RINGS}: {why}")));
+    load_for(Sizes::new(ring_bytes, page, cpus, allocation_sample))
 }
 
 /// The kernel's symbols, without addresses where it hides them.

@@ -17,6 +17,7 @@ use tracer_ebpf::{
     record::Kind,
 };
 
+use super::rings::ObjectCounts;
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_capture::facts::{
     Counters, LengthCount, MaintenanceFunction, MaintenanceTime, Mapped, PoolFunction, PoolTime, PoolTimes,
@@ -58,20 +59,36 @@ impl Tallies {
         })
     }
 
-    /// All counters as they stand. `unread` are losses that user space found itself.
-    pub(super) fn counters(&self, ebpf: &Ebpf, time_ns: u64, malformed: u64) -> Result<Counters, MapError> {
+    /// All counters as they stand. `malformed` are losses that user space found itself, `objects` what was counted in their own rings.
+    pub(super) fn counters(
+        &self,
+        ebpf: &Ebpf,
+        time_ns: u64,
+        malformed: u64,
+        objects: &ObjectCounts,
+    ) -> Result<Counters, MapError> {
         let mut counters = Counters { time_ns, ..Counters::default() };
         let read = (0..COUNTERS).map(|n| self.counts.get(&n, 0)).collect::<Result<Vec<PerCpuValues<u64>>, _>>()?;
+        let mut read: Vec<Vec<u64>> = read.iter().map(|cpus| cpus.to_vec()).collect();
+        for (kind, cpus) in [(Kind::Kmalloc, &objects.allocated), (Kind::Kfree, &objects.freed)] {
+            for (cpu, [seen, lost]) in cpus.iter().enumerate() {
+                for (counter, more) in [(counter::seen(kind), seen), (counter::ring_full(kind), lost)] {
+                    if let Some(value) = read[counter as usize].get_mut(cpu) {
+                        *value += more;
+                    }
+                }
+            }
+        }
         let mut lose = |loss: Loss, values: Vec<u64>| {
             if values.iter().any(|value| *value != 0) {
                 counters.lost.insert(loss, values);
             }
         };
         for kind in Kind::ALL {
-            lose(Loss::RingFull(kind), read[counter::ring_full(kind) as usize].to_vec());
+            lose(Loss::RingFull(kind), read[counter::ring_full(kind) as usize].clone());
         }
         for (other, _) in Other::LOSSES {
-            lose(Loss::Counted(other), read[other as usize].to_vec());
+            lose(Loss::Counted(other), read[other as usize].clone());
         }
         lose(Loss::Malformed, vec![malformed]);
         for (name, program) in ebpf.programs() {
@@ -79,7 +96,7 @@ impl Tallies {
         }
         counters.seen = Kind::ALL
             .iter()
-            .map(|kind| (kind.name().to_owned(), read[counter::seen(*kind) as usize].to_vec()))
+            .map(|kind| (kind.name().to_owned(), read[counter::seen(*kind) as usize].clone()))
             .collect();
         counters.predicted = read[Other::Predicted as usize].iter().sum();
         Ok(counters)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytemuck::{bytes_of, pod_read_unaligned};
+use tracer_ebpf::record::{Header, Kind};
 
 use super::*;
 
@@ -20,11 +21,18 @@ fn rings(of: &[&[Vec<u8>]]) -> Vec<Ring<VecDeque<Vec<u8>>>> {
     of.iter().map(|records| Ring { records: records.to_vec().into(), head: Vec::new() }).collect()
 }
 
+fn bytes<'a>(record: &Record<'a>) -> &'a [u8] {
+    match record {
+        Record::Bytes(bytes) => bytes,
+        Record::Object(event) => panic!("{event:?}"),
+    }
+}
+
 /// The tasks of what is handed out, `most` at the most.
 fn read(rings: &mut [Ring<VecDeque<Vec<u8>>>], before_ns: u64, most: usize) -> Vec<u32> {
     let mut tasks = Vec::new();
     let _ = merge(rings, before_ns, |record| {
-        tasks.push(pod_read_unaligned::<Header>(record).task);
+        tasks.push(pod_read_unaligned::<Header>(bytes(&record)).task);
         if tasks.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     tasks
@@ -76,7 +84,7 @@ fn a_record_too_short_is_handed_out_for_its_reader_to_count() {
     let mut one = rings(&[&[vec![1, 2, 3], record(5, Kind::Map, 2)]]);
     let mut lengths = Vec::new();
     let read = merge(&mut one, u64::MAX, |record| {
-        lengths.push(record.len());
+        lengths.push(bytes(&record).len());
         ControlFlow::Continue(())
     });
     assert_eq!((read, lengths), (ControlFlow::Continue(()), vec![3, 16]));
@@ -85,7 +93,7 @@ fn a_record_too_short_is_handed_out_for_its_reader_to_count() {
 #[test]
 fn rings_are_as_large_as_asked_and_those_of_no_cpu_a_page() {
     let bytes = |ring_bytes, page, cpus, sample| -> Vec<u32> {
-        Sizes::new(ring_bytes, page, cpus, sample).by_name().map(|(_, bytes)| bytes).collect()
+        Sizes::new(ring_bytes, page, cpus, sample).by_name().map(|(_, bytes)| bytes).take(9).collect()
     };
     assert_eq!(bytes(8 << 20, 4096, 2, 1), [[8 << 20, 4 << 20, 4 << 20].as_slice(), &[4096; 6]].concat());
     assert_eq!(bytes(3 << 20, 4096, 64, 1), [[4 << 20].as_slice(), &[512 << 10; 8]].concat());
