@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 use tracer::{
-    live::{MapEntries, Options, ObjectRings, Places, Session, record as recorded, renounce},
+    live::{MapEntries, ObjectRings, Options, Places, Session, record as recorded, renounce},
     stream::Streamed,
 };
 
@@ -95,9 +95,8 @@ pub(crate) struct Args {
     /// trace frees
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_sample, conflicts_with = "full")]
     sample: u64,
-    /// Size of the ring between kernel and recorder, such as 8M. Objects have rings of their own, one for each of up
-    /// to 8 CPUs. With --full or --sample 1, these together are as large as this ring; with any other sample, an eighth
-    /// of it
+    /// Size of the ring between kernel and recorder, such as 8M. Objects have rings of their own on each CPU. With --full
+    /// or --sample 1, these together are at most as large as this ring; with any other sample, a sixteenth of it
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_bytes)]
     ring_size: u32,
     /// Numbers of entries in the BPF programs' maps [defaults:

@@ -29,5 +29,6 @@ pub(crate) unsafe fn store(word: *mut u64, value: u64) {
     return unsafe { word.write_volatile(value) };
     #[cfg(not(target_arch = "bpf"))]
     // SAFETY: the caller's.
-    return unsafe { core::sync::atomic::AtomicU64::from_ptr(word) }.store(value, core::sync::atomic::Ordering::Relaxed);
+    return unsafe { core::sync::atomic::AtomicU64::from_ptr(word) }
+        .store(value, core::sync::atomic::Ordering::Relaxed);
 }

@@ -200,14 +200,12 @@ impl Slot {
     #[inline(always)]
     pub const fn encode(self) -> [u64; 2] {
         match self {
-            Self::Event { index, ptr, task, time } => [
-                (index as u64) << PTR_BITS | ptr & PTR_MASK,
-                (task as u64 & TASK_MASK) << TIME_BITS | time & TIME_MASK,
-            ],
-            Self::Site { index, call_site, gfp } => [
-                DEFINES | (index as u64) << 33 | (gfp as u64) << 1 | call_site >> 63,
-                call_site & !LAP,
-            ],
+            Self::Event { index, ptr, task, time } => {
+                [(index as u64) << PTR_BITS | ptr & PTR_MASK, (task as u64 & TASK_MASK) << TIME_BITS | time & TIME_MASK]
+            }
+            Self::Site { index, call_site, gfp } => {
+                [DEFINES | (index as u64) << 33 | (gfp as u64) << 1 | call_site >> 63, call_site & !LAP]
+            }
             Self::Sizes { index, bytes_req, bytes_alloc } => {
                 [DEFINES | 1 << WHICH | (index as u64) << 32 | bytes_req as u64, bytes_alloc as u64]
             }

@@ -1,4 +1,5 @@
-//! The rings by name: one for all CPUs, and those of the objects, one for each of the first CPUs.
+//! The kernel's ring buffers by name: one for all CPUs, and those of the objects, one for each of the first CPUs. The latter are used only
+//! where those of [`crate::object_ring`] cannot be had.
 //!
 //! Allocations are so many that a ring for all, whose lock the CPUs share, would cost each of them more than everything else
 //! (`__bpf_ringbuf_reserve()`, `kernel/bpf/ringbuf.c`). User space reads the rings as one, in the order of time.

@@ -119,6 +119,11 @@ pub(super) fn sees_mappings_by_function(hook: &Hook) -> bool {
     [Subject::Map, Subject::MapSg].contains(&hook.subject) && hook.attached && hook.place.starts_with(FUNCTION)
 }
 
+/// Whether what a hook sees is what happens to objects.
+pub(super) fn sends_objects(hook: &Hook) -> bool {
+    [Subject::Kmalloc, Subject::Kfree, Subject::KfreeBulk].contains(&hook.subject)
+}
+
 /// Refused lists need no hook of their own where every list is recorded when its function returns, nor copies to the pool where
 /// one function does those from it too.
 fn seen_by_another(subject: &Recorded, hooks: &[Hook]) -> Option<Hook> {

@@ -122,7 +122,8 @@ impl Rings {
         let names = [ring::EVENTS].into_iter().chain(in_kernel.iter().copied());
         let rings = names.map(|name| {
             // SAFETY: a ring owns its descriptor, and always answers with that one.
-            let ring = unsafe { AsyncFd::register(RingBuf::try_from(take_map(ebpf, name)?)?) }.map_err(io::Error::from)?;
+            let ring =
+                unsafe { AsyncFd::register(RingBuf::try_from(take_map(ebpf, name)?)?) }.map_err(io::Error::from)?;
             Ok(Any::Kernel(Ring { records: ring, head: Vec::new() }))
         });
         let mut all = rings.collect::<Result<Vec<_>, LiveError>>()?;
@@ -162,11 +163,7 @@ impl Rings {
 
     /// Hands out what was recorded before `before_ns`, in the order of time as far as every program that began before then has
     /// ended: [`STALL_NS`] ago, nearly all have. Until `each` breaks; whether it did.
-    pub(super) fn read(
-        &mut self,
-        before_ns: u64,
-        each: impl FnMut(Record<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    pub(super) fn read(&mut self, before_ns: u64, each: impl FnMut(Record<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         let read = merge(&mut self.all, before_ns, each);
         self.more = read.is_break();
         read

@@ -61,7 +61,8 @@ const WITHOUT_BTF: &str = "devices' DMA masks and alignments are not known, and 
 const BY_KPROBES: &str = "mappings are seen through kprobes: a mapping that an interrupt makes while another program \
                           runs on its CPU is skipped; kernels before 6.7 do not count these";
 /// Costs more per object, and is right as well.
-const IN_KERNEL_RINGS: &str = "objects go through the kernel's ring buffers, which cost more, and not through arrays of the recorder's own";
+const IN_KERNEL_RINGS: &str =
+    "objects go through the kernel's ring buffers, which cost more, and not through arrays of the recorder's own";
 /// The function that names its buffer by a page.
 const MAP_PAGE: &str = " dma_map_page_attrs";
 /// Of single mappings then length, direction and offset into the page are recorded still, which is all that the decider asks.
@@ -142,9 +143,15 @@ impl Session {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), asked);
+        let (links, mut hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), asked);
         if links.is_empty() {
             return Err(no_hook(&hooks));
+        }
+        if asked.objects {
+            let through = if config.object_slots_log2 > 0 { "mapped ring" } else { "ring buffer" };
+            hooks.iter_mut().filter(|hook| hook.attached && hooks::sends_objects(hook)).for_each(|hook| {
+                hook.place += &format!(", {through}");
+            });
         }
         if hooks.iter().any(hooks::sees_mappings_by_function) {
             notes.push(BY_KPROBES.to_owned());
@@ -248,6 +255,10 @@ impl Session {
             items.push(Item::Symbols(new_caches));
         }
         let batch = std::mem::take(&mut self.decoder.batch);
+        // The next is about as long: growing piece by piece would copy it again and again.
+        self.decoder.batch.events.reserve(batch.events.len());
+        // The next is about as long: growing piece by piece would copy it again and again.
+        self.decoder.batch.events.reserve(batch.events.len());
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);
             items.push(Item::Events(batch));

@@ -24,9 +24,8 @@ impl Mapped {
     pub(super) fn new(map: MapData, bytes: usize) -> io::Result<Self> {
         let fd = map.fd().as_fd().as_raw_fd();
         // SAFETY: a new mapping, at an address that the kernel chooses.
-        let address = unsafe {
-            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
-        };
+        let address =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

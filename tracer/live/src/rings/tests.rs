@@ -112,3 +112,30 @@ fn the_reader_is_woken_at_a_quarter_of_a_ring() {
     assert_eq!(wake_at(2 << 20, 8, 1), (256 << 10, 64 << 10));
     assert_eq!(wake_at(4096, 8, 64), (1024, 1024));
 }
+
+#[test]
+fn rings_of_our_own_take_no_more_than_what_they_stand_in_for() {
+    let own = |ring_bytes, cpus, sample| Sizes::own(ring_bytes, 4096, cpus, sample).and_then(|sizes| sizes.own);
+    let bytes = |geometry: Geometry| geometry.slots() as usize * 16;
+    // As the default has it, and with all objects: on a small board, on one of 8 CPUs, on a server.
+    let of = |cpus, sample| own(8 << 20, cpus, sample).map(|own| (own.log2, bytes(own)));
+    assert_eq!([of(2, 64), of(4, 64), of(8, 64)], [Some((12, 294_912)), Some((11, 294_912)), Some((10, 294_912))]);
+    assert_eq!([of(2, 1), of(4, 1), of(8, 1)], [Some((16, 4_718_592)), Some((15, 4_718_592)), Some((14, 4_718_592))]);
+    assert_eq!(of(64, 1), Some((11, 4_718_592)));
+    // Every ring has some slots, and where no object is sent there is none.
+    assert_eq!(own(64 << 10, 8, 64).map(|own| own.log2), Some(8));
+    assert_eq!(own(8 << 20, 8, 0), None);
+    let sizes = Sizes::own(8 << 20, 4096, 8, 64).unwrap();
+    assert_eq!(
+        sizes.by_name().map(|(_, size)| size).collect::<Vec<_>>()[..9],
+        [[8 << 20].as_slice(), &[4096; 8]].concat()
+    );
+    assert_eq!(
+        sizes.by_name().skip(9).collect::<Vec<_>>(),
+        [("OBJECT_CONTROL", 24), ("OBJECT_SLOTS", 18_432), ("OBJECT_PLACES", 8192)]
+    );
+    assert_eq!(
+        Sizes::new(8 << 20, 4096, 8, 64).by_name().skip(9).map(|(_, entries)| entries).collect::<Vec<_>>(),
+        [1; 3]
+    );
+}
