@@ -157,6 +157,17 @@ pub struct Place {
     pub reserved: u32,
 }
 
+/// A [`Place`] as the program remembers it: in words, each of which is read and written at once, and in the order of the program.
+pub type PlaceWords = [u64; 3];
+
+impl Place {
+    /// As words.
+    #[inline(always)]
+    const fn words(self) -> PlaceWords {
+        [self.call_site, (self.bytes_req as u64) << 32 | self.bytes_alloc as u64, self.gfp as u64]
+    }
+}
+
 /// A slot, without what says in which lap it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -282,7 +293,7 @@ pub enum Put {
 #[inline(always)]
 pub unsafe fn put(
     control: *mut Control,
-    shared: Option<(*mut Place, u32, Place)>,
+    shared: Option<(*mut PlaceWords, u32, Place)>,
     ptr: u64,
     span: Span,
     now: impl FnOnce() -> (u64, u32),
@@ -308,7 +319,10 @@ pub unsafe fn put(
         let (mut index, mut defines) = (0, false);
         if let Some((place, number, wanted)) = shared {
             index = number;
-            defines = *place != wanted;
+            let [site, sizes, flags] = wanted.words();
+            defines = load(place.cast()) != site
+                || load(place.cast::<u64>().add(1)) != sizes
+                || load(place.cast::<u64>().add(2)) != flags;
         }
         let is_plain = !defines && rest == USUAL_REST && epoch == load(&raw const (*control).epoch);
         if unread > if is_plain { span.size() - 1 } else { span.size() - MOST } {
@@ -330,7 +344,10 @@ pub unsafe fn put(
                 let Place { call_site, bytes_req, bytes_alloc, gfp, .. } = wanted;
                 write(at, Slot::Site { index, call_site, gfp });
                 write(at + 1, Slot::Sizes { index, bytes_req, bytes_alloc });
-                *place = wanted;
+                let [site, sizes, flags] = wanted.words();
+                store(place.cast(), site);
+                store(place.cast::<u64>().add(1), sizes);
+                store(place.cast::<u64>().add(2), flags);
                 at += 2;
             }
             if epoch != load(&raw const (*control).epoch) {

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter,
-    object_ring::{Control, PLACES, Place, Put, RINGS, Span, TABLES, Writer, put},
+    object_ring::{Control, PLACES, Place, PlaceWords, Put, RINGS, Span, TABLES, Writer, put},
     record::Kind,
 };
 
@@ -28,7 +28,7 @@ static OBJECT_SLOTS: Array<[u64; 2]> = Array::with_max_entries(1, BPF_F_MMAPABLE
 
 /// The tables of all rings that have one: what the reader has been told of each place.
 #[map]
-static OBJECT_PLACES: Array<Place> = Array::with_max_entries(1, 0);
+static OBJECT_PLACES: Array<PlaceWords> = Array::with_max_entries(1, 0);
 
 /// An object was allocated.
 #[inline(always)]

@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytemuck::Zeroable;
 use proptest::prelude::*;
-use tracer_ebpf::object_ring::{LEAST_LOG2, Put, put};
+use tracer_ebpf::object_ring::{LEAST_LOG2, PlaceWords, Put, put};
 
 use super::super::source::merge;
 use super::*;
@@ -30,7 +29,7 @@ struct Program {
     memory: Arc<Memory<Words>>,
     span: Span,
     control: usize,
-    places: Vec<UnsafeCell<Place>>,
+    places: Vec<UnsafeCell<PlaceWords>>,
 }
 
 // SAFETY: each is used by one thread at a time.
@@ -39,7 +38,7 @@ unsafe impl Sync for Program {}
 impl Program {
     fn new(memory: &Arc<Memory<Words>>, geometry: Geometry, cpu: u32, writer: Writer) -> Self {
         let control = (cpu * RINGS + writer as u32) as usize * size_of::<Control>() / 8;
-        let places = (0..PLACES).map(|_| UnsafeCell::new(Place::zeroed())).collect();
+        let places = (0..PLACES).map(|_| UnsafeCell::new([0; 3])).collect();
         Self { memory: Arc::clone(memory), span: Span::of(writer, cpu, geometry.log2), control, places }
     }
 
