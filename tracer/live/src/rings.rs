@@ -181,7 +181,7 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, MapError> {
 
 fn mapped(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<Mapped, LiveError> {
     match take_map(ebpf, name)? {
-        Map::Array(map) => Ok(Mapped::new(map, bytes)?),
+        Map::Array(map) => Ok(Mapped::new(map, bytes).map_err(MapError::from)?),
         _ => Err(MapError::InvalidName { name: name.to_owned() }.into()),
     }
 }
