@@ -243,16 +243,19 @@ impl Watcher {
             truth: mapping.buffers[n].truth,
         };
         let located = mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.exact);
-        let kept = located
-            .map(|(n, buffer)| (Placed { start: buffer.phys, size: buffer.size, written }, owner(n)));
+        let kept = located.map(|(n, buffer)| (Placed { start: buffer.phys, size: buffer.size, written }, owner(n)));
         self.lines.mapped(identity, mapping.handle, mapping.direction, mapping.bytes, kept);
     }
 
     /// Whether nothing else is mapped in the lines of buffers that were mapped as they are; they are then.
     fn is_alone(&mut self, what: &What, buffers: impl Iterator<Item = Plain> + Clone, devices: &Devices) -> bool {
         let (device, handle, direction, caller, bytes) = match *what {
-            What::Map { device, dma_addr, size, direction, .. } => (device, Handle::Single(dma_addr), direction, 0, size),
-            What::Link { device, dma_addr, size, direction, .. } => (device, Handle::Link(dma_addr), direction, 0, size),
+            What::Map { device, dma_addr, size, direction, .. } => {
+                (device, Handle::Single(dma_addr), direction, 0, size)
+            }
+            What::Link { device, dma_addr, size, direction, .. } => {
+                (device, Handle::Link(dma_addr), direction, 0, size)
+            }
             // Behind an IOMMU, where a segment lies is told by its page.
             What::MapSg { .. } if buffers.clone().any(|one| one.dma_addr.is_none()) => return false,
             What::MapSg { device, list, direction, caller, .. } => (device, Handle::List(list), direction, caller, 0),

@@ -9,11 +9,11 @@ use tracer_ebpf::streamed::Streamed;
 use super::Rule;
 use super::doubt::{Concern, Doubts};
 use super::select::{NO_CALL_SITE, Selected, Selector};
-use crate::{Replayed, Uncounted};
 use crate::figures::{Figure, Run, Unit};
 use crate::mapping::Unknown;
 use crate::outcome::{Outcome, Tally};
 use crate::trend::NEARLY_FULL;
+use crate::{Replayed, Uncounted};
 
 /// A figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -186,10 +186,9 @@ impl Taken<'_> {
     /// What was not recorded may lie in any line; what was never seen to end may have ended.
     fn doubt_overlaps(self, measured: &mut Measured) {
         let Uncounted { not_located, left_out } = self.run.replayed.uncounted;
-        for (count, why) in [
-            (not_located, "it is not known where in memory"),
-            (left_out, "there is no room to compare the lines of"),
-        ] {
+        for (count, why) in
+            [(not_located, "it is not known where in memory"), (left_out, "there is no room to compare the lines of")]
+        {
             measured.may_be_more(if count > 0 { f64::INFINITY } else { 0.0 }, format!("{why} {count} buffers lie"));
         }
         for why in self.doubts.about(&[Concern::Unmappings]) {

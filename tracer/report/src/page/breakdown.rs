@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::breakdown::Pairs;
 use crate::document::{Block, Cell, Table};
 use crate::label::{self, OBSERVED, driver, list_caller, module};
 use bouncescope_replay::Replayed;
@@ -130,7 +131,22 @@ pub(super) fn hazards(replayed: &Replayed) -> Vec<Block> {
     if blocks.len() == 1 {
         blocks.push(Block::Words("None, under any of these policies.".into()));
     }
+    blocks.extend(overlaps(replayed).map(Block::Table));
     blocks
+}
+
+/// Which mappings were in one cache line at the same time; `None` where none were.
+fn overlaps(replayed: &Replayed) -> Option<Table> {
+    let pairs = Pairs::of(replayed);
+    let names = ["mapped later", "mapped already", "shared"].into_iter();
+    let headings = names.chain(replayed.outcomes.iter().map(|outcome| outcome.name.as_str())).chain([OBSERVED]);
+    let title = "Overlaps: buffers mapped while another mapping is in their cache lines";
+    let mut table = Table::new(title, headings.map(str::to_owned));
+    for (pair, counts) in &pairs.0 {
+        let names = pair.names().map(Cell::words);
+        table.rows.push(names.into_iter().chain(counts.iter().map(|count| Cell::count(*count))).collect());
+    }
+    (!table.rows.is_empty()).then(|| table.first(MOST))
 }
 
 /// Lists by driver and by who mapped them, and what becomes of those behind an IOMMU.
