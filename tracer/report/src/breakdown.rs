@@ -46,12 +46,12 @@ pub(super) fn text(replayed: &Replayed, in_doubt: bool) -> String {
 /// Which mappings were in one cache line at the same time, where any were.
 fn overlaps(replayed: &Replayed) -> String {
     let pairs = Pairs::of(replayed);
-    let mut headings = vec!["mapped later", "mapped already", "shared"];
+    let mut headings = vec![""];
     headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
     headings.push(OBSERVED);
     let mut table = Table::new(&headings);
     for (pair, counts) in pairs.0.iter().take(SHOWN) {
-        table.row(pair.names().into_iter().chain(counts.iter().map(u64::to_string)));
+        table.row([pair.text()].into_iter().chain(counts.iter().map(u64::to_string)));
     }
     if table.is_empty() {
         return String::new();
@@ -60,8 +60,10 @@ fn overlaps(replayed: &Replayed) -> String {
         Streamed::All => "",
         _ => "; at least, since not all mappings were recorded (use record --mappings all)",
     };
-    let heading = format!("\noverlaps: buffers mapped while another mapping is in their cache lines{recorded}\n");
-    heading + &table.blocks(2, 3, WIDTH) + &label::more(pairs.0.len(), "pairs")
+    let heading = format!(
+        "\noverlaps: buffers mapped beside another mapping in their cache lines, or over its bytes{recorded}\n"
+    );
+    heading + &table.blocks(2, 1, WIDTH) + &label::more(pairs.0.len(), "pairs")
 }
 
 /// Overlaps by pair of buffers: under each policy, and at last what the kernel did. The most frequent first.
@@ -104,9 +106,9 @@ impl Pair {
         Self { later: side(&row.later), earlier: side(&row.earlier), same_bytes: row.same_bytes }
     }
 
-    /// The later buffer, the earlier one, and what of both is the same.
-    pub(super) fn names(&self) -> [String; 3] {
-        [self.later.clone(), self.earlier.clone(), if self.same_bytes { "bytes" } else { "line" }.to_owned()]
+    /// The later buffer beside the earlier one, or over it where they have bytes in common.
+    pub(super) fn text(&self) -> String {
+        format!("{} {} {}", self.later, if self.same_bytes { "over" } else { "beside" }, self.earlier)
     }
 }
 

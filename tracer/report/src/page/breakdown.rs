@@ -138,13 +138,13 @@ pub(super) fn hazards(replayed: &Replayed) -> Vec<Block> {
 /// Which mappings were in one cache line at the same time; `None` where none were.
 fn overlaps(replayed: &Replayed) -> Option<Table> {
     let pairs = Pairs::of(replayed);
-    let names = ["mapped later", "mapped already", "shared"].into_iter();
-    let headings = names.chain(replayed.outcomes.iter().map(|outcome| outcome.name.as_str())).chain([OBSERVED]);
-    let title = "Overlaps: buffers mapped while another mapping is in their cache lines";
+    let headings =
+        ["mapped"].into_iter().chain(replayed.outcomes.iter().map(|outcome| outcome.name.as_str())).chain([OBSERVED]);
+    let title = "Overlaps: buffers mapped beside another mapping in their cache lines, or over its bytes";
     let mut table = Table::new(title, headings.map(str::to_owned));
     for (pair, counts) in &pairs.0 {
-        let names = pair.names().map(Cell::words);
-        table.rows.push(names.into_iter().chain(counts.iter().map(|count| Cell::count(*count))).collect());
+        let pair = [Cell::words(pair.text())];
+        table.rows.push(pair.into_iter().chain(counts.iter().map(|count| Cell::count(*count))).collect());
     }
     (!table.rows.is_empty()).then(|| table.first(MOST))
 }
