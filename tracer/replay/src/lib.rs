@@ -58,6 +58,7 @@ pub mod objects;
 pub mod occupancy;
 pub mod ongoing;
 pub mod outcome;
+pub mod overlapping;
 mod overlaps;
 pub mod pairing;
 pub mod pass;

@@ -129,12 +129,11 @@ impl Lines {
             return;
         }
         let kept = self.mapped.entry(key(identity, handle, bytes, direction)).or_default();
-        let gone = match handle {
-            Handle::List(_) => std::mem::replace(kept, places),
-            _ => {
-                kept.extend(places);
-                if kept.len() > MOST_OF_ONE_HANDLE { vec![kept.remove(0)] } else { Vec::new() }
-            }
+        let gone = if let Handle::List(_) = handle {
+            std::mem::replace(kept, places)
+        } else {
+            kept.extend(places);
+            if kept.len() > MOST_OF_ONE_HANDLE { vec![kept.remove(0)] } else { Vec::new() }
         };
         self.remove(&gone);
     }

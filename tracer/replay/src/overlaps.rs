@@ -31,6 +31,11 @@ impl Overlaps {
         *self.0.entry(pair).or_default() += 1;
     }
 
+    /// How many in all.
+    pub(super) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
     /// As rows, the most frequent first.
     pub(super) fn rows(&self, names: Names) -> Vec<OverlapRow> {
         let mut pairs: Vec<_> = self.0.iter().collect();

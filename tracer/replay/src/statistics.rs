@@ -78,6 +78,11 @@ impl Observed {
         }
     }
 
+    /// Overlaps until now.
+    pub(super) fn overlaps_so_far(&self) -> u64 {
+        self.overlaps.total()
+    }
+
     /// Takes in what becomes of a mapping later.
     pub fn step(&mut self, step: &Step, devices: &Devices) {
         match step {

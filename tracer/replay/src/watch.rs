@@ -63,6 +63,7 @@ pub(super) struct Watcher {
 
 /// What decides about most mappings of a device.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 struct Quick {
     /// No kernel bounces these lengths for alignment.
     never_from: u64,

@@ -359,6 +359,12 @@ impl<'a> Simulated<'a> {
     }
 }
 
+impl<'a> OverlapSide<'a> {
+    fn new(side: &'a outcome::OverlapSide) -> Self {
+        Self { device: &side.device, driver: &side.driver, call_site: &side.call_site, module: &side.module }
+    }
+}
+
 impl<'a> Breakdown<'a> {
     fn new(rows: &'a Rows) -> Self {
         let by_device = rows.by_device.iter().map(|row| DeviceRow {
@@ -388,12 +394,9 @@ impl<'a> Breakdown<'a> {
             module: &row.module,
             figures: RowFigures(row.tally),
         });
-        fn side(side: &outcome::OverlapSide) -> OverlapSide<'_> {
-            OverlapSide { device: &side.device, driver: &side.driver, call_site: &side.call_site, module: &side.module }
-        }
         let by_overlap = rows.overlaps.iter().map(|row| OverlapRow {
-            later: side(&row.later),
-            earlier: side(&row.earlier),
+            later: OverlapSide::new(&row.later),
+            earlier: OverlapSide::new(&row.earlier),
             same_bytes: row.same_bytes,
             overlaps: row.overlaps,
         });
