@@ -166,9 +166,9 @@ fn stream(steps: &[Step], streamed: Streamed) -> Items {
     Items(items.into())
 }
 
-/// Kernels with their line, and whether they bounce what is short.
+/// Kernels with the captured caches, their line, and whether they bounce what is short. Of nothing here is it known that it shares its lines.
 const KERNELS: [(&str, u32, bool); 4] =
-    [("mainline", 64, true), ("legacy", 64, false), ("legacy", 256, false), ("mainline", 128, true)];
+    [("mainline", 64, true), ("exact", 64, false), ("exact", 256, false), ("mainline", 128, true)];
 
 fn replayed(steps: &[Step], streamed: Streamed) -> Replayed {
     let wanted = |start: &Start| Wanted {

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::devices::Identity;
 use super::mapping::{Beside, Handle, Origin, Proof, Truth};
 use bouncescope_capture::event::{DeviceId, Direction};
+use bouncescope_model::sharing::Object;
 
 /// Buffers that are kept at one time, as many as replay follows mappings of. Each takes about 200 bytes.
 const MOST: usize = 1 << 17;
@@ -39,6 +40,7 @@ pub(super) struct Owner {
     pub(super) device: DeviceId,
     pub(super) origin: Origin,
     pub(super) truth: Truth,
+    pub(super) object: Option<Object>,
 }
 
 /// Where a buffer is kept.
@@ -102,9 +104,21 @@ impl Lines {
                 let around = (from.saturating_sub(reach), 0)..=(last_of_lines, u64::MAX);
                 let mut near = kept.range(around).rev();
                 for (&(start, _), kept) in near.by_ref().take(SEARCHED).filter(|(_, kept)| kept.end > from) {
-                    let Owner { buffer: (mapping, index), device, origin, truth } = kept.owner;
+                    let Owner { buffer: (mapping, index), device, origin, truth, object } = kept.owner;
                     let from_line = shortest_line((placed.start, last), (start, kept.end - 1));
-                    found(Beside { buffer: 0, mapping, index, device, origin, truth, from_line });
+                    let shares = Box::default();
+                    found(Beside {
+                        buffer: 0,
+                        mapping,
+                        index,
+                        device,
+                        origin,
+                        truth,
+                        phys: start,
+                        object,
+                        from_line,
+                        shares,
+                    });
                 }
                 is_cut |= near.next().is_some();
             }
@@ -202,7 +216,7 @@ impl Owner {
     /// Of a buffer that the kernel mapped as it is, and that is not followed.
     pub(super) fn of_plain(device: DeviceId, caller: u64, proof: Proof) -> Self {
         let origin = Origin { caller, ..Origin::default() };
-        Self { buffer: (u64::MAX, 0), device, origin, truth: Truth::Direct { proof } }
+        Self { buffer: (u64::MAX, 0), device, origin, truth: Truth::Direct { proof }, object: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use super::site::SiteId;
 use bouncescope_capture::event::{DeviceId, Direction, Memory};
-use bouncescope_model::sharing::{Around, Sharing};
+use bouncescope_model::sharing::{Around, Object, Sharing};
 
 /// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Mapping {
 }
 
 /// A buffer of another mapping that lies in the lines of one that is mapped later, while it is mapped itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beside {
     /// The later buffer: index in its mapping.
     pub buffer: u32,
@@ -79,8 +79,25 @@ pub struct Beside {
     pub origin: Origin,
     /// What the recorded kernel did with it.
     pub truth: Truth,
+    /// Its physical address.
+    pub phys: u64,
+    /// The object that it lies in, where that is known.
+    pub object: Option<Object>,
     /// The shortest line in which both lie, bytes; 1 where they have bytes in common.
     pub from_line: u64,
+    /// Whether both would lie in one line, from each of the [`super::views`].
+    pub shares: Box<[Shares]>,
+}
+
+/// Whether two buffers would lie in one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// They would not.
+    No,
+    /// They would.
+    Yes,
+    /// It is not known where they would lie, in other caches.
+    Unknown,
 }
 
 /// Where a buffer comes from, as far as is known.

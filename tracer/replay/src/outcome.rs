@@ -295,6 +295,10 @@ pub struct Outcome {
     pub caches: Vec<CacheUse>,
     /// As in [`crate::settings::Settings::caches_may_be_smaller`]: then mappings are refused that are taken to need no bounce.
     pub caches_may_be_smaller: bool,
+    /// Buffers that may overlap: in caches other than those captured, it is not known where they would lie.
+    pub overlaps_unknown: u64,
+    /// Objects that are smaller than a line would lie elsewhere, some of them beside others than they do.
+    pub small_objects_move: bool,
     /// Pools that a kernel that adds them would have added.
     pub pools_added: u64,
     /// Pools that it would have made for one mapping alone.

@@ -25,7 +25,7 @@ use super::{
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
     maintenance::{self, Spared},
-    mapping::{Beside, Buffer, Mapping, WAYS},
+    mapping::{Beside, Buffer, Mapping, Shares, WAYS},
     outcome::{AtMost, Outcome},
     overlaps::Overlaps,
     pairing::Witnesses,
@@ -151,6 +151,7 @@ impl Run {
             total_slots: pool.total_slots(),
             pool_slots_at_peak: pool.total_slots(),
             caches_may_be_smaller: settings.caches_may_be_smaller,
+            small_objects_move: settings.moves_small_objects(),
             peak_time_ns: start.time_ns,
             ..Outcome::default()
         };
@@ -666,14 +667,20 @@ impl Run {
 
     /// Counts each buffer that is mapped as it is beside another that is: once, whatever is beside it.
     fn count_overlaps(&mut self, mapping: &Mapping, devices: &Devices) {
-        let line = u64::from(self.kernel.settings.decider.cache_line_size);
-        let mut counted = None;
+        let (mut counted, mut open) = (None, None);
         for beside in &mapping.beside {
             let n = beside.buffer as usize;
             let is_direct = self.predicted.get(n).is_some_and(|one| one.what == Predicted::Direct);
-            if counted == Some(n) || beside.from_line > line || !is_direct || !self.is_left_in_line(beside, devices) {
+            let shares = beside.shares.get(self.kernel.view).copied().unwrap_or(Shares::No);
+            if counted == Some(n) || shares == Shares::No || !is_direct || !self.is_left_in_line(beside, devices) {
                 continue;
             }
+            if shares == Shares::Unknown {
+                self.outcome.overlaps_unknown += u64::from(open != Some(n));
+                open = Some(n);
+                continue;
+            }
+            self.outcome.overlaps_unknown -= u64::from(open.take() == Some(n));
             counted = Some(n);
             self.breakdown.cell(mapping, n, devices.identity(mapping.device)).overlaps += 1;
             self.overlaps.count(mapping, beside, devices);

@@ -236,12 +236,17 @@ impl Watcher {
             let placed = Placed { start: buffer.phys, size: buffer.size, written };
             self.lines.beside(placed, |beside| found.push(Beside { buffer: n as u32, ..beside }));
         }
+        for beside in &mut found {
+            beside.shares =
+                self.views.shares(&mapping.buffers[beside.buffer as usize], beside, &self.objects).collect();
+        }
         mapping.beside = found.into();
         let owner = |n: usize| Owner {
             buffer: (mapping.id, n as u32),
             device: mapping.device,
             origin: mapping.origin(n),
             truth: mapping.buffers[n].truth,
+            object: mapping.buffers[n].around.object,
         };
         let located = mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.exact);
         let kept = located.map(|(n, buffer)| (Placed { start: buffer.phys, size: buffer.size, written }, owner(n)));

@@ -199,7 +199,10 @@ impl Taken<'_> {
             let why = format!("it is not known how long {refused} refused mappings would have lasted");
             measured.may_be_more(f64::INFINITY, why);
         }
-        if self.run.outcome.is_none() {
+        if let Some(outcome) = self.run.outcome {
+            let open = if outcome.small_objects_move { f64::INFINITY } else { outcome.overlaps_unknown as f64 };
+            measured.may_be_more(open, "it is not known where buffers would lie in other caches".to_owned());
+        } else {
             let unknown = self.run.replayed.observed.unknown;
             measured.may_be_more(unknown as f64, format!("it is not known of {unknown} buffers whether they bounced"));
         }
