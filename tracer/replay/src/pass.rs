@@ -27,7 +27,7 @@ use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
 use super::work;
-use super::{ReplayError, Replayed, Wanted};
+use super::{ReplayError, Replayed, Uncounted, Wanted};
 use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
@@ -86,6 +86,7 @@ impl Pass {
         let comparison = wanted.verdict.then(|| Comparison::new(&start));
         let statistics = Statistics::new(&start, wanted.statistics);
         let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        watcher.finds_overlaps = wanted.overlaps;
         watcher.lists = wanted.verdict.then(|| ListComparison::new(&start, Settings::captured(&start.kernel)));
         let own = (wanted.verdict || wanted.holders).then(|| {
             let settings = Settings::captured(&start.kernel);
@@ -369,6 +370,10 @@ impl Pass {
                 .filter(|address| is_code(*address))
                 .collect(),
             origins: watcher.objects.origins(),
+            uncounted: Uncounted {
+                not_located: watcher.lines.not_located,
+                left_out: watcher.lines.left_out + watcher.lines.cut,
+            },
             observed_rows: watcher.observed.rows(names),
             span_ns,
             live_objects,
