@@ -200,6 +200,9 @@ fn pause() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    // Each has hundreds of objects.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn everything_that_has_room_is_read_as_it_happened(
         objects in prop::collection::vec((place(), 0..3_u32, ptr(), pause(), 0..4_u32 << 20, 0..20_u8), 1..900),
