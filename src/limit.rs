@@ -102,14 +102,15 @@ impl<S: Source> Source for Limited<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "embedded"))]
 mod tests {
     use super::*;
-    use crate::input::EMBEDDED;
+    use crate::input::embedded;
     use tracer::capture::Reader;
 
     fn events(limit: Limit) -> (usize, Option<String>, bool) {
-        let mut source = limit.of(Reader::new(EMBEDDED).unwrap(), EMBEDDED.len() as u64);
+        let embedded = embedded().unwrap();
+        let mut source = limit.of(Reader::new(embedded).unwrap(), embedded.len() as u64);
         let mut events = 0;
         while let Some(item) = source.next_item().unwrap() {
             events += if let Item::Events(batch) = item { batch.events.len() } else { 0 };

@@ -7,10 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use aya::{
-    Ebpf,
-    maps::{MapData, MapError, RingBuf},
-};
+use aya::{Ebpf, maps::MapError};
 use bytemuck::pod_read_unaligned;
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{
@@ -18,7 +15,10 @@ use tracer_ebpf::{
     ring,
 };
 
+use self::window::Windowed;
 use super::LiveError;
+
+mod window;
 
 /// How long a program may take, stalled by what runs in its place, ns, for records to be in order: behind a record that is not
 /// finished those of other CPUs in the same ring can't be read, while other rings can.
@@ -68,7 +68,7 @@ impl Sizes {
 }
 
 /// The rings of the programs.
-pub(super) struct Rings(Vec<Ring<AsyncFd<RingBuf<MapData>>>>);
+pub(super) struct Rings(Vec<Ring<AsyncFd<Windowed>>>);
 
 impl Rings {
     pub(super) fn take_from(ebpf: &mut Ebpf) -> Result<Self, LiveError> {
@@ -76,7 +76,7 @@ impl Rings {
         let rings = names.map(|name| {
             let map = ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
             // SAFETY: a ring owns its descriptor, and always answers with that one.
-            let ring = unsafe { AsyncFd::register(RingBuf::try_from(map)?) }.map_err(io::Error::from)?;
+            let ring = unsafe { AsyncFd::register(Windowed::new(map)?) }.map_err(io::Error::from)?;
             Ok(Ring { records: ring, head: Vec::new() })
         });
         rings.collect::<Result<_, LiveError>>().map(Self)
@@ -119,9 +119,9 @@ trait Records {
     fn take<T>(&mut self, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
 }
 
-impl Records for AsyncFd<RingBuf<MapData>> {
+impl Records for AsyncFd<Windowed> {
     fn take<T>(&mut self, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        self.get_mut().next().map(|record| with(&record))
+        self.get_mut().take(with)
     }
 }
 

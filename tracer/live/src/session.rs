@@ -15,7 +15,8 @@ use super::{
     clock::{now_ns, process_cpu_ns},
     decode::Decoder,
     hooks::{self, Link},
-    load::{load, no_hook, raise_descriptor_limit},
+    load::{load, loader, no_hook, raise_descriptor_limit},
+    memory,
     naming::Naming,
     programs_log::ProgramsLog,
     rings::{self, Rings, STALL_NS},
@@ -90,11 +91,13 @@ pub struct Session {
 impl Session {
     /// Loads and attaches everything that this kernel lets attach. Must run inside a tokio runtime.
     pub fn start(options: &Options) -> Result<(Self, Start), LiveError> {
+        memory::return_soon();
         let root = Root::default();
         if let Some(advice) = not_mounted(&root).or_else(|| Privilege::read(&root).advice()) {
             return Err(LiveError::NotPermitted(advice));
         }
         raise_descriptor_limit()?;
+        let loader = loader();
         let btf = match &options.btf {
             Some(file) => Ok(Btf::from_file(file)?),
             None => Btf::of_running_kernel(),
@@ -123,24 +126,32 @@ impl Session {
         config.streamed = options.streamed as u32;
         config.log = u32::from(options.programs_log);
 
+        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
+        let functions = match &options.btf {
+            Some(_) => hooks::Functions::of(Btf::of_running_kernel().ok().as_ref(), symbols.as_ref()),
+            None => hooks::Functions::of(btf.as_ref().ok(), symbols.as_ref()),
+        };
+        let without_btf = btf.is_err();
+        // Some 7 MB, before the loader takes as much.
+        drop(btf);
+
         let asked = hooks::Asked { objects: options.allocation_sample > 0, maintenance: options.time_maintenance };
         let cpus = nr_cpus().unwrap_or(1);
         let sizes = rings::Sizes::new(options.ring_bytes, kernel.page_size, cpus, options.allocation_sample);
         (config.wake_at, config.wake_at_objects) = sizes.wake_at();
-        let mut ebpf = load(&config, sizes, options.map_entries)?;
+        let mut ebpf = load(loader, &config, sizes, options.map_entries)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let rings = Rings::take_from(&mut ebpf)?;
         let tallies = Tallies::take_from(&mut ebpf)?;
-        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), asked);
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), &functions, asked);
 
-        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         pool.begin(&mut kernel.pool);
         let slabs = SlabFill::open(&root, options.shrink_caches).or_else(|error| {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), asked);
+        let (links, hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), &functions, asked);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
@@ -190,7 +201,7 @@ impl Session {
         let ranges = |names: &[&str]| -> Vec<_> {
             symbols.iter().flat_map(|symbols| names.iter().flat_map(|name| symbols.ranges_of(name))).collect()
         };
-        let mut decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
+        let mut decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), without_btf);
         (decoder.mappers, decoder.trampolines) = (ranges(&LIST_MAPPERS), ranges(&TRAMPOLINES));
         let now = Instant::now();
         let session = Self {
@@ -210,6 +221,7 @@ impl Session {
             log,
             run_times,
         };
+        memory::keep_little();
         Ok((session, start))
     }
 
