@@ -100,9 +100,8 @@ pub(super) fn attach_all(
 ) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
     for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, asked)) {
-        let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| {
-            attach(ebpf, subject, preferred, functions, &mut links)
-        });
+        let hook =
+            seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, functions, &mut links));
         hooks.push(hook);
     }
     (links, hooks)
@@ -216,12 +215,7 @@ fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Lin
     Ok(Link::Function { _link: program.take_link(id)? })
 }
 
-fn attach_traced(
-    ebpf: &mut Ebpf,
-    program: &str,
-    function: &str,
-    functions: &Functions,
-) -> Result<Link, ProgramError> {
+fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str, functions: &Functions) -> Result<Link, ProgramError> {
     let btf = functions.btf()?;
     match find(ebpf, program)? {
         Program::FEntry(program) => {

@@ -1,10 +1,6 @@
 //! Names of call sites, those in modules included that are loaded while recording: from boot on, most are.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::Seek as _,
-};
+use std::{collections::HashSet, fs::File, io::Seek as _};
 
 use crate::kernel::{root::Root, symbols::Symbols};
 use bouncescope_capture::facts::Symbol;

@@ -70,7 +70,7 @@ impl Windowed {
             let offset = self.position & (self.size - 1);
             let at = self.mapped(offset)?;
             // SAFETY: the header of a record, 8-byte aligned and mapped; the kernel stores the length with an xchg().
-            let length = unsafe { &*at.as_ptr().cast::<AtomicU32>() }.load(Ordering::Acquire);
+            let length = unsafe { at.cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire);
             if length & BUSY != 0 {
                 if !self.has_read {
                     return None;
