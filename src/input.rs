@@ -30,15 +30,18 @@ use crate::{
 };
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
-#[cfg(feature = "embedded")]
-const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
+const EMBEDDED: Option<&[u8]> = {
+    #[cfg(feature = "embedded")]
+    let embedded: Option<&[u8]> = Some(include_bytes!("../captures/default.bounce"));
+    #[cfg(not(feature = "embedded"))]
+    let embedded = None;
+    embedded
+};
 
 /// The capture that is read where none is named; an error in a program that was built without.
 pub(crate) fn embedded() -> Result<&'static [u8]> {
-    #[cfg(feature = "embedded")]
-    return Ok(EMBEDDED);
-    #[cfg(not(feature = "embedded"))]
-    bail!("name a capture: this program was built without one of its own; `bouncescope record -d 10` makes one")
+    EMBEDDED
+        .context("name a capture: this program was built without one of its own; `bouncescope record -d 10` makes one")
 }
 
 /// A file to read among the arguments; `-` is standard input.

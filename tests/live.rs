@@ -840,7 +840,7 @@ fn an_idle_recorder_takes_little_memory_and_hardly_any_time_and_has_begun_soon()
     thread::sleep(Duration::from_secs(2));
     let (before, from) = (cpu_time(pid), Instant::now());
     thread::sleep(WATCHED);
-    let share = (cpu_time(pid) - before).as_secs_f64() / from.elapsed().as_secs_f64();
+    let share = cpu_time(pid).saturating_sub(before).as_secs_f64() / from.elapsed().as_secs_f64();
     let private = {
         // The code of this unoptimised program is five times what is released, and counts when it is paged in: all but that.
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
