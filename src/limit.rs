@@ -102,7 +102,7 @@ impl<S: Source> Source for Limited<S> {
     }
 }
 
-#[cfg(all(test, feature = "embedded"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::input::embedded;
