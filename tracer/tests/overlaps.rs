@@ -180,6 +180,7 @@ fn replayed(steps: &[Step], streamed: Streamed) -> Replayed {
             })
             .collect(),
         verdict: true,
+        overlaps: true,
         ..Wanted::default()
     };
     replay(&mut stream(steps, streamed), wanted).unwrap()

@@ -100,6 +100,8 @@ pub struct Wanted {
     pub verdict: bool,
     /// Lengths and alignments by device.
     pub statistics: bool,
+    /// Which mappings lie in one cache line at the same time, which takes a look at each of all.
+    pub overlaps: bool,
     /// How full each pool is over time.
     pub occupancy: bool,
     /// Who holds slots of the captured kernel's pool, which takes a simulation of it; and how full each pool is in the long run.

@@ -86,6 +86,7 @@ impl Pass {
         let comparison = wanted.verdict.then(|| Comparison::new(&start));
         let statistics = Statistics::new(&start, wanted.statistics);
         let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        watcher.finds_overlaps = wanted.overlaps;
         watcher.lists = wanted.verdict.then(|| ListComparison::new(&start, Settings::captured(&start.kernel)));
         let own = (wanted.verdict || wanted.holders).then(|| {
             let settings = Settings::captured(&start.kernel);

@@ -40,6 +40,8 @@ pub(super) struct Watcher {
     pub(super) comparison: Option<Comparison>,
     /// How it mapped lists, where the comparison was asked for.
     pub(super) lists: Option<ListComparison>,
+    /// What lies in one line at the same time is asked for.
+    pub(super) finds_overlaps: bool,
     /// What is mapped in which lines.
     pub(super) lines: Lines,
     /// `cache_line_size()` of the recorded kernel.
@@ -91,6 +93,7 @@ impl Watcher {
             statistics,
             comparison,
             lists: None,
+            finds_overlaps: true,
             lines,
             captured_line: kernel.cache_line_size.into(),
             unfollowed: Vec::new(),
@@ -154,14 +157,14 @@ impl Watcher {
         };
         let limits = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0);
         let reach = if device.iommu_granule.is_some() { u64::MAX } else { limits.min().unwrap_or(u64::MAX) };
-        let in_lines = !device.coherent;
+        let in_lines = self.finds_overlaps && !device.coherent;
         let mut quick = Quick { never_from: 0, always: false, reach, writes_memory: false, in_lines, known: true };
         for kernel in &mut self.kernels {
             quick.never_from = quick.never_from.max(kernel.bounces_below(id, devices));
             quick.always |= kernel.bounces_otherwise(id, devices);
             quick.writes_memory |= kernel.device(id, devices).is_some_and(|taken| !taken.traits.coherent);
         }
-        quick.in_lines |= quick.writes_memory;
+        quick.in_lines |= self.finds_overlaps && quick.writes_memory;
         if self.quick.len() <= index {
             self.quick.resize(index + 1, None);
         }

@@ -84,7 +84,7 @@ fn replayed(capture: &Path) -> Result<Replayed> {
             Settings::what_if(kernel, &legacy, &WhatIf::default()),
             Settings::what_if(kernel, &mainline, &pool),
         ];
-        Wanted { settings, ..Wanted::default() }
+        Wanted { settings, overlaps: true, ..Wanted::default() }
     };
     replay(&mut Reader::open(capture)?, wanted).context("cannot replay a capture")
 }
