@@ -37,6 +37,7 @@ pub mod facts;
 mod frame;
 pub mod labels;
 pub mod names;
+pub mod objects;
 pub mod output;
 pub mod plain;
 pub mod pseudonym;

@@ -117,16 +117,6 @@ fn allocate(duration: Duration, rate: Option<u64>) -> Result<(u64, u64)> {
     Ok((done, thread_cpu_ns() - cpu))
 }
 
-fn thread_cpu_ns() -> u64 {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the pointer is to memory of the right type, of which all-zero bytes are a valid value.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
-    1_000_000_000 * time.tv_sec as u64 + time.tv_nsec as u64
-}
-
 fn pin(cpu: usize) -> Result<()> {
     // SAFETY: all-zero bytes are an empty set, and the CPU is checked against its size.
     let status = unsafe {
