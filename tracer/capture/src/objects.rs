@@ -12,6 +12,8 @@ pub use decode::{ObjectDecoder, Objects};
 pub use encode::ObjectEncoder;
 use lists::Lists;
 
+use crate::column::{unzigzag, zigzag};
+
 /// More events than this in one block are refused by the reader.
 pub const MAX_OBJECTS: usize = 1 << 16;
 
@@ -99,6 +101,19 @@ impl Entry {
     }
 }
 
+/// Between addresses: objects lie at multiples of eight bytes, so the last three bits come first, where they are mostly zeroes.
+const fn fold_address(delta: u64) -> u64 {
+    zigzag((delta as i64 >> ALIGNED) as u64) | delta << (64 - ALIGNED)
+}
+
+/// The other way.
+const fn unfold_address(folded: u64) -> u64 {
+    unzigzag(folded & (u64::MAX >> ALIGNED)) << ALIGNED | folded >> (64 - ALIGNED)
+}
+
+/// Bits of an address that are mostly the same.
+const ALIGNED: u32 = 3;
+
 /// What the last task of each CPU was; CPUs share where there are many.
 struct Tasks([u32; 256]);
 
@@ -110,3 +125,5 @@ impl Tasks {
     }
 }
 
+#[cfg(test)]
+mod tests;

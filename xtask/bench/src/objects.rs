@@ -1,7 +1,12 @@
 //! `cargo xtask bench objects`: what allocations and frees take in a capture, in bytes and CPU time, as columns of version 1 and as
 //! references to each other, on the same events in one run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tracer::{
@@ -14,7 +19,7 @@ use tracer::{
 };
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::measure::thread_cpu_ns;
+use crate::{measure::thread_cpu_ns, released};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,6 +48,10 @@ struct Cost {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        let mut optimised = Command::new(released::this_program()?);
+        return Err(optimised.args(env::args_os().skip(1)).exec()).context("cannot run the optimised program");
+    }
     println!("{:28} {:>9}  {:22} {:>6} {:>7} {:>7}", "", "events", "", "bytes", "encode", "decode");
     for capture in &args.captures {
         let events = objects(capture)?;

@@ -2,7 +2,7 @@
 
 use super::{
     BY_NUMBER, CLASSES, COLUMNS, Column, DEPTH, Entry, FAR, FINE, FIRST, Lists, MAX_OBJECTS, MAX_SHIFT, NEW, Tasks,
-    UNKNOWN_CLASS, lists::List,
+    UNKNOWN_CLASS, lists::List, unfold_address,
 };
 use crate::column::{get, unzigzag};
 use crate::event::{Event, What};
@@ -177,8 +177,7 @@ impl Objects<'_> {
     fn ptr(&mut self, column: Column, from: List, to: List) -> Option<u64> {
         let number = match self.byte(column)? {
             NEW => {
-                let delta = unzigzag(self.value(Column::Address)?).rotate_left(3);
-                self.address = self.address.wrapping_add(delta);
+                self.address = self.address.wrapping_add(unfold_address(self.value(Column::Address)?));
                 self.lists.add(self.address, to);
                 return Some(self.address);
             }

@@ -2,8 +2,7 @@
 
 use super::{
     BY_NUMBER, CLASSES, COLUMNS, Column, Entry, FAR, FAR_LOG2, FINE, FIRST, Lists, MAX_OBJECTS, MAX_SHIFT, NEW, Tasks,
-    UNKNOWN_CLASS,
-    lists::List,
+    UNKNOWN_CLASS, fold_address, lists::List,
 };
 use crate::column::{put, zigzag};
 use crate::event::{Event, What};
@@ -40,7 +39,8 @@ impl ObjectEncoder {
                 What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp } => {
                     let number = self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr);
                     let class = self.class(bytes_alloc);
-                    let entry = self.entry(Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class }, &mut state);
+                    let entry =
+                        self.entry(Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class }, &mut state);
                     let from = List::freed(event.cpu, class);
                     self.address(ptr, number, from, List::live(entry), Column::Allocated, &mut state);
                 }
@@ -139,8 +139,7 @@ impl ObjectEncoder {
         let Some(number) = number else {
             self.byte(column, NEW);
             let delta = ptr.wrapping_sub(std::mem::replace(&mut state.address, ptr));
-            // Objects lie eight bytes apart at least.
-            self.value(Column::Address, zigzag(delta.rotate_right(3)));
+            self.value(Column::Address, fold_address(delta));
             let number = self.lists.add(ptr, to);
             self.numbers.insert(hash(ptr), number);
             return;
