@@ -1,8 +1,7 @@
 //! The work that everything is measured by: as many allocations as the CPUs can do.
 
 use std::{
-    fs, io,
-    mem::{self, MaybeUninit},
+    fs, io, mem,
     path::{Path, PathBuf},
     process,
     sync::Barrier,
@@ -14,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::processes;
-use crate::allocations::Allocations;
+use crate::{allocations::Allocations, measure::thread_cpu_ns};
 
 /// Calls between two looks at the clock.
 const BATCH: u64 = 1024;
