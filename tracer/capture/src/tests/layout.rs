@@ -1,4 +1,4 @@
-//! The bytes of format version 1, as `docs/capture-format.md` has them. A change that fails here needs a new version.
+//! The bytes of format versions 1 and 2, as `docs/capture-format.md` has them. A change that fails here needs a new version.
 
 use super::{one_frame_of_each, one_of_each, read, write};
 use crate::event::{Event, Memory, What};
@@ -8,7 +8,8 @@ use crate::{events, frame};
 
 #[test]
 fn the_files_header_is_magic_version_checksum() {
-    assert_eq!(frame::file_header(), *b"\x89BNC\r\n\x1a\n\x01\0\0\0\x66\x5a\xbe\xa1");
+    assert_eq!(frame::file_header(1), *b"\x89BNC\r\n\x1a\n\x01\0\0\0\x66\x5a\xbe\xa1");
+    assert_eq!(frame::file_header(2), *b"\x89BNC\r\n\x1a\n\x02\0\0\0\x5f\xd3\x9c\xc3");
 }
 
 #[test]
