@@ -33,7 +33,16 @@ impl Limit {
         let by_length = if length == 0 { u64::MAX } else { AT_LEAST.saturating_add(PER_BYTE.saturating_mul(length)) };
         let most = self.max_events.map_or(by_length, NonZeroU64::get);
         let is_by_length = self.max_events.is_none();
-        Limited { source, length, most, is_by_length, left: most, until: self.until, until_ns: u64::MAX, is_over: false }
+        Limited {
+            source,
+            length,
+            most,
+            is_by_length,
+            left: most,
+            until: self.until,
+            until_ns: u64::MAX,
+            is_over: false,
+        }
     }
 }
 

@@ -94,7 +94,8 @@ fn same(items: &[Item], file: &[u8]) -> u64 {
         let mut source = Counting { source: Reader::new(file).unwrap(), given: 0, passed: 0 };
         let parts = sweep(&mut source, |_| wanted.clone()).unwrap();
         left_out += source.passed;
-        let all: usize = items.iter().map(|item| if let Item::Events(batch) = item { batch.events.len() } else { 0 }).sum();
+        let all: usize =
+            items.iter().map(|item| if let Item::Events(batch) = item { batch.events.len() } else { 0 }).sum();
         assert_eq!(source.given + source.passed, all as u64);
         for (whole, parts) in said(&whole).iter().zip(said(&parts)) {
             assert_eq!(*whole, parts, "{names:?}, {} events left out", source.passed);
@@ -159,8 +160,18 @@ fn devices() -> Vec<Device> {
 
 fn start() -> Start {
     let hook = |subject: &str| Hook { subject: subject.into(), attached: true, ..Hook::default() };
-    let subjects =
-        ["slot_map", "slot_unmap", "bounced", "map", "map_sg", "map_sg_refused", "unmap", "unmap_sg", "sync", "sync_sg"];
+    let subjects = [
+        "slot_map",
+        "slot_unmap",
+        "bounced",
+        "map",
+        "map_sg",
+        "map_sg_refused",
+        "unmap",
+        "unmap_sg",
+        "sync",
+        "sync_sg",
+    ];
     Start {
         kernel: KernelFacts {
             release: "6.12.0".into(),
@@ -246,7 +257,9 @@ fn push(batch: &mut Batch, now_ns: &mut u64, [kind, device, address, size, direc
         243..=244 => vec![searched(MAPPING_ERROR), map(MAPPING_ERROR)],
         245..=246 => vec![list_event(0)],
         247 => vec![map(direct + 4096)],
-        248..=249 => vec![What::Map { device, phys, dma_addr: direct, size, direction, memory: Memory::Pages, attrs: 0 }],
+        248..=249 => {
+            vec![What::Map { device, phys, dma_addr: direct, size, direction, memory: Memory::Pages, attrs: 0 }]
+        }
         250..=251 => vec![What::Map { device, phys, dma_addr: direct, size, direction, memory, attrs: 1 << 10 }],
         252..=253 => vec![bounced, searched(slot), list_event(count)],
         _ => vec![map(slot)],

@@ -191,8 +191,7 @@ fn totals(from: &mut &[u8]) -> Option<Passed> {
     }
     let mut small = || get(from).filter(|value| *value <= (MAX_SEGMENTS + MAX_EVENTS) as u64);
     (passed.by_address, passed.by_no_attempt) = (small()?, small()?);
-    passed.lists =
-        PassedLists { all: small()?, of_several: small()?, of_mixed_lengths: small()?, segments: small()? };
+    passed.lists = PassedLists { all: small()?, of_several: small()?, of_mixed_lengths: small()?, segments: small()? };
     // Each takes five bytes and more.
     let count = usize::try_from(get(from)?).ok().filter(|count| *count <= from.len())?;
     let mut column = || -> Option<Vec<u64>> { (0..count).map(|_| get(from)).collect() };

@@ -164,7 +164,12 @@ impl Splitter {
     /// Takes in the beginning.
     pub(super) fn start(&mut self, start: &Start) {
         let attached = |subject| is_attached(&start.hooks, &subject);
-        if self.splits || self.gave_up || start.kernel.pool.force || start.hooks.len() > MAX_HOOKS || !attached(Subject::Unmap) {
+        if self.splits
+            || self.gave_up
+            || start.kernel.pool.force
+            || start.hooks.len() > MAX_HOOKS
+            || !attached(Subject::Unmap)
+        {
             // A second beginning is none; and where everything bounces, or nothing is seen to end, everything matters.
             self.give_up();
             return;
@@ -218,13 +223,7 @@ impl Splitter {
     }
 
     /// The block of the next event, and counts it. Where `always`, it is the first one, unless it is of an object.
-    pub(super) fn event(
-        &mut self,
-        event: &Event,
-        segments: &[Segment],
-        always: bool,
-        summary: &mut Summary,
-    ) -> Block {
+    pub(super) fn event(&mut self, event: &Event, segments: &[Segment], always: bool, summary: &mut Summary) -> Block {
         if matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. }) {
             self.passes_deadline(event.time_ns);
             return Block::Objects;

@@ -93,7 +93,8 @@ impl Breakdown {
     #[inline]
     pub fn unaligned(&mut self, device: Identity, direction: Direction, size: u64, site: SiteId, count: u64) {
         let cell = self.at(Whose { device, direction: direction as u8, class: size_roundup(size, 8), site });
-        *(if direction == Direction::ToDevice { &mut cell.unaligned_read } else { &mut cell.unaligned_written }) += count;
+        *(if direction == Direction::ToDevice { &mut cell.unaligned_read } else { &mut cell.unaligned_written }) +=
+            count;
     }
 
     /// Counts a scatterlist that the function with this return address mapped.
