@@ -1,0 +1,370 @@
+//! A frame of events in blocks: a head with the order of the events, what is in the blocks and totals of those that may stay closed; then
+//! the blocks, each compressed and checksummed for itself.
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::column::{get, put};
+use crate::event::{Batch, DeviceId, Direction, Event, Kind, What};
+use crate::events::{Decoder, Encoder, MAX_EVENTS, MAX_SEGMENTS};
+use crate::frame::{BLOCKS, MAX_HEAD, MAX_PAYLOAD, TABLE, head_len, word};
+use crate::passed::{Alike, Needs, Passed, PassedBuffer, PassedLists};
+use crate::split::{Block, MOST_ALIGNED, Splitter, Summary};
+
+/// Nanoseconds in a tick of the times of objects.
+const TICK_NS: u64 = 1;
+/// A mapping was refused, or an attempt to bounce.
+const HAS_FAILED: u64 = 1;
+
+/// Makes frames of events; keeps its memory.
+#[derive(Default)]
+pub(super) struct BlocksEncoder {
+    encoder: Encoder,
+    parts: [Batch; BLOCKS],
+    order: Vec<u8>,
+    head: Vec<u8>,
+    stored: Vec<u8>,
+}
+
+impl BlocksEncoder {
+    /// Puts the payload of a frame behind what is in `frame`; returns the length of its head, decompressed.
+    pub(super) fn encode(
+        &mut self,
+        events: &[Event],
+        batch: &Batch,
+        splitter: &mut Splitter,
+        compressor: &mut Compressor<'_>,
+        frame: &mut Vec<u8>,
+    ) -> std::io::Result<usize> {
+        self.parts.iter_mut().for_each(Batch::clear);
+        self.order.clear();
+        self.order.resize(events.len().div_ceil(4), 0);
+        let mut summary = Summary::default();
+        for (n, event) in events.iter().enumerate() {
+            let segments = batch.segments(event);
+            let block = splitter.event(event, segments, n == 0 || n + 1 == events.len(), &mut summary) as u8;
+            self.order[n / 4] |= block << (2 * (n % 4));
+            let part = &mut self.parts[block as usize];
+            let mut event = *event;
+            if let What::MapSg { first_segment, .. } = &mut event.what {
+                *first_segment = part.segments.len() as u32;
+            }
+            part.segments.extend_from_slice(segments);
+            part.events.push(event);
+        }
+        self.put_head(events, splitter, summary);
+        let mut table = [0; TABLE];
+        self.stored.clear();
+        for (n, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.events.is_empty()) {
+            let raw = self.encoder.encode(&part.events, part);
+            let from = self.stored.len();
+            compress(compressor, &raw, &mut self.stored)?;
+            let stored = &self.stored[from..];
+            let words = [stored.len() as u32, raw.len() as u32, crc32c::crc32c(stored)];
+            for (word, at) in words.into_iter().zip((4 + 12 * n..).step_by(4)) {
+                table[at..at + 4].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let from = frame.len();
+        frame.extend_from_slice(&table);
+        compress(compressor, &self.head, frame)?;
+        let head = (frame.len() - from - TABLE) as u32;
+        frame[from..from + 4].copy_from_slice(&head.to_le_bytes());
+        frame.extend_from_slice(&self.stored);
+        Ok(self.head.len())
+    }
+
+    fn put_head(&mut self, events: &[Event], splitter: &Splitter, summary: Summary) {
+        let head = &mut self.head;
+        head.clear();
+        put(head, TICK_NS);
+        put(head, events.len() as u64);
+        head.extend_from_slice(&self.order);
+        let times = events.iter().map(|event| event.time_ns);
+        let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
+        put(head, first);
+        put(head, last - first);
+        put(head, u64::from(splitter.aligned()));
+        put(head, if summary.has_failed { HAS_FAILED } else { 0 });
+        let mut devices: Vec<u32> = events.iter().filter_map(|event| event.what.device()).map(|id| id.0).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        put(head, devices.len() as u64);
+        let mut before = 0;
+        for device in devices {
+            put(head, u64::from(device - before));
+            before = device;
+        }
+        for passed in summary.totals() {
+            put_totals(head, &passed);
+        }
+    }
+}
+
+fn put_totals(head: &mut Vec<u8>, passed: &Passed) {
+    let kinds = passed.kinds.iter().zip(0_u64..).filter(|(count, _)| **count > 0);
+    put(head, kinds.clone().count() as u64);
+    for (count, kind) in kinds {
+        put(head, kind);
+        put(head, *count);
+    }
+    let PassedLists { all, of_several, of_mixed_lengths, segments } = passed.lists;
+    for value in [passed.by_address, passed.by_no_attempt, all, of_several, of_mixed_lengths, segments] {
+        put(head, value);
+    }
+    put(head, passed.buffers.len() as u64);
+    let of_buffers: [fn(&Alike) -> u64; 4] = [
+        |alike| u64::from(alike.device.0),
+        |alike| alike.direction as u64,
+        |alike| alike.buffer as u64,
+        |alike| alike.length,
+    ];
+    for column in of_buffers {
+        passed.buffers.iter().for_each(|(alike, _)| put(head, column(alike)));
+    }
+    passed.buffers.iter().for_each(|(_, count)| put(head, *count));
+    put(head, passed.callers.len() as u64);
+    passed.callers.iter().for_each(|((device, _), _)| put(head, u64::from(device.0)));
+    passed.callers.iter().for_each(|((_, caller), _)| put(head, *caller));
+    passed.callers.iter().for_each(|(_, count)| put(head, *count));
+}
+
+fn compress(compressor: &mut Compressor<'_>, raw: &[u8], into: &mut Vec<u8>) -> std::io::Result<()> {
+    let from = into.len();
+    into.resize(from + zstd::zstd_safe::compress_bound(raw.len()), 0);
+    let stored = compressor.compress_to_buffer(raw, &mut into[from..])?;
+    into.truncate(from + stored);
+    Ok(())
+}
+
+/// The head of a frame.
+struct Head<'a> {
+    order: &'a [u8],
+    events: usize,
+    aligned: u32,
+    /// Of the second block and of the third.
+    totals: [Passed; 2],
+}
+
+impl<'a> Head<'a> {
+    /// `None` when it is no such thing.
+    fn parse(mut bytes: &'a [u8]) -> Option<Self> {
+        let from = &mut bytes;
+        // Another tick is that of a later coding of objects.
+        if get(from)? != TICK_NS {
+            return None;
+        }
+        let events = usize::try_from(get(from)?).ok().filter(|events| *events <= MAX_EVENTS)?;
+        let (order, rest) = from.split_at_checked(events.div_ceil(4))?;
+        *from = rest;
+        let (_first, _length) = (get(from)?, get(from)?);
+        let aligned = u32::try_from(get(from)?).ok().filter(|aligned| *aligned <= MOST_ALIGNED)?;
+        let _flags = get(from)?;
+        let devices = get(from)?;
+        for _ in 0..devices {
+            get(from)?;
+        }
+        let totals = [totals(from)?, totals(from)?];
+        // What a later version says stands behind.
+        Some(Self { order, events, aligned, totals })
+    }
+
+    /// The block of an event.
+    fn block(&self, n: usize) -> usize {
+        usize::from(self.order[n / 4] >> (2 * (n % 4)) & 3)
+    }
+
+    /// Events in each block.
+    fn counts(&self) -> [usize; BLOCKS] {
+        let mut counts = [0; BLOCKS];
+        for n in 0..self.events {
+            counts[self.block(n)] += 1;
+        }
+        counts
+    }
+}
+
+fn totals(from: &mut &[u8]) -> Option<Passed> {
+    let mut passed = Passed::default();
+    for _ in 0..get(from)? {
+        let kind = passed.kinds.get_mut(usize::try_from(get(from)?).ok()?)?;
+        *kind = get(from).filter(|count| *count <= MAX_EVENTS as u64)?;
+    }
+    let mut small = || get(from).filter(|value| *value <= (MAX_SEGMENTS + MAX_EVENTS) as u64);
+    (passed.by_address, passed.by_no_attempt) = (small()?, small()?);
+    passed.lists = PassedLists { all: small()?, of_several: small()?, of_mixed_lengths: small()?, segments: small()? };
+    // Each takes five bytes and more.
+    let count = usize::try_from(get(from)?).ok().filter(|count| *count <= from.len())?;
+    let mut column = || -> Option<Vec<u64>> { (0..count).map(|_| get(from)).collect() };
+    let [devices, directions, buffers, lengths, counts] = [column()?, column()?, column()?, column()?, column()?];
+    for n in 0..count {
+        let alike = Alike {
+            device: DeviceId(u32::try_from(devices[n]).ok()?),
+            direction: Direction::from_raw(u8::try_from(directions[n]).ok()?)?,
+            buffer: *PassedBuffer::ALL.get(usize::try_from(buffers[n]).ok()?)?,
+            length: lengths[n],
+        };
+        passed.buffers.push((alike, counts[n]));
+    }
+    let count = usize::try_from(get(from)?).ok().filter(|count| *count <= from.len())?;
+    let mut column = || -> Option<Vec<u64>> { (0..count).map(|_| get(from)).collect() };
+    let [devices, callers, counts] = [column()?, column()?, column()?];
+    for n in 0..count {
+        passed.callers.push(((DeviceId(u32::try_from(devices[n]).ok()?), callers[n]), counts[n]));
+    }
+    is_consistent(&passed).then_some(passed)
+}
+
+/// Whether totals are such as events can have: so whoever adds them up needs no more care than with events.
+fn is_consistent(passed: &Passed) -> bool {
+    let of = |buffer: PassedBuffer| {
+        let counts = passed.buffers.iter().filter(|(alike, _)| alike.buffer == buffer).map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    };
+    let [single, first, others] = PassedBuffer::ALL.map(of);
+    let lists = passed.callers.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
+    let [maps, lists_mapped] = [Kind::Map, Kind::MapSg].map(|kind| passed.kinds[kind as usize]);
+    let no_length_is_too_long = passed.buffers.iter().all(|(alike, _)| match alike.buffer {
+        PassedBuffer::Single => alike.length <= 1 << 40,
+        PassedBuffer::FirstSegment | PassedBuffer::Segment => alike.length <= u64::from(u32::MAX),
+    });
+    single == maps
+        && first == lists_mapped
+        && lists == lists_mapped
+        && passed.mappings() == maps + lists_mapped
+        && first.saturating_add(others) <= MAX_SEGMENTS as u64
+        && passed.lists.all <= lists_mapped
+        && passed.lists.of_several <= passed.lists.all
+        && passed.lists.of_mixed_lengths <= passed.lists.of_several
+        && passed.lists.segments <= first + others
+        && no_length_is_too_long
+        && passed.kinds[Kind::Kmalloc as usize] + passed.kinds[Kind::Kfree as usize] == 0
+}
+
+/// What comes out of a frame.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Opened {
+    /// The events that were asked for.
+    pub(super) batch: Batch,
+    /// The others.
+    pub(super) passed: Option<Passed>,
+    /// Blocks that were damaged, and their length as stored.
+    pub(super) damaged: (u64, u64),
+    /// Objects are among the events.
+    pub(super) has_objects: bool,
+}
+
+/// Reads frames of events; keeps its memory.
+#[derive(Default)]
+pub(super) struct BlocksDecoder {
+    head: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl BlocksDecoder {
+    /// Decodes a payload whose head is intact, with a head of so many bytes; `None` when it is no such thing. Of what `needs` leave out
+    /// there are totals instead, unless `all` is wanted.
+    pub(super) fn decode(
+        &mut self,
+        payload: &[u8],
+        head_raw: usize,
+        needs: Needs,
+        decompressor: &mut Decompressor<'_>,
+        decoder: &mut Decoder,
+    ) -> Option<Opened> {
+        let head_end = head_len(payload)?;
+        let Self { head, raw } = self;
+        decompress(decompressor, &payload[TABLE..head_end], head_raw, MAX_HEAD, head)?;
+        let mut head = Head::parse(head)?;
+        let counts = head.counts();
+        for (passed, count) in head.totals.iter().zip(&counts[1..]) {
+            if passed.events() != *count as u64 {
+                return None;
+            }
+        }
+        let mut blocks = [&[][..]; BLOCKS];
+        let mut at = head_end;
+        for (n, block) in blocks.iter_mut().enumerate() {
+            let stored = word(payload, 4 + 12 * n) as usize;
+            *block = payload.get(at..at.checked_add(stored)?)?;
+            at += stored;
+        }
+        if at != payload.len() {
+            return None;
+        }
+        let closed = |block: usize| match needs {
+            // Where objects are, each buffer may lie in one of them.
+            _ if counts[Block::Objects as usize] > 0 => false,
+            Needs::Everything => false,
+            Needs::Written => block == Block::Rest as usize,
+            Needs::WithLines(longest) => {
+                let lies_aside = longest <= 1 << head.aligned;
+                block == Block::Rest as usize || block == Block::Written as usize && lies_aside
+            }
+        };
+        let mut opened = Opened { has_objects: counts[Block::Objects as usize] > 0, ..Opened::default() };
+        let mut parts: [Option<Batch>; BLOCKS] = Default::default();
+        for (n, block) in blocks.into_iter().enumerate().filter(|(n, _)| counts[*n] > 0) {
+            let (length, checksum) = (word(payload, 8 + 12 * n), word(payload, 12 + 12 * n));
+            if crc32c::crc32c(block) != checksum {
+                opened.damaged.0 += 1;
+                opened.damaged.1 += block.len() as u64;
+            } else if closed(n) {
+                opened.passed.get_or_insert_default().add(std::mem::take(&mut head.totals[n - 1]));
+            } else {
+                decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw)?;
+                parts[n] = Some(decoder.decode(raw).filter(|part| part.events.len() == counts[n])?);
+            }
+        }
+        opened.batch = merged(&head, parts, decoder)?;
+        Some(opened)
+    }
+}
+
+/// The events of these blocks in their order.
+fn merged(head: &Head<'_>, mut parts: [Option<Batch>; BLOCKS], decoder: &mut Decoder) -> Option<Batch> {
+    let mut there = parts.iter_mut().filter(|part| part.is_some());
+    let (first, second) = (there.next(), there.next());
+    if second.is_none() {
+        return Some(first.and_then(Option::take).unwrap_or_default());
+    }
+    let count = parts.iter().flatten().map(|part| part.events.len()).sum();
+    let segments: usize = parts.iter().flatten().map(|part| part.segments.len()).sum();
+    if segments > MAX_SEGMENTS {
+        return None;
+    }
+    let mut batch = decoder.empty();
+    batch.events.reserve_exact(count);
+    batch.segments.reserve_exact(segments);
+    let mut used = [0; BLOCKS];
+    for n in 0..head.events {
+        let block = head.block(n);
+        let Some(part) = &parts[block] else { continue };
+        let mut event = part.events[used[block]];
+        used[block] += 1;
+        if let What::MapSg { first_segment, .. } = &mut event.what {
+            let segments = part.segments(&part.events[used[block] - 1]);
+            *first_segment = batch.segments.len() as u32;
+            batch.segments.extend_from_slice(segments);
+        }
+        batch.events.push(event);
+    }
+    parts.into_iter().flatten().for_each(|part| decoder.take_back(part));
+    Some(batch)
+}
+
+/// Decompresses in one pass into memory of the length that is told.
+fn decompress(
+    decompressor: &mut Decompressor<'_>,
+    stored: &[u8],
+    length: usize,
+    most: usize,
+    into: &mut Vec<u8>,
+) -> Option<()> {
+    if length > most {
+        return None;
+    }
+    into.clear();
+    into.reserve_exact(length);
+    decompressor.decompress_to_buffer(stored, into).ok()?;
+    (into.len() == length).then_some(())
+}
