@@ -7,11 +7,10 @@ use crate::column::{get, put};
 use crate::event::{Batch, DeviceId, Direction, Event, Kind, What};
 use crate::events::{Decoder, Encoder, MAX_EVENTS, MAX_SEGMENTS};
 use crate::frame::{BLOCKS, MAX_HEAD, MAX_PAYLOAD, TABLE, head_len, word};
+use crate::objects::{ObjectDecoder, ObjectEncoder, Objects};
 use crate::passed::{Alike, Needs, Passed, PassedBuffer, PassedLists};
 use crate::split::{Block, MOST_ALIGNED, Splitter, Summary};
 
-/// Nanoseconds in a tick of the times of objects.
-const TICK_NS: u64 = 1;
 /// A mapping was refused, or an attempt to bounce.
 const HAS_FAILED: u64 = 1;
 
@@ -19,6 +18,7 @@ const HAS_FAILED: u64 = 1;
 #[derive(Default)]
 pub(super) struct BlocksEncoder {
     encoder: Encoder,
+    objects: ObjectEncoder,
     parts: [Batch; BLOCKS],
     order: Vec<u8>,
     head: Vec<u8>,
@@ -26,12 +26,14 @@ pub(super) struct BlocksEncoder {
 }
 
 impl BlocksEncoder {
-    /// Puts the payload of a frame behind what is in `frame`; returns the length of its head, decompressed.
+    /// Puts the payload of a frame behind what is in `frame`; returns the length of its head, decompressed. Times of objects are in units of
+    /// `1 << tick_shift` ns.
     pub(super) fn encode(
         &mut self,
         events: &[Event],
         batch: &Batch,
         splitter: &mut Splitter,
+        tick_shift: u8,
         compressor: &mut Compressor<'_>,
         frame: &mut Vec<u8>,
     ) -> std::io::Result<usize> {
@@ -51,11 +53,17 @@ impl BlocksEncoder {
             part.segments.extend_from_slice(segments);
             part.events.push(event);
         }
-        self.put_head(events, splitter, summary);
+        self.put_head(events, splitter, tick_shift, summary);
         let mut table = [0; TABLE];
         self.stored.clear();
         for (n, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.events.is_empty()) {
-            let raw = self.encoder.encode(&part.events, part);
+            let raw = if n == Block::Objects as usize {
+                let mut raw = Vec::new();
+                self.objects.encode(part.events.iter(), tick_shift, &mut raw);
+                raw
+            } else {
+                self.encoder.encode(&part.events, part)
+            };
             let from = self.stored.len();
             compress(compressor, &raw, &mut self.stored)?;
             let stored = &self.stored[from..];
@@ -73,10 +81,10 @@ impl BlocksEncoder {
         Ok(self.head.len())
     }
 
-    fn put_head(&mut self, events: &[Event], splitter: &Splitter, summary: Summary) {
+    fn put_head(&mut self, events: &[Event], splitter: &Splitter, tick_shift: u8, summary: Summary) {
         let head = &mut self.head;
         head.clear();
-        put(head, TICK_NS);
+        put(head, 1 << tick_shift);
         put(head, events.len() as u64);
         head.extend_from_slice(&self.order);
         let times = events.iter().map(|event| event.time_ns);
@@ -138,6 +146,8 @@ fn compress(compressor: &mut Compressor<'_>, raw: &[u8], into: &mut Vec<u8>) -> 
 
 /// The head of a frame.
 struct Head<'a> {
+    /// Nanoseconds in a tick of the times of objects.
+    tick_ns: u64,
     order: &'a [u8],
     events: usize,
     aligned: u32,
@@ -149,10 +159,7 @@ impl<'a> Head<'a> {
     /// `None` when it is no such thing.
     fn parse(mut bytes: &'a [u8]) -> Option<Self> {
         let from = &mut bytes;
-        // Another tick is that of a later coding of objects.
-        if get(from)? != TICK_NS {
-            return None;
-        }
+        let tick_ns = get(from)?;
         let events = usize::try_from(get(from)?).ok().filter(|events| *events <= MAX_EVENTS)?;
         let (order, rest) = from.split_at_checked(events.div_ceil(4))?;
         *from = rest;
@@ -165,7 +172,7 @@ impl<'a> Head<'a> {
         }
         let totals = [totals(from)?, totals(from)?];
         // What a later version says stands behind.
-        Some(Self { order, events, aligned, totals })
+        Some(Self { tick_ns, order, events, aligned, totals })
     }
 
     /// The block of an event.
@@ -258,6 +265,10 @@ pub(super) struct Opened {
 pub(super) struct BlocksDecoder {
     head: Vec<u8>,
     raw: Vec<u8>,
+    objects: ObjectDecoder,
+    raw_objects: Vec<u8>,
+    /// Objects that are decoded and not among the events yet.
+    part: Vec<Event>,
 }
 
 impl BlocksDecoder {
@@ -272,7 +283,7 @@ impl BlocksDecoder {
         decoder: &mut Decoder,
     ) -> Option<Opened> {
         let head_end = head_len(payload)?;
-        let Self { head, raw } = self;
+        let Self { head, raw, objects, raw_objects, part } = self;
         decompress(decompressor, &payload[TABLE..head_end], head_raw, MAX_HEAD, head)?;
         let mut head = Head::parse(head)?;
         let counts = head.counts();
@@ -303,6 +314,7 @@ impl BlocksDecoder {
         };
         let mut opened = Opened { has_objects: counts[Block::Objects as usize] > 0, ..Opened::default() };
         let mut parts: [Option<Batch>; BLOCKS] = Default::default();
+        let mut objects_there = None;
         for (n, block) in blocks.into_iter().enumerate().filter(|(n, _)| counts[*n] > 0) {
             let (length, checksum) = (word(payload, 8 + 12 * n), word(payload, 12 + 12 * n));
             if crc32c::crc32c(block) != checksum {
@@ -310,24 +322,81 @@ impl BlocksDecoder {
                 opened.damaged.1 += block.len() as u64;
             } else if closed(n) {
                 opened.passed.get_or_insert_default().add(std::mem::take(&mut head.totals[n - 1]));
+            } else if n == Block::Objects as usize {
+                decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw_objects)?;
+                objects_there = Some(objects.begin(raw_objects).filter(|objects| objects.left() == counts[n])?);
             } else {
                 decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw)?;
                 parts[n] = Some(decoder.decode(raw).filter(|part| part.events.len() == counts[n])?);
             }
         }
-        opened.batch = merged(&head, parts, decoder)?;
+        let objects = objects_there.map(|objects| {
+            part.clear();
+            Parts { objects, part, used: 0 }
+        });
+        opened.batch = merged(&head, parts, objects, decoder)?;
         Some(opened)
     }
 }
 
-/// The events of these blocks in their order.
-fn merged(head: &Head<'_>, mut parts: [Option<Batch>; BLOCKS], decoder: &mut Decoder) -> Option<Batch> {
-    let mut there = parts.iter_mut().filter(|part| part.is_some());
-    let (first, second) = (there.next(), there.next());
-    if second.is_none() {
-        return Some(first.and_then(Option::take).unwrap_or_default());
+/// Objects decoded at a time, so that they are in the CPU's cache still when they are put among the others.
+const PART: usize = 1024;
+
+/// The objects of a frame, of which a part is decoded.
+struct Parts<'a> {
+    objects: Objects<'a>,
+    part: &'a mut Vec<Event>,
+    used: usize,
+}
+
+impl Parts<'_> {
+    fn next(&mut self) -> Option<Event> {
+        if self.used == self.part.len() {
+            self.part.clear();
+            self.used = 0;
+            self.objects.decode(PART, self.part)?;
+        }
+        let event = *self.part.get(self.used)?;
+        self.used += 1;
+        Some(event)
     }
-    let count = parts.iter().flatten().map(|part| part.events.len()).sum();
+}
+
+/// The events of these blocks in their order.
+fn merged(
+    head: &Head<'_>,
+    mut parts: [Option<Batch>; BLOCKS],
+    objects: Option<Parts<'_>>,
+    decoder: &mut Decoder,
+) -> Option<Batch> {
+    let tick_ns = objects.as_ref().map_or(1, |objects| 1 << objects.objects.tick_shift());
+    if objects.is_some() && tick_ns != head.tick_ns {
+        return None;
+    }
+    let mut there = parts.iter_mut().filter(|part| part.is_some());
+    match (there.next(), there.next(), objects) {
+        (only, None, None) => Some(only.and_then(Option::take).unwrap_or_default()),
+        (None, _, Some(mut objects)) => {
+            let mut batch = decoder.empty();
+            let count = objects.objects.left();
+            batch.events.reserve_exact(count);
+            objects.objects.decode(count, &mut batch.events)?;
+            Some(batch)
+        }
+        (_, _, objects) => all_merged(head, parts, objects, tick_ns, decoder),
+    }
+}
+
+/// The same of more than one block.
+fn all_merged(
+    head: &Head<'_>,
+    parts: [Option<Batch>; BLOCKS],
+    mut objects: Option<Parts<'_>>,
+    tick_ns: u64,
+    decoder: &mut Decoder,
+) -> Option<Batch> {
+    let count: usize = parts.iter().flatten().map(|part| part.events.len()).sum();
+    let count = count + objects.as_ref().map_or(0, |objects| objects.objects.left());
     let segments: usize = parts.iter().flatten().map(|part| part.segments.len()).sum();
     if segments > MAX_SEGMENTS {
         return None;
@@ -338,6 +407,19 @@ fn merged(head: &Head<'_>, mut parts: [Option<Batch>; BLOCKS], decoder: &mut Dec
     let mut used = [0; BLOCKS];
     for n in 0..head.events {
         let block = head.block(n);
+        if block == Block::Objects as usize {
+            let Some(objects) = &mut objects else { continue };
+            let mut event = objects.next()?;
+            // Its time was rounded down, and may have come before that of the event in front.
+            if let Some(before) = batch.events.last()
+                && before.time_ns > event.time_ns
+                && before.time_ns - event.time_ns < tick_ns
+            {
+                event.time_ns = before.time_ns;
+            }
+            batch.events.push(event);
+            continue;
+        }
         let Some(part) = &parts[block] else { continue };
         let mut event = part.events[used[block]];
         used[block] += 1;

@@ -17,10 +17,16 @@ use crate::column::{unzigzag, zigzag};
 /// More events than this in one block are refused by the reader.
 pub const MAX_OBJECTS: usize = 1 << 16;
 
-/// Times are stored in units of two to this power nanoseconds: 16 ns, less than it takes to see an event.
-pub const TICK_SHIFT: u8 = 4;
+/// What recordings take as a tick, ns: less than it takes to see an event.
+pub const TICK_NS: u32 = 16;
 /// The coarsest unit: a second.
 const MAX_SHIFT: u8 = 30;
+
+/// Ticks of this length, or of the next smaller power of two, as [`ObjectEncoder::encode`] takes them; exact times for `None`.
+pub(crate) fn tick_shift(tick_ns: Option<u32>) -> u8 {
+    let log2 = tick_ns.and_then(u32::checked_ilog2).unwrap_or(0);
+    (log2 as u8).min(MAX_SHIFT)
+}
 
 /// The columns, in the order of the block.
 #[derive(Clone, Copy)]

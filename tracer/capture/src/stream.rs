@@ -60,6 +60,10 @@ pub struct Start {
     pub hooks: Vec<Hook>,
     /// One allocation in how many is streamed as an event: 1 all, 0 none.
     pub allocation_sample: u64,
+    /// Times of allocations and frees may be rounded down to a multiple of this, ns; `None` where they are exact, as those of mappings always
+    /// are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_tick_ns: Option<u32>,
     /// Which mappings are streamed as events, in captures `all`, `written` or `small`; which there are is counted in any case.
     #[serde(serialize_with = "name_of", deserialize_with = "named")]
     pub streamed: Streamed,

@@ -10,6 +10,7 @@ use super::{
     blocks::BlocksEncoder,
     events::{Encoder, MAX_SEGMENTS},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
+    objects::tick_shift,
     split::{Splitter, Summary},
 };
 use crate::event::{Batch, Event};
@@ -42,6 +43,8 @@ pub struct Writer<W> {
     frame: Vec<u8>,
     /// Frames of so many events and more are in blocks.
     blocks_from: usize,
+    /// Of the times of objects in blocks, as the stream's beginning says.
+    tick_shift: u8,
     events: BTreeMap<&'static str, u64>,
     bytes: u64,
 }
@@ -69,6 +72,7 @@ impl<W: Write> Writer<W> {
             compressor: Compressor::new(LEVEL)?,
             frame: Vec::new(),
             blocks_from,
+            tick_shift: 0,
             events: BTreeMap::new(),
             bytes: header.len() as u64,
         })
@@ -85,6 +89,7 @@ impl<W: Write> Writer<W> {
         match item {
             Item::Start(start) => {
                 self.splitter.start(start);
+                self.tick_shift = tick_shift(start.object_tick_ns);
                 self.json(Type::Start, start)
             }
             Item::Device(device) => {
@@ -154,8 +159,8 @@ impl<W: Write> Writer<W> {
     fn blocks(&mut self, events: &[Event], batch: &Batch) -> Result<(), WriteError> {
         self.frame.clear();
         self.frame.resize(FRAME_HEADER, 0);
-        let Self { blocks, splitter, compressor, frame, .. } = self;
-        let raw = blocks.encode(events, batch, splitter, compressor, frame)?;
+        let Self { blocks, splitter, tick_shift, compressor, frame, .. } = self;
+        let raw = blocks.encode(events, batch, splitter, *tick_shift, compressor, frame)?;
         frame::finish(Type::Blocks, self.sequence, raw, &mut self.frame);
         self.put_frame(Type::Blocks, raw)
     }

@@ -6,13 +6,14 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
+    slice::Chunks,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use tracer::{
     capture::{
         Reader, Writer,
-        objects::{MAX_OBJECTS, ObjectDecoder, ObjectEncoder, TICK_SHIFT},
+        objects::{MAX_OBJECTS, ObjectDecoder, ObjectEncoder, TICK_NS},
     },
     event::{Batch, Event, What},
     stream::{Item, Source as _},
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// How often everything is run, in turn
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Events in a block of references
+    #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=MAX_OBJECTS as i64))]
+    block: u32,
 }
 
 /// Events in a frame of version 1.
@@ -56,13 +60,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for capture in &args.captures {
         let events = objects(capture)?;
         ensure!(!events.is_empty(), "{} has no allocations", capture.display());
-        let ways = [("columns, exact", None), ("references, 16 ns", Some(TICK_SHIFT)), ("references, exact", Some(0))];
+        let ways = [
+            ("columns, exact", None),
+            ("references, 16 ns", Some(TICK_NS.ilog2() as u8)),
+            ("references, exact", Some(0)),
+        ];
         let mut costs = ways.map(|_| Cost::default());
         for _ in 0..args.rounds {
             for ((_, tick_shift), cost) in ways.iter().zip(&mut costs) {
                 match tick_shift {
                     None => columns(&events, cost)?,
-                    Some(tick_shift) => references(&events, *tick_shift, cost)?,
+                    Some(tick_shift) => references(events.chunks(args.block as usize), *tick_shift, cost)?,
                 }
             }
         }
@@ -98,7 +106,7 @@ fn objects(capture: &Path) -> Result<Vec<Event>> {
 fn columns(events: &[Event], cost: &mut Cost) -> Result<()> {
     let batch = |part: &[Event]| Item::Events(Batch { events: part.to_vec(), segments: Vec::new() });
     let items: Vec<Item> = events.chunks(COLUMNS).map(batch).collect();
-    let mut writer = Writer::new(Vec::new())?;
+    let mut writer = Writer::version_1(Vec::new())?;
     let before = writer.bytes_written();
     let began = thread_cpu_ns();
     items.iter().try_for_each(|item| writer.write(item))?;
@@ -120,12 +128,12 @@ fn columns(events: &[Event], cost: &mut Cost) -> Result<()> {
 }
 
 /// As blocks of references, each compressed by itself, without what a frame adds.
-fn references(events: &[Event], tick_shift: u8, cost: &mut Cost) -> Result<()> {
+fn references(blocks: Chunks<'_, Event>, tick_shift: u8, cost: &mut Cost) -> Result<()> {
     let (mut encoder, mut decoder) = (ObjectEncoder::default(), ObjectDecoder::default());
     let (mut compressor, mut decompressor) = (Compressor::new(LEVEL)?, Decompressor::new()?);
     let (mut block, mut stored) = (Vec::new(), Vec::new());
     let began = thread_cpu_ns();
-    for part in events.chunks(MAX_OBJECTS) {
+    for part in blocks.clone() {
         block.clear();
         encoder.encode(part.iter(), tick_shift, &mut block);
         stored.push((block.len(), compressor.compress(&block)?));
@@ -152,7 +160,8 @@ fn references(events: &[Event], tick_shift: u8, cost: &mut Cost) -> Result<()> {
     decode(&mut |events| read += events.len())?;
     cost.decode_ns.push(thread_cpu_ns() - began);
     let rounded = |event: &Event| Event { time_ns: event.time_ns >> tick_shift << tick_shift, ..*event };
-    let (mut expected, mut are_same) = (events.iter().map(rounded), read == events.len());
+    let events = blocks.flatten();
+    let (mut expected, mut are_same) = (events.clone().map(rounded), read == events.count());
     decode(&mut |events| are_same &= events.iter().copied().eq(expected.by_ref().take(events.len())))?;
     ensure!(are_same, "references: other events came back");
     Ok(())

@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::{MAX_OBJECTS, ObjectDecoder, ObjectEncoder, TICK_SHIFT};
+use super::{MAX_OBJECTS, ObjectDecoder, ObjectEncoder};
 use crate::event::{Batch, DeviceId, Event, What};
 use crate::stream::Item;
+
+/// 16 ns.
+const TICK_SHIFT: u8 = 4;
 
 fn kmalloc(time_ns: u64, task: u32, cpu: u16, ptr: u64) -> Event {
     let what = What::Kmalloc { call_site: 0x100, ptr, bytes_req: 30, bytes_alloc: 32, gfp: 5 };
