@@ -140,8 +140,11 @@ impl<W: Write> Writer<W> {
             }
             let (events, later) = rest.split_at(fit);
             if events.len() < self.blocks_from {
-                for event in events {
-                    self.splitter.event(event, batch.segments(event), true, &mut Summary::default());
+                // Version 1 has nothing that could be left out.
+                let followed = if self.blocks_from == usize::MAX { &[][..] } else { events };
+                let mut summary = Summary::default();
+                for event in followed {
+                    self.splitter.event(event, batch.segments(event), true, &mut summary);
                 }
                 let payload = self.encoder.encode(events, batch);
                 self.frame(Type::Events, &payload)?;
