@@ -225,7 +225,7 @@ fn is_consistent(passed: &Passed) -> bool {
     let [maps, lists_mapped] = [Kind::Map, Kind::MapSg].map(|kind| passed.kinds[kind as usize]);
     let no_length_is_too_long = passed.buffers.iter().all(|(alike, _)| match alike.buffer {
         PassedBuffer::Single => alike.length <= 1 << 40,
-        PassedBuffer::FirstSegment | PassedBuffer::Segment => alike.length <= u64::from(u32::MAX),
+        PassedBuffer::FirstSegment | PassedBuffer::Segment => u32::try_from(alike.length).is_ok(),
     });
     single == maps
         && first == lists_mapped
