@@ -242,7 +242,9 @@ fn a_cut_capture_is_read_as_far_as_it_is_good_and_says_so() {
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let output = bouncescope(&["replay", cut.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("CUT: the recording has no end"));
+    let said = text(&output.stdout);
+    assert!(said.contains("CUT: the recording has no end"), "{said}");
+    assert!(said.contains("\nOK         No mapping was refused until the recording was cut.\n"), "{said}");
 }
 
 #[test]
@@ -256,6 +258,11 @@ fn a_damaged_capture_says_how_much_was_skipped() {
     let output = bouncescope(&["verify", damaged.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("DAMAGED: 1 frames skipped"), "{}", text(&output.stdout));
+    let replayed = printed(&["replay", damaged.to_str().unwrap()]);
+    assert!(
+        replayed.contains("\nCANNOT TELL No refused mapping was seen, but records of mappings are missing.\n"),
+        "{replayed}"
+    );
 }
 
 #[test]
@@ -443,7 +450,13 @@ fn a_recording_without_mappings_is_nothing_to_verify_and_says_why() {
         assert_eq!(unfolded(&said).contains("never bounce small buffers"), machine == "x86_64", "{said}");
         assert!(!said.contains("AGREES"), "{said}");
         assert!(!json(&["verify", "--json", &capture])["nothing_to_verify"].is_null());
-        assert!(unfolded(&printed(&["replay", &capture])).contains("CANNOT TELL Nothing to replay: no mapping"));
+        let replayed = printed(&["replay", &capture, "--advise"]);
+        assert!(unfolded(&replayed).contains("CANNOT TELL Nothing to replay: no mapping"), "{replayed}");
+        // Neither figures that are all 0, nor a pool for what was not mapped.
+        assert!(!replayed.contains("policy ") && !replayed.contains(">= 0"), "{replayed}");
+        assert!(replayed.contains("\n  pool: nothing was mapped in this recording\n"), "{replayed}");
+        assert!(replayed.ends_with("\n  bouncescope doctor  what can be recorded on this kernel\n"), "{replayed}");
+        assert!(replayed.lines().count() <= 25, "{replayed}");
     }
     assert!(json(&["verify", "--json"])["nothing_to_verify"].is_null());
 }

@@ -415,21 +415,21 @@ impl Recorder {
         }
         say(&std::mem::take(&mut self.seen).summary(length).text(self.files.path()));
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut text = format!("files     {} written for {} causes", count(&self.shared.written), self.triggers.all);
+        let mut text = format!("files     written: {}; causes: {}", count(&self.shared.written), self.triggers.all);
         for (number, what) in [
-            (self.triggers.all_suppressed, "causes came too soon after another (--interval)"),
-            (count(&self.shared.failed), "files could not be written"),
+            (self.triggers.all_suppressed, "causes too soon after another (--interval)"),
+            (count(&self.shared.failed), "files that could not be written"),
             (count(&self.shared.removed), "older files removed (--keep)"),
-            (self.overwritten, "kernel messages overwritten before they were read (--on-message)"),
+            (self.overwritten, "kernel messages overwritten unread (--on-message)"),
         ] {
             if number > 0 {
-                text += &format!(", {number} {what}");
+                text += &format!("; {what}: {number}");
             }
         }
         if self.broke.is_some() {
             let times = count(&self.judged.count);
             let each_ms = count(&self.judged.cpu_ns) as f64 / 1e6 / times.max(1) as f64;
-            text += &format!("\nrules     judged {times} times, {each_ms:.0} ms of CPU time each");
+            text += &format!("\nrules     evaluations: {times}; CPU time of each: {each_ms:.0} ms");
         }
         say(&(text + "\n"));
         Ok(())

@@ -285,7 +285,9 @@ fn stream(batches: &[Vec<Seed>]) -> Vec<Item> {
     let mut now_ns = 1_000;
     for seeds in batches {
         let mut batch = Batch::default();
-        seeds.iter().for_each(|seed| push(&mut batch, &mut now_ns, *seed));
+        for seed in seeds {
+            push(&mut batch, &mut now_ns, *seed);
+        }
         items.push(Item::Events(batch));
     }
     items.push(Item::End(End { time_ns: now_ns, ..End::default() }));

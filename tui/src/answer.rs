@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tracer::check::Gauge;
 use tracer::event::DeviceId;
 use tracer::facts::Device;
 use tracer::replay::holders::SlotHolders;
 use tracer::replay::outcome::Outcome;
 use tracer::replay::{ReplayError, Replayed, Wanted, proposals};
+use tracer::report::answer::{Verdict, verdict};
 use tracer::stream::{Gaps, Item, Source};
 use tracer::sweep::sweep;
 
@@ -39,6 +41,8 @@ pub struct Answer {
     pub device: Option<Replayed>,
     /// Who holds slots at the window's end, of everything since the beginning.
     pub held: Option<SlotHolders>,
+    /// Whether mappings are refused under the chosen settings, and the sentence that says so.
+    pub verdict: (Verdict, String),
 }
 
 impl Answer {
@@ -71,7 +75,8 @@ impl Answer {
             }
             None => None,
         };
-        Ok(Self { question, replayed, device, held: None })
+        let verdict = verdict(&replayed, 0, &Gauge::new(&replayed));
+        Ok(Self { question, replayed, device, held: None, verdict })
     }
 
     /// What comes of the chosen settings.

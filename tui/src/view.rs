@@ -15,6 +15,7 @@ mod overview;
 mod pool;
 mod rates;
 mod saved;
+mod status;
 mod table;
 mod time_line;
 mod what_if;

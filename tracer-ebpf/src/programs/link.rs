@@ -8,6 +8,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use tracer_ebpf::{
+    attrs::MMIO,
     counter::Mapped,
     memory::UNKNOWN,
     record::{Kind, MAPPING_ERROR, Map, Unmap},
@@ -131,7 +132,8 @@ pub fn iova_destroy_enter(ctx: FEntryContext) -> i32 {
 fn linked<C: EbpfContext>(ctx: &C, linking: &Linking, error: i32) {
     let &Linking { dev, state, phys, offset, size, direction, attrs } = linking;
     let fingerprint = device::describe(ctx, dev);
-    lengths::count(dev, fingerprint, what(direction, Mapped::Single, size), 1, size);
+    let mapped = if attrs & MMIO != 0 { Mapped::Resource } else { Mapped::Single };
+    lengths::count(dev, fingerprint, what(direction, mapped, size), 1, size);
     // As a list is, until the range is destroyed: the length of a range tells nothing of what was linked into it. Where an end bounced, that
     // end may be shorter than any that is looked at for its length.
     let shortest = if bounced(state) { 0 } else { size };

@@ -210,13 +210,15 @@ fn totals(from: &mut &[u8]) -> Option<Passed> {
             buffer: *PassedBuffer::ALL.get(usize::try_from(buffers[n]).ok()?)?,
             length: lengths[n],
         };
-        passed.buffers.push((alike, counts[n]));
+        // No row says nothing, so that there are no more of them than buffers.
+        passed.buffers.push((alike, Some(counts[n]).filter(|count| *count > 0)?));
     }
     let count = usize::try_from(get(from)?).ok().filter(|count| *count <= from.len())?;
     let mut column = || -> Option<Vec<u64>> { (0..count).map(|_| get(from)).collect() };
     let [devices, callers, counts] = [column()?, column()?, column()?];
     for n in 0..count {
-        passed.callers.push(((DeviceId(u32::try_from(devices[n]).ok()?), callers[n]), counts[n]));
+        let count = Some(counts[n]).filter(|count| *count > 0)?;
+        passed.callers.push(((DeviceId(u32::try_from(devices[n]).ok()?), callers[n]), count));
     }
     is_consistent(&passed).then_some(passed)
 }
@@ -232,7 +234,7 @@ fn is_consistent(passed: &Passed) -> bool {
     let [maps, lists_mapped] = [Kind::Map, Kind::MapSg].map(|kind| passed.kinds[kind as usize]);
     let no_length_is_too_long = passed.buffers.iter().all(|(alike, _)| match alike.buffer {
         PassedBuffer::Single => alike.length <= 1 << 40,
-        PassedBuffer::FirstSegment | PassedBuffer::Segment => alike.length <= u64::from(u32::MAX),
+        PassedBuffer::FirstSegment | PassedBuffer::Segment => u32::try_from(alike.length).is_ok(),
     });
     single == maps
         && first == lists_mapped

@@ -38,6 +38,7 @@ pub struct Place {
 }
 
 /// Reads a capture. Memory is bounded by the largest frame that the format allows.
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct Reader<R> {
     input: R,
     buffer: Vec<u8>,

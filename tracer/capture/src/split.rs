@@ -74,6 +74,7 @@ enum Offset {
 
 /// A device whose mappings may be told by totals.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property that a device has or has not")]
 struct Plain {
     identity: u32,
     coherent: bool,

@@ -127,6 +127,11 @@ pub fn is_tolerated(loss: &Loss, counters: &Counters, of_a_million: u32) -> bool
     out_of(loss, counters).is_some_and(|all| lost <= u128::from(of_a_million) * u128::from(all))
 }
 
+/// Whether a mapping that the kernel refused may be among what was lost.
+pub fn hides_refusals(loss: &Loss) -> bool {
+    concerns(loss).iter().any(|concern| matches!(concern, Concern::Mappings | Concern::Refusals))
+}
+
 /// How many there were of what was lost, those that were lost among them; `None` where that was not counted.
 pub fn out_of(loss: &Loss, counters: &Counters) -> Option<u64> {
     let (kind, missed) = match loss {

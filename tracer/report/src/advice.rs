@@ -8,9 +8,10 @@ mod text;
 use serde::Serialize;
 
 use super::label::driver;
-use super::losses::missing;
+use super::losses::{missing, nothing_mapped};
 use super::table::percent;
 use bouncescope_capture::facts::KernelFacts;
+use bouncescope_model::architecture::Architecture;
 use bouncescope_model::policy::{Policy, PoolChoice};
 use bouncescope_model::rule::Look;
 use bouncescope_replay::Replayed;
@@ -255,6 +256,9 @@ pub fn advice(replayed: &Replayed, tried: &Tried, headroom_percent: u8) -> Advic
     let pools_end = (2 + sizes.len()).min(tried.outcomes.len());
     let (pools, policies) = tried.outcomes.split_at(pools_end);
     let [captured, none, sized @ ..] = pools else { return Advice::nothing(headroom_percent) };
+    if nothing_mapped(replayed).is_some() && replayed.lengths.total.mappings == 0 {
+        return Advice { policy: captured.name.clone(), ..Advice::nothing(headroom_percent) };
+    }
     let nothing_bounced =
         sized.first().is_some_and(|least| (least.total.bounces, least.total.failed, least.peak_slots) == (0, 0, 0));
     let all_recorded = replayed.lengths.total.mappings <= replayed.observed.total().mappings;
@@ -276,7 +280,8 @@ pub fn advice(replayed: &Replayed, tried: &Tried, headroom_percent: u8) -> Advic
     let fits = sized.iter().find(enough).filter(|_| own_pools.is_none());
     let memory = fits.and_then(|fits| Memory::new(replayed, fits, parameter(fits), none));
     // Where nothing bounces a pool is there for smaller caches alone.
-    let pays = memory.as_ref().is_some_and(Memory::pool_pays);
+    let packs = Architecture::of(&kernel.machine).bounces_small();
+    let pays = packs && memory.as_ref().is_some_and(Memory::pool_pays);
     let advised = fits.filter(|_| unrecorded.is_none() && (!nothing_bounced || pays));
     // Who bounces most and who is left unsafe does not depend on a pool's size, as long as nothing fails.
     let shown = match (&own_pools, nothing_bounced) {

@@ -9,10 +9,13 @@ use super::losses;
 use super::replay::{because_of_tags, pool, unknowns};
 use super::screen::{COLUMNS, folded, line, recording};
 use super::table::{Table, at_fullest, bytes, percent};
+use bouncescope_capture::facts::not_attached;
+use bouncescope_capture::names::Loss;
 use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::Gauge;
 use bouncescope_replay::figures::Figure;
+use bouncescope_replay::losses::{TOLERATED, hides_refusals, is_tolerated};
 use bouncescope_replay::outcome::Outcome;
 
 /// Rows of who bounces.
@@ -126,9 +129,14 @@ pub fn answer(replayed: &Replayed, advice: Option<&Advice>, by: By) -> Answer {
         text += folded(&advice::text(advice, replayed)).trim_end();
         text.push('\n');
     }
-    text += &compared(replayed);
-    text += &quality(replayed);
-    text += &next(verdict, advice.is_some());
+    if has_nothing(replayed) {
+        text += &missing(replayed);
+        text += "more\n  bouncescope doctor  what can be recorded on this kernel\n";
+    } else {
+        text += &compared(replayed);
+        text += &quality(replayed);
+        text += &next(verdict, advice.is_some());
+    }
     Answer { verdict, text }
 }
 
@@ -147,8 +155,13 @@ fn recorded(replayed: &Replayed) -> String {
         + "\n"
 }
 
-/// Whether mappings are refused, and the sentence that says so.
-pub(super) fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, String) {
+/// Whether nothing was mapped, seen or counted: every figure would be 0.
+fn has_nothing(replayed: &Replayed) -> bool {
+    losses::nothing_mapped(replayed).is_some() && replayed.lengths.total.mappings == 0
+}
+
+/// Whether mappings are refused under the settings of this number, and the sentence that says so.
+pub fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, String) {
     let total = replayed.observed.total();
     let (Some(settings), Some(outcome)) = (replayed.settings.get(subject), replayed.outcomes.get(subject)) else {
         return (Verdict::CannotTell, "There is no policy to replay.".to_owned());
@@ -174,7 +187,16 @@ pub(super) fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Ve
     let refused = failed.as_ref().map_or(0, |failed| failed.low as u64);
     let of = format!("of {} mappings", total.mappings.max(counted));
     if is_captured {
+        let observed = gauge.observed(Figure::Failed);
+        let is_missing = observed.is_none_or(|failed| failed.high > 0.0);
         return match total.failed {
+            0 if is_missing && has_holes(replayed) => {
+                let words = "No refused mapping was seen, but records of mappings are missing.";
+                (Verdict::CannotTell, words.to_owned())
+            }
+            0 if is_missing && replayed.end.is_none() => {
+                (Verdict::Ok, "No mapping was refused until the recording was cut.".to_owned())
+            }
             0 if outcome.total.bounces == 0 => (Verdict::Ok, "No mapping was refused, and nothing bounced.".to_owned()),
             0 => (Verdict::Ok, "No mapping was refused.".to_owned()),
             refused => (Verdict::Fails, format!("{refused} {of} were refused.")),
@@ -200,6 +222,14 @@ pub(super) fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Ve
         refused => format!("No mapping would be refused under {name}; the recorded kernel refused {refused}."),
     };
     (Verdict::Ok, words)
+}
+
+/// Whether a refused mapping may be missing between the first and the last record: something is, more than a little.
+fn has_holes(replayed: &Replayed) -> bool {
+    let Replayed { gaps, counters, .. } = replayed;
+    let hides =
+        |loss: &Loss| counters.lost(loss) > 0 && hides_refusals(loss) && !is_tolerated(loss, counters, TOLERATED);
+    gaps.damaged_frames > 0 || gaps.unknown_frames > 0 || counters.lost.keys().any(hides)
 }
 
 /// Pool, cost, memory, hazards and agreement.
@@ -348,8 +378,11 @@ fn compared(replayed: &Replayed) -> String {
     format!("\n{}", table.blocks(0, 1, COLUMNS))
 }
 
-/// Why figures have marks.
+/// Why figures have marks; none where there are no figures.
 pub(super) fn doubts(replayed: &Replayed) -> Vec<String> {
+    if has_nothing(replayed) {
+        return Vec::new();
+    }
     let (.., doubts) = figures::some(replayed, &COMPARED);
     doubts
 }
@@ -363,6 +396,13 @@ fn quality(replayed: &Replayed) -> String {
     }
     text += &unknowns(replayed);
     text += &losses::reservations(&replayed.start);
+    text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
+    "\n".to_owned() + &folded(&text)
+}
+
+/// What may be why nothing was mapped.
+fn missing(replayed: &Replayed) -> String {
+    let mut text = not_attached(&replayed.start.hooks).map_or_else(String::new, |(which, _)| format!("{which}\n"));
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     "\n".to_owned() + &folded(&text)
 }

@@ -33,13 +33,13 @@ pub(super) fn table(replayed: &Replayed) -> String {
     )
 }
 
-/// How many mappings there were besides those that were streamed; empty where all were.
+/// How many mappings there were besides those that were streamed; empty where all were, or none was counted.
 pub(super) fn besides(replayed: &Replayed) -> String {
     let streamed = replayed.start.streamed;
-    if streamed == Streamed::All {
+    let (recorded, total) = (replayed.observed.total().mappings, replayed.lengths.total);
+    if streamed == Streamed::All || total.mappings == 0 {
         return String::new();
     }
-    let (recorded, total) = (replayed.observed.total().mappings, replayed.lengths.total);
     format!(
         "{}: {} % of {} mappings ({} buffers, {}) that the kernel counted\n",
         streamed_only(streamed),

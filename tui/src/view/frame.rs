@@ -1,18 +1,20 @@
-//! What every screen has: the screens' names and where the stream comes from above, time and keys below.
+//! What every screen has: the screens' names, where the stream comes from and the status above, time and keys below.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::canvas::{Canvas, Piece, dim, plain};
-use super::{Seen, table, time_line};
+use super::{Seen, status, table, time_line};
 use crate::hit::Target;
 use crate::state::Screen;
 use crate::theme::Tone;
 
 /// Draws it; what is left for the screen.
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) -> Rect {
-    let rows = [Constraint::Length(1), Constraint::Min(0), Constraint::Length(2), Constraint::Length(1)];
-    let [head, body, time, foot] = Layout::vertical(rows).areas(area);
+    let line = Constraint::Length(1);
+    let rows = [line, line, Constraint::Min(0), Constraint::Length(2), line];
+    let [head, status, body, time, foot] = Layout::vertical(rows).areas(area);
     self::head(seen, head, canvas);
+    status::draw(seen, status, canvas);
     time_line::draw(seen, time, canvas);
     self::foot(seen, foot, canvas);
     body

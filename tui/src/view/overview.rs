@@ -7,12 +7,20 @@ use super::{Seen, devices, losses, pool, rates};
 
 /// Rows from which on the devices fit too: a terminal of 24.
 const TALL: u16 = 18;
+/// Rows from which on all losses fit.
+const ROOMY: u16 = 24;
+/// Rows of the fewest devices that are worth a panel.
+const DEVICES: u16 = 5;
 /// Rows of rates and of the pool.
 const NUMBERS: u16 = 6;
 
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
-    let losses = losses::lines(seen, area.width).len().clamp(1, 4) as u16 + 2;
-    let table = if area.height >= TALL { area.height.saturating_sub(NUMBERS + losses) / 2 } else { 0 };
+    let losses = match losses::lines(seen, area.width).len() as u16 {
+        0 => 0,
+        lines => lines.min(if area.height < ROOMY { 2 } else { 4 }) + 2,
+    };
+    let rest = area.height.saturating_sub(NUMBERS + losses);
+    let table = if area.height >= TALL { (rest / 2).max(DEVICES) } else { 0 };
     let rows = [Constraint::Length(NUMBERS), Constraint::Min(3), Constraint::Length(table), Constraint::Length(losses)];
     let [numbers, chart, below, lost] = Layout::vertical(rows).areas(area);
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(numbers);
@@ -22,5 +30,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     if table > 0 {
         devices::draw(seen, below, canvas);
     }
-    losses::draw(seen, lost, canvas);
+    if losses > 0 {
+        losses::draw(seen, lost, canvas);
+    }
 }

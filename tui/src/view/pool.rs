@@ -19,7 +19,8 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let used = sum.used_slots;
     let width = usize::from(inner.width).saturating_sub(26);
     let [full, empty] = bar(used.unwrap_or(0), kernel.slots, width, Tone::Real, canvas.theme);
-    let said = used.map_or("?".to_owned(), count);
+    let unknown = if kernel.slots == 0 { "0" } else { "?" };
+    let said = used.map_or(unknown.to_owned(), count);
     canvas.text(inner, 0, &[plain("in window "), (Tone::Real, format!("{said:>7} ")), dim("at most "), full, empty]);
 
     let mut fullest: Vec<Piece> = vec![plain("fullest   ")];
@@ -97,7 +98,11 @@ pub(super) fn over_time(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     let most = seen_most.max(level).unwrap_or(0);
     let largest = if seen.state.zoomed { most } else { most.max(slots) };
     if seen_most.is_none() {
-        canvas.text(plot, inner.height / 2, &[dim("how full the pool was in this window is not known")]);
+        let why = match slots {
+            0 => "this kernel has no pool",
+            _ => "how full the pool was in this window is not known",
+        };
+        canvas.text(plot, inner.height / 2, &[dim(why)]);
     }
     chart(canvas, plot, &values, level, largest);
     canvas.text(inner, 0, &[dim(format!("{:>5}", count(largest)))]);

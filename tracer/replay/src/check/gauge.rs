@@ -24,6 +24,15 @@ impl<'a> Gauge<'a> {
     /// A figure of everything that a simulated kernel did; `None` where the recording does not tell it.
     pub fn total(&self, outcome: &Outcome, figure: Figure) -> Option<Measured> {
         let run = Run { replayed: self.replayed, outcome: Some(outcome) };
+        self.of(run, figure)
+    }
+
+    /// The same of what the recorded kernel did.
+    pub fn observed(&self, figure: Figure) -> Option<Measured> {
+        self.of(Run { replayed: self.replayed, outcome: None }, figure)
+    }
+
+    fn of(&self, run: Run, figure: Figure) -> Option<Measured> {
         let taken = Taken { run, doubts: &self.doubts };
         measure(figure, &totals(run), taken).ok()
     }

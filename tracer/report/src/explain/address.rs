@@ -315,8 +315,7 @@ fn reached(overflow: &Overflow, machine: &Machine) -> Said {
         overflow.last(),
         overflow.limit()
     );
-    let ask =
-        "What was mapped, where no call trace is in the log: dma_map_resource in it means a register, not a buffer.";
+    let ask = "Whether this was a buffer. If the log has a call trace with dma_map_resource in it, it was a register.";
     if machine.architecture == Some(Architecture::X86) {
         return Said::new(Kind::OutOfReach)
             .means(in_reach)

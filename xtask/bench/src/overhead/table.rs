@@ -120,7 +120,7 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     let (lost, skipped) = record.lost_and_skipped();
     let line = format!(
         "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second ({skipped} runs were skipped by the \
-         kernel, which does not run a program inside itself); at {} M, it may lose nothing",
+         kernel, which does not run a program inside itself); the limit is 0 at {} M",
         record.tool.name(),
         rate / 1e6,
         RATE / 1e6
