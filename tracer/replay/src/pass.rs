@@ -27,7 +27,7 @@ use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
 use super::work;
-use super::{ReplayError, Replayed, Wanted};
+use super::{ReplayError, Replayed, Uncounted, Wanted};
 use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::passed::{Needs, Passed};
@@ -392,6 +392,10 @@ impl Pass {
                 .filter(|address| is_code(*address))
                 .collect(),
             origins: watcher.objects.origins(),
+            uncounted: Uncounted {
+                not_located: watcher.lines.not_located,
+                left_out: watcher.lines.left_out + watcher.lines.cut,
+            },
             observed_rows: watcher.observed.rows(names),
             span_ns,
             live_objects,

@@ -105,7 +105,7 @@ fn a_block_does_not_depend_on_those_before_it() {
 #[test]
 fn a_block_is_full_at_65536_events_and_leaves_out_what_is_no_object() {
     // As many addresses as there can be: the number of the last one is that of no address.
-    let mut events: Vec<_> = (0..MAX_OBJECTS as u64 + 1).map(|n| kmalloc(n * 1000, 1, 1, n << 6)).collect();
+    let mut events: Vec<_> = (0..=MAX_OBJECTS as u64).map(|n| kmalloc(n * 1000, 1, 1, n << 6)).collect();
     events.insert(5, Event { what: What::Bounced { device: DeviceId(0), dev_addr: 1, size: 2 }, ..events[0] });
     let read = decode(&encode(&events, 0), 1000).unwrap();
     events.remove(5);
