@@ -363,10 +363,12 @@ fn head(events: u64, totals: &[u64]) -> Vec<u8> {
     let mut head = Vec::new();
     let all = |head: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|value| forge::put(head, *value));
     all(&mut head, &[1, events]);
-    head.resize(head.len() + events.div_ceil(4) as usize, 0b10_10_10_10);
+    head.resize(head.len() + events.div_ceil(2) as usize, 0x22);
     // Time, alignment, flags, devices; and nothing in the second block.
     all(&mut head, &[5, 5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     all(&mut head, totals);
+    // Nor in the last one.
+    all(&mut head, &[0; 9]);
     head
 }
 
@@ -380,7 +382,7 @@ fn every_one_different(events: u64) -> Vec<u64> {
 #[test]
 fn totals_of_blocks_that_stay_closed_may_say_anything() {
     let filler = vec![7; 100];
-    let block = [&[][..], &[], &filler, &[]];
+    let block = [&[][..], &[], &filler, &[], &[]];
     let (events, replay) = (65_536, ["replay", "x.bounce", "--policy", "all"]);
     let dir = tempfile::tempdir().unwrap();
     // What is read ahead of the question is read whole.
@@ -396,7 +398,7 @@ fn totals_of_blocks_that_stay_closed_may_say_anything() {
         kernel().blocks(&head(3, &totals), block).bytes()
     };
     for (at, value) in
-        [(2, 4), (2, u64::MAX), (4, 2), (9, 2), (9, u64::MAX), (10, u64::MAX), (19, u64::MAX), (22, u64::MAX), (25, 0)]
+        [(2, 4), (2, u64::MAX), (4, 2), (9, 2), (9, u64::MAX), (10, u64::MAX), (19, u64::MAX), (22, u64::MAX), (25, 1)]
     {
         fs::write(dir.path().join("x.bounce"), totals(every_one_different(3), at, value)).unwrap();
         let told = bouncescope(dir.path(), &["replay", "x.bounce", "--wide"]).out;

@@ -6,7 +6,7 @@ const FILE_HEADER: [u8; 16] = *b"\x89BNC\r\n\x1a\n\x02\0\0\0\x5f\xd3\x9c\xc3";
 /// The type of frames whose payload is a head and blocks.
 const BLOCKS: u8 = 12;
 /// Parts of such a payload: the head, and each block.
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 /// Bytes before each payload in the fuzzer's input: the type, and the payload's length.
 const PREFIX: usize = 3;
 

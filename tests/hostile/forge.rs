@@ -35,7 +35,7 @@ impl Forged {
     }
 
     /// One more frame of blocks, with this head and these blocks; nothing in an empty one. Every checksum holds.
-    pub(crate) fn blocks(mut self, head: &[u8], blocks: [&[u8]; 4]) -> Self {
+    pub(crate) fn blocks(mut self, head: &[u8], blocks: [&[u8]; 5]) -> Self {
         let compressed = |raw: &[u8]| if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(raw, 3).unwrap() };
         let stored_head = compressed(head);
         let mut checked = (stored_head.len() as u32).to_le_bytes().to_vec();

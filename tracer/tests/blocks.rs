@@ -69,7 +69,7 @@ fn said(replayed: &Replayed) -> Vec<String> {
 fn questions(start: &Start) -> Vec<Wanted> {
     let mut all = Vec::new();
     let mut every = Vec::new();
-    for line in [None, Some(256)] {
+    for line in [None, Some(256), Some(1024)] {
         for policy in builtins() {
             let change = WhatIf { cache_line_size: line, ..WhatIf::default() };
             let mut settings = Settings::what_if(&start.kernel, &policy, &change);

@@ -1,6 +1,7 @@
 //! A frame of events in blocks: a head with the order of the events, what is in the blocks and totals of those that may stay closed; then
 //! the blocks, each compressed and checksummed for itself.
 
+use tracer_ebpf::streamed::SMALL_BELOW;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::column::{get, put};
@@ -9,7 +10,7 @@ use crate::events::{Decoder, Encoder, MAX_EVENTS, MAX_SEGMENTS};
 use crate::frame::{BLOCKS, MAX_HEAD, MAX_PAYLOAD, TABLE, head_len, word};
 use crate::objects::{ObjectDecoder, ObjectEncoder, Objects};
 use crate::passed::{Alike, Needs, Passed, PassedBuffer, PassedLists};
-use crate::split::{Block, MOST_ALIGNED, Splitter, Summary};
+use crate::split::{Block, CLOSABLE, MOST_ALIGNED, Splitter, Summary};
 
 /// A mapping was refused, or an attempt to bounce.
 const HAS_FAILED: u64 = 1;
@@ -39,12 +40,12 @@ impl BlocksEncoder {
     ) -> std::io::Result<usize> {
         self.parts.iter_mut().for_each(Batch::clear);
         self.order.clear();
-        self.order.resize(events.len().div_ceil(4), 0);
+        self.order.resize(events.len().div_ceil(2), 0);
         let mut summary = Summary::default();
         for (n, event) in events.iter().enumerate() {
             let segments = batch.segments(event);
             let block = splitter.event(event, segments, n == 0 || n + 1 == events.len(), &mut summary) as u8;
-            self.order[n / 4] |= block << (2 * (n % 4));
+            self.order[n / 2] |= block << (4 * (n % 2));
             let part = &mut self.parts[block as usize];
             let mut event = *event;
             if let What::MapSg { first_segment, .. } = &mut event.what {
@@ -151,8 +152,8 @@ struct Head<'a> {
     order: &'a [u8],
     events: usize,
     aligned: u32,
-    /// Of the second block and of the third.
-    totals: [Passed; 2],
+    /// Of [`CLOSABLE`].
+    totals: [Passed; CLOSABLE.len()],
 }
 
 impl<'a> Head<'a> {
@@ -161,7 +162,7 @@ impl<'a> Head<'a> {
         let from = &mut bytes;
         let tick_ns = get(from)?;
         let events = usize::try_from(get(from)?).ok().filter(|events| *events <= MAX_EVENTS)?;
-        let (order, rest) = from.split_at_checked(events.div_ceil(4))?;
+        let (order, rest) = from.split_at_checked(events.div_ceil(2))?;
         *from = rest;
         let (_first, _length) = (get(from)?, get(from)?);
         let aligned = u32::try_from(get(from)?).ok().filter(|aligned| *aligned <= MOST_ALIGNED)?;
@@ -170,23 +171,23 @@ impl<'a> Head<'a> {
         for _ in 0..devices {
             get(from)?;
         }
-        let totals = [totals(from)?, totals(from)?];
+        let totals = [totals(from)?, totals(from)?, totals(from)?];
         // What a later version says stands behind.
         Some(Self { tick_ns, order, events, aligned, totals })
     }
 
     /// The block of an event.
     fn block(&self, n: usize) -> usize {
-        usize::from(self.order[n / 4] >> (2 * (n % 4)) & 3)
+        usize::from(self.order[n / 2] >> (4 * (n % 2)) & 15)
     }
 
-    /// Events in each block.
-    fn counts(&self) -> [usize; BLOCKS] {
+    /// Events in each block; `None` where there is no such block.
+    fn counts(&self) -> Option<[usize; BLOCKS]> {
         let mut counts = [0; BLOCKS];
         for n in 0..self.events {
-            counts[self.block(n)] += 1;
+            *counts.get_mut(self.block(n))? += 1;
         }
-        counts
+        Some(counts)
     }
 }
 
@@ -288,9 +289,9 @@ impl BlocksDecoder {
         let Self { head, raw, objects, raw_objects, part } = self;
         decompress(decompressor, &payload[TABLE..head_end], head_raw, MAX_HEAD, head)?;
         let mut head = Head::parse(head)?;
-        let counts = head.counts();
-        for (passed, count) in head.totals.iter().zip(&counts[1..]) {
-            if passed.events() != *count as u64 {
+        let counts = head.counts()?;
+        for (passed, block) in head.totals.iter().zip(CLOSABLE) {
+            if passed.events() != counts[block as usize] as u64 {
                 return None;
             }
         }
@@ -304,16 +305,17 @@ impl BlocksDecoder {
         if at != payload.len() {
             return None;
         }
-        let closed = |block: usize| match needs {
-            // Where objects are, each buffer may lie in one of them.
-            _ if counts[Block::Objects as usize] > 0 => false,
-            Needs::Everything => false,
-            Needs::Written => block == Block::Rest as usize,
-            Needs::WithLines(longest) => {
-                let lies_aside = longest <= 1 << head.aligned;
-                block == Block::Rest as usize || block == Block::Written as usize && lies_aside
+        // Where objects are, each buffer may lie in one of them.
+        let needs = if counts[Block::Objects as usize] > 0 { Needs::Everything } else { needs };
+        let closed = |block: Block| match (needs, block) {
+            (Needs::Everything, _) | (_, Block::Always | Block::Objects) => false,
+            (_, Block::Rest) => true,
+            (Needs::Written, _) => false,
+            (Needs::WithLines(longest), _) => {
+                longest <= 1 << head.aligned || block == Block::Aligned && longest <= SMALL_BELOW
             }
         };
+        let closed = CLOSABLE.map(closed);
         let mut opened = Opened { has_objects: counts[Block::Objects as usize] > 0, ..Opened::default() };
         let mut parts: [Option<Batch>; BLOCKS] = Default::default();
         let mut objects_there = None;
@@ -322,8 +324,8 @@ impl BlocksDecoder {
             if crc32c::crc32c(block) != checksum {
                 opened.damaged.0 += 1;
                 opened.damaged.1 += block.len() as u64;
-            } else if closed(n) {
-                opened.passed.get_or_insert_default().add(std::mem::take(&mut head.totals[n - 1]));
+            } else if let Some(at) = CLOSABLE.iter().position(|block| *block as usize == n).filter(|at| closed[*at]) {
+                opened.passed.get_or_insert_default().add(std::mem::take(&mut head.totals[at]));
             } else if n == Block::Objects as usize {
                 decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw_objects)?;
                 objects_there = Some(objects.begin(raw_objects).filter(|objects| objects.left() == counts[n])?);

@@ -24,7 +24,7 @@ const MAX_OBJECT: usize = 1 << 20;
 const MAX_DEVICE: usize = 2 << 10;
 
 /// Blocks in a frame of events.
-pub(super) const BLOCKS: usize = 4;
+pub(super) const BLOCKS: usize = 5;
 /// In front of the head of such a frame: the head's length as stored, then of each block its lengths and its checksum.
 pub(super) const TABLE: usize = 4 + 12 * BLOCKS;
 /// No such head is longer, decompressed.

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap as Map, VecDeque};
 
 use hashbrown::HashMap;
 use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT};
-use tracer_ebpf::streamed::Streamed;
+use tracer_ebpf::streamed::{SMALL_BELOW, Streamed};
 
 use crate::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use crate::facts::{Device, is_attached};
@@ -21,18 +21,37 @@ use crate::passed::{Alike, Passed, PassedBuffer};
 use crate::stream::Start;
 
 /// A part of a frame that is compressed for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Block {
     /// What must be read in any case.
     Always = 0,
-    /// Longer buffers that a non-coherent device writes.
+    /// Longer buffers that a non-coherent device writes, and that do not begin and end with a line of [`SMALL_BELOW`] bytes.
     Written = 1,
     /// What no kernel does anything with.
     Rest = 2,
     /// Objects of kmalloc.
     Objects = 3,
+    /// Longer buffers that a non-coherent device writes, and that begin and end with such a line.
+    Aligned = 4,
 }
+
+impl Block {
+    /// The one that is opened first.
+    fn first_of(self, other: Self) -> Self {
+        let rank = |block: Self| match block {
+            Self::Always => 0,
+            Self::Written => 1,
+            Self::Aligned => 2,
+            Self::Rest => 3,
+            Self::Objects => 4,
+        };
+        if rank(other) < rank(self) { other } else { self }
+    }
+}
+
+/// The blocks that may stay closed, in the order of their totals in the head.
+pub(super) const CLOSABLE: [Block; 3] = [Block::Written, Block::Rest, Block::Aligned];
 
 /// Replay waits so long for the mapping that an attempt to bounce was made for, ns.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -109,7 +128,7 @@ pub(super) struct Splitter {
     devices: Vec<Option<Plain>>,
     identities: Map<String, u32>,
     offsets: Vec<Offset>,
-    /// Single mappings in the first two blocks that were not seen unmapped.
+    /// Single mappings in blocks of written buffers, or in the first, that were not seen unmapped.
     singles: HashMap<(u32, u64, u64, u8), u32>,
     handles: HashMap<(u32, u64), Held>,
     starts: BTreeSet<(u32, u64)>,
@@ -123,37 +142,37 @@ pub(super) struct Splitter {
     now_ns: u64,
     /// Which devices, lengths and offsets attempts were made for, as bits.
     attempted: Vec<u64>,
-    /// The least alignment of what is in the second block, as a power of two.
+    /// The least alignment of longer buffers that non-coherent devices write, as a power of two.
     aligned: u32,
 }
 
 /// What one frame tells of its events besides themselves.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
-    kinds: [[u64; crate::event::Kind::ALL.len()]; 2],
-    by_address: [u64; 2],
-    by_no_attempt: [u64; 2],
-    lists: [crate::passed::PassedLists; 2],
-    buffers: [HashMap<Alike, u64>; 2],
-    callers: [HashMap<(DeviceId, u64), u64>; 2],
+    kinds: [[u64; crate::event::Kind::ALL.len()]; CLOSABLE.len()],
+    by_address: [u64; CLOSABLE.len()],
+    by_no_attempt: [u64; CLOSABLE.len()],
+    lists: [crate::passed::PassedLists; CLOSABLE.len()],
+    buffers: [HashMap<Alike, u64>; CLOSABLE.len()],
+    callers: [HashMap<(DeviceId, u64), u64>; CLOSABLE.len()],
     /// A mapping was refused.
     pub(super) has_failed: bool,
 }
 
 impl Summary {
-    /// The totals of the second block and of the third.
-    pub(super) fn totals(self) -> [Passed; 2] {
+    /// The totals of the blocks that may stay closed.
+    pub(super) fn totals(self) -> [Passed; CLOSABLE.len()] {
         let Self { kinds, by_address, by_no_attempt, lists, buffers, callers, .. } = self;
-        let mut of_both = [Passed::default(), Passed::default()];
+        let mut totals: [Passed; CLOSABLE.len()] = Default::default();
         for (n, (buffers, callers)) in buffers.into_iter().zip(callers).enumerate() {
             let mut buffers: Vec<_> = buffers.into_iter().collect();
             let mut callers: Vec<_> = callers.into_iter().collect();
             buffers.sort_unstable();
             callers.sort_unstable();
             let (kinds, by_address, by_no_attempt, lists) = (kinds[n], by_address[n], by_no_attempt[n], lists[n]);
-            of_both[n] = Passed { kinds, by_address, by_no_attempt, lists, buffers, callers };
+            totals[n] = Passed { kinds, by_address, by_no_attempt, lists, buffers, callers };
         }
-        of_both
+        totals
     }
 }
 
@@ -242,13 +261,13 @@ impl Splitter {
         block = self.follow(event, block);
         self.attempt(event);
         summary.has_failed |= failed(&event.what);
-        if block == Block::Written || block == Block::Rest {
-            self.count(event, segments, block as usize - 1, summary);
+        if let Some(at) = CLOSABLE.iter().position(|closable| *closable == block) {
+            self.count(event, segments, at, summary);
         }
         block
     }
 
-    /// The least alignment of what is in the second block until now, as a power of two.
+    /// The least alignment until now of longer buffers that non-coherent devices write, as a power of two.
     pub(super) fn aligned(&self) -> u32 {
         self.aligned
     }
@@ -404,7 +423,7 @@ impl Splitter {
             Block::Always
         } else if covers(Streamed::Written) {
             self.aligned = self.aligned.min(bits.trailing_zeros());
-            Block::Written
+            if bits.is_multiple_of(SMALL_BELOW) { Block::Aligned } else { Block::Written }
         } else {
             Block::Rest
         }
@@ -422,13 +441,13 @@ impl Splitter {
             if let Some(held) = self.handles.get(start)
                 && dma_addr - start.1 < held.longest
             {
-                block = block.min(held.block);
+                block = block.first_of(held.block);
             }
         }
         block
     }
 
-    /// Keeps up what is mapped in the first two blocks. The block in which the event is at last.
+    /// Keeps up what is mapped that may be opened. The block in which the event is at last.
     fn follow(&mut self, event: &Event, mut block: Block) -> Block {
         let Some(plain) = event.what.device().and_then(|device| self.known(device)) else { return block };
         let identity = plain.identity;
@@ -442,7 +461,7 @@ impl Splitter {
                     self.starts.insert((identity, dma_addr));
                 }
                 held.count += 1;
-                held.block = held.block.min(block);
+                held.block = held.block.first_of(block);
                 held.longest = held.longest.max(size);
                 let longest = &mut self.longest[identity as usize];
                 *longest = size.max(*longest);
@@ -453,7 +472,7 @@ impl Splitter {
             What::MapSg { list, ents, .. } => {
                 // What was mapped by this address is forgotten by whoever sees this.
                 if let Some(before) = self.lists.get(&(identity, list)) {
-                    block = block.min(*before);
+                    block = block.first_of(*before);
                 }
                 if block != Block::Rest && ents > 0 {
                     self.lists.insert((identity, list), block);
@@ -486,7 +505,7 @@ impl Splitter {
         }
     }
 
-    /// Counts an event of the second block or of the third.
+    /// Counts an event of one of [`CLOSABLE`].
     fn count(&self, event: &Event, segments: &[Segment], at: usize, summary: &mut Summary) {
         summary.kinds[at][event.what.kind() as usize] += 1;
         match event.what {

@@ -168,10 +168,12 @@ fn in_all_blocks() -> (Vec<Item>, Vec<u8>) {
     let map = |phys, size, direction| What::Map { device, phys, dma_addr: phys, size, direction, memory, attrs };
     let whats = [
         map(0x1000, 30, Direction::FromDevice),
-        map(0x2000, 512, Direction::FromDevice),
+        map(0x2000, 320, Direction::FromDevice),
+        map(0x4000, 512, Direction::FromDevice),
         map(0x3000, 64, Direction::ToDevice),
         What::Kfree { call_site: 0x110, ptr: 0x200 },
-        What::Unmap { device, dma_addr: 0x2000, size: 512, direction: Direction::FromDevice, attrs },
+        What::Unmap { device, dma_addr: 0x2000, size: 320, direction: Direction::FromDevice, attrs },
+        What::Unmap { device, dma_addr: 0x4000, size: 512, direction: Direction::FromDevice, attrs },
         What::Unmap { device, dma_addr: 0x3000, size: 64, direction: Direction::ToDevice, attrs },
         What::Unmap { device, dma_addr: 0x1000, size: 30, direction: Direction::FromDevice, attrs },
     ];
@@ -193,31 +195,35 @@ fn a_frame_of_blocks_is_a_table_a_head_and_the_blocks() {
     let word = |at: usize| u32::from_le_bytes(payload[at..at + 4].try_into().unwrap());
     assert_eq!(frame[..8], *b"\xf5FRM\x0c\0\0\0");
     assert_eq!(frame[12..16], (payload.len() as u32).to_le_bytes());
-    let head_end = 52 + word(0) as usize;
+    let head_end = 64 + word(0) as usize;
     let checksum = crc32c::crc32c(&[&frame[..20], &payload[..head_end]].concat());
     assert_eq!(frame[20..24], checksum.to_le_bytes(), "over the head alone");
-    let head = zstd::bulk::decompress(&payload[52..head_end], 1 << 20).unwrap();
+    let head = zstd::bulk::decompress(&payload[64..head_end], 1 << 20).unwrap();
     assert_eq!(frame[16..20], (head.len() as u32).to_le_bytes());
-    let totals_of_written = [
-        &[2, 3, 1, 4, 1][..],     // kinds: a map, an unmap
-        &[1, 0],                  // mappings by address, by no attempt
-        &[0, 0, 0, 0],            // lists: all, of several, of mixed lengths, segments
-        &[1, 0, 2, 0, 128, 4, 1], // buffers: one kind; device, direction, single, 512 bytes, how many
-        &[0],                     // callers
-    ];
-    let totals_of_rest = [&[2, 3, 1, 4, 1][..], &[1, 0], &[0, 0, 0, 0], &[1, 0, 1, 0, 64, 1], &[0]];
+    let totals = |length: &[u8], direction: u8| {
+        [
+            &[2, 3, 1, 4, 1][..],  // kinds: a map, an unmap
+            &[1, 0],               // mappings by address, by no attempt
+            &[0, 0, 0, 0],         // lists: all, of several, of mixed lengths, segments
+            &[1, 0, direction, 0], // buffers: one row; device, direction, single
+            length,                // length
+            &[1, 0],               // how many; callers
+        ]
+        .concat()
+    };
     let expected = [
-        &[1, 7][..],                  // tick, events
-        &[0b11_10_01_00, 0b00_10_01], // order
-        &[232, 7, 6],                 // time of the first, time until the last
-        &[9, 0],                      // alignment of what is written, nothing failed
-        &[1, 0],                      // devices
-        &totals_of_written.concat(),
-        &totals_of_rest.concat(),
+        &[1, 9][..],                     // tick, events
+        &[0x10, 0x24, 0x13, 0x24, 0x00], // order
+        &[232, 7, 8],                    // time of the first, time until the last
+        &[6, 0],                         // alignment of what is written, nothing failed
+        &[1, 0],                         // devices
+        &totals(&[192, 2], 2),           // of block 1
+        &totals(&[64], 1),               // of block 2
+        &totals(&[128, 4], 2),           // of block 4
     ];
     assert_eq!(head, expected.concat());
     let mut from = head_end;
-    for (block, events) in [2, 2, 2, 1].into_iter().enumerate() {
+    for (block, events) in [2, 2, 2, 1, 2].into_iter().enumerate() {
         let [stored, raw, checksum] = [4, 8, 12].map(|at| word(at + 12 * block));
         let stored = &payload[from..from + stored as usize];
         assert_eq!(crc32c::crc32c(stored), checksum);
@@ -294,12 +300,13 @@ fn blocks_that_stay_closed_are_told_by_totals() {
         assert!(!reader.gaps().no_end || reader.gaps().damaged_frames == 0);
         (given, passed)
     };
-    assert_eq!(closed(&bytes, Needs::WithLines(64)), (7, 0), "any of them may lie in an object");
+    assert_eq!(closed(&bytes, Needs::WithLines(64)), (9, 0), "any of them may lie in an object");
     let bytes = super::write_in_blocks(&without_objects);
-    assert_eq!(closed(&bytes, Needs::Everything), (6, 0));
-    assert_eq!(closed(&bytes, Needs::Written), (4, 2));
-    assert_eq!(closed(&bytes, Needs::WithLines(512)), (2, 4));
-    assert_eq!(closed(&bytes, Needs::WithLines(1024)), (4, 2));
+    assert_eq!(closed(&bytes, Needs::Everything), (8, 0));
+    assert_eq!(closed(&bytes, Needs::Written), (6, 2));
+    assert_eq!(closed(&bytes, Needs::WithLines(64)), (2, 6));
+    assert_eq!(closed(&bytes, Needs::WithLines(256)), (4, 4));
+    assert_eq!(closed(&bytes, Needs::WithLines(512)), (6, 2));
 }
 
 #[test]
