@@ -191,6 +191,7 @@ impl Session {
             kernel,
             hooks,
             allocation_sample: options.allocation_sample,
+            object_tick_ns: options.object_tick_ns,
             streamed: options.streamed,
             recorder: options.recorder.clone(),
             labels: options.labels.clone(),
