@@ -223,6 +223,7 @@ fn wanted(start: &Start, policies: &[Policy]) -> Wanted {
         settings: policies.iter().map(settings).collect(),
         verdict: true,
         statistics: true,
+        overlaps: true,
         holders: true,
         ..Wanted::default()
     }

@@ -154,6 +154,7 @@ fn replay(rules: &Rules, path: &PathBuf, limit: Limit) -> Result<Replayed> {
     replay_capture(Some(path), limit, |start| Wanted {
         settings: rules.settings(&start.kernel, &packed_sites),
         verdict: true,
+        overlaps: rules.look_at_overlaps(),
         holders: true,
         ..Wanted::default()
     })

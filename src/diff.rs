@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let replayed = replay_capture(Some(path), args.limit, |start| Wanted {
             settings: survey.rules().settings(&start.kernel, &packed_sites),
             verdict: true,
+            overlaps: survey.rules().look_at_overlaps(),
             holders: true,
             ..Wanted::default()
         })?;

@@ -19,6 +19,7 @@ use tracer::{
         answer::{By, Verdict, answer},
         machine::{Document as _, Replay},
     },
+    stream::Streamed,
 };
 
 use crate::{
@@ -100,7 +101,9 @@ fn one(args: &Args, capture: Option<&PathBuf>) -> Result<ExitCode> {
             settings.extend(advice::tried(kernel, &all));
         }
         chosen.extend(all.iter().map(|about| about.what_if.pool.unwrap_or(about.policy.pool)));
-        Wanted { settings, verdict: !args.csv && !args.wide, ..Wanted::default() }
+        // Of a recording of every mapping, these are the most of the work.
+        let overlaps = args.wide || args.csv || args.json || start.streamed != Streamed::All;
+        Wanted { settings, verdict: !args.csv && !args.wide, overlaps, ..Wanted::default() }
     })?;
     if let Some(error) = wrong {
         return Err(error.into());

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let limit = args.at.map_or(args.limit, |at| args.limit.until(at));
-    let wanted = Wanted { statistics: true, holders: true, ..Wanted::default() };
+    let wanted = Wanted { statistics: true, overlaps: true, holders: true, ..Wanted::default() };
     let replayed = replay_capture(args.capture.as_ref(), limit, |_| wanted)?;
     if let Some(at) = args.at {
         let lasted = Duration::from_nanos(replayed.span_ns);

@@ -49,7 +49,7 @@ pub fn with(items: &[Item]) {
         };
         let mut settings = [settings(&WhatIf::default()), settings(&what_if)].concat();
         settings.extend(RULES.settings(&start.kernel, &Arc::default()));
-        Wanted { settings, verdict: true, statistics: true, occupancy: true, holders: true }
+        Wanted { settings, verdict: true, statistics: true, overlaps: true, occupancy: true, holders: true }
     });
     if let Ok(replayed) = replayed {
         let proposals = proposals::packed(&replayed, proposals::SMALLEST);

@@ -247,6 +247,13 @@ impl Summary {
             totals.mappings, totals.refused
         );
         text += &format!("bounces   {} tried; the programs predicted {predicted} for alignment\n", totals.bounces);
+        if let Some(overlaps) = self.line.overlaps().filter(|overlaps| overlaps.count() > 0) {
+            let at_least = if overlaps.is_whole() { "" } else { "at least " };
+            text += &format!(
+                "overlaps  {at_least}{} buffers mapped beside another mapping in their cache lines: replay --wide names them\n",
+                overlaps.count()
+            );
+        }
         if let Some(pool) = self.pool {
             let hiwater = pool.hiwater_slots.filter(|_| self.hiwater_reset);
             let most = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} in use"));

@@ -198,7 +198,7 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
 
 fn everything(start: &Start) -> Wanted {
     let settings = builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &WhatIf::default())).collect();
-    Wanted { settings, verdict: true, statistics: true, occupancy: true, holders: true }
+    Wanted { settings, verdict: true, statistics: true, overlaps: true, occupancy: true, holders: true }
 }
 
 proptest! {

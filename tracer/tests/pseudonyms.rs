@@ -62,6 +62,7 @@ fn told(items: &[Item]) -> Value {
         settings: builtins().map(|policy| Settings::what_if(&start.kernel, &policy, &WhatIf::default())).collect(),
         verdict: true,
         statistics: true,
+        overlaps: true,
         occupancy: true,
         holders: true,
     };

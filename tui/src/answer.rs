@@ -62,6 +62,7 @@ impl Answer {
         let replayed = sweep(&mut source()?, |start| Wanted {
             settings: knobs.settings(&start.kernel, &packed),
             statistics: true,
+            overlaps: true,
             ..Wanted::default()
         })?;
         let device = match &question.device {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tracer::{
     event::{DeviceId, Direction, MAPPING_ERROR, What},
     facts::{Mapped, PoolSample},
+    replay::overlapping::Overlapping,
     stream::Item,
 };
 
@@ -17,6 +18,7 @@ pub struct LiveLine {
     begin_ns: u64,
     pool: Option<PoolSample>,
     lost: u64,
+    overlapping: Option<Overlapping>,
     /// Mappings by what they are counted by in the kernel: the latest total of each.
     counted: HashMap<(DeviceId, Direction, Mapped, u32), u64>,
 }
@@ -39,9 +41,13 @@ pub struct Totals {
 impl LiveLine {
     /// Takes in one item.
     pub fn observe(&mut self, item: &Item) {
+        if let Some(overlapping) = &mut self.overlapping {
+            overlapping.item(item);
+        }
         match item {
             Item::Start(start) => {
                 self.begin_ns = start.time_ns;
+                self.overlapping = Some(Overlapping::new(start));
                 self.shown_ns = start.time_ns;
             }
             Item::Events(batch) => {
@@ -75,6 +81,11 @@ impl LiveLine {
     /// Counts since the beginning.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Buffers that were mapped while another mapping was in one of their cache lines.
+    pub fn overlaps(&self) -> Option<&Overlapping> {
+        self.overlapping.as_ref()
     }
 
     /// The line, with rates over the time since it was last rendered. `now_ns` is in the clock of the stream.

@@ -105,6 +105,7 @@ impl Judge {
         let wanted = |start: &tracer::stream::Start| Wanted {
             settings: self.rules.settings(&start.kernel, &Arc::default()),
             verdict: true,
+            overlaps: self.rules.look_at_overlaps(),
             holders: true,
             ..Wanted::default()
         };

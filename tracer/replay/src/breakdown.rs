@@ -220,6 +220,7 @@ impl Breakdown {
             by_list_caller: self.list_callers(symbols),
             by_device,
             by_call_site,
+            overlaps: Vec::new(),
             by_direction: by_direction.map(|(raw, tally)| DirectionRow { direction: direction(raw), tally }).collect(),
             by_size_class: by_class.map(|(up_to, tally)| ClassRow { up_to, tally }).collect(),
         }

@@ -114,6 +114,11 @@ impl Rules {
         self.rules.iter().any(|rule| matches!(&rule.run, RunOf::WhatIf(run) if run.policy.caches == Caches::Packed))
     }
 
+    /// Some rule is about mappings that lie in one cache line at the same time.
+    pub fn look_at_overlaps(&self) -> bool {
+        self.rules.iter().any(|rule| rule.figure == Figure::Overlaps)
+    }
+
     /// Some rule compares with a capture before.
     pub fn compare(&self) -> bool {
         self.rules.iter().any(|rule| rule.limit.is_relative())

@@ -246,6 +246,12 @@ figures! {
     HazardsOwn: Count, Neighbours(|tally| tally.hazards_own),
         [Csv, Json, Rule(Any), Change("hazards, own object"),
          ClassMetric("hazards_total", "own", "Buffers that would be left in a shared cache line, by what else is in it.")];
+    /// Overlaps: buffers mapped while another mapping is in one of their cache lines; by devices that are not coherent, neither bounced, at least
+    /// one of the two written by its device. Each counts once, when it is mapped.
+    Overlaps: Count, Mappings(|tally| tally.overlaps),
+        [Csv, Json, Rule(Any), Change("overlaps"),
+         PolicyMetric("overlaps_total", "Buffers that would be mapped while another mapping is in one of their cache lines, neither bounced and at least one written by its device."),
+         DeviceMetric("overlaps_total", "Buffers mapped while another mapping was in one of their cache lines, neither bounced and at least one written by its device.")];
     /// Buffers that bounce for alignment although they are alone in their cache lines.
     BouncesNotNeeded: Count, Neighbours(|tally| tally.bounces_not_needed),
         [Text("unneeded", Some("bounced for alignment, alone in its lines")), Csv, Json, Rule(Any)];

@@ -44,6 +44,7 @@ pub mod figures;
 pub mod holders;
 mod kernel;
 pub mod lengths;
+mod lines;
 pub mod list_marks;
 mod list_syncs;
 pub mod live_functions;
@@ -57,6 +58,8 @@ pub mod objects;
 pub mod occupancy;
 pub mod ongoing;
 pub mod outcome;
+pub mod overlapping;
+mod overlaps;
 pub mod pairing;
 pub mod pass;
 pub mod proposals;
@@ -97,6 +100,8 @@ pub struct Wanted {
     pub verdict: bool,
     /// Lengths and alignments by device.
     pub statistics: bool,
+    /// Which mappings lie in one cache line at the same time, which takes a look at each of all.
+    pub overlaps: bool,
     /// How full each pool is over time.
     pub occupancy: bool,
     /// Who holds slots of the captured kernel's pool, which takes a simulation of it; and how full each pool is in the long run.
@@ -136,6 +141,8 @@ pub struct Replayed {
     pub mapped_sites: Vec<u64>,
     /// What small buffers lay in, as their pages said.
     pub origins: Origins,
+    /// What keeps overlaps from being counted.
+    pub uncounted: Uncounted,
     /// Mappings whose buffers could be looked up among the live objects.
     pub origins_known: bool,
     /// Samples of the kmalloc caches: the first and the last.
@@ -150,6 +157,15 @@ pub struct Replayed {
     pub end: Option<End>,
     /// What is missing from the stream.
     pub gaps: Gaps,
+}
+
+/// Buffers that may be mapped in one cache line with another, unseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uncounted {
+    /// It is not known where in memory they lie.
+    pub not_located: u64,
+    /// There was no room for them, or more in their lines than was looked at.
+    pub left_out: u64,
 }
 
 impl Replayed {

@@ -25,6 +25,8 @@ pub(crate) enum Concern {
     PoolSize,
     /// Every copy out of and into the pool was recorded.
     Copies,
+    /// Every unmapping was recorded.
+    Unmappings,
     /// The time of the pool's functions.
     Times,
     /// The time of cache maintenance.
@@ -49,15 +51,17 @@ pub(crate) enum Concern {
 pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
     use Concern::{
         Allocations, Attempts, Copies, CountedLengths, Fates, Frees, Maintenance, Mappings, Pool, Refusals, Searches,
-        Times,
+        Times, Unmappings,
     };
     /// Mappings, or something that any of them may need.
     const MAPPING: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees];
     /// The same, after the kernel has counted it by length.
     const COUNTED: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, CountedLengths];
-    const EVENT: &[Concern] = &[Mappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, Attempts, Searches];
+    const EVENT: &[Concern] =
+        &[Mappings, Unmappings, Refusals, Fates, Pool, Copies, Times, Allocations, Frees, Attempts, Searches];
     const EVERYTHING: &[Concern] = &[
         Mappings,
+        Unmappings,
         Refusals,
         Fates,
         Pool,
@@ -76,7 +80,7 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             // Without its cache it is not known what a buffer lies in, no more than without its allocation.
             Kind::Kmalloc | Kind::Cache => &[Allocations],
             Kind::Kfree => &[Frees],
-            Kind::Unmap | Kind::UnmapSg | Kind::Unlink => &[Pool, Copies],
+            Kind::Unmap | Kind::UnmapSg | Kind::Unlink => &[Unmappings, Pool, Copies],
             // Where nothing else proves what became of a mapping, the verdict counts it as unknown.
             Kind::Bounced => &[Pool, Attempts],
             // The time of a call is taken between its entry and its return.
@@ -90,7 +94,7 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             Other::CallsFull | Other::UnpairedReturn | Other::MissedReturn => &[Refusals, Pool, Times, Searches],
             Other::Untimed => &[Times, Maintenance],
             Other::LengthsFull => &[CountedLengths],
-            Other::ListsFull => &[Pool, Copies],
+            Other::ListsFull => &[Unmappings, Pool, Copies],
             Other::BulkCut => &[Frees],
             // No figure rests on the first; the other counts no loss.
             Other::SitesFull | Other::Predicted => &[],
@@ -162,7 +166,7 @@ fn kind_of(program: &Program) -> Option<Kind> {
 
 /// What a skipped run of a program takes from; `None` for one that records mappings, and for one of a later version.
 fn of_program(program: &Program) -> Option<&'static [Concern]> {
-    use Concern::{Allocations, Attempts, Copies, Frees, Maintenance, Pool, Refusals, Searches, Times};
+    use Concern::{Allocations, Attempts, Copies, Frees, Maintenance, Pool, Refusals, Searches, Times, Unmappings};
     Some(match program {
         Program::SlotMapEntry | Program::SlotMapReturn | Program::SlotMapExit => &[Pool, Times, Searches],
         Program::SlotUnmap | Program::SlotUnmapEnter => &[Pool, Times],
@@ -177,7 +181,7 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
         | Program::IovaUnlinkEntry
         | Program::IovaUnlinkEnter
         | Program::IovaDestroyEntry
-        | Program::IovaDestroyEnter => &[Pool, Copies],
+        | Program::IovaDestroyEnter => &[Unmappings, Pool, Copies],
         Program::MapSgEntry
         | Program::MapSgtEntry
         | Program::MapSgReturn

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use super::site::SiteId;
 use bouncescope_capture::event::{DeviceId, Direction, Memory};
-use bouncescope_model::sharing::{Around, Sharing};
+use bouncescope_model::sharing::{Around, Object, Sharing};
 
 /// One mapping: a single buffer, or a scatterlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Mapping {
     /// What else lies in the lines of each buffer, from each of the [`super::views`]; empty where the
     /// device writes nothing.
     pub sharing: Box<[Sharing]>,
+    /// What was mapped already in the lines of its buffers, by buffer. Only where one of the two is written by its device.
+    pub beside: Box<[Beside]>,
 }
 
 impl Mapping {
@@ -47,6 +49,11 @@ impl Mapping {
         matches!(self.handle, Handle::Link(_))
     }
 
+    /// Where one of its buffers comes from.
+    pub(crate) fn origin(&self, n: usize) -> Origin {
+        Origin { site: self.buffers.get(n).map_or(SiteId::UNKNOWN, |buffer| buffer.site), caller: self.caller }
+    }
+
     /// Which of the kernel's functions unmap it: each has an order of its own of event and slots given back.
     pub(crate) const fn way(&self) -> usize {
         match self.handle {
@@ -55,6 +62,51 @@ impl Mapping {
             Handle::Link(_) => 2,
         }
     }
+}
+
+/// A buffer of another mapping that lies in the lines of one that is mapped later, while it is mapped itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The later buffer: index in its mapping.
+    pub buffer: u32,
+    /// The earlier mapping's number in the stream; none has it that is not followed, since no kernel does anything with it.
+    pub mapping: u64,
+    /// Index of the earlier buffer in its mapping.
+    pub index: u32,
+    /// The device that it is mapped for.
+    pub device: DeviceId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What the recorded kernel did with it.
+    pub truth: Truth,
+    /// Its physical address.
+    pub phys: u64,
+    /// The object that it lies in, where that is known.
+    pub object: Option<Object>,
+    /// The shortest line in which both lie, bytes; 1 where they have bytes in common.
+    pub from_line: u64,
+    /// Whether both would lie in one line, from each of the [`super::views`].
+    pub shares: Box<[Shares]>,
+}
+
+/// Whether two buffers would lie in one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// They would not.
+    No,
+    /// They would.
+    Yes,
+    /// It is not known where they would lie, in other caches.
+    Unknown,
+}
+
+/// Where a buffer comes from, as far as is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// Where its object was allocated, or else what it lies in.
+    pub site: SiteId,
+    /// Return address of who mapped its list; 0 where there is none, or it was not recorded.
+    pub caller: u64,
 }
 
 /// How many of them [`Mapping::way`] tells apart.

@@ -309,6 +309,16 @@ impl Objects {
             self.live.range(to..).next().map(|(ptr, _)| ptr.saturating_sub(end)).and_then(beside);
     }
 
+    /// Bytes of a page.
+    pub(crate) fn page_size(&self) -> u64 {
+        1 << self.page_shift
+    }
+
+    /// Finds where a segment lies from its page, if it can.
+    pub(crate) fn place(&mut self, buffer: &mut Buffer, page: u64) {
+        self.find_page(buffer, page);
+    }
+
     /// The physical address of a segment from its page; or, where both are known, where the pages begin.
     fn find_page(&mut self, buffer: &mut Buffer, page: u64) {
         if self.struct_page_size == 0 || page == 0 {

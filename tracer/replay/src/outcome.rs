@@ -41,6 +41,9 @@ pub struct Tally {
     pub unaligned_read: u64,
     /// The same of those that a device may write.
     pub unaligned_written: u64,
+    /// Buffers mapped while another mapping was in one of their cache lines: of devices that are not coherent, neither bounced, and at
+    /// least one of the two written by its device.
+    pub overlaps: u64,
 }
 
 impl Tally {
@@ -60,6 +63,7 @@ impl Tally {
             bounces_not_needed,
             unaligned_read,
             unaligned_written,
+            overlaps,
         } = other;
         self.mappings += mappings;
         self.buffers += buffers;
@@ -73,6 +77,7 @@ impl Tally {
         self.bounces_not_needed += bounces_not_needed;
         self.unaligned_read += unaligned_read;
         self.unaligned_written += unaligned_written;
+        self.overlaps += overlaps;
     }
 
     /// Counts a buffer that a non-coherent device writes and that is not bounced, by what else lies in its lines.
@@ -175,6 +180,32 @@ pub struct ListCallerRow {
     pub segments_after: u64,
 }
 
+/// Two buffers that were mapped at once in one cache line, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlapRow {
+    /// The one that was mapped later.
+    pub later: OverlapSide,
+    /// The one that was mapped already.
+    pub earlier: OverlapSide,
+    /// They had bytes in common, not only a line.
+    pub same_bytes: bool,
+    /// Buffers mapped so.
+    pub overlaps: u64,
+}
+
+/// One of two buffers in one cache line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlapSide {
+    /// `dev_name()`.
+    pub device: String,
+    /// Its driver when last described.
+    pub driver: String,
+    /// Where its object was allocated, or who mapped its list; where neither is known, the slab cache that it lies in, or `pages`; or nothing.
+    pub call_site: String,
+    /// Module; `slab cache` or `no slab` where there is no call site.
+    pub module: String,
+}
+
 /// The rows of a breakdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -190,6 +221,9 @@ pub struct Rows {
     pub by_direction: Vec<DirectionRow>,
     /// By length of the buffer, ascending.
     pub by_size_class: Vec<ClassRow>,
+    /// Which two buffers were mapped at once in one cache line, the most frequent first. Where more than one was there already, one of them
+    /// is named.
+    pub overlaps: Vec<OverlapRow>,
 }
 
 /// What came out of a replay under some settings.
@@ -261,6 +295,10 @@ pub struct Outcome {
     pub caches: Vec<CacheUse>,
     /// As in [`crate::settings::Settings::caches_may_be_smaller`]: then mappings are refused that are taken to need no bounce.
     pub caches_may_be_smaller: bool,
+    /// Buffers that may overlap: in caches other than those captured, it is not known where they would lie.
+    pub overlaps_unknown: u64,
+    /// Objects that are smaller than a line would lie elsewhere, some of them beside others than they do.
+    pub small_objects_move: bool,
     /// Pools that a kernel that adds them would have added.
     pub pools_added: u64,
     /// Pools that it would have made for one mapping alone.

@@ -71,6 +71,12 @@ pub trait Watch {
         false
     }
 
+    /// A single mapping or a list ends, as far as its event says. `size` is 0 for a list.
+    fn unmapped(&mut self, _identity: Identity, _handle: Handle, _size: u64, _direction: Direction) {}
+
+    /// What is linked in this range of DMA addresses ends.
+    fn unlinked(&mut self, _identity: Identity, _dma_addr: u64, _size: u64) {}
+
     /// Looks at the event of a list, with all of its segments that were recorded. Some of its segments `bounced`, as far as attempts were seen.
     fn list(&mut self, _event: &Event, _segments: &[Segment], _bounced: bool, _devices: &Devices) {}
 }
@@ -150,17 +156,20 @@ impl Pairing {
             What::Map { .. } => self.map(event, context, devices, watch),
             What::MapSg { .. } => self.map_sg(event, segments, context, devices, watch),
             What::Unmap { device, dma_addr, size, direction, attrs } => {
+                watch.unmapped(devices.identity(device), Handle::Single(dma_addr), size, direction);
                 self.unmapped(event, device, Handle::Single(dma_addr), size, direction, attrs, devices);
             }
             What::Link { .. } => self.link(event, context, devices, watch),
             What::Unlink { device, dma_addr, size, direction, attrs } => {
                 let identity = devices.identity(device);
+                watch.unlinked(identity, dma_addr, size);
                 while let Some(mapping) = self.lifetimes.unlinked(identity, dma_addr, size) {
                     let time_ns = event.time_ns;
                     self.queue.push(Step::Unmapped(Unmapping { time_ns, device, direction, attrs, mapping }));
                 }
             }
             What::UnmapSg { device, list, direction, attrs, .. } => {
+                watch.unmapped(devices.identity(device), Handle::List(list), 0, direction);
                 self.unmapped(event, device, Handle::List(list), 0, direction, attrs, devices);
             }
             What::SlotUnmap { device, slot, size, .. } => {
@@ -254,6 +263,7 @@ impl Pairing {
             buffers: Buffers::One([buffer]),
             truncated: 0,
             sharing: Box::default(),
+            beside: Box::default(),
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
         self.next_mapping += 1;
@@ -302,6 +312,7 @@ impl Pairing {
             buffers,
             truncated: 0,
             sharing: Box::default(),
+            beside: Box::default(),
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
         self.next_mapping += 1;
@@ -371,6 +382,7 @@ impl Pairing {
             buffers: Buffers::List(buffers),
             truncated: nents.saturating_sub(segments.len() as u32),
             sharing: Box::default(),
+            beside: Box::default(),
         };
         let wanted = watch.mapped(&mut mapping, segments, devices);
         self.next_mapping += 1;

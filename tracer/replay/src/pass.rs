@@ -27,7 +27,7 @@ use super::statistics::Statistics;
 use super::step::Step;
 use super::watch::Watcher;
 use super::work;
-use super::{ReplayError, Replayed, Wanted};
+use super::{ReplayError, Replayed, Uncounted, Wanted};
 use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
 use bouncescope_capture::passed::{Needs, Passed};
@@ -87,6 +87,7 @@ impl Pass {
         let comparison = wanted.verdict.then(|| Comparison::new(&start));
         let statistics = Statistics::new(&start, wanted.statistics);
         let mut watcher = Watcher::new(&start.kernel, statistics, comparison);
+        watcher.finds_overlaps = wanted.overlaps;
         watcher.lists = wanted.verdict.then(|| ListComparison::new(&start, Settings::captured(&start.kernel)));
         let own = (wanted.verdict || wanted.holders).then(|| {
             let settings = Settings::captured(&start.kernel);
@@ -218,7 +219,7 @@ impl Pass {
     /// What has to be seen one by one of the events that come.
     pub(super) fn needs(&self) -> Needs {
         // Whatever is told of buffers one by one rests on all of them.
-        if self.wanted.statistics {
+        if self.wanted.statistics || self.wanted.overlaps {
             return Needs::Everything;
         }
         let own = Settings::captured(&self.start.kernel);
@@ -392,6 +393,10 @@ impl Pass {
                 .filter(|address| is_code(*address))
                 .collect(),
             origins: watcher.objects.origins(),
+            uncounted: Uncounted {
+                not_located: watcher.lines.not_located,
+                left_out: watcher.lines.left_out + watcher.lines.cut,
+            },
             observed_rows: watcher.observed.rows(names),
             span_ns,
             live_objects,

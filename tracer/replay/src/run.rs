@@ -15,7 +15,7 @@ mod slots;
 
 use std::collections::VecDeque;
 
-use hashbrown::{HashMap, hash_map::Entry};
+use hashbrown::{HashMap, HashSet, hash_map::Entry};
 use tracer_ebpf::decide::size_roundup;
 
 use super::{
@@ -25,8 +25,9 @@ use super::{
     kernel::{Kernel, Taken},
     list_syncs::{AllListSyncs, ListSyncs},
     maintenance::{self, Spared},
-    mapping::{Buffer, Mapping, WAYS},
+    mapping::{Beside, Buffer, Mapping, Shares, WAYS},
     outcome::{AtMost, Outcome},
+    overlaps::Overlaps,
     pairing::Witnesses,
     settings::Settings,
     step::{Holder, Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
@@ -111,6 +112,9 @@ pub struct Run {
     /// it: of single mappings, lists and links. A kernel keeps one order for each.
     release_first: [i64; WAYS],
     breakdown: Breakdown,
+    overlaps: Overlaps,
+    /// Mappings that the recorded kernel let pass and this one does not, as long as they last.
+    refused: HashSet<u64>,
     work: Work,
     /// The cache maintenance of mappings that are refused.
     spared: Spared,
@@ -147,6 +151,7 @@ impl Run {
             total_slots: pool.total_slots(),
             pool_slots_at_peak: pool.total_slots(),
             caches_may_be_smaller: settings.caches_may_be_smaller,
+            small_objects_move: settings.moves_small_objects(),
             peak_time_ns: start.time_ns,
             ..Outcome::default()
         };
@@ -173,6 +178,8 @@ impl Run {
             slot_releases: witnesses.slot_releases,
             release_first: [0; WAYS],
             breakdown: Breakdown::default(),
+            overlaps: Overlaps::default(),
+            refused: HashSet::new(),
             work: Work::default(),
             spared: Spared::default(),
             outcome,
@@ -288,6 +295,7 @@ impl Run {
         outcome.pool_calls = self.work.by_function();
         (outcome.lists, outcome.lists_losing_concatenation) = self.breakdown.list_counts();
         outcome.rows = self.breakdown.rows(last.names);
+        outcome.rows.overlaps = self.overlaps.rows(last.names);
         for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
             outcome.bounces_by_reason.insert(name(reason), count);
         }
@@ -507,6 +515,7 @@ impl Run {
 
     fn unmap(&mut self, unmapping: &Unmapping, devices: &Devices) {
         let mapping = &unmapping.mapping;
+        self.refused.remove(&mapping.id);
         if let Some(list) = self.list_syncs.take(mapping.id) {
             self.list_synced(&list);
         }
@@ -601,6 +610,7 @@ impl Run {
     /// Gives back what a mapping holds, and forgets it.
     fn forget(&mut self, mapping: u64) {
         self.keep_peak();
+        self.refused.remove(&mapping);
         if let Some(list) = self.list_syncs.take(mapping) {
             self.list_synced(&list);
         }
@@ -639,6 +649,11 @@ impl Run {
                 self.spared.refused(mapping, self.predicted.iter().position(refused).unwrap_or(0));
             }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
+            if !mapping.failed {
+                self.refused.insert(mapping.id);
+            }
+        } else if !coherent && !mapping.beside.is_empty() {
+            self.count_overlaps(mapping, devices);
         }
         let is_flagged = self.kernel.settings.lists == Lists::Flagged && mapping.is_list();
         if loses || is_flagged {
@@ -648,6 +663,36 @@ impl Run {
             let after = self.kernel.dma_segments(mapping, loses, devices);
             self.breakdown.element_by_element(device, mapping.caller, before.unwrap_or(after), after);
         }
+    }
+
+    /// Counts each buffer that is mapped as it is beside another that is: once, whatever is beside it.
+    fn count_overlaps(&mut self, mapping: &Mapping, devices: &Devices) {
+        let (mut counted, mut open) = (None, None);
+        for beside in &mapping.beside {
+            let n = beside.buffer as usize;
+            let is_direct = self.predicted.get(n).is_some_and(|one| one.what == Predicted::Direct);
+            let shares = beside.shares.get(self.kernel.view).copied().unwrap_or(Shares::No);
+            if counted == Some(n) || shares == Shares::No || !is_direct || !self.is_left_in_line(beside, devices) {
+                continue;
+            }
+            if shares == Shares::Unknown {
+                self.outcome.overlaps_unknown += u64::from(open != Some(n));
+                open = Some(n);
+                continue;
+            }
+            self.outcome.overlaps_unknown -= u64::from(open.take() == Some(n));
+            counted = Some(n);
+            self.breakdown.cell(mapping, n, devices.identity(mapping.device)).overlaps += 1;
+            self.overlaps.count(mapping, beside, devices);
+        }
+    }
+
+    /// Whether this kernel mapped it as it is, for a device that is not coherent.
+    fn is_left_in_line(&mut self, beside: &Beside, devices: &Devices) -> bool {
+        let bounced = |held: &Held| held.bounced().contains(&beside.index);
+        !self.refused.contains(&beside.mapping)
+            && !self.held.get(&beside.mapping).is_some_and(bounced)
+            && self.kernel.device(beside.device, devices).is_some_and(|taken| !taken.traits.coherent)
     }
 }
 

@@ -206,6 +206,12 @@ impl Sample {
         devices
     }
 
+    /// Its items, without the beginning.
+    pub(super) fn each_item(&mut self, take: impl FnMut(&Item)) {
+        self.close_batch();
+        self.items.iter().for_each(take);
+    }
+
     /// Its steps.
     pub(super) fn steps(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();

@@ -340,6 +340,18 @@ impl Settings {
         (own.min(packed), own.max(packed))
     }
 
+    /// Whether its caches are those of the captured kernel, so that objects lie where they were.
+    pub(crate) fn has_captured_caches(&self) -> bool {
+        self.decider.minalign == self.captured_minalign && self.packed.is_none()
+    }
+
+    /// Whether objects that are smaller than a line would lie elsewhere than they did.
+    pub(crate) fn moves_small_objects(&self) -> bool {
+        let smallest =
+            self.packed.as_ref().map_or(self.decider.minalign, |packed| packed.minalign.min(self.decider.minalign));
+        !self.has_captured_caches() && smallest < self.decider.cache_line_size
+    }
+
     /// The caches that an object of this call site comes from.
     pub fn caches(&self, call_site: u64) -> sharing::Caches {
         let packed = self.packed.as_ref().filter(|packed| packed.sites.contains(&call_site));

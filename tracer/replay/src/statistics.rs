@@ -10,6 +10,7 @@ use super::list_syncs::{AllListSyncs, ListSyncs};
 use super::mapping::{Buffer, Mapping, Truth};
 use super::names::Names;
 use super::outcome::{Rows, Tally};
+use super::overlaps::Overlaps;
 use super::site::Symbols;
 use super::step::Step;
 use bouncescope_capture::event::{DeviceId, Event, Kind};
@@ -21,6 +22,7 @@ use bouncescope_capture::stream::Start;
 pub struct Observed {
     /// Bounces, copies and refusals.
     breakdown: Breakdown,
+    overlaps: Overlaps,
     total: Tally,
     list_syncs: AllListSyncs,
     /// Buffers of which it is not known whether they bounced.
@@ -54,6 +56,31 @@ impl Observed {
         if mapping.failed {
             self.breakdown.cell(mapping, 0, device).failed += 1;
         }
+    }
+
+    /// Takes in what was mapped already in the lines of a mapping's buffers. Each buffer counts once that was mapped as it is beside another
+    /// that was.
+    pub(super) fn mapped_beside(&mut self, mapping: &Mapping, cache_line_size: u64, devices: &Devices) {
+        let is_coherent = |id| devices.described(id).is_none_or(|device| device.coherent);
+        let is_direct = |truth: Truth| matches!(truth, Truth::Direct { .. });
+        if mapping.failed || mapping.beside.is_empty() || is_coherent(mapping.device) {
+            return;
+        }
+        let mut counted = None;
+        for beside in &mapping.beside {
+            let n = beside.buffer as usize;
+            let both = is_direct(beside.truth) && mapping.buffers.get(n).is_some_and(|buffer| is_direct(buffer.truth));
+            if counted != Some(n) && both && beside.from_line <= cache_line_size && !is_coherent(beside.device) {
+                counted = Some(n);
+                self.breakdown.cell(mapping, n, devices.identity(mapping.device)).overlaps += 1;
+                self.overlaps.count(mapping, beside, devices);
+            }
+        }
+    }
+
+    /// Overlaps until now.
+    pub(super) fn overlaps_so_far(&self) -> u64 {
+        self.overlaps.total()
     }
 
     /// Takes in what becomes of a mapping later.
@@ -130,7 +157,7 @@ impl Observed {
 
     /// Breakdowns.
     pub fn rows(&self, names: Names) -> Rows {
-        self.breakdown.rows(names)
+        Rows { overlaps: self.overlaps.rows(names), ..self.breakdown.rows(names) }
     }
 }
 
@@ -480,6 +507,7 @@ mod tests {
             buffers: Buffers::List(truths.iter().map(buffer).collect()),
             truncated: 0,
             sharing: Box::default(),
+            beside: Box::default(),
         }
     }
 

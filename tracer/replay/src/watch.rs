@@ -5,9 +5,10 @@ use super::breakdown::Breakdown;
 use super::compare::Comparison;
 use super::devices::{Devices, Identity};
 use super::kernel::Kernel;
+use super::lines::{Lines, Owner, Placed};
 use super::list_marks::ListComparison;
 use super::maintenance::{Spared, refused_from};
-use super::mapping::{Buffer, Buffers, Mapping};
+use super::mapping::{Beside, Buffer, Buffers, Handle, Mapping};
 use super::objects::Objects;
 use super::pairing::{Plain, Watch};
 use super::run::Predicted;
@@ -40,6 +41,12 @@ pub(super) struct Watcher {
     pub(super) comparison: Option<Comparison>,
     /// How it mapped lists, where the comparison was asked for.
     pub(super) lists: Option<ListComparison>,
+    /// What lies in one line at the same time is asked for.
+    pub(super) finds_overlaps: bool,
+    /// What is mapped in which lines.
+    pub(super) lines: Lines,
+    /// `cache_line_size()` of the recorded kernel.
+    captured_line: u64,
     /// What the mappings that are not followed leave unsafe, by view.
     pub(super) unfollowed: Vec<Breakdown>,
     /// Buffers of lengths that a policy wants drivers not to map, by what they are to be a multiple of, bytes.
@@ -59,6 +66,7 @@ pub(super) struct Watcher {
 
 /// What decides about most mappings of a device.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 struct Quick {
     /// No kernel bounces these lengths for alignment.
     never_from: u64,
@@ -68,12 +76,16 @@ struct Quick {
     reach: u64,
     /// Not coherent in some kernel: what else lies in its lines matters.
     writes_memory: bool,
+    /// The same of the recorded kernel or some other: where its buffers lie matters.
+    in_lines: bool,
     known: bool,
 }
 
 impl Watcher {
     /// For a kernel's stream.
     pub(super) fn new(kernel: &KernelFacts, statistics: Statistics, comparison: Option<Comparison>) -> Self {
+        let mut lines = Lines::default();
+        lines.look_at(kernel.cache_line_size.into());
         let has_bit = kernel.release_numbers().is_some_and(|release| release.is_at_least(6, 18));
         Self {
             objects: Objects::new(kernel),
@@ -82,6 +94,9 @@ impl Watcher {
             statistics,
             comparison,
             lists: None,
+            finds_overlaps: true,
+            lines,
+            captured_line: kernel.cache_line_size.into(),
             unfollowed: Vec::new(),
             unaligned: Vec::new(),
             spared: Spared::default(),
@@ -97,6 +112,7 @@ impl Watcher {
     /// Mappings of which something becomes under these settings are to be followed. The view from which it looks at memory.
     pub(super) fn follow_for(&mut self, settings: &Settings) -> usize {
         let view = self.views.of(settings);
+        self.lines.look_at(settings.decider.cache_line_size.into());
         self.unfollowed.resize(self.views.len(), Breakdown::default());
         // Those of a sweep over pools ask the same of every mapping.
         if !self.kernels.iter().any(|kernel| kernel.decides_as(settings, view)) {
@@ -159,16 +175,25 @@ impl Watcher {
             return *quick;
         }
         let Some(device) = devices.described(id) else {
-            return Quick { never_from: 0, always: false, reach: u64::MAX, writes_memory: false, known: false };
+            return Quick {
+                never_from: 0,
+                always: false,
+                reach: u64::MAX,
+                writes_memory: false,
+                in_lines: false,
+                known: false,
+            };
         };
         let limits = [device.dma_mask, device.bus_dma_limit].into_iter().filter(|limit| *limit != 0);
         let reach = if device.iommu_granule.is_some() { u64::MAX } else { limits.min().unwrap_or(u64::MAX) };
-        let mut quick = Quick { never_from: 0, always: false, reach, writes_memory: false, known: true };
+        let in_lines = self.finds_overlaps && !device.coherent;
+        let mut quick = Quick { never_from: 0, always: false, reach, writes_memory: false, in_lines, known: true };
         for kernel in &mut self.kernels {
             quick.never_from = quick.never_from.max(kernel.bounces_below(id, devices));
             quick.always |= kernel.bounces_otherwise(id, devices);
             quick.writes_memory |= kernel.device(id, devices).is_some_and(|taken| !taken.traits.coherent);
         }
+        quick.in_lines |= self.finds_overlaps && quick.writes_memory;
         if self.quick.len() <= index {
             self.quick.resize(index + 1, None);
         }
@@ -224,6 +249,69 @@ impl Watcher {
         !nothing
     }
 
+    /// Notes what is mapped already in the lines of a mapping's buffers, and from now on what it has in which.
+    fn find_beside(&mut self, mapping: &mut Mapping, segments: &[Segment], identity: Identity) {
+        let written = mapping.direction != Direction::ToDevice;
+        let buffers: &mut [_] = match &mut mapping.buffers {
+            Buffers::One(one) => one,
+            Buffers::List(list) => list,
+        };
+        let mut found: Vec<Beside> = Vec::new();
+        for (n, buffer) in buffers.iter_mut().enumerate() {
+            if let Some(segment) = segments.get(n) {
+                self.objects.place(buffer, segment.page);
+            }
+            if !buffer.exact {
+                self.lines.not_located += 1;
+                continue;
+            }
+            let placed = Placed { start: buffer.phys, size: buffer.size, written };
+            self.lines.beside(placed, |beside| found.push(Beside { buffer: n as u32, ..beside }));
+        }
+        for beside in &mut found {
+            beside.shares =
+                self.views.shares(&mapping.buffers[beside.buffer as usize], beside, &self.objects).collect();
+        }
+        mapping.beside = found.into();
+        let owner = |n: usize| Owner {
+            buffer: (mapping.id, n as u32),
+            device: mapping.device,
+            origin: mapping.origin(n),
+            truth: mapping.buffers[n].truth,
+            object: mapping.buffers[n].around.object,
+        };
+        let located = mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.exact);
+        let kept = located.map(|(n, buffer)| (Placed { start: buffer.phys, size: buffer.size, written }, owner(n)));
+        self.lines.mapped(identity, mapping.handle, mapping.direction, mapping.bytes, kept);
+    }
+
+    /// Whether nothing else is mapped in the lines of buffers that were mapped as they are; they are then.
+    fn is_alone(&mut self, what: &What, buffers: impl Iterator<Item = Plain> + Clone, devices: &Devices) -> bool {
+        let (device, handle, direction, caller, bytes) = match *what {
+            What::Map { device, dma_addr, size, direction, .. } => {
+                (device, Handle::Single(dma_addr), direction, 0, size)
+            }
+            What::Link { device, dma_addr, size, direction, .. } => {
+                (device, Handle::Link(dma_addr), direction, 0, size)
+            }
+            // Behind an IOMMU, where a segment lies is told by its page.
+            What::MapSg { .. } if buffers.clone().any(|one| one.dma_addr.is_none()) => return false,
+            What::MapSg { device, list, direction, caller, .. } => (device, Handle::List(list), direction, caller, 0),
+            _ => return false,
+        };
+        let written = direction != Direction::ToDevice;
+        let placed = |one: &Plain| Placed { start: one.phys, size: one.size, written };
+        let mut is_alone = true;
+        for one in buffers.clone() {
+            self.lines.beside(placed(&one), |_| is_alone = false);
+        }
+        if is_alone {
+            let kept = buffers.map(|one| (placed(&one), Owner::of_plain(device, caller, one.proof)));
+            self.lines.mapped(devices.identity(device), handle, direction, bytes, kept);
+        }
+        is_alone
+    }
+
     fn count_unfollowed(&mut self, mapping: &Mapping, devices: &Devices) {
         let views = self.views.len().max(1);
         let device = devices.identity(mapping.device);
@@ -244,6 +332,18 @@ impl Watcher {
 }
 
 impl Watch for Watcher {
+    fn unmapped(&mut self, identity: Identity, handle: Handle, size: u64, direction: Direction) {
+        if !self.lines.is_empty() {
+            self.lines.unmapped(identity, handle, size, direction);
+        }
+    }
+
+    fn unlinked(&mut self, identity: Identity, dma_addr: u64, size: u64) {
+        if !self.lines.is_empty() {
+            self.lines.unlinked(identity, dma_addr, size);
+        }
+    }
+
     fn list(&mut self, event: &Event, segments: &[Segment], bounced: bool, devices: &Devices) {
         if let Some(lists) = &mut self.lists {
             lists.list(event, segments, bounced, devices);
@@ -279,6 +379,9 @@ impl Watch for Watcher {
         if !buffers.clone().all(nothing) {
             return false;
         }
+        if quick.in_lines && attrs & self.harmless == 0 && !self.is_alone(what, buffers.clone(), devices) {
+            return false;
+        }
         if let Some(comparison) = &mut self.comparison {
             comparison.plain(buffers.clone().map(|one| one.proof));
         }
@@ -304,6 +407,10 @@ impl Watch for Watcher {
             shares = self.look_around(mapping, segments) && written && quick.writes_memory;
         }
         let identity = devices.identity(mapping.device);
+        if quick.in_lines && mapping.attrs & self.harmless == 0 && !mapping.failed {
+            self.find_beside(mapping, segments, identity);
+            self.observed.mapped_beside(mapping, self.captured_line, devices);
+        }
         self.common.mapping(mapping, identity);
         if mapping.attrs & MMIO == 0 {
             for buffer in mapping.buffers.iter() {
@@ -317,8 +424,9 @@ impl Watch for Watcher {
             self.spared.refused(mapping, refused_from(mapping, device.iommu_granule.is_some()));
         }
         let bounced = mapping.buffers.iter().any(|buffer| buffer.truth.is_bounced());
-        let mut followed = bounced;
-        if quick.known && (bounced || Self::may_matter(mapping, &quick)) {
+        let is_beside = !mapping.beside.is_empty();
+        let mut followed = bounced || is_beside;
+        if quick.known && (followed || Self::may_matter(mapping, &quick)) {
             if written && quick.writes_memory {
                 // Rules may want to know, and those who count what is left unsafe.
                 mapping.sharing = self.scratch.as_slice().into();

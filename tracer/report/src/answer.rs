@@ -313,7 +313,11 @@ fn hazards(outcome: &Outcome, mark: impl Fn(Figure) -> &'static str) -> String {
     let shown = classes.into_iter().map(|(figure, count, beside)| (mark(figure), count, beside));
     let shown = shown.filter(|(mark, count, _)| *count > 0 || !mark.is_empty());
     let words: Vec<String> = shown.map(|(mark, count, beside)| format!("{mark}{count} {beside}")).collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    let overlaps = match total.overlaps {
+        0 => String::new(),
+        count => format!("; {}{count} overlap another mapping (--wide)", mark(Figure::Overlaps)),
+    };
+    (if words.is_empty() { "none".to_owned() } else { words.join(", ") }) + &overlaps
 }
 
 /// Whether the model did as the kernel.

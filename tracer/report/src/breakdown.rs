@@ -1,11 +1,11 @@
 //! Of a replay: who bounces and who has hazards, by device, driver, call site, direction and length, under each policy.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::label::{self, OBSERVED, SHOWN, driver, list_caller};
 use super::table::{Table, WIDTH};
 use bouncescope_replay::Replayed;
-use bouncescope_replay::outcome::{Rows, Tally};
+use bouncescope_replay::outcome::{OverlapRow, OverlapSide, Rows, Tally};
 use tracer_ebpf::streamed::Streamed;
 
 /// More policies than these are left to programs.
@@ -35,11 +35,81 @@ pub(super) fn text(replayed: &Replayed, in_doubt: bool) -> String {
         _ => ", as far as recorded: --mappings all records what a device only reads",
     };
     bounces(replayed)
+        + &overlaps(replayed)
         + &headed(&format!("hazards with a foreign object + unknown + own object{doubt}"), &hazards)
         + &headed(
             &format!("lengths that a policy wants drivers not to map, only read + written by the device{recorded}"),
             &unaligned,
         )
+}
+
+/// Which mappings were in one cache line at the same time, where any were.
+fn overlaps(replayed: &Replayed) -> String {
+    let pairs = Pairs::of(replayed);
+    let mut headings = vec![""];
+    headings.extend(replayed.outcomes.iter().map(|outcome| outcome.name.as_str()));
+    headings.push(OBSERVED);
+    let mut table = Table::new(&headings);
+    for (pair, counts) in pairs.0.iter().take(SHOWN) {
+        table.row([pair.text()].into_iter().chain(counts.iter().map(u64::to_string)));
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    let recorded = match replayed.start.streamed {
+        Streamed::All => "",
+        _ => "; at least, since not all mappings were recorded (use record --mappings all)",
+    };
+    let heading = format!(
+        "\noverlaps: buffers mapped beside another mapping in their cache lines, or over its bytes{recorded}\n"
+    );
+    heading + &table.blocks(2, 1, WIDTH) + &label::more(pairs.0.len(), "pairs")
+}
+
+/// Overlaps by pair of buffers: under each policy, and at last what the kernel did. The most frequent first.
+pub(super) struct Pairs(pub(super) Vec<(Pair, Vec<u64>)>);
+
+/// Two buffers in one cache line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pair {
+    later: String,
+    earlier: String,
+    same_bytes: bool,
+}
+
+impl Pairs {
+    pub(super) fn of(replayed: &Replayed) -> Self {
+        let runs = replayed.outcomes.iter().map(|outcome| &outcome.rows).chain([&replayed.observed_rows]);
+        let all = replayed.outcomes.len() + 1;
+        let mut pairs: BTreeMap<Pair, Vec<u64>> = BTreeMap::new();
+        for (run, rows) in runs.enumerate() {
+            for row in &rows.overlaps {
+                pairs.entry(Pair::of(row)).or_insert_with(|| vec![0; all])[run] += row.overlaps;
+            }
+        }
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().max().copied()));
+        Self(pairs)
+    }
+}
+
+impl Pair {
+    fn of(row: &OverlapRow) -> Self {
+        let side = |side: &OverlapSide| {
+            let site = if side.call_site.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", label::call_site(&side.call_site, &side.module))
+            };
+            format!("{} ({}){site}", label::name(&side.device), label::name(driver(&side.driver)))
+        };
+        Self { later: side(&row.later), earlier: side(&row.earlier), same_bytes: row.same_bytes }
+    }
+
+    /// The later buffer beside the earlier one, or over it where they have bytes in common.
+    pub(super) fn text(&self) -> String {
+        format!("{} {} {}", self.later, if self.same_bytes { "over" } else { "beside" }, self.earlier)
+    }
 }
 
 /// A table under its heading, where there is one.
@@ -81,7 +151,7 @@ fn bounces(replayed: &Replayed) -> String {
 }
 
 fn matters(tally: &Tally) -> bool {
-    tally.bounces + tally.hazards() + tally.failed > 0
+    tally.bounces + tally.hazards() + tally.overlaps + tally.failed > 0
 }
 
 /// What a row is of.

@@ -65,7 +65,11 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         format!("{at_least}{} real", count(slots))
     });
     let Tally { hazards_foreign, hazards_unknown, .. } = outcome.total;
-    let classes = format!("foreign, {} unknown", count(hazards_unknown));
+    let overlaps = match outcome.total.overlaps {
+        0 => String::new(),
+        overlaps => format!(", {} overlap", count(overlaps)),
+    };
+    let classes = format!("foreign, {} unknown{overlaps}", count(hazards_unknown));
     let lines = [
         line("bounces", count(outcome.total.bounces), false, format!("{} real", count(real.bounces))),
         line("copied", bytes(outcome.total.bytes_copied), false, String::new()),

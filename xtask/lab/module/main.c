@@ -43,6 +43,10 @@ static unsigned int lists;
 module_param(lists, uint, 0444);
 MODULE_PARM_DESC(lists, "make no table; map so many lists of mixed lengths");
 
+static unsigned int overlapping;
+module_param(overlapping, uint, 0444);
+MODULE_PARM_DESC(overlapping, "make no table; map each pair of buffers in one cache line so many times at once");
+
 static unsigned int stale;
 module_param(stale, uint, 0444);
 MODULE_PARM_DESC(stale, "with lists: after them map a table so many times that still has the mark of an earlier mapping");
@@ -121,6 +125,8 @@ static int make_table(struct device *dev)
 		return lose(&target);
 	if (maintenance)
 		return maintain(&target);
+	if (overlapping)
+		return overlaps(&target, overlapping);
 	if (lists) {
 		error = map_registers(&target, registers);
 		error = error ?: mixed_lists(&target, lists);

@@ -26,6 +26,9 @@ int hold_entries(const struct target *target);
 int mixed_lists(const struct target *target, unsigned int count);
 int stale_lists(const struct target *target, unsigned int count);
 
+/* overlap.c: pairs of mappings in one cache line, and beside it, so many times each. */
+int overlaps(const struct target *target, unsigned int rounds);
+
 /* register.c: registers of the device, mapped for its own DMA so many times. */
 int map_registers(const struct target *target, unsigned int count);
 

@@ -9,13 +9,14 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    beside,
     boot::Boot,
     boot_trace, default_mode, doctor, flight, from_boot, holders,
     kernel::Kernel,
     losses, mappings, origins, overlaps,
     recording::{self, Job},
     run::Run,
-    scenario::{Recorder, Recording, Scenario},
+    scenario::{NO_POOL, Recorder, Recording, Scenario},
     served,
     table::Row,
     text_trace,
@@ -144,6 +145,9 @@ impl Judge<'_> {
             if recording.workload == "mixed" {
                 problems.extend(default_mode::problems(product, &capture)?);
             }
+        }
+        if let Some(rounds) = recording.overlaps() {
+            problems.extend(beside::problems(product, &capture, rounds, scenario.pool != NO_POOL)?);
         }
         if recording.maps_lists() {
             problems.extend(verdict::lists_side(&told, recorded.registers, scenario.smmu));

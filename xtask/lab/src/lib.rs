@@ -2,6 +2,7 @@
 //! what it predicts with what those kernels did.
 
 mod advised;
+mod beside;
 mod board;
 mod boot;
 mod boot_trace;

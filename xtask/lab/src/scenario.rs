@@ -155,7 +155,15 @@ impl Recording {
     pub(super) fn maps_lists(&self) -> bool {
         self.workload.starts_with("lists")
     }
+
+    /// How often the lab's module maps each of its pairs of buffers in one cache line.
+    pub(super) fn overlaps(&self) -> Option<u64> {
+        self.workload.strip_prefix("overlaps ")?.parse().ok()
+    }
 }
+
+/// `swiotlb=` of a kernel that is to have no pool.
+pub(super) const NO_POOL: &str = "noforce";
 
 impl Scenario {
     /// Whether it is for a kernel.
@@ -195,7 +203,10 @@ impl Scenario {
 
     /// Whether the lab's module is used.
     pub(super) fn has_module(&self) -> bool {
-        self.untrusted || self.recorder == Recorder::Losing || self.maps_lists()
+        self.untrusted
+            || self.recorder == Recorder::Losing
+            || self.maps_lists()
+            || self.recordings.iter().any(|recording| recording.overlaps().is_some())
     }
 
     /// Whether the lab's module maps lists for a device of its own.

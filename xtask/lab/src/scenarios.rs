@@ -92,6 +92,14 @@ const LISTS: Recording = Recording {
     },
 };
 
+/// Pairs of buffers in one cache line, mapped at once: each of 11 pairs so many times, one of them in a list.
+const OVERLAPS: Recording = Recording {
+    name: "overlaps",
+    workload: "overlaps 50",
+    recorder: None,
+    expect: Expect { mappings: 1100, ..DRIVERS },
+};
+
 /// Buffers that begin and end anywhere: their ends bounce where they are short, or the device is untrusted.
 const LINKS: Recording = Recording {
     name: "links",
@@ -110,7 +118,7 @@ const LINKS: Recording = Recording {
 };
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 33] = [
+pub(crate) const ALL: [Scenario; 35] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -173,6 +181,18 @@ pub(crate) const ALL: [Scenario; 33] = [
     },
     Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
     Scenario { name: "noforce", pool: "noforce", recordings: &[mixed(SILENT)], ..DIRECT },
+    Scenario { name: "overlaps", on: On::Default, recordings: &[OVERLAPS], ..DIRECT },
+    // Where nothing bounces they really lie in one line.
+    Scenario {
+        name: "overlaps-noforce",
+        pool: "noforce",
+        on: On::Default,
+        recordings: &[Recording {
+            expect: Expect { mappings: 1100, bounces: false, peak_slots: 0, ..DRIVERS },
+            ..OVERLAPS
+        }],
+        ..DIRECT
+    },
     // 128 is rounded up to one segment for each of two areas: 256 slots.
     Scenario {
         name: "full",

@@ -86,8 +86,8 @@ impl Doubts {
             (Subject::MapSg, &[Concern::Mappings]),
             (Subject::MapSgRefused, &[Concern::Refusals]),
             (Subject::MapSgtableRefused, &[Concern::Refusals]),
-            (Subject::Unmap, &[Concern::Pool, Concern::Copies]),
-            (Subject::UnmapSg, &[Concern::Pool, Concern::Copies]),
+            (Subject::Unmap, &[Concern::Unmappings, Concern::Pool, Concern::Copies]),
+            (Subject::UnmapSg, &[Concern::Unmappings, Concern::Pool, Concern::Copies]),
             (Subject::Sync, &[Concern::Copies]),
             (Subject::SyncSg, &[Concern::Copies]),
             (Subject::Kfree, &[Concern::Frees]),
@@ -101,7 +101,7 @@ impl Doubts {
         let before_links = replayed.start.kernel.release_numbers().is_some_and(|release| !release.is_at_least(6, 16));
         let tried: [(Subject, &[Concern]); 3] = [
             (Subject::IovaLink, &[Concern::Mappings]),
-            (Subject::IovaUnlink, &[Concern::Pool, Concern::Copies]),
+            (Subject::IovaUnlink, &[Concern::Unmappings, Concern::Pool, Concern::Copies]),
             (Subject::MapResource, &[Concern::Mappings]),
         ];
         for (subject, concerns) in tried {

@@ -9,11 +9,11 @@ use tracer_ebpf::streamed::Streamed;
 use super::Rule;
 use super::doubt::{Concern, Doubts};
 use super::select::{NO_CALL_SITE, Selected, Selector};
-use crate::Replayed;
 use crate::figures::{Figure, Run, Unit};
 use crate::mapping::Unknown;
 use crate::outcome::{Outcome, Tally};
 use crate::trend::NEARLY_FULL;
+use crate::{Replayed, Uncounted};
 
 /// A figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -110,6 +110,8 @@ impl Taken<'_> {
     fn misses_unstreamed(self, figure: Figure) -> bool {
         match figure {
             Figure::Mappings | Figure::Buffers => true,
+            // What a device only reads may lie beside what another writes.
+            Figure::Overlaps => self.run.replayed.start.streamed != Streamed::All,
             // What is written, and left in a shared line, may be of any length.
             Figure::HazardsForeign | Figure::HazardsUnknown | Figure::HazardsOwn if self.run.outcome.is_some() => {
                 self.run.replayed.start.streamed == Streamed::Small || self.looks_at_unstreamed()
@@ -161,6 +163,7 @@ impl Taken<'_> {
             Figure::HazardsForeign | Figure::HazardsUnknown | Figure::HazardsOwn | Figure::BouncesNotNeeded => {
                 self.doubt_neighbours(figure, selected, &mut measured);
             }
+            Figure::Overlaps => self.doubt_overlaps(&mut measured),
             Figure::Failed => {
                 let more = |outcome: &Outcome| outcome.failed_at_most() - outcome.total.failed;
                 self.doubt_worst(&mut measured, self.run.outcome.map_or(0, more));
@@ -178,6 +181,31 @@ impl Taken<'_> {
             measured.may_be_more(f64::INFINITY, why);
         }
         measured
+    }
+
+    /// What was not recorded may lie in any line; what was never seen to end may have ended.
+    fn doubt_overlaps(self, measured: &mut Measured) {
+        let Uncounted { not_located, left_out } = self.run.replayed.uncounted;
+        for (count, why) in
+            [(not_located, "it is not known where in memory"), (left_out, "there is no room to compare the lines of")]
+        {
+            measured.may_be_more(if count > 0 { f64::INFINITY } else { 0.0 }, format!("{why} {count} buffers lie"));
+        }
+        for why in self.doubts.about(&[Concern::Unmappings]) {
+            measured.may_be_less(why);
+        }
+        let refused = self.run.replayed.observed.total().failed;
+        if self.run.outcome.is_some_and(|outcome| outcome.total.failed < refused) {
+            let why = format!("it is not known how long {refused} refused mappings would have lasted");
+            measured.may_be_more(f64::INFINITY, why);
+        }
+        if let Some(outcome) = self.run.outcome {
+            let open = if outcome.small_objects_move { f64::INFINITY } else { outcome.overlaps_unknown as f64 };
+            measured.may_be_more(open, "it is not known where buffers would lie in other caches".to_owned());
+        } else {
+            let unknown = self.run.replayed.observed.unknown;
+            measured.may_be_more(unknown as f64, format!("it is not known of {unknown} buffers whether they bounced"));
+        }
     }
 
     fn doubt_bounces(self, measured: &mut Measured) {

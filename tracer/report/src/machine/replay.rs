@@ -18,7 +18,7 @@ use bouncescope_replay::figures::{Figure, Run, Value};
 use bouncescope_replay::lengths::Total;
 use bouncescope_replay::memory::CacheUse;
 use bouncescope_replay::occupancy::Occupancy;
-use bouncescope_replay::outcome::{Outcome, Rows, Tally};
+use bouncescope_replay::outcome::{self, Outcome, Rows, Tally};
 use bouncescope_replay::settings::Settings;
 use bouncescope_replay::slabs::Slabs;
 
@@ -128,6 +128,37 @@ struct Breakdown<'a> {
     by_direction: Vec<DirectionRow>,
     /// By length of the buffer, ascending.
     by_size_class: Vec<ClassRow>,
+    /// Overlaps by the two buffers, the most frequent first. Where more than one was there already, one of them is named.
+    by_overlap: Vec<OverlapRow<'a>>,
+}
+
+/// Two buffers that were mapped at once in one cache line.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct OverlapRow<'a> {
+    /// The one that was mapped later.
+    later: OverlapSide<'a>,
+    /// The one that was mapped already.
+    earlier: OverlapSide<'a>,
+    /// They had bytes in common, not only a line.
+    same_bytes: bool,
+    /// Buffers mapped so.
+    overlaps: u64,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct OverlapSide<'a> {
+    /// `dev_name()`.
+    device: &'a str,
+    /// Its driver when last described; empty for devices without.
+    driver: &'a str,
+    /// Where its object was allocated, or else which function mapped its list, as `function+0xoffset`; where neither is known, the slab cache
+    /// that the buffer lies in, or `pages`; empty where nothing is known.
+    call_site: &'a str,
+    /// Module, empty for the kernel itself; `slab cache` or `no slab` where there is no call site.
+    module: &'a str,
 }
 
 /// A device.
@@ -328,6 +359,12 @@ impl<'a> Simulated<'a> {
     }
 }
 
+impl<'a> OverlapSide<'a> {
+    fn new(side: &'a outcome::OverlapSide) -> Self {
+        Self { device: &side.device, driver: &side.driver, call_site: &side.call_site, module: &side.module }
+    }
+}
+
 impl<'a> Breakdown<'a> {
     fn new(rows: &'a Rows) -> Self {
         let by_device = rows.by_device.iter().map(|row| DeviceRow {
@@ -357,12 +394,15 @@ impl<'a> Breakdown<'a> {
             module: &row.module,
             figures: RowFigures(row.tally),
         });
-        let direction = |row: &bouncescope_replay::outcome::DirectionRow| DirectionRow {
-            direction: row.direction,
-            figures: RowFigures(row.tally),
-        };
-        let class =
-            |row: &bouncescope_replay::outcome::ClassRow| ClassRow { up_to: row.up_to, figures: RowFigures(row.tally) };
+        let by_overlap = rows.overlaps.iter().map(|row| OverlapRow {
+            later: OverlapSide::new(&row.later),
+            earlier: OverlapSide::new(&row.earlier),
+            same_bytes: row.same_bytes,
+            overlaps: row.overlaps,
+        });
+        let direction =
+            |row: &outcome::DirectionRow| DirectionRow { direction: row.direction, figures: RowFigures(row.tally) };
+        let class = |row: &outcome::ClassRow| ClassRow { up_to: row.up_to, figures: RowFigures(row.tally) };
         Self {
             by_device: by_device.collect(),
             by_driver: by_driver.collect(),
@@ -370,6 +410,7 @@ impl<'a> Breakdown<'a> {
             by_call_site: by_call_site.collect(),
             by_direction: rows.by_direction.iter().map(direction).collect(),
             by_size_class: rows.by_size_class.iter().map(class).collect(),
+            by_overlap: by_overlap.collect(),
         }
     }
 }

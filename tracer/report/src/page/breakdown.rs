@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::breakdown::Pairs;
 use crate::document::{Block, Cell, Table};
 use crate::label::{self, OBSERVED, driver, list_caller, module};
 use bouncescope_replay::Replayed;
@@ -130,7 +131,22 @@ pub(super) fn hazards(replayed: &Replayed) -> Vec<Block> {
     if blocks.len() == 1 {
         blocks.push(Block::Words("None, under any of these policies.".into()));
     }
+    blocks.extend(overlaps(replayed).map(Block::Table));
     blocks
+}
+
+/// Which mappings were in one cache line at the same time; `None` where none were.
+fn overlaps(replayed: &Replayed) -> Option<Table> {
+    let pairs = Pairs::of(replayed);
+    let headings =
+        ["mapped"].into_iter().chain(replayed.outcomes.iter().map(|outcome| outcome.name.as_str())).chain([OBSERVED]);
+    let title = "Overlaps: buffers mapped beside another mapping in their cache lines, or over its bytes";
+    let mut table = Table::new(title, headings.map(str::to_owned));
+    for (pair, counts) in &pairs.0 {
+        let pair = [Cell::words(pair.text())];
+        table.rows.push(pair.into_iter().chain(counts.iter().map(|count| Cell::count(*count))).collect());
+    }
+    (!table.rows.is_empty()).then(|| table.first(MOST))
 }
 
 /// Lists by driver and by who mapped them, and what becomes of those behind an IOMMU.

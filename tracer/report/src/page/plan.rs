@@ -83,7 +83,14 @@ impl Plan {
 
     /// To be asked of the replay.
     pub fn wanted(&self) -> Wanted {
-        Wanted { settings: self.unique.clone(), verdict: true, statistics: true, occupancy: true, holders: true }
+        Wanted {
+            settings: self.unique.clone(),
+            verdict: true,
+            statistics: true,
+            overlaps: true,
+            occupancy: true,
+            holders: true,
+        }
     }
 
     /// What came out, in order again.

@@ -143,7 +143,8 @@ fn record(recording: &Recording) -> Result<i32, String> {
     let mut command = Command::new(if recorded { "/bin/bouncescope" } else { "/init" });
     let default_capture = format!("/tmp/{name}.default.bounce");
     // By kprobes two recorders would make each other miss too much: while one reads its maps, the other's probes are skipped.
-    let for_both = recording.workload == ["mixed"] || recording.workload == ["programs"];
+    let both = ["mixed", "programs", "overlaps"];
+    let for_both = recording.workload.first().is_some_and(|workload| both.contains(&workload.as_str()));
     let also_by_default = recording.mode == Mode::Record && for_both && witness::has_events();
     if recorded {
         let how: &[&str] = match recording.mode {

@@ -98,6 +98,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             truth::run_and_stay(&format!("device=pci lists={} stale=5 registers=300", number(600)?))?;
             storage::vectors()?;
         }
+        "overlaps" => truth::run_and_stay(&format!("overlapping={}", number(50)?))?,
         "usb-rescan" => usb_rescan::run(number(100)?)?,
         "xhci-rebind" => xhci_rebind::run(number(2)?)?,
         "hold" => hold::run(number(100)?, &hold::SMALL)?,
