@@ -219,7 +219,7 @@ impl Pass {
     /// What has to be seen one by one of the events that come.
     pub(super) fn needs(&self) -> Needs {
         // Whatever is told of buffers one by one rests on all of them.
-        if self.wanted.statistics {
+        if self.wanted.statistics || self.wanted.overlaps {
             return Needs::Everything;
         }
         let own = Settings::captured(&self.start.kernel);
