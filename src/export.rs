@@ -22,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{EMBEDDED, identity_of, input_path, open_capture, warn},
+    input::{embedded, identity_of, input_path, open_capture, warn},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// The capture's identity; empty for one that can be read only once.
 fn first_column(args: &Args) -> Result<String> {
     let (identity, _) = match &args.capture {
-        None => identity(EMBEDDED)?,
+        None => identity(embedded()?)?,
         Some(path) if !fs::metadata(path).is_ok_and(|file| file.is_file()) => return Ok(String::new()),
         Some(path) => identity_of(path)?,
     };
@@ -118,7 +118,8 @@ fn first_column(args: &Args) -> Result<String> {
 /// Leads the capture past what writes it.
 fn all(args: &Args, policies: &[Policy], to: &mut impl Follow) -> Result<()> {
     let Some(path) = &args.capture else {
-        let source = args.limit.of(Reader::new(EMBEDDED)?, EMBEDDED.len() as u64);
+        let embedded = embedded()?;
+        let source = args.limit.of(Reader::new(embedded)?, embedded.len() as u64);
         return one(source, policies, to).context("the embedded capture");
     };
     let ahead = Ahead::new(open_capture(path)?).context("cannot start a thread to read with")?;

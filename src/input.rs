@@ -30,7 +30,19 @@ use crate::{
 };
 
 /// What is read without a capture: [`captures/README.md`](../captures/README.md) says how it was made.
-pub(crate) const EMBEDDED: &[u8] = include_bytes!("../captures/default.bounce");
+const EMBEDDED: Option<&[u8]> = {
+    #[cfg(feature = "embedded")]
+    let embedded: Option<&[u8]> = Some(include_bytes!("../captures/default.bounce"));
+    #[cfg(not(feature = "embedded"))]
+    let embedded = None;
+    embedded
+};
+
+/// The capture that is read where none is named; an error in a program that was built without.
+pub(crate) fn embedded() -> Result<&'static [u8]> {
+    EMBEDDED
+        .context("name a capture: this program was built without one of its own; `bouncescope record -d 10` makes one")
+}
 
 /// A file to read among the arguments; `-` is standard input.
 pub(crate) fn input_path() -> impl TypedValueParser<Value = PathBuf> {
@@ -66,7 +78,8 @@ pub(crate) type Any = Box<dyn Source<Error = ReadError>>;
 /// The capture, or the embedded one, with its length, 0 where that is not known, and its name.
 fn opened(path: Option<&PathBuf>) -> Result<(Any, u64, String)> {
     let Some(path) = path else {
-        return Ok((Box::new(Reader::new(EMBEDDED)?), EMBEDDED.len() as u64, "the embedded capture".to_owned()));
+        let embedded = embedded()?;
+        return Ok((Box::new(Reader::new(embedded)?), embedded.len() as u64, "the embedded capture".to_owned()));
     };
     let ahead = Ahead::new(open_capture(path)?).context("cannot start a thread to read with")?;
     // Without a length, as of a pipe, no progress can be told.

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tracer::event::Batch;
+use tracer::passed::Needs;
 use tracer::stream::{Gaps, Item, Source};
 
 /// Events that are taken in of any capture.
@@ -31,7 +32,17 @@ impl Limit {
     pub(crate) fn of<S: Source>(self, source: S, length: u64) -> Limited<S> {
         let by_length = if length == 0 { u64::MAX } else { AT_LEAST.saturating_add(PER_BYTE.saturating_mul(length)) };
         let most = self.max_events.map_or(by_length, NonZeroU64::get);
-        Limited { source, length, most, left: most, until: self.until, until_ns: u64::MAX, is_over: false }
+        let is_by_length = self.max_events.is_none();
+        Limited {
+            source,
+            length,
+            most,
+            is_by_length,
+            left: most,
+            until: self.until,
+            until_ns: u64::MAX,
+            is_over: false,
+        }
     }
 }
 
@@ -40,6 +51,8 @@ pub(crate) struct Limited<S> {
     source: S,
     length: u64,
     most: u64,
+    /// Nobody asked for this limit.
+    is_by_length: bool,
     left: u64,
     until: Option<Duration>,
     /// The same moment by the stream's clock.
@@ -82,10 +95,22 @@ impl<S: Source> Source for Limited<S> {
                 }
                 self.left = self.left.saturating_sub(count);
             }
+            Some(Item::Passed(passed)) if passed.events() > self.left => {
+                self.is_over = true;
+                return Ok(None);
+            }
+            Some(Item::Passed(passed)) => self.left -= passed.events(),
             Some(Item::End(end)) => end.time_ns = end.time_ns.min(self.until_ns),
             _ => {}
         }
         Ok(item)
+    }
+
+    /// Where a limit is asked for, it is kept to the event.
+    fn leave_out(&mut self, needs: Needs) {
+        if self.is_by_length && self.until.is_none() {
+            self.source.leave_out(needs);
+        }
     }
 
     fn take_back(&mut self, used: Batch) {
@@ -105,11 +130,12 @@ impl<S: Source> Source for Limited<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::EMBEDDED;
+    use crate::input::embedded;
     use tracer::capture::Reader;
 
     fn events(limit: Limit) -> (usize, Option<String>, bool) {
-        let mut source = limit.of(Reader::new(EMBEDDED).unwrap(), EMBEDDED.len() as u64);
+        let embedded = embedded().unwrap();
+        let mut source = limit.of(Reader::new(embedded).unwrap(), embedded.len() as u64);
         let mut events = 0;
         while let Some(item) = source.next_item().unwrap() {
             events += if let Item::Events(batch) = item { batch.events.len() } else { 0 };

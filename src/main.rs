@@ -15,6 +15,7 @@ mod boot;
 mod browser;
 mod bundle;
 mod check;
+mod convert;
 mod diff;
 mod doctor;
 mod duration;
@@ -100,6 +101,8 @@ enum Command {
     Bundle(bundle::Args),
     /// Convert a trace of ftrace, trace-cmd, perf or Perfetto into a capture.
     Import(import::Args),
+    /// Write a capture in the newest version of its format.
+    Convert(convert::Args),
     /// Write a capture as tables (CSV, Parquet, Arrow) or as a timeline for Perfetto.
     Export(export::Args),
     /// Print completions for a shell.
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
         Command::Android(args) => android::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tracer::event::Batch;
+use tracer::passed::Needs;
 use tracer::stream::{Gaps, Item, Source};
 use tui::progress_line::progress_line;
 
@@ -44,6 +45,10 @@ impl<S: Source> Source for Progress<S> {
             (self.due, self.shown) = (Some(gone + EVERY), true);
         }
         item
+    }
+
+    fn leave_out(&mut self, needs: Needs) {
+        self.source.leave_out(needs);
     }
 
     fn take_back(&mut self, used: Batch) {

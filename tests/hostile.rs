@@ -358,6 +358,56 @@ fn a_frame_that_unpacks_to_more_than_it_says_is_damage() {
     assert!(stats(lying).contains("DAMAGED"));
 }
 
+/// The head of a frame of blocks in which all events are in the third one, with these totals of it.
+fn head(events: u64, totals: &[u64]) -> Vec<u8> {
+    let mut head = Vec::new();
+    let all = |head: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|value| forge::put(head, *value));
+    all(&mut head, &[1, events]);
+    head.resize(head.len() + events.div_ceil(2) as usize, 0x22);
+    // Time, alignment, flags, devices; and nothing in the second block.
+    all(&mut head, &[5, 5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    all(&mut head, totals);
+    // Nor in the last one.
+    all(&mut head, &[0; 9]);
+    head
+}
+
+/// Totals of as many single mappings, each of another device and length, as there may be.
+fn every_one_different(events: u64) -> Vec<u64> {
+    let columns: [fn(u64) -> u64; 5] = [|n| n * 65537, |n| n % 3, |_| 0, |n| (1 << 40) - n, |_| 1];
+    let rows = columns.into_iter().flat_map(|column| (0..events).map(column));
+    [1, 3, events, 0, events, 0, 0, 0, 0, events].into_iter().chain(rows).chain([0]).collect()
+}
+
+#[test]
+fn totals_of_blocks_that_stay_closed_may_say_anything() {
+    let filler = vec![7; 100];
+    let block = [&[][..], &[], &filler, &[], &[]];
+    let (events, replay) = (65_536, ["replay", "x.bounce", "--policy", "all"]);
+    let dir = tempfile::tempdir().unwrap();
+    // What is read ahead of the question is read whole.
+    let kernel = || (0..8).fold(Forged::kernel(), |forged, _| forged.frame(4, b"{}"));
+    let flood = (0..8).fold(kernel(), |forged, _| forged.blocks(&head(events, &every_one_different(events)), block));
+    fs::write(dir.path().join("x.bounce"), flood.bytes()).unwrap();
+    let replayed = bouncescope(dir.path(), &replay);
+    assert_eq!(replayed.code, Some(0), "{}", replayed.err);
+    assert!(replayed.out.contains("524288 mappings"), "{}", replayed.out);
+    // What does not fit together is damage, and so is a block that nobody can open once it is to be opened.
+    let totals = |mut totals: Vec<u64>, at: usize, value: u64| {
+        totals[at] = value;
+        kernel().blocks(&head(3, &totals), block).bytes()
+    };
+    for (at, value) in
+        [(2, 4), (2, u64::MAX), (4, 2), (9, 2), (9, u64::MAX), (10, u64::MAX), (19, u64::MAX), (22, u64::MAX), (25, 1)]
+    {
+        fs::write(dir.path().join("x.bounce"), totals(every_one_different(3), at, value)).unwrap();
+        let told = bouncescope(dir.path(), &["replay", "x.bounce", "--wide"]).out;
+        assert!(told.contains("DAMAGED"), "{at} {value}: {told}");
+    }
+    assert!(stats(kernel().blocks(&head(3, &every_one_different(3)), block).bytes()).contains("DAMAGED"));
+    all_commands(kernel().blocks(&head(3, &every_one_different(3)), block).bytes());
+}
+
 #[test]
 fn an_object_whose_members_would_fill_memory_is_damage() {
     // Three bytes each here; a hook is 136 in memory.

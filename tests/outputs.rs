@@ -31,6 +31,7 @@ fn writers() -> Vec<Writer> {
         (vec!["export", CAPTURE, "--format", "csv", "-o", "{}"], vec!["mappings.csv", "occupancy.csv"]),
         (vec!["export", CAPTURE, "--format", "perfetto", "-o", "{}"], vec![""]),
         (vec!["label", CAPTURE, "--label", "board=x", "-o", "{}"], vec![""]),
+        (vec!["convert", CAPTURE, "-o", "{}"], vec![""]),
         (vec!["man", "{}"], vec!["bouncescope.1", "bouncescope-replay.1"]),
         (vec!["top", CAPTURE, "--picture", "{}"], vec![""]),
     ];
@@ -242,6 +243,7 @@ fn no_command_replaces_what_it_reads() {
     let mut commands = vec![
         vec!["export", &capture, "--format", "perfetto", "-o", &capture],
         vec!["label", &capture, "--label", "board=x", "-o", &capture],
+        vec!["convert", &capture, "-o", &capture],
         vec!["import", &trace, "-o", &trace],
         vec!["import", &trace, "--like", &capture, "-o", &capture],
         vec!["check", &rules, &capture, "--junit", &capture],

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use tracer::capture::{Reader, Writer};
+use tracer::passed::Needs;
 use tracer::stream::{Gaps, Item, Source};
 
 /// Items that come one after another.
@@ -56,4 +57,38 @@ pub fn assert_survive_writing(items: &[Item]) {
     assert_eq!((gaps.damaged_frames, gaps.unknown_frames, gaps.cut_bytes), (0, 0, 0));
     let expected: Vec<&Item> = items.iter().filter(|item| !is_empty(item)).collect();
     assert_eq!(again.iter().collect::<Vec<_>>(), expected);
+    assert_survive_blocks(&expected);
+}
+
+/// The same in blocks; and what is left closed is told by totals.
+fn assert_survive_blocks(items: &[&Item]) {
+    let mut writer = Writer::new(Vec::new()).expect("memory can be written").blocks_from(1);
+    for item in items {
+        writer.write(item).expect("what was read can be written");
+    }
+    let file = writer.into_inner().expect("memory can be written");
+    let (again, gaps) = read(&file).expect("a capture was written");
+    assert_eq!((gaps.damaged_frames, gaps.unknown_frames, gaps.cut_bytes), (0, 0, 0));
+    assert_eq!(again.iter().collect::<Vec<_>>(), items);
+    let all = events(&again);
+    for needs in [Needs::WithLines(64), Needs::WithLines(4096), Needs::Written] {
+        assert_eq!(events(&read_for(&file, needs)), all, "{needs:?}");
+    }
+}
+
+/// Events, given or told by totals.
+fn events(items: &[Item]) -> u64 {
+    let count = |item: &Item| match item {
+        Item::Events(batch) => batch.events.len() as u64,
+        Item::Passed(passed) => passed.events(),
+        _ => 0,
+    };
+    items.iter().map(count).sum()
+}
+
+/// All items of a capture file for somebody with these needs; none for what is no capture.
+pub fn read_for(file: &[u8], needs: Needs) -> Vec<Item> {
+    let Ok(mut reader) = Reader::new(file) else { return Vec::new() };
+    reader.leave_out(needs);
+    std::iter::from_fn(|| reader.next_item().expect("memory can be read")).collect()
 }

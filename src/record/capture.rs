@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::Notify;
 use tracer::{
     capture::{FileWriter, WriteError},
+    event::Batch,
     facts::{Counters, End, PoolSample},
     live::{Session, Sink, renounce},
     pseudonym::Pseudonyms,
@@ -194,24 +195,70 @@ struct Ends {
 /// and the command runs, and from then on the thread needs no privilege any more.
 fn write_all(mut file: FileWriter, path: &Path, ends: &Ends, work: &Receiver<Work>) -> Result<u64> {
     let mut has_name = false;
+    let mut gathered = Gathered::default();
+    let written = |result: Result<(), WriteError>, has_name: bool| match result {
+        Err(error) if !has_name => Err(nothing_left(path, error)),
+        result => Ok(result?),
+    };
     for work in work {
+        let work = match work {
+            Work::Write(Item::Events(batch)) => {
+                written(gathered.add(batch, &mut file), has_name)?;
+                None
+            }
+            work => {
+                written(gathered.write(&mut file), has_name)?;
+                Some(work)
+            }
+        };
         match work {
-            Work::Write(item) if has_name => file.write(&item)?,
-            Work::Write(item) => file.write(&item).map_err(|error| nothing_left(path, error))?,
-            Work::Flush if has_name => file.flush()?,
-            Work::Flush => {
+            None => {}
+            Some(Work::Write(item)) => written(file.write(&item), has_name)?,
+            Some(Work::Flush) if has_name => file.flush()?,
+            Some(Work::Flush) => {
                 file.publish_keeping(suffix_of_old(path)).map_err(|error| nothing_left(path, error))?;
                 renounce(ends.runs_command).context("cannot give up capabilities")?;
                 has_name = true;
             }
-            Work::Finish => return Ok(file.finish_keeping(suffix_of_old(path))?),
+            Some(Work::Finish) => return Ok(file.finish_keeping(suffix_of_old(path))?),
         }
         if ends.at.is_some_and(|most| file.bytes_written() >= most) {
             ends.full.notify_one();
         }
     }
+    gathered.write(&mut file)?;
     file.flush()?;
     Ok(file.bytes_written())
+}
+
+/// Events that wait for more: the rings are emptied more often than frames are worth making.
+#[derive(Default)]
+struct Gathered(Batch);
+
+impl Gathered {
+    /// Events with which they wait no longer: those of a frame.
+    const ENOUGH: usize = 1 << 14;
+
+    /// Adds events, and writes those in front where both are too many for a frame.
+    fn add(&mut self, batch: Batch, file: &mut FileWriter) -> Result<(), WriteError> {
+        if self.0.events.len() + batch.events.len() > Self::ENOUGH {
+            self.write(file)?;
+        }
+        if self.0.events.is_empty() {
+            self.0 = batch;
+        } else {
+            self.0.append(&batch);
+        }
+        Ok(())
+    }
+
+    /// Writes what waits.
+    fn write(&mut self, file: &mut FileWriter) -> Result<(), WriteError> {
+        if self.0.events.is_empty() {
+            return Ok(());
+        }
+        file.write(&Item::Events(std::mem::take(&mut self.0)))
+    }
 }
 
 /// Until the first counters are in, the file has no name, and goes away with the recorder.

@@ -12,7 +12,7 @@ pub(crate) struct Forged {
 impl Forged {
     /// With nothing but the file's header in it.
     pub(crate) fn empty() -> Self {
-        Self { bytes: b"\x89BNC\r\n\x1a\n\x01\0\0\0\x66\x5a\xbe\xa1".to_vec(), sequence: 0 }
+        Self { bytes: b"\x89BNC\r\n\x1a\n\x02\0\0\0\x5f\xd3\x9c\xc3".to_vec(), sequence: 0 }
     }
 
     /// With the beginning of an arm64 kernel: every hook attached, a pool, one device with the number 0.
@@ -32,6 +32,31 @@ impl Forged {
     pub(crate) fn frame(self, kind: u8, payload: &[u8]) -> Self {
         let stored = zstd::bulk::compress(payload, 3).unwrap();
         self.raw_frame(kind, &stored, payload.len() as u32)
+    }
+
+    /// One more frame of blocks, with this head and these blocks; nothing in an empty one. Every checksum holds.
+    pub(crate) fn blocks(mut self, head: &[u8], blocks: [&[u8]; 5]) -> Self {
+        let compressed = |raw: &[u8]| if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(raw, 3).unwrap() };
+        let stored_head = compressed(head);
+        let mut checked = (stored_head.len() as u32).to_le_bytes().to_vec();
+        let mut behind = Vec::new();
+        for block in blocks {
+            let stored = compressed(block);
+            for word in [stored.len() as u32, block.len() as u32, crc32c::crc32c(&stored)] {
+                checked.extend(word.to_le_bytes());
+            }
+            behind.extend(stored);
+        }
+        checked.extend(stored_head);
+        let mut header = b"\xf5FRM\x0c\0\0\0".to_vec();
+        for word in [self.sequence, (checked.len() + behind.len()) as u32, head.len() as u32] {
+            header.extend(word.to_le_bytes());
+        }
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), &checked);
+        header.extend(checksum.to_le_bytes());
+        self.bytes.extend([header, checked, behind].concat());
+        self.sequence += 1;
+        self
     }
 
     /// One more frame of this type, with the payload as it is stored, and a length that may be a lie.
@@ -102,7 +127,8 @@ impl Events {
 }
 
 /// LEB128.
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
+/// Adds a number as the page has it.
+pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
         value >>= 7;

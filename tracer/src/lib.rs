@@ -36,7 +36,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub use bouncescope_capture as capture;
-pub use bouncescope_capture::{event, facts, labels, names, output, plain, pseudonym, stream};
+pub use bouncescope_capture::{event, facts, labels, names, output, passed, plain, pseudonym, stream};
 pub use bouncescope_exchange as exchange;
 #[cfg(all(target_os = "linux", feature = "live"))]
 pub use bouncescope_live as live;

@@ -60,6 +60,7 @@ impl<S: Source> Clip<S> {
             | Item::Symbols(_)
             | Item::Sites(_)
             | Item::Lengths(_)
+            | Item::Passed(_)
             | Item::Counters(_)
             | Item::End(_) => None,
         }

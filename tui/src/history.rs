@@ -131,7 +131,7 @@ impl History {
             }
             Item::Counters(counters) => self.pass(counters.time_ns),
             Item::End(end) => self.pass(end.time_ns),
-            Item::Start(_) | Item::Slab(_) | Item::PoolTimes(_) | Item::Lengths(_) => {}
+            Item::Start(_) | Item::Slab(_) | Item::PoolTimes(_) | Item::Lengths(_) | Item::Passed(_) => {}
         }
         self.examined.take(item.clone());
     }

@@ -47,7 +47,7 @@ impl Recent {
                 }
                 return;
             }
-            Item::Sites(_) | Item::Lengths(_) | Item::End(_) => return,
+            Item::Sites(_) | Item::Lengths(_) | Item::Passed(_) | Item::End(_) => return,
         }
         self.items.push_back((now_ns, item));
         while let Some((time_ns, _)) = self.items.front()

@@ -15,9 +15,27 @@ mod checksums;
 mod deb;
 mod elf;
 
-/// A phone or a small board has to hold it: bytes, stripped.
-const LARGEST: u64 = 10 << 20;
-const PROFILE: &str = "dist";
+/// What is built.
+#[derive(Clone, Copy)]
+pub(crate) struct Build {
+    profile: &'static str,
+    /// For cargo.
+    options: &'static [&'static str],
+    /// How large it may be, stripped, bytes.
+    largest: u64,
+    /// What an archive is called after its machine.
+    suffix: &'static str,
+}
+
+/// All commands, for a board.
+const WHOLE: Build = Build { profile: "dist", options: &[], largest: 10 << 20, suffix: "linux" };
+/// What a phone records with: pages are made, and served, elsewhere, and captures are named.
+pub(crate) const FOR_A_PHONE: Build = Build {
+    profile: "phone",
+    options: &["--no-default-features", "--features", "live"],
+    largest: 6 << 20,
+    suffix: "phone",
+};
 /// Completions, by the shell's name and the file name that the shell looks for.
 const SHELLS: [(&str, &str); 3] = [("bash", "bouncescope.bash"), ("zsh", "_bouncescope"), ("fish", "bouncescope.fish")];
 /// Files of the workspace that go along.
@@ -28,6 +46,9 @@ pub(crate) struct Args {
     /// Machines to build for, as `uname -m` calls them
     #[arg(long, value_name = "MACHINE", value_delimiter = ',', default_value = "aarch64,x86_64", value_parser = ["aarch64", "x86_64"])]
     machine: Vec<String>,
+    /// Build for a phone: arm64, as small as can be, without pages, without a capture of its own, and without recording from boot
+    #[arg(long, conflicts_with = "machine")]
+    phone: bool,
     /// Where the archives go [default: target/dist]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -42,12 +63,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = args.out.clone().unwrap_or(usual);
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let out = out.canonicalize()?;
-    let targets = [ARM64, X86_64].into_iter().filter(|target| args.machine.iter().any(|one| one == target.machine));
+    let (build, machines) =
+        if args.phone { (FOR_A_PHONE, vec![ARM64.machine.to_owned()]) } else { (WHOLE, args.machine.clone()) };
+    let targets = [ARM64, X86_64].into_iter().filter(|target| machines.iter().any(|one| one == target.machine));
     let mut made = Vec::new();
     for target in targets {
-        say(&format!("building bouncescope {} for {} (profile {PROFILE})", env!("CARGO_PKG_VERSION"), target.machine));
-        let binary = binary(root, &target, &[])?;
-        made.extend(pack(root, &out, &binary, &target, args.check)?);
+        say(&format!(
+            "building bouncescope {} for {} (profile {})",
+            env!("CARGO_PKG_VERSION"),
+            target.machine,
+            build.profile
+        ));
+        let binary = binary(root, &target, build)?;
+        made.extend(pack(root, &out, &binary, &target, build, args.check)?);
     }
     // With those of earlier runs, for other machines.
     let is_ours = |file: &String| ["gz", "deb"].iter().any(|kind| Path::new(file).extension() == Some(kind.as_ref()));
@@ -66,13 +94,15 @@ fn say(what: &str) {
 }
 
 /// Packs an archive and a package of the same files, and reads them back where that is asked for. Their names.
-fn pack(root: &Path, out: &Path, binary: &Path, target: &Target, check: bool) -> Result<Vec<String>> {
-    let name = format!("bouncescope-{}-{}-linux", env!("CARGO_PKG_VERSION"), target.machine);
+fn pack(root: &Path, out: &Path, binary: &Path, target: &Target, build: Build, check: bool) -> Result<Vec<String>> {
+    let name = format!("bouncescope-{}-{}-{}", env!("CARGO_PKG_VERSION"), target.machine, build.suffix);
     let dir = out.join(&name);
     gather(root, &dir, binary)?;
     say(&format!("packing {name}.tar.gz"));
     let mut made = vec![archive(out, &name)?];
-    if deb::is_possible() {
+    if build.profile == FOR_A_PHONE.profile {
+        // adb pushes the binary.
+    } else if deb::is_possible() {
         say(&format!("packing the Debian package for {}", deb::architecture(target.machine)));
         made.push(deb::package(root, out, &dir, target)?);
     } else {
@@ -91,29 +121,27 @@ fn pack(root: &Path, out: &Path, binary: &Path, target: &Target, check: bool) ->
     Ok(made)
 }
 
-/// What a phone records with: pages are made, and served, elsewhere.
-pub(crate) const FOR_A_PHONE: &[&str] = &["--no-default-features", "--features", "live"];
-
-/// Builds the binary for a machine with these options of cargo, and makes sure that it runs anywhere and fits.
-pub(crate) fn binary(root: &Path, target: &Target, options: &[&str]) -> Result<PathBuf> {
-    let status = target.cargo_build(root, PROFILE)?.args(["--package", "bouncescope"]).args(options).status();
+/// Builds the binary for a machine, and makes sure that it runs anywhere and fits.
+pub(crate) fn binary(root: &Path, target: &Target, build: Build) -> Result<PathBuf> {
+    let status =
+        target.cargo_build(root, build.profile)?.args(["--package", "bouncescope"]).args(build.options).status();
     ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
-    let binary = target.built(root, PROFILE).join("bouncescope");
-    runs_anywhere(&binary, target)?;
+    let binary = target.built(root, build.profile).join("bouncescope");
+    runs_anywhere(&binary, target, build.largest)?;
     Ok(binary)
 }
 
 /// Makes sure that a binary is static and no larger than it may be.
-fn runs_anywhere(binary: &Path, target: &Target) -> Result<()> {
+fn runs_anywhere(binary: &Path, target: &Target, largest: u64) -> Result<()> {
     let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
     ensure!(elf::is_static(&bytes), "{} needs a dynamic loader: it would not run elsewhere", binary.display());
-    fits(bytes.len() as u64, target.machine)
+    fits(bytes.len() as u64, target.machine, largest)
 }
 
-fn fits(size: u64, machine: &str) -> Result<()> {
+fn fits(size: u64, machine: &str, largest: u64) -> Result<()> {
     let mib = size as f64 / f64::from(1 << 20);
-    ensure!(size <= LARGEST, "the binary for {machine} has {mib:.1} MiB, more than the {} it may have", LARGEST >> 20);
-    say(&format!("{machine}: {mib:.1} MiB of at most {}", LARGEST >> 20));
+    ensure!(size <= largest, "the binary for {machine} has {mib:.2} MiB, more than the {} it may have", largest >> 20);
+    say(&format!("{machine}: {mib:.2} MiB of at most {}", largest >> 20));
     Ok(())
 }
 
@@ -165,9 +193,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_mebibytes_fit_and_a_byte_more_does_not() {
-        assert!(fits(LARGEST, "aarch64").is_ok());
-        let said = fits(LARGEST + 1, "aarch64").unwrap_err().to_string();
-        assert!(said.contains("aarch64") && said.contains("10.0 MiB"), "{said}");
+    fn what_is_as_large_as_it_may_be_fits_and_a_byte_more_does_not() {
+        for Build { largest, .. } in [WHOLE, FOR_A_PHONE] {
+            assert!(fits(largest, "aarch64", largest).is_ok());
+            let said = fits(largest + 1, "aarch64", largest).unwrap_err().to_string();
+            assert!(said.contains("aarch64") && said.contains(&format!("{}.00 MiB", largest >> 20)), "{said}");
+        }
     }
 }

@@ -308,7 +308,9 @@ impl Ring {
             Item::Pool(sample) => self.open.pool = Some(sample),
             Item::Counters(counters) => self.open.counters = counters,
             Item::End(end) => self.kept.end = Some(end),
-            Item::Sites(_) | Item::Lengths(_) | Item::Slab(_) | Item::PoolTimes(_) => self.open.others.write(&item)?,
+            Item::Sites(_) | Item::Lengths(_) | Item::Slab(_) | Item::PoolTimes(_) | Item::Passed(_) => {
+                self.open.others.write(&item)?;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tracer_ebpf::{
 use crate::{
     config,
     emit::{add_other, add_to, header},
+    loops::may_go_on,
     objects::send,
     own_ring,
     probe::{arguments, field_or_zero},
@@ -33,6 +34,11 @@ static HOT: PerCpuArray<HotSite> = PerCpuArray::with_max_entries(HOT_SITES, 0);
 /// Objects of one bulk that are looked at: `kfree_rcu()` fills a page of 4 KiB with pointers, less two words and a list's head
 /// (`KVFREE_BULK_MAX_ENTR`, `kernel/rcu/tree.c`, from 6.14 on `mm/slab_common.c`).
 const MOST_IN_BULK: u64 = 512;
+
+/// The object of a bulk that comes next, for [`free_bulk`] alone. Here, because the verifier would know a number of its own, and tell the turns
+/// apart.
+#[map]
+static NEXT_IN_BULK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// `kmem:kmalloc` (call_site, ptr, bytes_req, bytes_alloc, gfp_flags, …), and `kmem:kmalloc_node`, which kernels before 6.1 have
 /// too and which begins alike.
@@ -77,28 +83,51 @@ pub fn kfree(ctx: RawTracePointContext) -> i32 {
 #[kprobe]
 pub fn free_bulk(ctx: ProbeContext) -> u32 {
     let [cache, size, objects, ..] = arguments(&ctx);
-    freed_in_bulk(&ctx, cache, size, objects);
+    freed_in_bulk::<_, true>(&ctx, cache, size, objects);
+    0
+}
+
+/// The same before 6.9.
+#[kprobe]
+pub fn free_bulk_turns(ctx: ProbeContext) -> u32 {
+    let [cache, size, objects, ..] = arguments(&ctx);
+    freed_in_bulk::<_, false>(&ctx, cache, size, objects);
     0
 }
 
 /// The same, where there are no kprobes.
 #[fentry]
 pub fn free_bulk_enter(ctx: FEntryContext) -> i32 {
-    freed_in_bulk(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    freed_in_bulk::<_, false>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// Without a cache this is `kfree_bulk()`, which has no event; what was handed to `kfree_rcu()` is freed by it.
 #[inline(always)]
-fn freed_in_bulk<C: EbpfContext>(ctx: &C, cache: u64, size: u64, objects: u64) {
+fn freed_in_bulk<C: EbpfContext, const MAY_GOTO: bool>(ctx: &C, cache: u64, size: u64, objects: u64) {
     if cache != 0 {
         return;
     }
-    for n in 0..MOST_IN_BULK {
-        if n >= size {
-            return;
+    if MAY_GOTO {
+        let Some(next) = NEXT_IN_BULK.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's own value, used by one program that does not run inside itself.
+        let next = unsafe { &mut *next };
+        *next = 0;
+        while may_go_on() {
+            // SAFETY: a read of memory that is borrowed here.
+            let n = unsafe { (&raw const *next).read_volatile() };
+            if n >= MOST_IN_BULK || n >= size {
+                break;
+            }
+            *next = n + 1;
+            freed(ctx, field_or_zero(objects.wrapping_add(n * 8), 0));
         }
-        freed(ctx, field_or_zero(objects.wrapping_add(n * 8), 0));
+    } else {
+        let mut n = 0;
+        while n < MOST_IN_BULK && n < size {
+            freed(ctx, field_or_zero(objects.wrapping_add(n * 8), 0));
+            n += 1;
+        }
     }
     if size > MOST_IN_BULK {
         add_other(Other::BulkCut, size - MOST_IN_BULK);

@@ -12,6 +12,7 @@ mod emit;
 mod kmalloc;
 mod lengths;
 mod link;
+mod loops;
 mod map;
 mod objects;
 mod own_ring;

@@ -25,6 +25,7 @@ use crate::{
     config, device,
     emit::{count_other, header, send, send_bytes},
     lengths::{self, what},
+    loops::may_go_on,
     probe::{Call, Probed, arguments, entered, field_or_zero, returned},
     slab, streamed,
 };
@@ -37,6 +38,8 @@ struct Scratch {
     segments: [Segment; MAX_SEGMENTS],
     /// Segments that are not small, and their bytes: counted together, and not sent.
     longer: LengthCount,
+    /// Links to another part of a chained list that have been followed. Here, because the verifier would know a number of its own.
+    chains: u64,
     /// Of the device. Here, because the verifier knows some of its bits for each way through [`device::describe`], and would
     /// walk the list once for each of these ways.
     fingerprint: u64,
@@ -66,7 +69,7 @@ pub fn dma_map_sg(ctx: RawTracePointContext) -> i32 {
             attrs: ctx.arg(5),
             has_returned: false,
         };
-        record(&ctx, scratch, &list);
+        record::<_, true>(&ctx, scratch, &list);
     }
     0
 }
@@ -107,9 +110,20 @@ pub fn map_sgt_entry(ctx: ProbeContext) -> u32 {
 /// The return of either, for kernels without events: every list.
 #[kretprobe]
 pub fn map_sg_return(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = returned(&ctx, Probed::List) {
-        let ents = ents(&ctx, &call);
-        made(&ctx, call.args, ents, true);
+    every::<true>(&ctx)
+}
+
+/// The same before 6.9.
+#[kretprobe]
+pub fn map_sg_return_turns(ctx: RetProbeContext) -> u32 {
+    every::<false>(&ctx)
+}
+
+#[inline(always)]
+fn every<const MAY_GOTO: bool>(ctx: &RetProbeContext) -> u32 {
+    if let Some(call) = returned(ctx, Probed::List) {
+        let ents = ents(ctx, &call);
+        made::<_, MAY_GOTO>(ctx, call.args, ents, true);
     }
     0
 }
@@ -120,7 +134,7 @@ pub fn map_sg_refused(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List)
         && ents(&ctx, &call) == 0
     {
-        made(&ctx, call.args, 0, true);
+        made::<_, true>(&ctx, call.args, 0, true);
     }
     0
 }
@@ -150,10 +164,11 @@ fn keep(ctx: &ProbeContext, args: [u64; 6]) {
 
 /// Records a list whose mapping returned; the arguments are those that `map_sg_entry` keeps.
 #[inline(always)]
-pub(crate) fn made<C: EbpfContext>(ctx: &C, args: [u64; 6], ents: u32, has_returned: bool) {
+pub(crate) fn made<C: EbpfContext, const MAY_GOTO: bool>(ctx: &C, args: [u64; 6], ents: u32, has_returned: bool) {
     let [dev, first, nents, direction, attrs, _] = args;
     if let Some(scratch) = RETURNED.get_ptr_mut(0) {
-        record(ctx, scratch, &List { dev, first, nents: nents as u32, ents, direction, attrs, has_returned });
+        let list = List { dev, first, nents: nents as u32, ents, direction, attrs, has_returned };
+        record::<_, MAY_GOTO>(ctx, scratch, &list);
     }
 }
 
@@ -179,7 +194,7 @@ struct List {
 
 /// Fills the record, and sends it.
 #[inline(always)]
-fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
+fn record<C: EbpfContext, const MAY_GOTO: bool>(ctx: &C, scratch: *mut Scratch, list: &List) {
     // SAFETY: this CPU's own value, used by one program that does not run inside itself.
     let scratch = unsafe { &mut *scratch };
     scratch.fingerprint = device::describe(ctx, list.dev);
@@ -195,7 +210,8 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
         stack: [0; MAX_FRAMES],
     };
     scratch.longer = LengthCount { count: 0, bytes: 0 };
-    walk(scratch);
+    scratch.chains = 0;
+    walk::<MAY_GOTO>(scratch);
     // SAFETY: reads of memory that is borrowed here, and that has been written.
     let (fingerprint, recorded, longer) = unsafe {
         (
@@ -237,27 +253,66 @@ fn record<C: EbpfContext>(ctx: &C, scratch: *mut Scratch, list: &List) {
 /// Takes in a list segment by segment, going on as `sg_next()` does (`lib/scatterlist.c`).
 ///
 /// Not inlined: what comes after it the verifier then follows once, and not once for each length of the list. All ways through
-/// the loop's body are short for the same reason: it walks each of them in every turn.
+/// the loop's body are short for the same reason: without [`may_go_on`], it walks each of them in every turn.
 #[inline(never)]
-fn walk(scratch: &mut Scratch) {
-    // SAFETY: a read of memory that is borrowed here.
-    let fingerprint = unsafe { (&raw const scratch.fingerprint).read_volatile() };
-    let MapSg { header, dev, list: mut at, nents, .. } = scratch.head;
-    let looked_up = slab::is_looked_up(device::flags(fingerprint), u64::from(header.direction), 0);
-    for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
+fn walk<const MAY_GOTO: bool>(scratch: &mut Scratch) {
+    let mut walk = Walk::begin(scratch);
+    if MAY_GOTO {
+        while may_go_on() && walk.turn() {}
+    } else {
+        for _ in 0..MAX_SEGMENTS + MAX_CHAINS {
+            if !walk.turn() {
+                break;
+            }
+        }
+    }
+}
+
+/// A list that is being taken in.
+#[repr(C)]
+struct Walk {
+    scratch: *mut Scratch,
+    /// The entry that comes next.
+    at: u64,
+    dev: u64,
+    fingerprint: u64,
+    direction: u64,
+    nents: u32,
+    looked_up: bool,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn begin(scratch: &mut Scratch) -> Self {
+        // SAFETY: a read of memory that is borrowed here.
+        let fingerprint = unsafe { (&raw const scratch.fingerprint).read_volatile() };
+        let MapSg { header, dev, list, nents, .. } = scratch.head;
+        let direction = u64::from(header.direction);
+        let looked_up = slab::is_looked_up(device::flags(fingerprint), direction, 0);
+        Self { scratch, at: list, dev, fingerprint, direction, nents, looked_up }
+    }
+
+    /// Takes in one entry; whether there is another.
+    #[inline(always)]
+    fn turn(&mut self) -> bool {
+        // SAFETY: it was made of a borrow that lasts as long as the walk does.
+        let scratch = unsafe { &mut *self.scratch };
         // SAFETY: a read of memory that is borrowed here.
         let n = unsafe { (&raw const scratch.head.recorded).read_volatile() };
-        if n >= nents || n as usize >= MAX_SEGMENTS {
-            break;
+        if n >= self.nents || n as usize >= MAX_SEGMENTS {
+            return false;
         }
-        let Some(entry) = Entry::read(at) else {
+        let Some(entry) = Entry::read(self.at) else {
             count_other(Other::ReadFault);
-            break;
+            return false;
         };
         let link = entry.link();
         if link & 1 != 0 {
-            at = link & !3;
-            continue;
+            self.at = link & !3;
+            // SAFETY: as above.
+            let chains = unsafe { (&raw const scratch.chains).read_volatile() } + 1;
+            scratch.chains = chains;
+            return chains < MAX_CHAINS as u64;
         }
         let length = entry.u32(config!(scatterlist.length));
         let bytes = u64::from(length);
@@ -265,8 +320,8 @@ fn walk(scratch: &mut Scratch) {
         let offset = entry.u32(config!(scatterlist.offset));
         let mut memory = UNKNOWN;
         if bytes < SMALL_BELOW {
-            lengths::count(dev, fingerprint, what(u64::from(header.direction), Mapped::Segment, bytes), 1, bytes);
-            if looked_up {
+            lengths::count(self.dev, self.fingerprint, what(self.direction, Mapped::Segment, bytes), 1, bytes);
+            if self.looked_up {
                 memory = slab::of_segment(page, offset);
             }
         } else {
@@ -284,9 +339,10 @@ fn walk(scratch: &mut Scratch) {
         };
         scratch.head.recorded = n + 1;
         if link & 2 != 0 {
-            break;
+            return false;
         }
-        at += u64::from(config!(scatterlist.size));
+        self.at += u64::from(config!(scatterlist.size));
+        true
     }
 }
 

@@ -49,7 +49,7 @@ pub fn map_sg_exit(ctx: FExitContext) -> i32 {
     let ents: i32 = ctx.ret().unwrap_or(0);
     if ents <= 0 {
         let nents: u32 = ctx.arg(2);
-        sg::made(&ctx, [ctx.arg(0), ctx.arg(1), u64::from(nents), ctx.arg(3), ctx.arg(4), 0], 0, false);
+        sg::made::<_, false>(&ctx, [ctx.arg(0), ctx.arg(1), u64::from(nents), ctx.arg(3), ctx.arg(4), 0], 0, false);
     }
     0
 }
@@ -62,7 +62,7 @@ pub fn map_sgt_exit(ctx: FExitContext) -> i32 {
         let table: u64 = ctx.arg(1);
         let list = field_or_zero(table, config!(scatterlist.table_sgl));
         let nents: u32 = field_or_zero(table, config!(scatterlist.table_orig_nents));
-        sg::made(&ctx, [ctx.arg(0), list, u64::from(nents), ctx.arg(2), ctx.arg(3), table], 0, false);
+        sg::made::<_, false>(&ctx, [ctx.arg(0), list, u64::from(nents), ctx.arg(2), ctx.arg(3), table], 0, false);
     }
     0
 }

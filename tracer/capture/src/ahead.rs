@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::event::Batch;
+use crate::passed::Needs;
 use crate::stream::{Gaps, Item, Source};
 
 /// Items that may wait: enough for the two threads not to wait for each other at every frame, and few, since the CPU's cache
@@ -17,11 +18,17 @@ const QUEUE: usize = 2;
 /// A source's answer, and its gaps and the bytes read at that moment.
 type Answer<E> = (Result<Option<Item>, E>, Gaps, u64);
 
+/// What the source's reader has for the source.
+enum Back {
+    Used(Batch),
+    Needs(Needs),
+}
+
 /// Reads a source ahead. The thread ends with the source, or soon after this is dropped.
 pub struct Ahead<S: Source> {
     queue: Receiver<Answer<S::Error>>,
-    /// Batches on their way back to the source.
-    used: Sender<Batch>,
+    /// What is on its way to the source.
+    back: Sender<Back>,
     pub(super) thread: Option<JoinHandle<()>>,
     gaps: Gaps,
     bytes_read: u64,
@@ -32,18 +39,21 @@ impl<S: Source + Send + 'static> Ahead<S> {
     pub fn new(source: S) -> io::Result<Self> {
         let (gaps, bytes_read) = (source.gaps(), source.bytes_read());
         let (answers, queue) = sync_channel(QUEUE);
-        let (used, come_back) = channel();
+        let (back, come_back) = channel();
         let read = move || answer_all(source, &answers, &come_back);
         let thread = thread::Builder::new().name("capture".into()).spawn(read)?;
-        Ok(Self { queue, used, thread: Some(thread), gaps, bytes_read })
+        Ok(Self { queue, back, thread: Some(thread), gaps, bytes_read })
     }
 }
 
 /// Until the end, or until nobody listens. After an error the source is asked again, as its reader may do.
-fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>, used: &Receiver<Batch>) {
+fn answer_all<S: Source>(mut source: S, answers: &SyncSender<Answer<S::Error>>, back: &Receiver<Back>) {
     loop {
-        while let Ok(batch) = used.try_recv() {
-            source.take_back(batch);
+        while let Ok(back) = back.try_recv() {
+            match back {
+                Back::Used(batch) => source.take_back(batch),
+                Back::Needs(needs) => source.leave_out(needs),
+            }
         }
         let answer = source.next_item();
         let is_end = matches!(answer, Ok(None));
@@ -68,9 +78,14 @@ impl<S: Source> Source for Ahead<S> {
         }
     }
 
+    /// What was read ahead already comes whole.
+    fn leave_out(&mut self, needs: Needs) {
+        let _ = self.back.send(Back::Needs(needs));
+    }
+
     fn take_back(&mut self, used: Batch) {
         // Without a thread there is nothing to read any more.
-        let _ = self.used.send(used);
+        let _ = self.back.send(Back::Used(used));
     }
 
     fn gaps(&self) -> Gaps {

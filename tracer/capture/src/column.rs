@@ -20,9 +20,9 @@ impl ColumnWriter {
 
     /// Appends a value that is mostly near the one before.
     pub(super) fn delta(&mut self, value: u64) {
-        let delta = value.wrapping_sub(self.last) as i64;
+        let delta = value.wrapping_sub(self.last);
         self.last = value;
-        put(&mut self.bytes, ((delta << 1) ^ (delta >> 63)) as u64);
+        put(&mut self.bytes, zigzag(delta));
     }
 
     /// Nothing but zeroes is written as nothing.
@@ -81,8 +81,7 @@ impl<'a> ColumnReader<'a> {
     pub(super) fn deltas(&mut self, values: &mut [u64]) -> Option<()> {
         let mut last = self.last;
         self.fill(values, |zigzag| {
-            let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-            last = last.wrapping_add(delta as u64);
+            last = last.wrapping_add(unzigzag(zigzag));
             last
         })?;
         self.last = last;
@@ -148,6 +147,18 @@ impl<'a> ColumnReader<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
+}
+
+/// A difference modulo 2⁶⁴ as a number that is small where it is near 0: 0, −1, 1, −2, … as 0, 1, 2, 3, ….
+pub(super) const fn zigzag(delta: u64) -> u64 {
+    let delta = delta as i64;
+    ((delta << 1) ^ (delta >> 63)) as u64
+}
+
+/// The difference that [`zigzag`] was given.
+#[inline]
+pub(super) const fn unzigzag(zigzag: u64) -> u64 {
+    ((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)) as u64
 }
 
 /// Appends `value` as LEB128: 1 to 10 bytes.

@@ -369,6 +369,19 @@ impl Batch {
         self.segments.get(first..first + segments as usize).unwrap_or(&[])
     }
 
+    /// Appends the events of another batch.
+    pub fn append(&mut self, later: &Self) {
+        let before = self.segments.len() as u32;
+        self.segments.extend_from_slice(&later.segments);
+        self.events.extend(later.events.iter().map(|event| {
+            let mut event = *event;
+            if let What::MapSg { first_segment, .. } = &mut event.what {
+                *first_segment = first_segment.saturating_add(before);
+            }
+            event
+        }));
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.events.clear();

@@ -23,6 +23,13 @@ const MAX_OBJECT: usize = 1 << 20;
 /// No device's description is larger: a capture may have thousands of them.
 const MAX_DEVICE: usize = 2 << 10;
 
+/// Blocks in a frame of events.
+pub(super) const BLOCKS: usize = 5;
+/// In front of the head of such a frame: the head's length as stored, then of each block its lengths and its checksum.
+pub(super) const TABLE: usize = 4 + 12 * BLOCKS;
+/// No such head is longer, decompressed.
+pub(super) const MAX_HEAD: usize = 4 << 20;
+
 /// What a frame contains. Values are never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,11 +45,13 @@ pub(super) enum Type {
     Slab = 9,
     PoolTimes = 10,
     Lengths = 11,
+    /// Events in blocks, of which some may stay closed.
+    Blocks = 12,
 }
 
 impl Type {
     pub(super) fn from_raw(raw: u8) -> Option<Self> {
-        const ALL: [Type; 11] = [
+        const ALL: [Type; 12] = [
             Type::Start,
             Type::Device,
             Type::Events,
@@ -54,6 +63,7 @@ impl Type {
             Type::Slab,
             Type::PoolTimes,
             Type::Lengths,
+            Type::Blocks,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == raw)
     }
@@ -62,6 +72,7 @@ impl Type {
     pub(super) fn longest(self) -> usize {
         match self {
             Self::Events | Self::Sites | Self::Symbols | Self::Lengths => MAX_PAYLOAD,
+            Self::Blocks => MAX_HEAD,
             Self::Device => MAX_DEVICE,
             Self::Start | Self::Pool | Self::Counters | Self::End | Self::Slab | Self::PoolTimes => MAX_OBJECT,
         }
@@ -80,6 +91,7 @@ impl Type {
             Self::Slab => "slab",
             Self::PoolTimes => "pool times",
             Self::Lengths => "lengths",
+            Self::Blocks => "blocks",
         }
     }
 }
@@ -97,12 +109,12 @@ pub(super) struct Header {
     checksum: u32,
 }
 
-/// The header of a file.
-pub(super) fn file_header() -> [u8; FILE_HEADER] {
+/// The header of a file of this version.
+pub(super) fn file_header(version: u32) -> [u8; FILE_HEADER] {
     let mut header = [0; FILE_HEADER];
     header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..].copy_from_slice(&file_checksum(VERSION).to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
+    header[12..].copy_from_slice(&file_checksum(version).to_le_bytes());
     header
 }
 
@@ -145,19 +157,29 @@ pub(super) fn encode(
     frame.resize(FRAME_HEADER + zstd::zstd_safe::compress_bound(payload.len()), 0);
     let stored = compressor.compress_to_buffer(payload, &mut frame[FRAME_HEADER..])?;
     frame.truncate(FRAME_HEADER + stored);
+    finish(kind, sequence, payload.len(), frame);
+    Ok(())
+}
+
+/// Puts a header into the room in front of a payload, of so many bytes decompressed.
+pub(super) fn finish(kind: Type, sequence: u32, raw: usize, frame: &mut [u8]) {
+    let stored = frame.len() - FRAME_HEADER;
     frame[..4].copy_from_slice(&MARKER);
     frame[4] = kind as u8;
     frame[8..12].copy_from_slice(&sequence.to_le_bytes());
     frame[12..16].copy_from_slice(&(stored as u32).to_le_bytes());
-    frame[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    frame[16..20].copy_from_slice(&(raw as u32).to_le_bytes());
     let checksum = checksum(frame);
     frame[20..FRAME_HEADER].copy_from_slice(&checksum.to_le_bytes());
-    Ok(())
 }
 
-/// The checksum of a whole frame: over everything but the checksum's own place.
+/// The checksum of a whole frame: over everything but the checksum's own place, and blocks, which have their own.
 pub(super) fn checksum(frame: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&frame[..FRAME_HEADER - 4]), &frame[FRAME_HEADER..])
+    let mut payload = &frame[FRAME_HEADER..];
+    if frame[4] == Type::Blocks as u8 {
+        payload = &payload[..head_len(payload).unwrap_or(payload.len())];
+    }
+    crc32c::crc32c_append(crc32c::crc32c(&frame[..FRAME_HEADER - 4]), payload)
 }
 
 impl Header {
@@ -205,6 +227,13 @@ impl Header {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+/// The bytes of a payload of blocks that the frame's checksum is over: all in front of the blocks. `None` where there are not so many.
+pub(super) fn head_len(payload: &[u8]) -> Option<usize> {
+    payload.get(..TABLE)?;
+    let head = TABLE.checked_add(word(payload, 0) as usize)?;
+    (head <= payload.len()).then_some(head)
+}
+
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

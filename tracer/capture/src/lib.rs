@@ -30,6 +30,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod ahead;
+mod blocks;
 mod column;
 pub mod event;
 mod events;
@@ -37,12 +38,15 @@ pub mod facts;
 mod frame;
 pub mod labels;
 pub mod names;
+pub mod objects;
 pub mod output;
+pub mod passed;
 pub mod plain;
 pub mod pseudonym;
 pub mod reach;
 mod reader;
 pub mod relabel;
+mod split;
 pub mod stream;
 mod writer;
 
@@ -57,7 +61,7 @@ pub use reader::{Place, Reader};
 pub use writer::Writer;
 
 /// The format that this version writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A capture being written to a file.
 pub type FileWriter = Writer<Output>;
@@ -87,6 +91,9 @@ pub enum WriteError {
         /// Its size before compression, bytes.
         bytes: usize,
     },
+    /// Totals of events cannot take the events' place.
+    #[error("totals of events that were not read cannot be written")]
+    Passed,
     /// A scatterlist is longer than any reader accepts.
     #[error("a scatterlist of {found} segments is longer than the format allows")]
     TooManySegments {

@@ -155,6 +155,7 @@ names! {
         MapSgEntry = "map_sg_entry",
         MapSgtEntry = "map_sgt_entry",
         MapSgReturn = "map_sg_return",
+        MapSgReturnTurns = "map_sg_return_turns",
         MapSgRefused = "map_sg_refused",
         MapSgExit = "map_sg_exit",
         MapSgtExit = "map_sgt_exit",
@@ -182,6 +183,7 @@ names! {
         Kmalloc = "kmalloc",
         Kfree = "kfree",
         FreeBulk = "free_bulk",
+        FreeBulkTurns = "free_bulk_turns",
         FreeBulkEnter = "free_bulk_enter",
     }
 }

@@ -57,6 +57,7 @@ impl Pseudonyms {
             Item::Symbols(symbols) => symbols.iter_mut().for_each(|symbol| symbol.addr = self.hash(symbol.addr)),
             Item::Device(_)
             | Item::Lengths(_)
+            | Item::Passed(_)
             | Item::Pool(_)
             | Item::Slab(_)
             | Item::PoolTimes(_)

@@ -10,10 +10,13 @@ use serde::de::DeserializeOwned;
 use zstd::bulk::Decompressor;
 
 use super::{
-    ReadError, events,
+    ReadError,
+    blocks::{BlocksDecoder, Opened},
+    events,
     frame::{self, FILE_HEADER, FRAME_HEADER, Header, MARKER, Type},
 };
-use crate::event::Batch;
+use crate::event::{Batch, What};
+use crate::passed::{Needs, Passed};
 use crate::stream::{Gaps, Item, Source};
 
 /// How much is asked of the file at once.
@@ -35,6 +38,7 @@ pub struct Place {
 }
 
 /// Reads a capture. Memory is bounded by the largest frame that the format allows.
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct Reader<R> {
     input: R,
     buffer: Vec<u8>,
@@ -53,6 +57,12 @@ pub struct Reader<R> {
     in_vain: u64,
     decompressor: Decompressor<'static>,
     decoder: events::Decoder,
+    blocks: BlocksDecoder,
+    needs: Needs,
+    /// Objects came: each buffer may lie in one of them.
+    has_objects: bool,
+    /// What comes after the events that were given.
+    passed: Option<Passed>,
     /// The payload being decoded; kept for its memory.
     payload: Vec<u8>,
     gaps: Gaps,
@@ -117,6 +127,10 @@ impl<R: Read> Reader<R> {
             in_vain: 0,
             decompressor: Decompressor::new()?,
             decoder: events::Decoder::default(),
+            blocks: BlocksDecoder::default(),
+            needs: Needs::default(),
+            has_objects: false,
+            passed: None,
             payload: Vec::new(),
             gaps,
             ended: false,
@@ -174,18 +188,62 @@ impl<R: Read> Reader<R> {
                 self.resynchronise();
                 continue;
             }
+            if header.kind == Type::Blocks as u8 && header.raw as usize <= Type::Blocks.longest() {
+                if let Some(item) = self.blocks(&header) {
+                    return Ok(Some(item));
+                }
+                continue;
+            }
             let item = decode(&header, frame, &mut self.decompressor, &mut self.payload, &mut self.decoder);
             self.used += header.frame_len();
             self.check_sequence(header.sequence);
+            if let Ok(Item::Events(batch)) = &item {
+                self.has_objects |= self.needs != Needs::Everything && has_objects(batch);
+            }
             match item {
                 Ok(item) => return Ok(Some(item)),
-                Err(Passed::Unknown) => self.gaps.unknown_frames += 1,
-                Err(Passed::Nonsense) => {
+                Err(PassedOver::Unknown) => self.gaps.unknown_frames += 1,
+                Err(PassedOver::Nonsense) => {
                     self.gaps.damaged_frames += 1;
                     self.gaps.skipped_bytes += header.frame_len() as u64;
                 }
             }
         }
+    }
+
+    /// The events of a frame of blocks whose head is intact; `None` where nothing comes of it.
+    fn blocks(&mut self, header: &Header) -> Option<Item> {
+        let end = self.used + header.frame_len();
+        let payload = &self.buffer[self.used + FRAME_HEADER..end];
+        let needs = if self.has_objects { Needs::Everything } else { self.needs };
+        let Self { blocks, decompressor, decoder, .. } = self;
+        let opened = blocks.decode(payload, header.raw as usize, needs, decompressor, decoder);
+        let damaged = opened.as_ref().map_or(0, |opened| opened.damaged.0);
+        if damaged > 0 && !self.goes_on_at(end) {
+            // Bytes are missing, so this is not where the frame ends.
+            self.resynchronise();
+            return None;
+        }
+        self.used = end;
+        self.check_sequence(header.sequence);
+        let Some(Opened { batch, passed, damaged: (blocks, bytes), has_objects }) = opened else {
+            self.gaps.damaged_frames += 1;
+            self.gaps.skipped_bytes += header.frame_len() as u64;
+            return None;
+        };
+        self.gaps.damaged_frames += blocks;
+        self.gaps.skipped_bytes += bytes;
+        self.has_objects |= has_objects;
+        self.passed = passed;
+        if batch.events.is_empty() { self.passed.take().map(Item::Passed) } else { Some(Item::Events(batch)) }
+    }
+
+    /// Whether a frame begins there, or nothing more comes.
+    fn goes_on_at(&mut self, at: usize) -> bool {
+        let ahead = at - self.used;
+        let there = self.fill(ahead + MARKER.len()).unwrap_or(false);
+        let rest = &self.buffer[self.used + ahead..];
+        if there { rest[..MARKER.len()] == MARKER } else { rest.is_empty() }
     }
 
     /// Counts frames that are missing although nothing that is there is damaged.
@@ -246,11 +304,18 @@ impl<R: Read> Source for Reader<R> {
         if self.ended {
             return Ok(None);
         }
+        if let Some(passed) = self.passed.take() {
+            return Ok(Some(Item::Passed(passed)));
+        }
         let item = self.next_frame()?;
         if matches!(item, Some(Item::End(_))) {
             self.gaps.no_end = false;
         }
         Ok(item)
+    }
+
+    fn leave_out(&mut self, needs: Needs) {
+        self.needs = needs;
     }
 
     fn take_back(&mut self, used: Batch) {
@@ -268,7 +333,7 @@ impl<R: Read> Source for Reader<R> {
 }
 
 /// Why an intact frame is no item.
-enum Passed {
+enum PassedOver {
     /// A type of frame that a later version wrote.
     Unknown,
     /// Not what its type says: no writer of ours.
@@ -281,10 +346,10 @@ fn decode(
     decompressor: &mut Decompressor<'_>,
     payload: &mut Vec<u8>,
     decoder: &mut events::Decoder,
-) -> Result<Item, Passed> {
-    let Some(kind) = Type::from_raw(header.kind) else { return Err(Passed::Unknown) };
+) -> Result<Item, PassedOver> {
+    let Some(kind) = Type::from_raw(header.kind) else { return Err(PassedOver::Unknown) };
     if header.raw as usize > kind.longest() {
-        return Err(Passed::Nonsense);
+        return Err(PassedOver::Nonsense);
     }
     let item = header.payload(decompressor, frame, payload).and_then(|()| match kind {
         Type::Start => json(payload).map(Item::Start),
@@ -298,8 +363,14 @@ fn decode(
         Type::Slab => json(payload).map(Item::Slab),
         Type::PoolTimes => json(payload).map(Item::PoolTimes),
         Type::Lengths => json(payload).map(Item::Lengths),
+        // The reader itself reads these.
+        Type::Blocks => None,
     });
-    item.ok_or(Passed::Nonsense)
+    item.ok_or(PassedOver::Nonsense)
+}
+
+fn has_objects(batch: &Batch) -> bool {
+    batch.events.iter().any(|event| matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. }))
 }
 
 fn json<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {

@@ -11,6 +11,7 @@ use crate::facts::{
     Counters, Device, End, Hook, KernelFacts, LengthCount, PoolSample, PoolTimes, SiteCount, SlabSample, Symbol,
 };
 use crate::labels::Labels;
+use crate::passed::{Needs, Passed};
 
 /// One item of a stream. `Start` comes first; a device before the first event that names it; the rest whenever it is
 /// known. Counters and site counts are totals since the beginning: the last of each counts.
@@ -22,6 +23,8 @@ pub enum Item {
     Device(Device),
     /// Events.
     Events(Batch),
+    /// Totals of events that come with those before, and were left out as the source was told ([`Source::leave_out`]).
+    Passed(Passed),
     /// The pool's counters at a moment.
     Pool(PoolSample),
     /// Allocations by call site and size, totals since the beginning of those that changed since the last time.
@@ -57,6 +60,10 @@ pub struct Start {
     pub hooks: Vec<Hook>,
     /// One allocation in how many is streamed as an event: 1 all, 0 none.
     pub allocation_sample: u64,
+    /// Times of allocations and frees may be rounded down to a multiple of this, ns; `None` where they are exact, as those of mappings always
+    /// are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_tick_ns: Option<u32>,
     /// Which mappings are streamed as events, in captures `all`, `written` or `small`; which there are is counted in any case.
     #[serde(serialize_with = "name_of", deserialize_with = "named")]
     pub streamed: Streamed,
@@ -125,6 +132,10 @@ pub trait Source {
     /// The next item; `None` at the end.
     fn next_item(&mut self) -> Result<Option<Item>, Self::Error>;
 
+    /// Tells that no more than this is needed of the events that come: for those of which [`Item::Passed`] says enough. A source may
+    /// give all of them all the same.
+    fn leave_out(&mut self, _needs: Needs) {}
+
     /// A batch that nobody needs any more: its memory may serve the next ones. For those that make many.
     fn take_back(&mut self, _used: Batch) {}
 
@@ -144,6 +155,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn next_item(&mut self) -> Result<Option<Item>, S::Error> {
         (**self).next_item()
+    }
+
+    fn leave_out(&mut self, needs: Needs) {
+        (**self).leave_out(needs);
     }
 
     fn take_back(&mut self, used: Batch) {

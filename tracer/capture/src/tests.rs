@@ -18,10 +18,20 @@ use super::{
 };
 use crate::event::{Batch, DeviceId, Direction, Event, Memory, Segment, What};
 use crate::facts::{Counters, Device, End, PoolSample, PoolTime, PoolTimes, SiteCount, SlabCache, SlabSample, Symbol};
+use crate::passed::Needs;
 use crate::stream::{Gaps, Item, Source, Start};
 
 fn write(items: &[Item]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new()).unwrap();
+    for item in items {
+        writer.write(item).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+/// The same with all events in blocks.
+fn write_in_blocks(items: &[Item]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).unwrap().blocks_from(1);
     for item in items {
         writer.write(item).unwrap();
     }
@@ -239,6 +249,14 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
+fn without_segments(event: &Event) -> Event {
+    let mut event = *event;
+    if let What::MapSg { first_segment, .. } = &mut event.what {
+        *first_segment = 0;
+    }
+    event
+}
+
 /// Whether `part` are items of `whole`, in order.
 fn is_subsequence(part: &[Item], whole: &[Item]) -> bool {
     let mut whole = whole.iter();
@@ -249,8 +267,73 @@ proptest! {
     #[test]
     fn what_is_written_is_read(items in stream()) {
         let (read, gaps) = read(&write(&items)).unwrap();
+        prop_assert_eq!(&read, &items);
+        prop_assert!(gaps.is_empty());
+        let (read, gaps) = self::read(&write_in_blocks(&items)).unwrap();
         prop_assert_eq!(read, items);
         prop_assert!(gaps.is_empty());
+    }
+
+    #[test]
+    fn a_flipped_bit_among_blocks_loses_events_and_says_so_but_changes_none(
+        items in stream(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u8,
+        closed in any::<bool>(),
+    ) {
+        let mut bytes = write_in_blocks(&items);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let mut reader = Reader::new(&bytes[..]).unwrap();
+        if closed {
+            reader.leave_out(Needs::WithLines(64));
+        }
+        let all = |items: &[Item]| -> Vec<Event> {
+            let batches = items.iter().filter_map(|item| if let Item::Events(batch) = item { Some(batch) } else { None });
+            batches.flat_map(|batch| &batch.events).map(without_segments).collect()
+        };
+        let mut whole = all(&items).into_iter();
+        let read: Vec<_> = std::iter::from_fn(|| reader.next_item().unwrap()).collect();
+        prop_assert!(all(&read).iter().all(|event| whole.any(|other| other == *event)));
+        prop_assert!(!reader.gaps().is_empty());
+    }
+
+    #[test]
+    fn any_intact_frame_of_blocks_is_read_without_panic(
+        batch in batch(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        closed in any::<bool>(),
+    ) {
+        let bytes = write_in_blocks(&[Item::Events(batch)]);
+        let mut changed = bytes[FILE_HEADER..].to_vec();
+        let end = 24 + frame::head_len(&changed[24..]).unwrap();
+        let mut head = zstd::bulk::decompress(&changed[24 + frame::TABLE..end], 1 << 22).unwrap();
+        for (at, byte) in changes {
+            let at = at.index(head.len() + frame::TABLE - 4);
+            match at.checked_sub(frame::TABLE - 4) {
+                Some(at) => head[at] = byte,
+                None => changed[28 + at] = byte,
+            }
+        }
+        let stored = zstd::bulk::compress(&head, 1).unwrap();
+        changed[24..28].copy_from_slice(&(stored.len() as u32).to_le_bytes());
+        changed.splice(24 + frame::TABLE..end, stored);
+        let raw = head.len();
+        frame::finish(Type::Blocks, 0, raw, &mut changed);
+        let file = [&frame::file_header(2)[..], &changed].concat();
+        let mut reader = Reader::new(&file[..]).unwrap();
+        if closed {
+            reader.leave_out(Needs::Written);
+        }
+        while let Some(item) = reader.next_item().unwrap() {
+            if let Item::Events(batch) = item {
+                for event in &batch.events {
+                    if let What::MapSg { segments, .. } = event.what {
+                        prop_assert_eq!(batch.segments(event).len(), segments as usize);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -283,7 +366,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_without_panic(bytes in garbage(), as_frames in any::<bool>()) {
-        let mut file = frame::file_header().to_vec();
+        let mut file = frame::file_header(2).to_vec();
         if as_frames {
             // Intact frames around nonsense: the checksum does not protect against their writer.
             for kind in 1..=8 {

@@ -6,9 +6,12 @@ use serde::Serialize;
 use zstd::bulk::Compressor;
 
 use super::{
-    WriteError,
+    VERSION, WriteError,
+    blocks::BlocksEncoder,
     events::{Encoder, MAX_SEGMENTS},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
+    objects::tick_shift,
+    split::{Splitter, Summary},
 };
 use crate::event::{Batch, Event};
 use crate::output::Output;
@@ -24,40 +27,76 @@ const LIST: usize = 1 << 14;
 /// damage to take little; enough for compression.
 const EVENTS: usize = 1 << 14;
 
+/// Fewer events than these are not worth blocks.
+const FEW: usize = 512;
+
 /// Writes a stream as a capture. Every item is a frame of its own, readable without those before; events and lists that
 /// are too long for one are spread over several, and read as several items.
 pub struct Writer<W> {
     out: W,
     sequence: u32,
     encoder: Encoder,
+    blocks: BlocksEncoder,
+    splitter: Splitter,
     compressor: Compressor<'static>,
     /// The frame being made; kept for its memory.
     frame: Vec<u8>,
+    /// Frames of so many events and more are in blocks.
+    blocks_from: usize,
+    /// Of the times of objects in blocks, as the stream's beginning says.
+    tick_shift: u8,
     events: BTreeMap<&'static str, u64>,
     bytes: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a capture: writes the file's header.
-    pub fn new(mut out: W) -> Result<Self, WriteError> {
-        let header = frame::file_header();
+    pub fn new(out: W) -> Result<Self, WriteError> {
+        Self::of_version(out, VERSION, FEW)
+    }
+
+    /// Begins a capture of version 1, for readers from before there was another.
+    pub fn version_1(out: W) -> Result<Self, WriteError> {
+        Self::of_version(out, 1, usize::MAX)
+    }
+
+    fn of_version(mut out: W, version: u32, blocks_from: usize) -> Result<Self, WriteError> {
+        let header = frame::file_header(version);
         out.write_all(&header)?;
         Ok(Self {
             out,
             sequence: 0,
             encoder: Encoder::default(),
+            blocks: BlocksEncoder::default(),
+            splitter: Splitter::new(),
             compressor: Compressor::new(LEVEL)?,
             frame: Vec::new(),
+            blocks_from,
+            tick_shift: 0,
             events: BTreeMap::new(),
             bytes: header.len() as u64,
         })
     }
 
+    /// Puts events into blocks where a frame has so many of them or more; fewer are not worth it unless they are told so.
+    #[must_use]
+    pub fn blocks_from(self, events: usize) -> Self {
+        Self { blocks_from: events, ..self }
+    }
+
     /// Writes one item.
     pub fn write(&mut self, item: &Item) -> Result<(), WriteError> {
         match item {
-            Item::Start(start) => self.json(Type::Start, start),
-            Item::Device(device) => self.json(Type::Device, device),
+            Item::Start(start) => {
+                self.splitter.start(start);
+                self.tick_shift = tick_shift(start.object_tick_ns);
+                self.json(Type::Start, start)
+            }
+            Item::Device(device) => {
+                self.splitter.device(device);
+                self.json(Type::Device, device)
+            }
+            Item::Passed(_) => Err(WriteError::Passed),
             Item::Events(batch) => self.events(batch),
             Item::Pool(sample) => self.json(Type::Pool, sample),
             Item::Sites(sites) => self.list(Type::Sites, sites),
@@ -100,14 +139,33 @@ impl<W: Write> Writer<W> {
                 return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
             }
             let (events, later) = rest.split_at(fit);
-            let payload = self.encoder.encode(events, batch);
-            self.frame(Type::Events, &payload)?;
+            if events.len() < self.blocks_from {
+                // Version 1 has nothing that could be left out.
+                let followed = if self.blocks_from == usize::MAX { &[][..] } else { events };
+                let mut summary = Summary::default();
+                for event in followed {
+                    self.splitter.event(event, batch.segments(event), true, &mut summary);
+                }
+                let payload = self.encoder.encode(events, batch);
+                self.frame(Type::Events, &payload)?;
+            } else {
+                self.blocks(events, batch)?;
+            }
             for event in events {
                 *self.events.entry(event.what.kind().name()).or_default() += 1;
             }
             rest = later;
         }
         Ok(())
+    }
+
+    fn blocks(&mut self, events: &[Event], batch: &Batch) -> Result<(), WriteError> {
+        self.frame.clear();
+        self.frame.resize(FRAME_HEADER, 0);
+        let Self { blocks, splitter, tick_shift, compressor, frame, .. } = self;
+        let raw = blocks.encode(events, batch, splitter, *tick_shift, compressor, frame)?;
+        frame::finish(Type::Blocks, self.sequence, raw, &mut self.frame);
+        self.put_frame(Type::Blocks, raw)
     }
 
     fn list<T: Serialize>(&mut self, kind: Type, list: &[T]) -> Result<(), WriteError> {
@@ -125,6 +183,11 @@ impl<W: Write> Writer<W> {
             return Err(WriteError::TooLarge { what: kind.name(), bytes });
         }
         frame::encode(&mut self.compressor, kind, self.sequence, payload, &mut self.frame)?;
+        self.put_frame(kind, bytes)
+    }
+
+    /// Writes the frame that was made.
+    fn put_frame(&mut self, kind: Type, bytes: usize) -> Result<(), WriteError> {
         // What cannot be compressed grows a little.
         if self.frame.len() > FRAME_HEADER + MAX_PAYLOAD {
             return Err(WriteError::TooLarge { what: kind.name(), bytes });

@@ -1,15 +1,19 @@
 //! Attaching the programs, each by itself, with a verdict for each of the [`subjects`].
 
+use std::io;
+
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     programs::{
         FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
         kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
     },
 };
 
+mod functions;
 mod subjects;
 
+pub(super) use self::functions::Functions;
 pub use self::subjects::Places;
 use self::subjects::{
     FUNCTION, MAPS_ANYTHING, MAPS_RESOURCES, Place,
@@ -45,27 +49,32 @@ pub(super) struct Asked {
 /// symbols say for which of them this kernel has a place; what is not known, or cannot be loaded, is tried and says so when it is
 /// attached. The verifier takes its time over each program (a second or more for those that walk scatterlists, on small cores),
 /// so that it is not asked about those of other kernels.
-pub(super) fn load_ahead(ebpf: &mut Ebpf, preferred: Places, symbols: Option<&Symbols>, asked: Asked) {
+pub(super) fn load_ahead(
+    ebpf: &mut Ebpf,
+    preferred: Places,
+    symbols: Option<&Symbols>,
+    functions: &Functions,
+    asked: Asked,
+) {
     let places = || SUBJECTS.iter().flat_map(|subject| subject.candidates.iter().copied().flatten());
     let names: Vec<_> = places().map(Place::symbol).collect();
     let existing = symbols.map(|symbols| symbols.existing(names.iter().map(AsRef::as_ref)));
-    let exists = |place: &Place| existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()));
+    let exists = |place: &Place| {
+        (functions.has_kprobes || !matches!(place, Function(..)))
+            && existing.as_ref().is_none_or(|existing| existing.contains(place.symbol().as_ref()))
+    };
     let mut lists_by_function = false;
     for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, asked)) {
-        let mut candidates = subject.candidates(preferred);
-        let Some(places) = candidates.find(|places| places.iter().all(exists)) else { continue };
         if matches!(subject.subject, Subject::MapSgRefused | Subject::MapSgtableRefused) && lists_by_function {
             continue;
         }
-        lists_by_function |=
-            subject.subject == Subject::MapSg && places.iter().all(|place| matches!(place, Function(..)));
-        for place in *places {
-            let _ = match ebpf.program_mut(place.program()) {
-                Some(Program::RawTracePoint(program)) => loaded(program.load()),
-                Some(Program::KProbe(program)) => loaded(program.load()),
-                // Those of BTF are loaded for the function that they are attached to.
-                _ => Ok(()),
-            };
+        for places in subject.candidates(preferred).filter(|places| places.iter().all(exists)) {
+            // Another candidate may do without what this kernel's verifier refuses.
+            if places.iter().all(|place| loaded_ahead(ebpf, place.program())) {
+                lists_by_function |=
+                    subject.subject == Subject::MapSg && places.iter().all(|place| matches!(place, Function(..)));
+                break;
+            }
         }
     }
 }
@@ -80,17 +89,29 @@ pub(super) fn load_objects(ebpf: &mut Ebpf) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a program could be loaded.
+fn loaded_ahead(ebpf: &mut Ebpf, program: &str) -> bool {
+    match ebpf.program_mut(program) {
+        Some(Program::RawTracePoint(program)) => loaded(program.load()).is_ok(),
+        Some(Program::KProbe(program)) => loaded(program.load()).is_ok(),
+        // Those of BTF are loaded for the function that they are attached to.
+        _ => true,
+    }
+}
+
 /// Attaches everything that this kernel lets attach: the links in the order of attaching, and one verdict for each
 /// subject. What is not `asked` for is left alone.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     preferred: Places,
     symbols: Option<&Symbols>,
+    functions: &Functions,
     asked: Asked,
 ) -> (Vec<Link>, Vec<Hook>) {
     let (mut links, mut hooks) = (Vec::new(), Vec::<Hook>::new());
     for subject in SUBJECTS.iter().filter(|subject| is_wanted(subject, symbols, asked)) {
-        let hook = seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, &mut links));
+        let hook =
+            seen_by_another(subject, &hooks).unwrap_or_else(|| attach(ebpf, subject, preferred, functions, &mut links));
         hooks.push(hook);
     }
     (links, hooks)
@@ -144,12 +165,27 @@ fn seen_by_another(subject: &Recorded, hooks: &[Hook]) -> Option<Hook> {
     })
 }
 
-fn attach(ebpf: &mut Ebpf, subject: &Recorded, preferred: Places, links: &mut Vec<Link>) -> Hook {
+/// Why a place cannot be attached to that is not there.
+const MISSING: &str = "this kernel does not have it";
+
+fn attach(
+    ebpf: &mut Ebpf,
+    subject: &Recorded,
+    preferred: Places,
+    functions: &Functions,
+    links: &mut Vec<Link>,
+) -> Hook {
     let mut why_not = Vec::new();
     let mut hook =
         Hook { subject: subject.subject.clone(), lost_without: subject.lost_without.to_owned(), ..Hook::default() };
+    let mut missing: Option<Vec<String>> = None;
     for places in subject.candidates(preferred) {
-        match places.iter().map(|place| place.attach(ebpf)).collect::<Result<Vec<_>, _>>() {
+        // Other programs for what this kernel does not have are of no use either.
+        let here: Vec<_> = places.iter().map(Place::describe).collect();
+        if missing.as_ref() == Some(&here) {
+            continue;
+        }
+        match places.iter().map(|place| place.attach(ebpf, functions)).collect::<Result<Vec<_>, _>>() {
             Ok(attached) => {
                 links.extend(attached);
                 hook.attached = true;
@@ -157,7 +193,10 @@ fn attach(ebpf: &mut Ebpf, subject: &Recorded, preferred: Places, links: &mut Ve
                 hook.programs = places.iter().map(|place| place.program().to_owned()).collect();
                 return hook;
             }
-            Err(reason) => why_not.push(reason),
+            Err(reason) => {
+                missing = reason.ends_with(MISSING).then_some(here);
+                why_not.push(reason);
+            }
         }
     }
     hook.place = subject.candidates[0].last().map(Place::describe).unwrap_or_default();
@@ -166,11 +205,12 @@ fn attach(ebpf: &mut Ebpf, subject: &Recorded, preferred: Places, links: &mut Ve
 }
 
 impl Place {
-    fn attach(self, ebpf: &mut Ebpf) -> Result<Link, String> {
+    fn attach(self, ebpf: &mut Ebpf, functions: &Functions) -> Result<Link, String> {
         match self {
             Event(program, event) => attach_event(ebpf, program, event),
-            Function(program, function) => attach_function(ebpf, program, function),
-            Traced(program, function) => attach_traced(ebpf, program, function),
+            Function(program, function) if functions.has_kprobes => attach_function(ebpf, program, function),
+            Function(..) => Err(io::Error::from_raw_os_error(libc::ENOENT).into()),
+            Traced(program, function) => attach_traced(ebpf, program, function, functions),
         }
         .map_err(|error| format!("{}: {}", self.describe(), explain(&error)))
     }
@@ -190,8 +230,8 @@ fn attach_function(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Lin
     Ok(Link::Function { _link: program.take_link(id)? })
 }
 
-fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<Link, ProgramError> {
-    let btf = Btf::from_sys_fs()?;
+fn attach_traced(ebpf: &mut Ebpf, program: &str, function: &str, functions: &Functions) -> Result<Link, ProgramError> {
+    let btf = functions.btf()?;
     match find(ebpf, program)? {
         Program::FEntry(program) => {
             loaded(FEntry::load(program, function, &btf))?;
@@ -231,7 +271,7 @@ fn explain(error: &ProgramError) -> String {
         innermost = source;
     }
     if innermost.to_string().contains("os error 2") {
-        return "this kernel does not have it".to_owned();
+        return MISSING.to_owned();
     }
     innermost.to_string()
 }

@@ -36,6 +36,7 @@ pub mod kernel;
 mod load;
 mod log_clock;
 mod map_entries;
+mod memory;
 mod naming;
 mod options;
 mod programs_log;

@@ -1,6 +1,6 @@
 //! Loading the BPF object, and telling a refusal by the kernel from other failures.
 
-use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, sys::SyscallError};
+use aya::{Ebpf, EbpfLoader, sys::SyscallError};
 use bytemuck::bytes_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer_ebpf::config::Config;
@@ -11,16 +11,27 @@ use bouncescope_capture::facts::Hook;
 /// The process has the capabilities, and yet the kernel refused: lockdown, a security module, a container.
 const REFUSED: &str = "the kernel refused BPF (lockdown, a security module, or a container?)";
 
+/// What loads the object. To be made first: it reads the kernel's types, which takes 15 MB for a moment, whether they are wanted or not.
+pub(super) fn loader<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    // Offsets come in as a global.
+    loader.btf(None);
+    loader
+}
+
 /// Loads the object of this architecture; its programs are not attached yet.
-pub(super) fn load(config: &Config, rings: Sizes, entries: MapEntries) -> Result<Ebpf, LiveError> {
+pub(super) fn load<'a>(
+    mut loader: EbpfLoader<'a>,
+    config: &'a Config,
+    rings: Sizes,
+    entries: MapEntries,
+) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
     let object = aya::include_bytes_aligned!("objects/aarch64.o");
     #[cfg(target_arch = "x86_64")]
     let object = aya::include_bytes_aligned!("objects/x86_64.o");
     raise_memlock_limit();
-    let mut loader = EbpfLoader::new();
-    let btf = AyaBtf::from_sys_fs().ok();
-    loader.btf(btf.as_ref()).override_global("CONFIG", bytes_of(config), true);
+    loader.override_global("CONFIG", bytes_of(config), true);
     for (map, entries) in entries.by_map().into_iter().chain(rings.by_name()) {
         loader.map_max_entries(map, entries);
     }

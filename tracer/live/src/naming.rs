@@ -1,10 +1,6 @@
 //! Names of call sites, those in modules included that are loaded while recording: from boot on, most are.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::{Read as _, Seek as _},
-};
+use std::{collections::HashSet, fs::File, io::Seek as _};
 
 use crate::kernel::{root::Root, symbols::Symbols};
 use bouncescope_capture::facts::Symbol;
@@ -31,7 +27,7 @@ impl Naming {
     pub(crate) fn new(root: &Root, symbols: Symbols) -> Self {
         Self {
             root: root.clone(),
-            symbols,
+            symbols: symbols.only_shown(),
             kallsyms: File::open(root.path(KALLSYMS)).ok(),
             modules: modules(root),
             named: HashSet::new(),
@@ -68,11 +64,9 @@ impl Naming {
 
     fn read_again(&mut self) -> Option<Symbols> {
         let kallsyms = self.kallsyms.as_mut()?;
-        let mut bytes = Vec::new();
         kallsyms.rewind().ok()?;
-        kallsyms.read_to_end(&mut bytes).ok()?;
-        let symbols = Symbols::parse(&String::from_utf8_lossy(&bytes));
-        symbols.check_addresses().is_ok().then_some(symbols)
+        let symbols = Symbols::from_lines(kallsyms).ok()?;
+        symbols.check_addresses().is_ok().then(|| symbols.only_shown())
     }
 }
 

@@ -23,6 +23,9 @@ pub enum ObjectRings {
 pub struct Options {
     /// Stream one allocation in how many, a power of two: 1 all, 0 none. Counts by call site are exact in any case.
     pub allocation_sample: u64,
+    /// What the times of allocations and frees may be rounded down to where they are kept, ns, as the stream says
+    /// ([`bouncescope_capture::stream::Start::object_tick_ns`]); `None` for exact times.
+    pub object_tick_ns: Option<u32>,
     /// Which mappings to stream. Counts by length are exact in any case.
     pub streamed: Streamed,
     /// Size of the ring of all that is no object, bytes, rounded up to a power of two of at least a page. Those of objects
@@ -62,6 +65,7 @@ impl Default for Options {
         let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
         Self {
             allocation_sample: 64,
+            object_tick_ns: None,
             streamed: Streamed::Small,
             ring_bytes: 8 << 20,
             map_entries: MapEntries::default(),

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData, MapError, RingBuf},
+    maps::{Map, MapError},
 };
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{
@@ -22,10 +22,12 @@ use super::LiveError;
 use mapped::Mapped;
 use own::{CpuRings, Geometry, Memory};
 use source::{Order, Source, Turn, merge, order};
+use window::Windowed;
 
 mod mapped;
 mod own;
 mod source;
+mod window;
 
 pub(super) use own::ObjectCounts;
 pub(super) use source::Record;
@@ -122,8 +124,7 @@ impl Rings {
         let names = [ring::EVENTS].into_iter().chain(in_kernel.iter().copied());
         let rings = names.map(|name| {
             // SAFETY: a ring owns its descriptor, and always answers with that one.
-            let ring =
-                unsafe { AsyncFd::register(RingBuf::try_from(take_map(ebpf, name)?)?) }.map_err(io::Error::from)?;
+            let ring = unsafe { AsyncFd::register(Windowed::new(take_map(ebpf, name)?)?) }.map_err(io::Error::from)?;
             Ok(Any::Kernel(Ring { records: ring, head: Vec::new() }))
         });
         let mut all = rings.collect::<Result<Vec<_>, LiveError>>()?;
@@ -188,7 +189,7 @@ fn mapped(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<Mapped, LiveError
 
 /// Any of them.
 enum Any {
-    Kernel(Ring<AsyncFd<RingBuf<MapData>>>),
+    Kernel(Ring<AsyncFd<Windowed>>),
     Own(CpuRings<Mapped>),
 }
 
@@ -240,9 +241,9 @@ trait Records {
     fn take<T>(&mut self, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
 }
 
-impl Records for AsyncFd<RingBuf<MapData>> {
+impl Records for AsyncFd<Windowed> {
     fn take<T>(&mut self, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        self.get_mut().next().map(|record| with(&record))
+        self.get_mut().take(with)
     }
 }
 

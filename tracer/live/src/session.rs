@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use aya::{Ebpf, util::nr_cpus};
+use aya::{Ebpf, EbpfLoader, util::nr_cpus};
 use tracer_ebpf::{
     config::{Config, SlabLayout},
     record::Kind,
@@ -18,7 +18,8 @@ use super::{
     clock::{now_ns, process_cpu_ns},
     decode::Decoder,
     hooks::{self, Link},
-    load::{load, no_hook, raise_descriptor_limit},
+    load::{load, loader, no_hook, raise_descriptor_limit},
+    memory,
     naming::Naming,
     programs_log::ProgramsLog,
     rings::{Record, Rings, STALL_NS, Sizes},
@@ -96,11 +97,13 @@ pub struct Session {
 impl Session {
     /// Loads and attaches everything that this kernel lets attach. Must run inside a tokio runtime.
     pub fn start(options: &Options) -> Result<(Self, Start), LiveError> {
+        memory::return_soon();
         let root = Root::default();
         if let Some(advice) = not_mounted(&root).or_else(|| Privilege::read(&root).advice()) {
             return Err(LiveError::NotPermitted(advice));
         }
         raise_descriptor_limit()?;
+        let loader = loader();
         let btf = match &options.btf {
             Some(file) => Ok(Btf::from_file(file)?),
             None => Btf::of_running_kernel(),
@@ -129,21 +132,29 @@ impl Session {
         config.streamed = options.streamed as u32;
         config.log = u32::from(options.programs_log);
 
+        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
+        let functions = match &options.btf {
+            Some(_) => hooks::Functions::of(Btf::of_running_kernel().ok().as_ref(), symbols.as_ref()),
+            None => hooks::Functions::of(btf.as_ref().ok(), symbols.as_ref()),
+        };
+        let without_btf = btf.is_err();
+        // Some 7 MB, before the loader takes as much.
+        drop(btf);
+
         let asked = hooks::Asked { objects: options.allocation_sample > 0, maintenance: options.time_maintenance };
         let cpus = nr_cpus().unwrap_or(1);
-        let (mut ebpf, rings) = load_with_rings(&mut config, options, kernel.page_size, cpus, &mut notes)?;
+        let (mut ebpf, rings) = load_with_rings(loader, &mut config, options, kernel.page_size, cpus, &mut notes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();
         let tallies = Tallies::take_from(&mut ebpf)?;
-        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), asked);
+        hooks::load_ahead(&mut ebpf, options.places, symbols.as_ref(), &functions, asked);
 
-        let keeps_hiwater = keeps_hiwater(&root, btf.as_ref().ok(), &kernel.cmdline, |name| address_of(name).is_some());
         let pool = PoolCounters::new(&root, keeps_hiwater);
         pool.begin(&mut kernel.pool);
         let slabs = SlabFill::open(&root, options.shrink_caches).or_else(|error| {
             notes.push(format!("the kmalloc caches can't be shrunk before they are counted: {error}"));
             SlabFill::open(&root, false)
         })?;
-        let (links, mut hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), asked);
+        let (links, mut hooks) = hooks::attach_all(&mut ebpf, options.places, symbols.as_ref(), &functions, asked);
         if links.is_empty() {
             return Err(no_hook(&hooks));
         }
@@ -189,6 +200,7 @@ impl Session {
             kernel,
             hooks,
             allocation_sample: options.allocation_sample,
+            object_tick_ns: options.object_tick_ns,
             streamed: options.streamed,
             recorder: options.recorder.clone(),
             labels: options.labels.clone(),
@@ -199,7 +211,7 @@ impl Session {
         let ranges = |names: &[&str]| -> Vec<_> {
             symbols.iter().flat_map(|symbols| names.iter().flat_map(|name| symbols.ranges_of(name))).collect()
         };
-        let mut decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), btf.is_err());
+        let mut decoder = Decoder::new(start.kernel.page_size, address_of("io_tlb_default_mem"), without_btf);
         (decoder.mappers, decoder.trampolines) = (ranges(&LIST_MAPPERS), ranges(&TRAMPOLINES));
         let now = Instant::now();
         let session = Self {
@@ -219,6 +231,7 @@ impl Session {
             log,
             run_times,
         };
+        memory::keep_little();
         Ok((session, start))
     }
 
@@ -416,6 +429,7 @@ impl Session {
 
 /// Loads the programs with rings of our own for the objects, or else with the kernel's, and notes why.
 fn load_with_rings(
+    first: EbpfLoader,
     config: &mut Config,
     options: &Options,
     page: u32,
@@ -423,10 +437,11 @@ fn load_with_rings(
     notes: &mut Vec<String>,
 ) -> Result<(Ebpf, Rings), LiveError> {
     let Options { ring_bytes, allocation_sample, .. } = *options;
+    let mut first = Some(first);
     let mut load_for = |sizes: Sizes| -> Result<_, LiveError> {
         (config.wake_at, config.wake_at_objects) = sizes.wake_at();
         config.object_slots_log2 = sizes.object_slots_log2();
-        let mut ebpf = load(config, sizes, options.map_entries)?;
+        let mut ebpf = load(first.take().unwrap_or_else(loader), config, sizes, options.map_entries)?;
         let rings = Rings::take_from(&mut ebpf, sizes)?;
         Ok((ebpf, rings))
     };

@@ -108,8 +108,8 @@ pub fn device(device: &mut Device, notes: &mut Vec<String>) {
 /// Brings any other item within the bounds.
 pub fn item(item: &mut Item) {
     match item {
-        // Events one by one, when they are taken in.
-        Item::Start(_) | Item::Device(_) | Item::Events(_) => {}
+        // Events one by one, when they are taken in; totals of them are within the bounds as they are read.
+        Item::Start(_) | Item::Device(_) | Item::Events(_) | Item::Passed(_) => {}
         Item::Symbols(symbols) => {
             for symbol in symbols {
                 plain_word(&mut symbol.name, MAX_LINE);

@@ -80,16 +80,31 @@ impl Breakdown {
         cell.bytes += size;
     }
 
-    /// Counts a buffer of a length that a policy wants drivers not to map.
+    /// Counts so many buffers of unknown origin that are alike.
+    pub fn buffers(&mut self, device: Identity, direction: Direction, size: u64, first: bool, count: u64) {
+        let class = size_roundup(size, 8);
+        let cell = self.at(Whose { device, direction: direction as u8, class, site: SiteId::UNKNOWN });
+        cell.mappings += if first { count } else { 0 };
+        cell.buffers += count;
+        cell.bytes += size * count;
+    }
+
+    /// Counts so many buffers of a length that a policy wants drivers not to map.
     #[inline]
-    pub fn unaligned(&mut self, device: Identity, direction: Direction, size: u64, site: SiteId) {
+    pub fn unaligned(&mut self, device: Identity, direction: Direction, size: u64, site: SiteId, count: u64) {
         let cell = self.at(Whose { device, direction: direction as u8, class: size_roundup(size, 8), site });
-        *(if direction == Direction::ToDevice { &mut cell.unaligned_read } else { &mut cell.unaligned_written }) += 1;
+        *(if direction == Direction::ToDevice { &mut cell.unaligned_read } else { &mut cell.unaligned_written }) +=
+            count;
     }
 
     /// Counts a scatterlist that the function with this return address mapped.
     pub fn list(&mut self, device: Identity, caller: u64) {
-        self.lists(device, caller).all += 1;
+        self.more_lists(device, caller, 1);
+    }
+
+    /// Counts so many of them.
+    pub fn more_lists(&mut self, device: Identity, caller: u64, count: u64) {
+        self.lists(device, caller).all += count;
     }
 
     fn lists(&mut self, device: Identity, caller: u64) -> &mut Lists {

@@ -20,19 +20,21 @@ impl Callers {
     /// Takes the caller off a list whose pair is one too many.
     pub(super) fn bound(&mut self, event: &mut Event, devices: &Devices) {
         let What::MapSg { device, caller, .. } = &mut event.what else { return };
-        if *caller == 0 {
-            return;
-        }
-        let pair = (devices.identity(*device), *caller);
-        if self.kept.contains(&pair) {
-            return;
+        *caller = self.bounded(devices.identity(*device), *caller, 1);
+    }
+
+    /// The caller that so many lists of a device are to be counted by.
+    pub(super) fn bounded(&mut self, device: Identity, caller: u64, lists: u64) -> u64 {
+        let pair = (device, caller);
+        if caller == 0 || self.kept.contains(&pair) {
+            return caller;
         }
         if self.kept.len() < MOST {
             self.kept.insert(pair);
-        } else {
-            *caller = 0;
-            self.merged += 1;
+            return caller;
         }
+        self.merged += lists;
+        0
     }
 }
 

@@ -19,6 +19,7 @@ use super::work::PoolCalls;
 use bouncescope_capture::event::Kind;
 use bouncescope_capture::facts::{Counters, Device, End};
 use bouncescope_capture::names::{Loss, Program};
+use bouncescope_capture::passed::Passed;
 use bouncescope_capture::stream::{Gaps, Start};
 
 /// Disagreements kept with everything about them; beyond, they are only counted.
@@ -107,6 +108,10 @@ struct Counted([u64; 4]);
 impl Counted {
     fn one(&mut self, rests_on: RestsOn) {
         self.0[rests_on.index()] += 1;
+    }
+
+    fn more(&mut self, rests_on: RestsOn, count: u64) {
+        self.0[rests_on.index()] += count;
     }
 
     fn one_less(&mut self, rests_on: RestsOn) {
@@ -292,6 +297,14 @@ impl Comparison {
         self.buffers += proofs.len() as u64;
         let no_attempt = proofs.any(|proof| proof == Proof::NoAttempt);
         self.agreements.one(RestsOn { no_attempt, pool: false });
+    }
+
+    /// Takes in mappings that were left out, of which the same holds.
+    pub(super) fn passed(&mut self, passed: &Passed) {
+        self.mappings += passed.mappings();
+        self.buffers += passed.buffers.iter().map(|(_, count)| count).sum::<u64>();
+        self.agreements.more(RestsOn { no_attempt: true, pool: false }, passed.by_no_attempt);
+        self.agreements.more(RestsOn { no_attempt: false, pool: false }, passed.by_address);
     }
 
     /// Takes in a mapping, and what was predicted for each of its buffers.

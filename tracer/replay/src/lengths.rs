@@ -14,6 +14,7 @@ use super::settings::{self, Settings};
 use super::spread::spread;
 use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, What};
 use bouncescope_capture::facts::{Counters, KernelFacts, LengthCount, Mapped};
+use bouncescope_capture::passed::{Alike, Passed, PassedBuffer};
 use bouncescope_model::policy::WhenFull;
 use bouncescope_model::rule::Look;
 
@@ -74,8 +75,12 @@ impl Events {
     fn replace(&mut self, key: Key) {
         self.recent.resize(1 << RECENT_BITS, (key, 0));
         let (before, count) = std::mem::replace(&mut self.recent[nearly(key)], (key, 1));
-        if self.all.len() < MOST || self.all.contains_key(&before) {
-            *self.all.entry(before).or_default() += count;
+        self.more(before, count);
+    }
+
+    fn more(&mut self, key: Key, count: u64) {
+        if self.all.len() < MOST || self.all.contains_key(&key) {
+            *self.all.entry(key).or_default() += count;
         } else {
             self.left_out += count;
         }
@@ -164,6 +169,19 @@ impl Lengths {
                     }
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Takes in events of which only totals are told.
+    pub(super) fn passed(&mut self, passed: &Passed) {
+        let Some(streamed) = &mut self.streamed else { return };
+        for (Alike { device, direction, buffer, length }, count) in &passed.buffers {
+            let (device, direction, length) = (*device, *direction, (*length).min(SMALL_BELOW) as u32);
+            let mapped = if *buffer == PassedBuffer::Single { Mapped::Single } else { Mapped::Segment };
+            streamed.more(Key { device, direction, mapped, length }, *count);
+            if *buffer == PassedBuffer::FirstSegment {
+                streamed.more(Key { device, direction, mapped: Mapped::List, length: 0 }, *count);
             }
         }
     }

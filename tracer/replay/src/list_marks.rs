@@ -14,6 +14,7 @@ use super::kernel::Kernel;
 use super::settings::Settings;
 use super::site::{Symbols, named};
 use bouncescope_capture::event::{DeviceId, Event, Segment, What};
+use bouncescope_capture::passed::PassedLists;
 use bouncescope_capture::stream::Start;
 use bouncescope_model::concatenation::SegmentLimits;
 use bouncescope_model::mapping::Buffer;
@@ -234,6 +235,22 @@ impl ListComparison {
                 mark_alone,
             });
         }
+    }
+
+    /// Takes in lists that were left out: not behind an IOMMU, and mapped as predicted.
+    pub(super) fn passed(&mut self, passed: &PassedLists) {
+        if passed.all == 0 {
+            return;
+        }
+        let lists = &mut self.lists;
+        lists.compared += passed.all;
+        lists.of_several += passed.of_several;
+        lists.of_mixed_lengths += passed.of_mixed_lengths;
+        for (_, name) in MODES {
+            *lists.dma_segments_by_mode.entry(name).or_default() += passed.segments;
+        }
+        lists.dma_segments_predicted += passed.segments;
+        lists.dma_segments_kernel += passed.segments;
     }
 
     /// What the model says; `None` where the list or the device is not wholly known.

@@ -185,6 +185,7 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
         Program::MapSgEntry
         | Program::MapSgtEntry
         | Program::MapSgReturn
+        | Program::MapSgReturnTurns
         | Program::MapSgRefused
         | Program::MapSgExit
         | Program::MapSgtExit => &[Refusals, Pool],
@@ -197,7 +198,7 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
         | Program::SyncSgForCpuEntry
         | Program::SyncSgForDeviceEntry => &[Copies],
         Program::Kmalloc => &[Allocations],
-        Program::Kfree | Program::FreeBulk | Program::FreeBulkEnter => &[Frees],
+        Program::Kfree | Program::FreeBulk | Program::FreeBulkTurns | Program::FreeBulkEnter => &[Frees],
         // It only counted; and registers take no slots.
         Program::IovaLinkEnter | Program::DmaUnmapResource | Program::UnmapResourceEntry => &[],
         Program::DmaMap

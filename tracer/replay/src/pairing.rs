@@ -190,6 +190,11 @@ impl Pairing {
         }
     }
 
+    /// So many mappings came without their events, and nothing is to become of them.
+    pub(super) fn passed(&mut self, mappings: u64) {
+        self.next_mapping += mappings;
+    }
+
     /// No more events come: what is waited for will not come.
     pub fn finish(&mut self) {
         self.at_end = true;

@@ -30,6 +30,7 @@ use super::work;
 use super::{ReplayError, Replayed, Uncounted, Wanted};
 use bouncescope_capture::event::{Batch, What};
 use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
+use bouncescope_capture::passed::{Needs, Passed};
 use bouncescope_capture::stream::{Gaps, Item, Source, Start};
 
 /// So many events stay in the CPU's cache while they are looked at twice.
@@ -151,6 +152,7 @@ impl Pass {
         source: &mut S,
         take: &mut impl FnMut(Vec<Step>, &Arc<Devices>),
     ) -> Result<(), ReplayError<S::Error>> {
+        source.leave_out(self.needs());
         while let Some(item) = source.next_item().map_err(ReplayError::Source)? {
             if let Some(used) = self.item(item, take) {
                 source.take_back(used);
@@ -197,6 +199,7 @@ impl Pass {
                 self.give(take);
                 return Some(batch);
             }
+            Item::Passed(passed) => self.passed(&passed),
             Item::Pool(sample) => self.watcher.observed.pool(&sample),
             Item::Sites(sites) => self.watcher.statistics.sites(sites),
             Item::Lengths(lengths) => self.lengths.counted(lengths),
@@ -211,6 +214,26 @@ impl Pass {
             Item::End(end) => self.end = Some(end),
         }
         None
+    }
+
+    /// What has to be seen one by one of the events that come.
+    pub(super) fn needs(&self) -> Needs {
+        // Whatever is told of buffers one by one rests on all of them.
+        if self.wanted.statistics || self.wanted.overlaps {
+            return Needs::Everything;
+        }
+        let own = Settings::captured(&self.start.kernel);
+        self.wanted.settings.iter().chain([&own]).map(Settings::needs).fold(Needs::WithLines(0), Settings::either_needs)
+    }
+
+    /// Takes in events that were left out.
+    fn passed(&mut self, passed: &Passed) {
+        let devices = Arc::make_mut(&mut self.devices);
+        self.watcher.statistics.events_passed(&passed.kinds);
+        self.lengths.passed(passed);
+        self.pairing.passed(passed.mappings());
+        let callers = &mut self.callers;
+        self.watcher.passed(passed, |identity, caller, lists| callers.bounded(identity, caller, lists), devices);
     }
 
     /// No more items come: gives the last steps.

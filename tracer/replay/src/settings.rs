@@ -10,6 +10,7 @@ use tracer_ebpf::{
 
 use super::default_pool::PoolRule;
 use bouncescope_capture::facts::{Device, KernelFacts, SlotRule};
+use bouncescope_capture::passed::Needs;
 use bouncescope_model::mapping::{DeviceTraits, Machine};
 use bouncescope_model::policy::{self, Caches, Lists, Override, Policy, PoolChoice, Rule, WhenFull};
 use bouncescope_model::pool::PoolConfig;
@@ -260,6 +261,32 @@ impl Settings {
             _ => self.rule.below,
         };
         if below <= SMALL_BELOW { Streamed::Small } else { Streamed::Written }
+    }
+
+    /// What of a capture's events these settings have to see one by one.
+    pub(crate) fn needs(&self) -> Needs {
+        let short = if self.decider.bounce_unaligned == 0 { 0 } else { 2 * u64::from(self.decider.dma_minalign) };
+        let below = match self.rule.look {
+            Look::Never => 0,
+            Look::Kmalloc => short,
+            _ => self.rule.below,
+        };
+        if self.force || self.captured_force || self.looks_at() == Streamed::All {
+            Needs::Everything
+        } else if below > SMALL_BELOW {
+            Needs::Written
+        } else {
+            Needs::WithLines(u64::from(self.decider.cache_line_size))
+        }
+    }
+
+    /// What is needed for either.
+    pub(crate) fn either_needs(one: Needs, other: Needs) -> Needs {
+        match (one, other) {
+            (Needs::Everything, _) | (_, Needs::Everything) => Needs::Everything,
+            (Needs::Written, _) | (_, Needs::Written) => Needs::Written,
+            (Needs::WithLines(one), Needs::WithLines(other)) => Needs::WithLines(one.max(other)),
+        }
     }
 
     /// Of what the policy wants every length to be a multiple, bytes, whatever the direction and the device.

@@ -305,6 +305,13 @@ impl Statistics {
         }
     }
 
+    /// Takes in events of which only the kinds are told: none of the first or the last, nor of attempts to bounce.
+    pub(crate) fn events_passed(&mut self, kinds: &[u64; Kind::ALL.len()]) {
+        for (sum, count) in self.events.iter_mut().zip(kinds) {
+            *sum += count;
+        }
+    }
+
     fn bounced(&mut self, time_ns: u64) {
         if time_ns >= self.start_ns {
             self.bounced_since_start += 1;

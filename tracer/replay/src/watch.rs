@@ -18,6 +18,7 @@ use super::statistics::{Observed, Statistics};
 use super::views::Views;
 use bouncescope_capture::event::{DeviceId, Direction, Event, Memory, Segment, What};
 use bouncescope_capture::facts::KernelFacts;
+use bouncescope_capture::passed::{Alike, Passed, PassedBuffer};
 use bouncescope_capture::stream::Streamed;
 use bouncescope_model::sharing::Sharing;
 use tracer_ebpf::attrs::{MMIO, REQUIRE_COHERENT, SHARES_LINES};
@@ -135,8 +136,36 @@ impl Watcher {
     fn count_unaligned(&mut self, device: Identity, direction: Direction, size: u64, site: SiteId) {
         for (of, breakdown) in &mut self.unaligned {
             if !size.is_multiple_of(*of) {
-                breakdown.unaligned(device, direction, size, site);
+                breakdown.unaligned(device, direction, size, site, 1);
             }
+        }
+    }
+
+    /// Takes in mappings that were left out, as [`Watch::passes`] takes in those of which the same is known; `caller` tells by whom lists are to be counted.
+    pub(super) fn passed(
+        &mut self,
+        passed: &Passed,
+        mut caller: impl FnMut(Identity, u64, u64) -> u64,
+        devices: &Devices,
+    ) {
+        for ((device, by), count) in &passed.callers {
+            let device = devices.identity(*device);
+            self.common.more_lists(device, caller(device, *by, *count), *count);
+        }
+        for (Alike { device, direction, buffer, length }, count) in &passed.buffers {
+            let device = devices.identity(*device);
+            self.common.buffers(device, *direction, *length, *buffer != PassedBuffer::Segment, *count);
+            for (of, breakdown) in &mut self.unaligned {
+                if !length.is_multiple_of(*of) {
+                    breakdown.unaligned(device, *direction, *length, SiteId::UNKNOWN, *count);
+                }
+            }
+        }
+        if let Some(comparison) = &mut self.comparison {
+            comparison.passed(passed);
+        }
+        if let Some(lists) = &mut self.lists {
+            lists.passed(&passed.lists);
         }
     }
 

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use tracer::{
-    capture::{self, FileWriter},
+    capture::{self, FileWriter, Reader, Writer},
     event::{Batch, DeviceId, Kind, What},
     facts::{Counters, Device, End, Hook, KernelFacts, PoolFacts, PoolSample},
-    stream::{Item, Start},
+    stream::{Item, Source as _, Start},
 };
 
 use super::{
@@ -28,28 +28,42 @@ const BEGIN_NS: u64 = 36_000_000_000;
 const BATCH: usize = 1 << 16;
 const SEED: u64 = 0x0062_6f75_6e63_6521;
 
-/// A capture, and its payloads alone.
+/// A capture, the same in version 1 of the format, and the payloads of that alone.
 pub(super) struct Generated {
     pub(super) capture: PathBuf,
+    pub(super) version_1: PathBuf,
     pub(super) payloads: PathBuf,
 }
 
 /// The capture of so many mapping events, kept in `dir`; made unless it is there.
 pub(super) fn capture(dir: &Path, mapping_events: u64) -> Result<Generated> {
     let capture = dir.join(format!("{mapping_events}.bounce"));
+    let version_1 = dir.join(format!("{mapping_events}-1.bounce"));
     let payloads = dir.join(format!("{mapping_events}.zst"));
-    if !(capture.is_file() && payloads.is_file()) {
+    if !(capture.is_file() && version_1.is_file() && payloads.is_file()) {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         // Only what is whole gets its name.
         let (new_capture, new_payloads) = (capture.with_extension("bounce.new"), payloads.with_extension("zst.new"));
+        let new_version_1 = version_1.with_extension("bounce.new");
         let mut writer = capture::create(&new_capture)?;
         write(&mut writer, mapping_events)?;
         writer.finish()?;
-        copy_payloads(&new_capture, &new_payloads)?;
+        write_version_1(&new_capture, &new_version_1)?;
+        copy_payloads(&new_version_1, &new_payloads)?;
         fs::rename(new_payloads, &payloads)?;
+        fs::rename(new_version_1, &version_1)?;
         fs::rename(new_capture, &capture)?;
     }
-    Ok(Generated { capture, payloads })
+    Ok(Generated { capture, version_1, payloads })
+}
+
+fn write_version_1(capture: &Path, to: &Path) -> Result<()> {
+    let mut reader = Reader::open(capture)?;
+    let mut writer = Writer::version_1(BufWriter::new(File::create(to)?))?;
+    while let Some(item) = reader.next_item()? {
+        writer.write(&item)?;
+    }
+    Ok(writer.into_inner()?.flush()?)
 }
 
 /// Writes the stream: mappings begin until their events and those of their unmappings are so many, and all end.
@@ -180,11 +194,7 @@ fn copy_payloads(capture: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tracer::{
-        capture::Reader,
-        replay::{Wanted, replay},
-        stream::Source,
-    };
+    use tracer::replay::{Wanted, replay};
 
     use super::*;
 
@@ -214,12 +224,12 @@ mod tests {
     fn the_payloads_beside_it_are_the_captures() {
         let dir = tempfile::tempdir().unwrap();
         let made = capture(dir.path(), 5000).unwrap();
-        let mut reader = Reader::open(&made.capture).unwrap();
+        let mut reader = Reader::open(&made.version_1).unwrap();
         let mut frames = 0;
         while reader.next_item().unwrap().is_some() {
             frames += 1;
         }
-        let (capture, payloads) = (fs::metadata(made.capture).unwrap(), fs::metadata(made.payloads).unwrap());
+        let (capture, payloads) = (fs::metadata(made.version_1).unwrap(), fs::metadata(made.payloads).unwrap());
         assert_eq!(capture.len(), 16 + 24 * frames + payloads.len());
     }
 }

@@ -17,6 +17,7 @@ mod import;
 mod kernel;
 mod measure;
 mod memory;
+mod objects;
 mod overhead;
 mod random;
 mod released;
@@ -47,6 +48,8 @@ enum Bench {
     Replay(replay::Args),
     /// Measure what it costs a replay to keep who holds slots.
     Holders(holders::Args),
+    /// Measure what allocations and frees take in a capture: bytes, and CPU time to write and read them.
+    Objects(objects::Args),
     /// Time `import` of long texts, beside `wc -l` and `grep -c` of the same files.
     Import(import::Args),
     /// Read a capture and do nothing with it, as fast as possible on one thread.
@@ -84,6 +87,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Storm(args) => overhead::storm::run(args),
         Bench::Replay(args) => replay::run(args),
         Bench::Holders(args) => holders::run(args),
+        Bench::Objects(args) => objects::run(args),
         Bench::Import(args) => import::run(args),
         Bench::Read { capture } => read(capture),
         Bench::LiveDma(args) => live_dma::run(args),

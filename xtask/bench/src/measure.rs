@@ -43,3 +43,14 @@ pub(super) fn measure(command: &mut Command) -> Result<Measured> {
         peak_memory: 1024 * usage.ru_maxrss as u64,
     })
 }
+
+/// CPU time of this thread so far, ns.
+pub(super) fn thread_cpu_ns() -> u64 {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the pointer is to memory of the right type, of which all-zero bytes are a valid value.
+    let time = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
+        time.assume_init()
+    };
+    1_000_000_000 * time.tv_sec as u64 + time.tv_nsec as u64
+}

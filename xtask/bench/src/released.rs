@@ -12,13 +12,23 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// The same in another profile.
 pub(crate) fn in_profile(profile: &str) -> Result<PathBuf> {
+    packages(profile, &["bouncescope", "bench"])
+}
+
+/// This program alone, optimised.
+pub(crate) fn this_program() -> Result<PathBuf> {
+    Ok(packages("quick", &["bench"])?.join("bench"))
+}
+
+fn packages(profile: &str, packages: &[&str]) -> Result<PathBuf> {
     let status = workspace::cargo()
         .current_dir(workspace::root())
-        .args(["build", "--quiet", "--locked", "--profile", profile, "--package", "bouncescope", "--package", "bench"])
+        .args(["build", "--quiet", "--locked", "--profile", profile])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(["--target-dir", "target"])
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "bouncescope did not compile");
+    ensure!(status.success(), "{} did not compile", packages.join(" or "));
     Ok(workspace::root().join("target").join(profile))
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Decoder {
 }
 
 /// Used batches that are kept: more than wait at one time.
-const MOST_USED: usize = 4;
+const MOST_USED: usize = 8;
 
 impl Default for Decoder {
     fn default() -> Self {
@@ -49,14 +49,19 @@ impl Decoder {
                 *column = ColumnReader::left_out();
             }
         }
-        let mut batch = self.used.pop().unwrap_or_default();
-        batch.events.clear();
-        batch.segments.clear();
+        let mut batch = self.empty();
         batch.events.reserve_exact(count);
         while batch.events.len() < count {
             self.chunk(&mut columns, CHUNK.min(count - batch.events.len()), &mut batch)?;
         }
         columns.iter().all(ColumnReader::is_empty).then_some(batch)
+    }
+
+    /// An empty batch.
+    pub(crate) fn empty(&mut self) -> Batch {
+        let mut batch = self.used.pop().unwrap_or_default();
+        batch.clear();
+        batch
     }
 
     /// Takes a batch that nobody needs any more.

@@ -60,7 +60,7 @@ fn any_one_bad_byte_in_the_files_header_is_survived() {
 
 #[test]
 fn a_header_with_two_parts_damaged_is_none() {
-    let mut header = file_header();
+    let mut header = file_header(2);
     header[0] ^= 1;
     header[13] ^= 1;
     assert!(matches!(read(&header), Err(ReadError::NotACapture)));
@@ -68,12 +68,12 @@ fn a_header_with_two_parts_damaged_is_none() {
 
 #[test]
 fn a_newer_format_is_refused_with_both_versions() {
-    let mut header = file_header();
+    let mut header = file_header(2);
     header[8..12].copy_from_slice(&9_u32.to_le_bytes());
     let checksum = crc32c::crc32c(&header[..12]);
     header[12..].copy_from_slice(&checksum.to_le_bytes());
     let error = read(&header).unwrap_err().to_string();
-    assert!(error.contains("version 9") && error.contains("up to 1"), "{error}");
+    assert!(error.contains("version 9") && error.contains("up to 2"), "{error}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_frame_taken_out_whole_is_noticed() {
 fn a_payload_larger_than_its_header_says_is_not_decompressed() {
     let bomb = frame(Type::Start, 0, &vec![b' '; 8 << 20]);
     let lying = forge(bomb, |bomb| bomb[16..20].copy_from_slice(&100_u32.to_le_bytes()));
-    let (items, gaps) = read(&[&file_header()[..], &lying].concat()).unwrap();
+    let (items, gaps) = read(&[&file_header(2)[..], &lying].concat()).unwrap();
     assert_eq!((items.len(), gaps.damaged_frames), (0, 1));
 }
 
@@ -136,7 +136,7 @@ fn columns_of_a_later_version_are_passed_over() {
     batch.segments[0].memory = Memory::object(2, 64, 8);
     let mut payload = events::Encoder::default().encode(&batch.events, &batch);
     payload.extend([3, 1, 2, 3]);
-    let (items, gaps) = read(&[&file_header()[..], &frame(Type::Events, 0, &payload)].concat()).unwrap();
+    let (items, gaps) = read(&[&file_header(2)[..], &frame(Type::Events, 0, &payload)].concat()).unwrap();
     assert_eq!(items, [Item::Events(batch)]);
     assert_eq!(gaps, Gaps { no_end: true, ..Gaps::default() });
 }

@@ -164,8 +164,15 @@ pub(super) const SUBJECTS: &[Recorded] = &[
                 Function("map_sgt_entry", "dma_map_sgtable"),
                 Function("map_sg_return", "dma_map_sgtable"),
             ],
+            // Without `may_goto`, before 6.9.
+            &[
+                Function("map_sg_entry", "dma_map_sg_attrs"),
+                Function("map_sg_return_turns", "dma_map_sg_attrs"),
+                Function("map_sgt_entry", "dma_map_sgtable"),
+                Function("map_sg_return_turns", "dma_map_sgtable"),
+            ],
             // Before 5.15 dma_map_sgtable() is inline and calls the other.
-            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return", "dma_map_sg_attrs")],
+            &[Function("map_sg_entry", "dma_map_sg_attrs"), Function("map_sg_return_turns", "dma_map_sg_attrs")],
         ],
         lost_without: "scatterlists",
     },
@@ -262,6 +269,8 @@ pub(super) const SUBJECTS: &[Recorded] = &[
         subject: Subject::KfreeBulk,
         candidates: &[
             &[Function("free_bulk", "kmem_cache_free_bulk")],
+            // Without `may_goto`, before 6.9.
+            &[Function("free_bulk_turns", "kmem_cache_free_bulk")],
             &[Traced("free_bulk_enter", "kmem_cache_free_bulk")],
         ],
         lost_without: "objects freed by kfree_bulk() and most kfree_rcu(), which make no event: they seem live",

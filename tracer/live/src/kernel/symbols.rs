@@ -1,7 +1,8 @@
 //! `/proc/kallsyms`: from addresses to names, and back.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::Range;
 
 use super::root::Root;
@@ -51,29 +52,57 @@ pub struct Symbols {
 impl Symbols {
     /// The running kernel's. Whether their addresses may be seen is [`Symbols::check_addresses`].
     pub fn read(root: &Root) -> Result<Self, SymbolsError> {
-        let bytes = std::fs::read(root.path("proc/kallsyms"))?;
-        Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
+        Ok(Self::from_lines(File::open(root.path("proc/kallsyms"))?)?)
     }
 
     /// From the text of kallsyms: `address type name [module]` on each line. Other lines are passed over.
     pub fn parse(text: &str) -> Self {
-        let mut symbols = Self { modules: vec![String::new()], ..Self::default() };
-        let mut modules = HashMap::new();
-        for line in text.lines() {
-            symbols.add(line, &mut modules);
-        }
-        symbols.lines.sort_by_key(|line| (line.addr, line.rank));
-        let mut last = None;
-        for (index, line) in symbols.lines.iter().enumerate() {
-            if line.is_text && line.addr != 0 && last != Some(line.addr) {
-                last = Some(line.addr);
-                symbols.text.push(index as u32);
-            }
-        }
-        symbols
+        Self::from_lines(text.as_bytes()).unwrap_or_default()
     }
 
-    fn add<'a>(&mut self, line: &'a str, modules: &mut HashMap<&'a str, u16>) -> Option<()> {
+    /// The same, line by line: the text of a large kernel takes 15 MB.
+    pub(crate) fn from_lines(text: impl Read) -> io::Result<Self> {
+        let mut symbols = Self { modules: vec![String::new()], ..Self::default() };
+        let mut modules = HashMap::new();
+        // The kernel hands out a page at a time.
+        let (mut text, mut line) = (BufReader::with_capacity(4096, text), Vec::new());
+        while text.read_until(b'\n', &mut line)? > 0 {
+            symbols.add(&String::from_utf8_lossy(&line), &mut modules);
+            line.clear();
+        }
+        symbols.lines.sort_by_key(|line| (line.addr, line.rank));
+        symbols.find_text();
+        Ok(symbols)
+    }
+
+    fn find_text(&mut self) {
+        let mut last = None;
+        self.text.clear();
+        for (index, line) in self.lines.iter().enumerate() {
+            if line.is_text && line.addr != 0 && last != Some(line.addr) {
+                last = Some(line.addr);
+                self.text.push(index as u32);
+            }
+        }
+    }
+
+    /// Only what [`Self::resolve`] and [`Self::ranges_of`] need: of each address in the code, the name that is shown.
+    pub(crate) fn only_shown(self) -> Self {
+        let mut shown = Self { modules: self.modules.clone(), ..Self::default() };
+        shown.lines.reserve_exact(self.text.len());
+        shown.text.reserve_exact(self.text.len());
+        for &index in &self.text {
+            let line = &self.lines[index as usize];
+            let name_start = shown.names.len() as u32;
+            shown.names.push_str(self.name(line));
+            shown.lines.push(Line { name_start, ..*line });
+        }
+        shown.names.shrink_to_fit();
+        shown.find_text();
+        shown
+    }
+
+    fn add(&mut self, line: &str, modules: &mut HashMap<String, u16>) -> Option<()> {
         let mut words = line.split_ascii_whitespace();
         let addr = u64::from_str_radix(words.next()?, 16).ok()?;
         let kind = words.next()?.chars().next()?;
@@ -86,10 +115,13 @@ impl Symbols {
             None => 0,
             Some(module) => {
                 let next = u16::try_from(self.modules.len()).ok()?;
-                *modules.entry(module).or_insert_with(|| {
+                if let Some(known) = modules.get(module) {
+                    *known
+                } else {
                     self.modules.push(module.to_owned());
+                    modules.insert(module.to_owned(), next);
                     next
-                })
+                }
             }
         };
         // Several names of one address: the exported one says most, and what the system-call macros add least.
@@ -254,6 +286,17 @@ ffff800080010300 T
         assert_eq!(symbols.address_of("iommu_dma_ops"), None);
         assert_eq!(symbols.resolve(0x10), None);
         assert!(Symbols::parse(TEXT).check_addresses().is_ok());
+    }
+
+    #[test]
+    fn what_is_kept_for_names_resolves_every_address_as_before() {
+        let all = Symbols::parse(TEXT);
+        let shown = Symbols::parse(TEXT).only_shown();
+        assert!(shown.len() < all.len());
+        for addr in all.lines.iter().flat_map(|line| [line.addr.wrapping_sub(1), line.addr, line.addr + 4]) {
+            assert_eq!(shown.resolve(addr), all.resolve(addr), "{addr:#x}");
+        }
+        assert_eq!(shown.ranges_of("kmalloc_noprof"), all.ranges_of("kmalloc_noprof"));
     }
 
     proptest! {

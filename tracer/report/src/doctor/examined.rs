@@ -77,7 +77,7 @@ impl Examined {
             Item::PoolTimes(times) => self.times = times,
             Item::Counters(counters) => self.counters = counters,
             Item::End(end) => self.end = Some(end),
-            Item::Events(_) | Item::Lengths(_) | Item::Slab(_) => {}
+            Item::Events(_) | Item::Passed(_) | Item::Lengths(_) | Item::Slab(_) => {}
         }
     }
 

@@ -77,6 +77,8 @@ struct Start<'a> {
     hooks: &'a [Hook],
     /// One allocation in how many is streamed as an event: 1 all, 0 none.
     allocation_sample: u64,
+    /// Times of allocations and frees may be rounded down to a multiple of this, ns; `null` where they are exact, as those of mappings always are.
+    object_tick_ns: Option<u32>,
     /// Which mappings are streamed as events: `all`, `written` or `small`.
     streamed: &'static str,
     /// What could not be read or resolved about the kernel, one line each.
@@ -125,6 +127,7 @@ impl<'a> Stats<'a> {
                 kernel: Kernel(&start.kernel),
                 hooks: &start.hooks,
                 allocation_sample: start.allocation_sample,
+                object_tick_ns: start.object_tick_ns,
                 streamed: start.streamed.name(),
                 notes: &start.notes,
                 recorder: &start.recorder,

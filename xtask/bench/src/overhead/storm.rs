@@ -1,8 +1,7 @@
 //! The work that everything is measured by: as many allocations as the CPUs can do.
 
 use std::{
-    fs, io,
-    mem::{self, MaybeUninit},
+    fs, io, mem,
     path::{Path, PathBuf},
     process,
     sync::Barrier,
@@ -14,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::processes;
-use crate::allocations::Allocations;
+use crate::{allocations::Allocations, measure::thread_cpu_ns};
 
 /// Calls between two looks at the clock.
 const BATCH: u64 = 1024;
@@ -115,16 +114,6 @@ fn allocate(duration: Duration, rate: Option<u64>) -> Result<(u64, u64)> {
         }
     }
     Ok((done, thread_cpu_ns() - cpu))
-}
-
-fn thread_cpu_ns() -> u64 {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the pointer is to memory of the right type, of which all-zero bytes are a valid value.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
-    1_000_000_000 * time.tv_sec as u64 + time.tv_nsec as u64
 }
 
 fn pin(cpu: usize) -> Result<()> {

@@ -1,0 +1,301 @@
+//! Events into the block.
+
+use super::{
+    BY_NUMBER, CLASSES, COLUMNS, Column, Entry, FAR, FAR_LOG2, FINE, FIRST, Lists, MAX_OBJECTS, MAX_SHIFT, NEW, Tasks,
+    UNKNOWN_CLASS, fold_address, lists::List,
+};
+use crate::column::{put, zigzag};
+use crate::event::{Event, What};
+
+/// Encodes the objects of one frame after another; keeps its memory between them.
+#[derive(Default)]
+pub struct ObjectEncoder {
+    columns: [Vec<u8>; COLUMNS],
+    lists: Lists,
+    /// The addresses of `lists` by address.
+    numbers: Table,
+    entries: Vec<Entry>,
+    /// The entries by content.
+    indices: Table,
+    /// What is given by allocations of each class.
+    classes: Vec<u64>,
+    bits: Bits,
+}
+
+impl ObjectEncoder {
+    /// Appends a block of these events to `block`, with times in units of `1 << tick_shift` ns. Events that are no objects, and those beyond
+    /// [`MAX_OBJECTS`], are not encoded.
+    pub fn encode<'a>(&mut self, events: impl Iterator<Item = &'a Event>, tick_shift: u8, block: &mut Vec<u8>) {
+        let tick_shift = tick_shift.min(MAX_SHIFT);
+        self.lists.clear();
+        self.entries.clear();
+        self.numbers.clear();
+        self.indices.clear();
+        self.classes.clear();
+        let mut state = State::default();
+        let mut count: u64 = 0;
+        for event in events {
+            match event.what {
+                What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp } => {
+                    let number = self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr);
+                    let class = self.class(bytes_alloc);
+                    let entry =
+                        self.entry(Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class }, &mut state);
+                    let from = List::freed(event.cpu, class);
+                    self.address(ptr, number, from, List::live(entry), Column::Allocated, &mut state);
+                }
+                What::Kfree { call_site, ptr } => {
+                    let number = self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr);
+                    let of = number.and_then(|number| self.lists.list(number).entry());
+                    let class = of.map_or(UNKNOWN_CLASS, |of| self.entries[usize::from(of)].class());
+                    self.entry(Entry::Kfree { call_site, of, class }, &mut state);
+                    let from = of.map_or(List::freed(event.cpu, UNKNOWN_CLASS), List::live);
+                    self.address(ptr, number, from, List::freed(event.cpu, class), Column::Freed, &mut state);
+                }
+                _ => continue,
+            }
+            self.time(event.time_ns >> tick_shift, &mut state);
+            self.place(event, &mut state);
+            count += 1;
+            if count == MAX_OBJECTS as u64 {
+                break;
+            }
+        }
+        if state.run > 0 {
+            put(&mut self.columns[Column::Run as usize], state.run);
+        }
+        self.bits.finish(&mut self.columns[Column::TimeBits as usize]);
+        put(block, count);
+        block.push(tick_shift);
+        for column in &mut self.columns {
+            put(block, column.len() as u64);
+            block.append(column);
+        }
+    }
+
+    fn value(&mut self, column: Column, value: u64) {
+        put(&mut self.columns[column as usize], value);
+    }
+
+    fn byte(&mut self, column: Column, byte: u8) {
+        self.columns[column as usize].push(byte);
+    }
+
+    /// What one allocation gives another may get after it is freed, when both are of one size.
+    fn class(&mut self, bytes_alloc: u64) -> u8 {
+        let known = self.classes.iter().position(|bytes| *bytes == bytes_alloc);
+        let class = known.unwrap_or_else(|| {
+            if self.classes.len() < usize::from(CLASSES) - 1 {
+                self.classes.push(bytes_alloc);
+            }
+            self.classes.len() - 1
+        });
+        class as u8 + 1
+    }
+
+    /// The entry of an event, which is made when there is none.
+    fn entry(&mut self, entry: Entry, state: &mut State) -> u16 {
+        let hash = match entry {
+            Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class: _ } => {
+                hash(call_site ^ bytes_req.rotate_left(24) ^ bytes_alloc.rotate_left(40) ^ gfp.rotate_left(50))
+            }
+            Entry::Kfree { call_site, of, class: _ } => hash(call_site ^ of.map_or(1 << 63, u64::from).rotate_left(30)),
+        };
+        let found = self.indices.find(hash, |index| self.entries[usize::from(index)] == entry);
+        let index = found.unwrap_or_else(|| {
+            let index = self.entries.len() as u16;
+            self.entries.push(entry);
+            self.lists.add_entry();
+            self.define(entry, state);
+            self.indices.insert(hash, index);
+            index
+        });
+        self.value(Column::Entry, u64::from(index));
+        index
+    }
+
+    fn define(&mut self, entry: Entry, state: &mut State) {
+        use Column::Dictionary;
+        let site = match entry {
+            Entry::Kmalloc { call_site, .. } => {
+                self.value(Dictionary, 0);
+                call_site
+            }
+            Entry::Kfree { call_site, of, .. } => {
+                self.value(Dictionary, of.map_or(1, |of| u64::from(of) + 2));
+                call_site
+            }
+        };
+        self.value(Dictionary, zigzag(site.wrapping_sub(std::mem::replace(&mut state.call_site, site))));
+        if let Entry::Kmalloc { bytes_req, bytes_alloc, gfp, class, .. } = entry {
+            for value in [bytes_req, bytes_alloc, gfp, u64::from(class)] {
+                self.value(Dictionary, value);
+            }
+        }
+    }
+
+    /// Where an address is that goes from one list to another.
+    fn address(&mut self, ptr: u64, number: Option<u16>, from: List, to: List, column: Column, state: &mut State) {
+        let Some(number) = number else {
+            self.byte(column, NEW);
+            let delta = ptr.wrapping_sub(std::mem::replace(&mut state.address, ptr));
+            self.value(Column::Address, fold_address(delta));
+            let number = self.lists.add(ptr, to);
+            self.numbers.insert(hash(ptr), number);
+            return;
+        };
+        let depth = if self.lists.list(number) == from { self.lists.depth(number) } else { None };
+        if let Some(depth) = depth {
+            self.byte(column, FIRST + depth);
+        } else {
+            self.byte(column, BY_NUMBER);
+            self.value(Column::Known, self.lists.len() as u64 - 1 - u64::from(number));
+        }
+        self.lists.put(number, to);
+    }
+
+    fn time(&mut self, ticks: u64, state: &mut State) {
+        let delta = ticks.wrapping_sub(std::mem::replace(&mut state.ticks, ticks));
+        if delta < 2 << FINE {
+            self.byte(Column::Time, delta as u8);
+        } else if delta < 1 << FAR_LOG2 {
+            let below = delta.ilog2() - FINE;
+            // The first bit is one more power of two, and is not counted twice.
+            self.byte(Column::Time, (below << FINE) as u8 + (delta >> below) as u8);
+            self.bits.put(&mut self.columns[Column::TimeBits as usize], delta, below);
+        } else {
+            self.byte(Column::Time, FAR);
+            self.value(Column::FarTime, zigzag(delta));
+        }
+    }
+
+    /// On which CPU, and in which task.
+    fn place(&mut self, event: &Event, state: &mut State) {
+        if state.run > 0 && (event.cpu, event.task) == state.place {
+            state.run += 1;
+            return;
+        }
+        if state.run > 0 {
+            self.value(Column::Run, state.run);
+        }
+        (state.run, state.place) = (1, (event.cpu, event.task));
+        let changed = std::mem::replace(state.tasks.of(event.cpu), event.task) != event.task;
+        self.value(Column::Cpu, u64::from(event.cpu) * 2 + u64::from(changed));
+        if changed {
+            self.value(Column::Task, u64::from(event.task));
+        }
+    }
+}
+
+/// What the values are relative to.
+struct State {
+    ticks: u64,
+    call_site: u64,
+    address: u64,
+    /// How many events this CPU and task has had.
+    run: u64,
+    place: (u16, u32),
+    tasks: Tasks,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { ticks: 0, call_site: 0, address: 0, run: 0, place: (0, 0), tasks: Tasks::NONE }
+    }
+}
+
+/// Bits on their way into bytes, lowest first.
+#[derive(Default)]
+struct Bits {
+    word: u64,
+    count: u32,
+}
+
+impl Bits {
+    /// The lowest `count` bits of a value; fewer than 33.
+    fn put(&mut self, bytes: &mut Vec<u8>, value: u64, count: u32) {
+        self.word |= (value & ((1 << count) - 1)) << self.count;
+        self.count += count;
+        if self.count >= 32 {
+            bytes.extend((self.word as u32).to_le_bytes());
+            self.word >>= 32;
+            self.count -= 32;
+        }
+    }
+
+    /// What is left, in as many bytes as it needs.
+    fn finish(&mut self, bytes: &mut Vec<u8>) {
+        bytes.extend(&self.word.to_le_bytes()[..self.count.div_ceil(8) as usize]);
+        *self = Self::default();
+    }
+}
+
+/// Numbers by what they stand for, which is kept elsewhere. What finds no place near its own is forgotten: its next event takes a few bytes
+/// more, and no input makes a search long.
+#[derive(Default)]
+struct Table {
+    /// Each number plus one, with the hash of what it stands for; 0 where there is none.
+    slots: Vec<(u32, u16)>,
+    used: usize,
+}
+
+/// Places that are tried.
+const PROBES: usize = 32;
+/// With how many a block begins; a power of two.
+const LEAST_SLOTS: usize = 1 << 12;
+
+impl Table {
+    /// Forgets everything, and what memory a block needed that had more than others.
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.slots.resize(LEAST_SLOTS, (0, 0));
+        self.used = 0;
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, is_it: impl Fn(u16) -> bool) -> Option<u16> {
+        for slot in self.near(hash) {
+            let (of, number) = self.slots[slot];
+            if number == 0 {
+                return None;
+            }
+            if of == hash && is_it(number - 1) {
+                return Some(number - 1);
+            }
+        }
+        None
+    }
+
+    /// Adds a number that is not in it.
+    fn insert(&mut self, hash: u32, number: u16) {
+        if 2 * self.used >= self.slots.len() {
+            let larger = vec![(0, 0); 2 * self.slots.len()];
+            let slots = std::mem::replace(&mut self.slots, larger);
+            self.used = 0;
+            slots.into_iter().filter(|(_, number)| *number != 0).for_each(|slot| self.settle(slot));
+        }
+        // The last one of a full block is never looked for.
+        if let Some(number) = number.checked_add(1) {
+            self.settle((hash, number));
+        }
+    }
+
+    fn settle(&mut self, slot: (u32, u16)) {
+        if let Some(free) = self.near(slot.0).find(|at| self.slots[*at].1 == 0) {
+            self.slots[free] = slot;
+            self.used += 1;
+        }
+    }
+
+    /// The slots where something may be.
+    fn near(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+        let last = self.slots.len() - 1;
+        (0..PROBES).map(move |probe| (hash as usize + probe) & last)
+    }
+}
+
+/// Spreads a value over all bits.
+fn hash(value: u64) -> u32 {
+    let product = u128::from(value) * 0x9e37_79b9_7f4a_7c15;
+    (product as u64 ^ (product >> 64) as u64) as u32
+}
