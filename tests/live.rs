@@ -240,13 +240,14 @@ fn a_full_disk_is_said_in_one_line_and_leaves_a_readable_capture() {
     assert!(mount(&["-t", "tmpfs", "-o", "size=1m", "bouncescope-test"]));
     let path = dir.path().join("full.bounce");
     let recording = bouncescope()
-        .args(["record", "--full", "-m", "64M", "-d", "20", "-q", "-o"])
+        .args(["record", "--full", "--exact-times", "-m", "64M", "-d", "30", "-q", "-o"])
         .arg(&path)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     wait_for(&path);
-    storm(800_000);
+    // All alike, these take few bytes each.
+    storm(3_000_000);
     let output = recording.wait_with_output().unwrap();
     let contents = read(&path);
     assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
