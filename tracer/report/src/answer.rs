@@ -407,7 +407,9 @@ fn quality(replayed: &Replayed) -> String {
 /// What may be why nothing was mapped.
 fn missing(replayed: &Replayed) -> String {
     let mut text = not_attached(&replayed.start.hooks).map_or_else(String::new, |(which, _)| format!("{which}\n"));
-    text += &replayed.start.notes.iter().map(|note| format!("note: {note}\n")).collect::<String>();
+    for note in &replayed.start.notes {
+        text += &format!("note: {note}\n");
+    }
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     "\n".to_owned() + &folded(&text)
 }
