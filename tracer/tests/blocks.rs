@@ -118,7 +118,7 @@ fn read(path: &std::path::Path) -> Vec<Item> {
 }
 
 #[test]
-fn the_repositorys_captures_say_the_same_from_blocks() {
+fn the_bundled_captures_say_the_same_from_blocks() {
     let mut left_out = 0;
     for name in ["7.3-direct-hold-300", "6.12-maintenance"] {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../captures/{name}.bounce"));
