@@ -173,6 +173,7 @@ mod tests {
         let answer = Material::Recording(recording).answer(question.clone(), || true).unwrap();
         let expected = replay::replay(&mut Reader::new(CAPTURE).unwrap(), |start| Wanted {
             settings: question.knobs.settings(&start.kernel, &Arc::default()),
+            overlaps: true,
             ..Wanted::default()
         })
         .unwrap();

@@ -222,7 +222,8 @@ impl Sample {
     /// What becomes of it under these settings.
     pub(super) fn run(&mut self, settings: Settings) -> Outcome {
         self.close_batch();
-        let mut pass = Pass::new(self.start.clone(), Wanted { settings: vec![settings], ..Wanted::default() });
+        let wanted = Wanted { settings: vec![settings], overlaps: true, ..Wanted::default() };
+        let mut pass = Pass::new(self.start.clone(), wanted);
         let mut runs = pass.runs();
         for item in self.items.clone() {
             pass.item(item, &mut |steps, devices| runs[0].steps(&steps, devices));
