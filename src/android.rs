@@ -28,7 +28,7 @@ const CAPTURE: &str = "/data/local/tmp/bouncescope/capture.bounce";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  bouncescope android --binary bouncescope-0.1.0-aarch64-linux/bouncescope
+  bouncescope android --binary bouncescope-0.1.0-aarch64-phone/bouncescope
   bouncescope android --binary ./bouncescope-arm64 -s PIXEL -s TABLET -d 120 -o cold.bounce     cold-PIXEL.bounce, cold-TABLET.bounce
   bouncescope android --binary ./bouncescope-arm64 -- --full --no-addresses                     options of `record`
 
@@ -136,7 +136,7 @@ fn binary(args: &Args) -> Result<PathBuf> {
         None if cfg!(target_arch = "aarch64") => std::env::current_exe()?,
         None => bail!(
             "this bouncescope is not an arm64 build: give one with --binary, such as that of the archive \
-             bouncescope-{}-aarch64-linux.tar.gz",
+             bouncescope-{}-aarch64-phone.tar.gz",
             env!("CARGO_PKG_VERSION")
         ),
     };

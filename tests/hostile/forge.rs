@@ -126,8 +126,7 @@ impl Events {
     }
 }
 
-/// LEB128.
-/// Adds a number as the page has it.
+/// Adds a number as the page has it: LEB128.
 pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

@@ -198,7 +198,8 @@ impl<R: Read> Reader<R> {
             self.used += header.frame_len();
             self.check_sequence(header.sequence);
             if let Ok(Item::Events(batch)) = &item {
-                self.has_objects |= self.needs != Needs::Everything && has_objects(batch);
+                // Whatever is needed so far: somebody may ask for less later.
+                self.has_objects = self.has_objects || has_objects(batch);
             }
             match item {
                 Ok(item) => return Ok(Some(item)),
@@ -221,6 +222,7 @@ impl<R: Read> Reader<R> {
         let damaged = opened.as_ref().map_or(0, |opened| opened.damaged.0);
         if damaged > 0 && !self.goes_on_at(end) {
             // Bytes are missing, so this is not where the frame ends.
+            self.in_vain += header.frame_len() as u64;
             self.resynchronise();
             return None;
         }

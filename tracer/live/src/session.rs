@@ -270,8 +270,6 @@ impl Session {
         let batch = std::mem::take(&mut self.decoder.batch);
         // The next is about as long: growing piece by piece would copy it again and again.
         self.decoder.batch.events.reserve(batch.events.len());
-        // The next is about as long: growing piece by piece would copy it again and again.
-        self.decoder.batch.events.reserve(batch.events.len());
         if !batch.events.is_empty() {
             self.name_call_sites(&batch, &mut items);
             items.push(Item::Events(batch));

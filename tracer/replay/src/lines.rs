@@ -12,8 +12,8 @@ use super::mapping::{Beside, Handle, Origin, Proof, Truth};
 use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_model::sharing::Object;
 
-/// Buffers that are kept at one time, as many as replay follows mappings of. Each takes about 200 bytes.
-const MOST: usize = 1 << 17;
+/// Buffers that are kept at one time. Each takes about 200 bytes, also in the recorder.
+const MOST: usize = 1 << 15;
 /// Buffers of one class that a search looks at. More are there only where the same memory is mapped many times.
 const SEARCHED: usize = 64;
 /// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.

@@ -56,9 +56,10 @@ impl Overlapping {
         self.watcher.observed.overlaps_so_far()
     }
 
-    /// Every mapping is recorded, so that there are no others.
+    /// Every mapping was recorded and compared, so that there are no others.
     pub fn is_whole(&self) -> bool {
-        self.is_whole
+        let lines = &self.watcher.lines;
+        self.is_whole && lines.not_located + lines.left_out + lines.cut == 0
     }
 }
 

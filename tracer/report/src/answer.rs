@@ -214,7 +214,8 @@ pub fn verdict(replayed: &Replayed, subject: usize, gauge: &Gauge) -> (Verdict, 
     let peak = outcome.peak_slots_at_most();
     let is_roomy = peak.saturating_mul(100) <= outcome.total_slots.saturating_mul(ROOMY_PERCENT);
     let is_sure = failed.is_some_and(|failed| failed.high <= 0.0);
-    if !is_sure && (outcome.failed_at_most() > 0 || !is_roomy || outcome.looks_at_unstreamed) {
+    let may_fail = outcome.failed_at_most() > 0 || !is_roomy || outcome.looks_at_unstreamed || has_holes(replayed);
+    if !is_sure && may_fail {
         return (Verdict::CannotTell, format!("Mappings may be refused under {name}."));
     }
     let words = match total.failed {

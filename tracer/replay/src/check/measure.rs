@@ -186,10 +186,11 @@ impl Taken<'_> {
     /// What was not recorded may lie in any line; what was never seen to end may have ended.
     fn doubt_overlaps(self, measured: &mut Measured) {
         let Uncounted { not_located, left_out } = self.run.replayed.uncounted;
-        for (count, why) in
-            [(not_located, "it is not known where in memory"), (left_out, "there is no room to compare the lines of")]
-        {
-            measured.may_be_more(if count > 0 { f64::INFINITY } else { 0.0 }, format!("{why} {count} buffers lie"));
+        for (count, why) in [
+            (not_located, format!("it is not known where in memory {not_located} buffers lie")),
+            (left_out, format!("{left_out} buffers were not compared with all that lies in their lines")),
+        ] {
+            measured.may_be_more(if count > 0 { f64::INFINITY } else { 0.0 }, why);
         }
         for why in self.doubts.about(&[Concern::Unmappings]) {
             measured.may_be_less(why);
