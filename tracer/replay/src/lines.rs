@@ -13,7 +13,7 @@ use bouncescope_capture::event::{DeviceId, Direction};
 use bouncescope_model::sharing::Object;
 
 /// Buffers that are kept at one time. Each takes about 200 bytes, also in the recorder.
-const MOST: usize = 1 << 15;
+const MOST: usize = 1 << 12;
 /// Buffers of one class that a search looks at. More are there only where the same memory is mapped many times.
 const SEARCHED: usize = 64;
 /// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.
@@ -92,8 +92,13 @@ impl Lines {
         self.buffers == 0
     }
 
-    /// What is mapped already in the lines of a buffer, one of the two written by its device. The nearest of the shortest come first.
+    /// What is mapped already in the lines of a buffer, one of the two written by its device. The nearest of the shortest come first. Nothing is
+    /// looked for while no more can be kept.
     pub(super) fn beside(&mut self, placed: Placed, mut found: impl FnMut(Beside)) {
+        if self.buffers == MOST {
+            self.cut += 1;
+            return;
+        }
         let Some(last) = placed.last() else { return };
         let in_line = self.longest.max(1) - 1;
         let (from, last_of_lines) = (placed.start & !in_line, last | in_line);
@@ -126,7 +131,7 @@ impl Lines {
         self.cut += u64::from(is_cut);
     }
 
-    /// A mapping begins. Nothing else is mapped by the handle of a list.
+    /// A mapping begins. Nothing else is mapped by the handle of a list. Whether any of its buffers is kept.
     pub(super) fn mapped(
         &mut self,
         identity: Identity,
@@ -134,15 +139,20 @@ impl Lines {
         direction: Direction,
         bytes: u64,
         buffers: impl Iterator<Item = (Placed, Owner)>,
-    ) {
+    ) -> bool {
         let places: Vec<Place> = buffers.filter_map(|(placed, owner)| self.keep(placed, owner)).collect();
+        let is_kept = !places.is_empty();
         if let Handle::Link(start) = handle {
             if let Some((_, gone)) = self.links.insert((identity, start), (bytes, places)) {
                 self.remove(&gone);
             }
-            return;
+            return is_kept;
         }
-        let kept = self.mapped.entry(key(identity, handle, bytes, direction)).or_default();
+        let key = key(identity, handle, bytes, direction);
+        if !is_kept && !self.mapped.contains_key(&key) {
+            return false;
+        }
+        let kept = self.mapped.entry(key).or_default();
         let gone = if let Handle::List(_) = handle {
             std::mem::replace(kept, places)
         } else {
@@ -150,6 +160,7 @@ impl Lines {
             if kept.len() > MOST_OF_ONE_HANDLE { vec![kept.remove(0)] } else { Vec::new() }
         };
         self.remove(&gone);
+        is_kept
     }
 
     /// A mapping ends: the oldest of those by this handle.

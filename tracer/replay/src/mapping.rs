@@ -36,6 +36,8 @@ pub struct Mapping {
     pub sharing: Box<[Sharing]>,
     /// What was mapped already in the lines of its buffers, by buffer. Only where one of the two is written by its device.
     pub beside: Box<[Beside]>,
+    /// Others may be found to be mapped beside it, as long as it lasts.
+    pub in_lines: bool,
 }
 
 impl Mapping {

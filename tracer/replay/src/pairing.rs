@@ -264,6 +264,7 @@ impl Pairing {
             truncated: 0,
             sharing: Box::default(),
             beside: Box::default(),
+            in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
         self.next_mapping += 1;
@@ -313,6 +314,7 @@ impl Pairing {
             truncated: 0,
             sharing: Box::default(),
             beside: Box::default(),
+            in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
         self.next_mapping += 1;
@@ -383,6 +385,7 @@ impl Pairing {
             truncated: nents.saturating_sub(segments.len() as u32),
             sharing: Box::default(),
             beside: Box::default(),
+            in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, segments, devices);
         self.next_mapping += 1;

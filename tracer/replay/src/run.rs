@@ -649,7 +649,7 @@ impl Run {
                 self.spared.refused(mapping, self.predicted.iter().position(refused).unwrap_or(0));
             }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
-            if !mapping.failed {
+            if mapping.in_lines && !mapping.failed {
                 self.refused.insert(mapping.id);
             }
         } else if !coherent && !mapping.beside.is_empty() {

@@ -508,6 +508,7 @@ mod tests {
             truncated: 0,
             sharing: Box::default(),
             beside: Box::default(),
+            in_lines: false,
         }
     }
 

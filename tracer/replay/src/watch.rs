@@ -282,7 +282,7 @@ impl Watcher {
         };
         let located = mapping.buffers.iter().enumerate().filter(|(_, buffer)| buffer.exact);
         let kept = located.map(|(n, buffer)| (Placed { start: buffer.phys, size: buffer.size, written }, owner(n)));
-        self.lines.mapped(identity, mapping.handle, mapping.direction, mapping.bytes, kept);
+        mapping.in_lines = self.lines.mapped(identity, mapping.handle, mapping.direction, mapping.bytes, kept);
     }
 
     /// Whether nothing else is mapped in the lines of buffers that were mapped as they are; they are then.
