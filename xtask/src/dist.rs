@@ -21,6 +21,8 @@ pub(crate) struct Build {
     profile: &'static str,
     /// For cargo.
     options: &'static [&'static str],
+    /// For the compiler.
+    flags: &'static str,
     /// How large it may be, stripped, bytes.
     largest: u64,
     /// What an archive is called after its machine.
@@ -28,11 +30,13 @@ pub(crate) struct Build {
 }
 
 /// All commands, for a board.
-const WHOLE: Build = Build { profile: "dist", options: &[], largest: 10 << 20, suffix: "linux" };
+const WHOLE: Build = Build { profile: "dist", options: &[], flags: "", largest: 10 << 20, suffix: "linux" };
 /// What a phone records with: pages are made, and served, elsewhere, and captures are named.
 pub(crate) const FOR_A_PHONE: Build = Build {
     profile: "phone",
     options: &["--no-default-features", "--features", "live"],
+    // It aborts where it panics, so nothing reads the tables for unwinding.
+    flags: "-Cforce-unwind-tables=no",
     largest: 6 << 20,
     suffix: "phone",
 };
@@ -123,8 +127,8 @@ fn pack(root: &Path, out: &Path, binary: &Path, target: &Target, build: Build, c
 
 /// Builds the binary for a machine, and makes sure that it runs anywhere and fits.
 pub(crate) fn binary(root: &Path, target: &Target, build: Build) -> Result<PathBuf> {
-    let status =
-        target.cargo_build(root, build.profile)?.args(["--package", "bouncescope"]).args(build.options).status();
+    let mut cargo = target.cargo_build_with(root, build.profile, build.flags)?;
+    let status = cargo.args(["--package", "bouncescope"]).args(build.options).status();
     ensure!(status.context("cannot run cargo")?.success(), "bouncescope did not compile for {}", target.machine);
     let binary = target.built(root, build.profile).join("bouncescope");
     runs_anywhere(&binary, target, build.largest)?;

@@ -45,6 +45,11 @@ pub const X86_64: Target = Target {
 impl Target {
     /// A `cargo build` of static programs in a profile; packages and more are the caller's to add.
     pub fn cargo_build(&self, root: &Path, profile: &str) -> Result<Command> {
+        self.cargo_build_with(root, profile, "")
+    }
+
+    /// The same with more flags for the compiler.
+    pub fn cargo_build_with(&self, root: &Path, profile: &str, flags: &str) -> Result<Command> {
         let rustc = self.compiler()?;
         let Self { machine, linker, .. } = self;
         ensure!(
@@ -57,7 +62,7 @@ impl Target {
             .current_dir(root)
             .env("RUSTC", rustc)
             .env(format!("CARGO_TARGET_{of_cargo}_LINKER"), linker)
-            .env(format!("CARGO_TARGET_{of_cargo}_RUSTFLAGS"), "-Ctarget-feature=+crt-static")
+            .env(format!("CARGO_TARGET_{of_cargo}_RUSTFLAGS"), format!("-Ctarget-feature=+crt-static {flags}"))
             .env(format!("CC_{of_cc}"), linker)
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
