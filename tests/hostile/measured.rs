@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Memory that no command may take, bytes.
-const MEMORY: u64 = 272 << 20;
+const MEMORY: u64 = 256 << 20;
 /// Between two looks at how much it took.
 const LOOK: Duration = Duration::from_millis(2);
 /// Longest that one may take, built for debugging on a busy machine.

@@ -35,7 +35,7 @@ pub struct Mapping {
     /// device writes nothing.
     pub sharing: Box<[Sharing]>,
     /// What was mapped already in the lines of its buffers, by buffer. Only where one of the two is written by its device.
-    pub beside: Box<[Beside]>,
+    pub beside: Besides,
     /// Others may be found to be mapped beside it, as long as it lasts.
     pub in_lines: bool,
 }
@@ -63,6 +63,28 @@ impl Mapping {
             Handle::List(_) => 1,
             Handle::Link(_) => 2,
         }
+    }
+}
+
+/// Those of one mapping: mostly none, so that a mapping has a pointer to them and no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Besides(Option<Box<Found>>);
+
+/// One or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found(Vec<Beside>);
+
+impl From<Vec<Beside>> for Besides {
+    fn from(found: Vec<Beside>) -> Self {
+        Self((!found.is_empty()).then(|| Box::new(Found(found))))
+    }
+}
+
+impl Deref for Besides {
+    type Target = [Beside];
+
+    fn deref(&self) -> &[Beside] {
+        self.0.as_ref().map_or(&[], |found| &found.0)
     }
 }
 

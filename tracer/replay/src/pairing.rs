@@ -23,7 +23,7 @@ pub use truth::Witnesses;
 
 use super::{
     devices::{Devices, Identity},
-    mapping::{Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
+    mapping::{Besides, Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
     site::SiteId,
     step::{Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
 };
@@ -263,7 +263,7 @@ impl Pairing {
             buffers: Buffers::One([buffer]),
             truncated: 0,
             sharing: Box::default(),
-            beside: Box::default(),
+            beside: Besides::default(),
             in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
@@ -313,7 +313,7 @@ impl Pairing {
             buffers,
             truncated: 0,
             sharing: Box::default(),
-            beside: Box::default(),
+            beside: Besides::default(),
             in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, &[], devices);
@@ -384,7 +384,7 @@ impl Pairing {
             buffers: Buffers::List(buffers),
             truncated: nents.saturating_sub(segments.len() as u32),
             sharing: Box::default(),
-            beside: Box::default(),
+            beside: Besides::default(),
             in_lines: false,
         };
         let wanted = watch.mapped(&mut mapping, segments, devices);

@@ -15,7 +15,7 @@ mod slots;
 
 use std::collections::VecDeque;
 
-use hashbrown::{HashMap, HashSet, hash_map::Entry};
+use hashbrown::{HashMap, hash_map::Entry};
 use tracer_ebpf::decide::size_roundup;
 
 use super::{
@@ -113,8 +113,8 @@ pub struct Run {
     release_first: [i64; WAYS],
     breakdown: Breakdown,
     overlaps: Overlaps,
-    /// Mappings that the recorded kernel let pass and this one does not, as long as they last.
-    refused: HashSet<u64>,
+    /// Mappings that the recorded kernel let pass and this one does not, as long as they last, by number.
+    refused: Vec<u64>,
     work: Work,
     /// The cache maintenance of mappings that are refused.
     spared: Spared,
@@ -179,7 +179,7 @@ impl Run {
             release_first: [0; WAYS],
             breakdown: Breakdown::default(),
             overlaps: Overlaps::default(),
-            refused: HashSet::new(),
+            refused: Vec::new(),
             work: Work::default(),
             spared: Spared::default(),
             outcome,
@@ -515,7 +515,7 @@ impl Run {
 
     fn unmap(&mut self, unmapping: &Unmapping, devices: &Devices) {
         let mapping = &unmapping.mapping;
-        self.refused.remove(&mapping.id);
+        self.no_longer_refused(mapping.id);
         if let Some(list) = self.list_syncs.take(mapping.id) {
             self.list_synced(&list);
         }
@@ -610,7 +610,7 @@ impl Run {
     /// Gives back what a mapping holds, and forgets it.
     fn forget(&mut self, mapping: u64) {
         self.keep_peak();
-        self.refused.remove(&mapping);
+        self.no_longer_refused(mapping);
         if let Some(list) = self.list_syncs.take(mapping) {
             self.list_synced(&list);
         }
@@ -649,8 +649,11 @@ impl Run {
                 self.spared.refused(mapping, self.predicted.iter().position(refused).unwrap_or(0));
             }
             *self.outcome.failed_by_reason.entry(name(&why)).or_default() += 1;
-            if mapping.in_lines && !mapping.failed {
-                self.refused.insert(mapping.id);
+            if mapping.in_lines
+                && !mapping.failed
+                && let Err(at) = self.refused.binary_search(&mapping.id)
+            {
+                self.refused.insert(at, mapping.id);
             }
         } else if !coherent && !mapping.beside.is_empty() {
             self.count_overlaps(mapping, devices);
@@ -668,7 +671,7 @@ impl Run {
     /// Counts each buffer that is mapped as it is beside another that is: once, whatever is beside it.
     fn count_overlaps(&mut self, mapping: &Mapping, devices: &Devices) {
         let (mut counted, mut open) = (None, None);
-        for beside in &mapping.beside {
+        for beside in mapping.beside.iter() {
             let n = beside.buffer as usize;
             let is_direct = self.predicted.get(n).is_some_and(|one| one.what == Predicted::Direct);
             let shares = beside.shares.get(self.kernel.view).copied().unwrap_or(Shares::No);
@@ -687,10 +690,17 @@ impl Run {
         }
     }
 
+    /// A mapping ends.
+    fn no_longer_refused(&mut self, mapping: u64) {
+        if let Ok(at) = self.refused.binary_search(&mapping) {
+            self.refused.remove(at);
+        }
+    }
+
     /// Whether this kernel mapped it as it is, for a device that is not coherent.
     fn is_left_in_line(&mut self, beside: &Beside, devices: &Devices) -> bool {
         let bounced = |held: &Held| held.bounced().contains(&beside.index);
-        !self.refused.contains(&beside.mapping)
+        self.refused.binary_search(&beside.mapping).is_err()
             && !self.held.get(&beside.mapping).is_some_and(bounced)
             && self.kernel.device(beside.device, devices).is_some_and(|taken| !taken.traits.coherent)
     }

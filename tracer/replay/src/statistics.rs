@@ -67,7 +67,7 @@ impl Observed {
             return;
         }
         let mut counted = None;
-        for beside in &mapping.beside {
+        for beside in mapping.beside.iter() {
             let n = beside.buffer as usize;
             let both = is_direct(beside.truth) && mapping.buffers.get(n).is_some_and(|buffer| is_direct(buffer.truth));
             if counted != Some(n) && both && beside.from_line <= cache_line_size && !is_coherent(beside.device) {
@@ -460,7 +460,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::mapping::{Buffers, Handle, Unknown};
+    use crate::mapping::{Besides, Buffers, Handle, Unknown};
     use crate::site::SiteId;
     use crate::step::Synced;
     use bouncescope_capture::event::{DeviceId, Direction, Memory};
@@ -507,7 +507,7 @@ mod tests {
             buffers: Buffers::List(truths.iter().map(buffer).collect()),
             truncated: 0,
             sharing: Box::default(),
-            beside: Box::default(),
+            beside: Besides::default(),
             in_lines: false,
         }
     }
