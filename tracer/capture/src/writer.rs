@@ -8,6 +8,7 @@ use zstd::bulk::Compressor;
 use super::{
     VERSION, WriteError,
     blocks::BlocksEncoder,
+    coherent::{self, Row},
     events::{Encoder, MAX_SEGMENTS},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
     objects::tick_shift,
@@ -134,7 +135,14 @@ impl<W: Write> Writer<W> {
     fn events(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let mut rest = &batch.events[..];
         while !rest.is_empty() {
-            let fit = frame_of_events(batch, rest);
+            let alike = coherent::alike(rest);
+            if rest[0].what.is_coherent() {
+                let (events, later) = rest.split_at(alike);
+                self.coherent(events)?;
+                rest = later;
+                continue;
+            }
+            let fit = frame_of_events(batch, &rest[..alike]);
             if fit == 0 {
                 return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
             }
@@ -151,12 +159,24 @@ impl<W: Write> Writer<W> {
             } else {
                 self.blocks(events, batch)?;
             }
-            for event in events {
-                *self.events.entry(event.what.kind().name()).or_default() += 1;
-            }
+            self.count(events);
             rest = later;
         }
         Ok(())
+    }
+
+    /// Events about coherent memory alone.
+    fn coherent(&mut self, events: &[Event]) -> Result<(), WriteError> {
+        let rows: Vec<Row> = events.iter().filter_map(Row::of).collect();
+        self.list(Type::Coherent, &rows)?;
+        self.count(events);
+        Ok(())
+    }
+
+    fn count(&mut self, events: &[Event]) {
+        for event in events {
+            *self.events.entry(event.what.kind().name()).or_default() += 1;
+        }
     }
 
     fn blocks(&mut self, events: &[Event], batch: &Batch) -> Result<(), WriteError> {

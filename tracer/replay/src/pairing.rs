@@ -25,13 +25,13 @@ use super::{
     devices::{Devices, Identity},
     mapping::{Besides, Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
     site::SiteId,
-    step::{Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
+    step::{Coherent, Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
 };
 use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use bouncescope_capture::facts::SlotRule;
 use bouncescope_capture::stream::Start;
 use bouncescope_model::link::Pieces;
-use bouncescope_model::pool::Request;
+use bouncescope_model::pool::{Request, SLOT};
 use bouncescope_model::sharing::Around;
 
 /// Turns events into steps.
@@ -47,6 +47,7 @@ pub struct Pairing {
     truth: truth::Judge,
     next_mapping: u64,
     next_unseen: u64,
+    next_coherent: u64,
     at_end: bool,
     /// Mappings that are not followed, since too many are mapped.
     left_out: u64,
@@ -119,6 +120,7 @@ impl Pairing {
             truth: truth::Judge::new(witnesses),
             next_mapping: 0,
             next_unseen: 0,
+            next_coherent: 0,
             at_end: false,
             left_out: 0,
             spare: Vec::new(),
@@ -129,7 +131,10 @@ impl Pairing {
     pub fn event(&mut self, event: &Event, segments: &[Segment], devices: &mut Devices, watch: &mut impl Watch) {
         self.queue.now(event.time_ns);
         let context = Context::of(event);
-        if !matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. } | What::SlotMap { .. }) {
+        if !matches!(
+            event.what,
+            What::Kmalloc { .. } | What::Kfree { .. } | What::SlotMap { .. } | What::CoherentAlloc { .. }
+        ) {
             self.moments.goes_on(context, event.time_ns);
         }
         match event.what {
@@ -174,9 +179,18 @@ impl Pairing {
             }
             What::SlotUnmap { device, slot, size, .. } => {
                 let time_ns = event.time_ns;
-                let release = SlotRelease { time_ns, device, slot, size, holder: None };
+                let release = SlotRelease { time_ns, device, slot, size, is_memory: false, holder: None };
                 let place = self.queue.push(Step::SlotReleased(release));
                 self.moments.released(context, place, time_ns, slot, 1);
+            }
+            What::CoherentAlloc { device, slot, size, duration_ns } => {
+                self.coherent(event, context, device, slot, size, duration_ns);
+            }
+            What::CoherentFree { device, slot, size } => {
+                let time_ns = event.time_ns;
+                let release = SlotRelease { time_ns, device, slot, size, is_memory: true, holder: None };
+                let place = self.queue.push(Step::SlotReleased(release));
+                self.moments.released(context, place, time_ns, slot, slots_of_memory(size));
             }
             What::Sync { device, dma_addr, size, for_device, .. } => {
                 let part = self.lifetimes.part(devices.identity(device), dma_addr);
@@ -188,6 +202,17 @@ impl Pairing {
             }
             What::Kmalloc { .. } | What::Kfree { .. } => {}
         }
+    }
+
+    /// Coherent memory was asked for: no mapping comes, and nothing is waited for.
+    fn coherent(&mut self, event: &Event, context: Context, device: DeviceId, slot: u64, size: u64, duration_ns: u64) {
+        let (time_ns, found) = (event.time_ns, slot != MAPPING_ERROR);
+        let memory = Coherent { id: self.next_coherent, time_ns, cpu: event.cpu, device, size, slot, found };
+        self.next_coherent += 1;
+        let place = self.queue.push(Step::Coherent { memory, replaces: None, overlap: Overlap::default() });
+        let from_ns = time_ns.saturating_sub(duration_ns);
+        self.moments.goes_on(context, from_ns);
+        self.moments.searched(place, from_ns, time_ns, slot, if found { slots_of_memory(size) } else { 0 });
     }
 
     /// So many mappings came without their events, and nothing is to become of them.
@@ -212,7 +237,7 @@ impl Pairing {
             match self.queue.front(self.at_end)? {
                 Front::Step(place, mut step) => {
                     self.lifetimes.resolve(&mut step);
-                    if let Step::Buffer { overlap, .. } = &mut step {
+                    if let Step::Buffer { overlap, .. } | Step::Coherent { overlap, .. } = &mut step {
                         *overlap = self.moments.overlap(place);
                     }
                     return Some(step);
@@ -473,6 +498,7 @@ impl Pairing {
             size: found.size,
             align_mask: found.search.map_or(0, |search| search.align_mask),
             min_align_mask: devices.traits(found.device).min_align_mask,
+            is_memory: false,
         };
         request.slots(self.slot_rule, self.page_size).unwrap_or(1)
     }
@@ -491,6 +517,11 @@ impl Pairing {
             align_mask: attempt.search.map_or(0, |search| search.align_mask),
         }
     }
+}
+
+/// Slots of coherent memory of this length.
+fn slots_of_memory(size: u64) -> u32 {
+    u32::try_from(size.div_ceil(SLOT)).unwrap_or(u32::MAX)
 }
 
 /// An attempt of which only the event itself is known.

@@ -15,6 +15,7 @@ use crate::{
     kernel::Kernel,
     losses, mappings, origins, overlaps,
     recording::{self, Job},
+    restricted,
     run::Run,
     scenario::{NO_POOL, Recorder, Recording, Scenario},
     served,
@@ -120,6 +121,10 @@ impl Judge<'_> {
             recorded.without_caller = boot_trace::without_caller(&capture, &counted_ns)?;
         }
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
+        if scenario.restricted_pools > 0 {
+            let rebinds = recording.workload == "mixed";
+            problems.extend(restricted::problems(&capture, &told, scenario.restricted_pools, rebinds)?);
+        }
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);
         }

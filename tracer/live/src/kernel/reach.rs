@@ -133,14 +133,25 @@ fn device(
     };
     let bus_limit =
         windows.iter().map(|window| window.bus.saturating_add(window.memory.size().saturating_sub(1))).max();
-    let handles = own
-        .as_deref()
-        .and_then(|node| property(root, node, "memory-region"))
-        .map(|value| cells(&value))
-        .unwrap_or_default();
-    let pool = restricted.iter().find(|(handle, _)| handles.contains(handle)).map(|(_, pool)| pool.name.clone());
+    let pool = pool_of(root, directory, own.as_deref(), restricted);
     let wanted = bus == "pci" || iommu || !windows.is_empty() || pool.is_some();
     wanted.then_some(ReachingDevice { name, driver, mask, bus_limit, windows, iommu, restricted: pool })
+}
+
+/// The name of the restricted pool that a device gets: the first that its node names, or where that names no memory at all, its host bridge's node
+/// (`of_dma_set_restricted_buffer()`, `drivers/of/device.c`, 6.12).
+fn pool_of(root: &Root, directory: &str, own: Option<&str>, restricted: &[(u32, PoolPlace)]) -> Option<String> {
+    let regions = |node: &str| property(root, node, "memory-region").filter(|value| value.len() >= 4);
+    let handles = own.and_then(regions).or_else(|| regions(&host_bridge(root, directory)?))?;
+    let named = |handle: &u32| restricted.iter().find(|(of, _)| of == handle).map(|(_, pool)| pool.name.clone());
+    cells(&handles).iter().find_map(named)
+}
+
+/// The name of the restricted pool that the device of this name gets, on the buses that firmware describes.
+pub(crate) fn restricted_pool(root: &Root, bus: &str, name: &str) -> Option<String> {
+    let directory = format!("sys/bus/{bus}/devices/{name}");
+    let own = node_of(root, &directory);
+    pool_of(root, &directory, own.as_deref(), &restricted_pools(root))
 }
 
 /// The node of a device, as a path in the device tree.
