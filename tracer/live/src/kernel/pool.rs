@@ -350,7 +350,11 @@ mod tests {
         let sample = with_counters("3\n", "7\n");
         let counters = PoolCounters::new(&sample.root(), true);
         let before = counters.sample(5).unwrap();
-        assert_eq!(before, Some(PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7) }));
+        let restricted = Vec::new();
+        assert_eq!(
+            before,
+            Some(PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7), restricted })
+        );
         assert!(counters.reset_hiwater().unwrap());
         assert_eq!(counters.sample(6).unwrap().and_then(|sample| sample.hiwater_slots), Some(0));
         let without = PoolCounters::new(&sample.root(), false);
@@ -378,6 +382,7 @@ mod tests {
         let counters = PoolCounters::new(&sample.root(), true);
         let now = counters.sample(1).unwrap().unwrap();
         assert_eq!((now.slots, now.used_slots, now.hiwater_slots), (1536, 5, Some(9)));
+        assert_eq!(now.restricted, [RestrictedSample { used_slots: 2, hiwater_slots: Some(9) }]);
         sample.write("sys/kernel/debug/swiotlb/io_tlb_used_hiwater", b"4");
         assert_eq!(counters.sample(2).unwrap().unwrap().hiwater_slots, None, "each pool has its own highest moment");
     }

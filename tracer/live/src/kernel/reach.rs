@@ -374,6 +374,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pci_device_has_the_pool_of_its_own_node_or_of_its_host_bridge() {
+        let sample = board();
+        let pool = |bus: &str, name: &str| restricted_pool(&sample.root(), bus, name);
+        assert_eq!(pool("pci", "0000:00:00.0"), None);
+        assert_eq!(pool("platform", "fe300000.mmc").as_deref(), Some("pool@20000000"));
+        sample.write("proc/device-tree/scb/pcie@7d500000/memory-region", &be(&[7]));
+        assert_eq!(pool("pci", "0000:00:00.0").as_deref(), Some("pool@20000000"));
+        for (path, cells) in [
+            ("reserved-memory/nvme@30000000/reg", &[0, 0x3000_0000, 0x40_0000][..]),
+            ("reserved-memory/nvme@30000000/phandle", &[9]),
+            ("scb/pcie@7d500000/nvme@0,0/memory-region", &[9]),
+        ] {
+            sample.write(&format!("proc/device-tree/{path}"), &be(cells));
+        }
+        sample.write("proc/device-tree/reserved-memory/nvme@30000000/compatible", b"restricted-dma-pool\0");
+        let at = "sys/devices/platform/scb/fd500000.pcie/pci0000:00/0000:00:00.0/of_node";
+        let node = "../../../../../../firmware/devicetree/base/scb/pcie@7d500000/nvme@0,0";
+        std::os::unix::fs::symlink(node, sample.root().path(at)).unwrap();
+        assert_eq!(pool("pci", "0000:00:00.0").as_deref(), Some("nvme@30000000"));
+    }
+
+    #[test]
     fn without_privilege_memory_is_that_of_the_device_tree() {
         let sample = SampleRoot::new(&[("proc/iomem", "00000000-00000000 : System RAM\n")]);
         sample.write("proc/device-tree/memory@40000000/reg", &be(&[0, 0x4000_0000, 0x2000_0000]));
