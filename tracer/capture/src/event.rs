@@ -235,7 +235,7 @@ pub enum What {
         device: DeviceId,
         /// As it was allocated.
         slot: u64,
-        /// Length.
+        /// Length as the driver has it, not rounded up to pages.
         size: u64,
     },
     /// A single mapping, or part of one, handed over between CPU and device while it stays mapped.

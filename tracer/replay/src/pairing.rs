@@ -24,6 +24,7 @@ pub use truth::Witnesses;
 use super::{
     devices::{Devices, Identity},
     mapping::{Besides, Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
+    run::slots_of,
     site::SiteId,
     step::{Coherent, Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
 };
@@ -31,7 +32,7 @@ use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memo
 use bouncescope_capture::facts::SlotRule;
 use bouncescope_capture::stream::Start;
 use bouncescope_model::link::Pieces;
-use bouncescope_model::pool::{Request, SLOT};
+use bouncescope_model::pool::Request;
 use bouncescope_model::sharing::Around;
 
 /// Turns events into steps.
@@ -190,7 +191,7 @@ impl Pairing {
                 let time_ns = event.time_ns;
                 let release = SlotRelease { time_ns, device, slot, size, is_memory: true, holder: None };
                 let place = self.queue.push(Step::SlotReleased(release));
-                self.moments.released(context, place, time_ns, slot, slots_of_memory(size));
+                self.moments.released(context, place, time_ns, slot, self.slots_of_memory(size));
             }
             What::Sync { device, dma_addr, size, for_device, .. } => {
                 let part = self.lifetimes.part(devices.identity(device), dma_addr);
@@ -204,6 +205,10 @@ impl Pairing {
         }
     }
 
+    fn slots_of_memory(&self, size: u64) -> u32 {
+        u32::try_from(slots_of(size, self.page_size)).unwrap_or(u32::MAX)
+    }
+
     /// Coherent memory was asked for: no mapping comes, and nothing is waited for.
     fn coherent(&mut self, event: &Event, context: Context, device: DeviceId, slot: u64, size: u64, duration_ns: u64) {
         let (time_ns, found) = (event.time_ns, slot != MAPPING_ERROR);
@@ -212,7 +217,7 @@ impl Pairing {
         let place = self.queue.push(Step::Coherent { memory, replaces: None, overlap: Overlap::default() });
         let from_ns = time_ns.saturating_sub(duration_ns);
         self.moments.goes_on(context, from_ns);
-        self.moments.searched(place, from_ns, time_ns, slot, if found { slots_of_memory(size) } else { 0 });
+        self.moments.searched(place, from_ns, time_ns, slot, if found { self.slots_of_memory(size) } else { 0 });
     }
 
     /// So many mappings came without their events, and nothing is to become of them.
@@ -517,11 +522,6 @@ impl Pairing {
             align_mask: attempt.search.map_or(0, |search| search.align_mask),
         }
     }
-}
-
-/// Slots of coherent memory of this length.
-fn slots_of_memory(size: u64) -> u32 {
-    u32::try_from(size.div_ceil(SLOT)).unwrap_or(u32::MAX)
 }
 
 /// An attempt of which only the event itself is known.

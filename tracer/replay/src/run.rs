@@ -45,6 +45,7 @@ use bouncescope_model::{
     sharing::Sharing,
 };
 use coherent::CoherentMemory;
+pub(crate) use coherent::slots_of;
 use follow::{Order, Owed, Taker};
 use held::{Held, MOST_SPARE, MOST_UNMAPPED, Search, Slots};
 pub use last::Last;

@@ -108,3 +108,55 @@ fn unknown(replayed: &Replayed) -> String {
         "\nof {unnamed} devices with a restricted pool it is not known which: they are simulated with the default pool\n"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coherent_memory_is_told_by_device_beside_what_the_pool_held() {
+        let row = CoherentRow {
+            device: "0000:00:04.0".into(),
+            driver: "xhci_hcd".into(),
+            pool: "camera@0".into(),
+            allocated: 40,
+            given_back: 20,
+            refused: 1,
+            peak_slots: 40,
+            slots_at_end: 32,
+        };
+        let said = coherent_memory(&row);
+        assert_eq!(
+            said,
+            "coherent memory of 0000:00:04.0 (xhci_hcd): at most 40 slots, 32 at the end; 40 allocated, 20 given back, 1 refused"
+        );
+        let pool = PoolRow {
+            name: row.pool,
+            slots: 2048,
+            used_at_start: 142,
+            peak_slots: 179,
+            peak_slots_range: [179, 179],
+            mark_at_most: 179,
+            coherent_at_peak: 8,
+        };
+        assert_eq!(
+            in_use(&pool),
+            "at most 179 of 2048 slots in use, 8 of them coherent memory; 142 when the recording began"
+        );
+    }
+
+    #[test]
+    fn devices_of_a_pool_are_named_once_however_often_they_were_described() {
+        let device = |name: &str, pool: &str| Device {
+            name: name.into(),
+            driver: "usb".into(),
+            restricted_pool: Some(pool.into()),
+            ..Device::default()
+        };
+        let pool = RestrictedPool { name: "camera@0".into(), ..RestrictedPool::default() };
+        let devices = [device("b", "camera@0"), device("a", "camera@0"), device("b", "camera@0"), device("c", "usb@0")];
+        assert_eq!(users(&pool, &devices), "shared by a (usb), b (usb)");
+        assert_eq!(users(&pool, &devices[..1]), "of b (usb)");
+        assert_eq!(users(&pool, &[]), "no device that mapped is known to have it");
+    }
+}

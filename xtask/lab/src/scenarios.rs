@@ -78,7 +78,8 @@ const LEAK: Recording = hold("leak", "leak 24", Expect { mappings: 48, peak_slot
 const RESTRICTED: &[Recording] = &[
     hold("usb-control", "usb-control", Expect { mappings: 1000, peak_slots: 0, ..MIXED }),
     hold("hold-100", "hold 100", Expect { peak_slots: 0, ..HELD }),
-    mixed(Expect { peak_slots: 0, ..MIXED }),
+    // Nobody knows where the older coherent memory lies, nor so whether a long buffer finds room beside it.
+    mixed(Expect { peak_slots: 0, raced_percent: 5, ..MIXED }),
 ];
 const HOLD_300: Recording = hold("hold-300", "hold 300", Expect { mappings: 300, peak_slots: 300, ..HELD });
 
@@ -124,7 +125,7 @@ const LINKS: Recording = Recording {
 };
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 37] = [
+pub(crate) const ALL: [Scenario; 38] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -230,8 +231,22 @@ pub(crate) const ALL: [Scenario; 37] = [
         ..DIRECT
     },
     // The guest's own counts are of the default pool, which nobody uses here.
-    Scenario { name: "restricted", restricted_pools: 1, on: On::Built, recordings: RESTRICTED, ..DIRECT },
-    Scenario { name: "restricted-two", restricted_pools: 2, on: On::Built, recordings: RESTRICTED, ..DIRECT },
+    Scenario {
+        name: "restricted",
+        restricted_pools: 1,
+        recorder: Recorder::Undisturbed,
+        on: On::Built,
+        recordings: RESTRICTED,
+        ..DIRECT
+    },
+    Scenario {
+        name: "restricted-two",
+        restricted_pools: 2,
+        recorder: Recorder::Undisturbed,
+        on: On::Built,
+        recordings: RESTRICTED,
+        ..DIRECT
+    },
     Scenario { name: "no-btf", on: On::Built, btf: false, recordings: &[mixed(MIXED), HOLD_100], ..DIRECT },
     // The same as kernels without events of mappings are recorded by, held against the events themselves.
     Scenario {

@@ -78,7 +78,7 @@ impl Demand {
             SlotRule::PoolAligned => request.size.max(page).next_power_of_two(),
             SlotRule::CallerAligned => page,
         };
-        let align_mask = SLOT_MASK | aligned - 1;
+        let align_mask = SLOT_MASK | (aligned - 1);
         let stride = align_mask.max(request.min_align_mask & MASK_BITS & !align_mask) / SLOT + 1;
         let slots = request.size.div_ceil(SLOT).max(1) as u32;
         Self { slots, offset: 0, align_mask, keep_mask: 0, kept: 0, stride: stride as u32 }

@@ -143,7 +143,8 @@ impl Run {
     }
 }
 
-/// Slots of coherent memory of this length.
-pub(super) const fn slots_of(size: u64) -> u64 {
-    size.div_ceil(SLOT)
+/// Slots of coherent memory of this length, which is that of whole pages when it is allocated (`dma_direct_alloc()`), and the driver's own when it
+/// is given back (`dma_direct_free()`, `kernel/dma/direct.c`, 6.12).
+pub(crate) fn slots_of(size: u64, page_size: u64) -> u64 {
+    size.checked_next_multiple_of(page_size.max(SLOT)).unwrap_or(u64::MAX).div_ceil(SLOT)
 }

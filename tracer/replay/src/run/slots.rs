@@ -1,8 +1,8 @@
 //! Which pool's slots are taken, and how many are given back.
 
-use super::coherent::slots_of;
 use super::follow::Taker;
 use super::held::{Search, Slots};
+use super::slots_of;
 use crate::holders::Who;
 use crate::names::Names;
 use crate::outcome::PoolRow;
@@ -62,7 +62,7 @@ impl Run {
     /// without the padding in front, which only the pool knows.
     pub(super) fn slots_of(&mut self, release: &SlotRelease, devices: &Devices) -> u64 {
         if release.is_memory {
-            return slots_of(release.size);
+            return slots_of(release.size, self.kernel.settings.page_size);
         }
         let traits = self.kernel.device(release.device, devices).unwrap_or_default().traits;
         let offset = release.slot & traits.min_align_mask & (SLOT - 1);
