@@ -591,19 +591,18 @@ impl Run {
     }
 
     fn slot_released(&mut self, release: &SlotRelease, devices: &Devices) {
-        match &release.holder {
-            Some(holder) => self.give_back(holder),
-            None => {
-                let taken = self.kernel.device(release.device, devices).unwrap_or_default();
-                let pool = self.pool_of(devices.identity(release.device), taken);
-                // Coherent memory is in no other pool.
-                if pool == 0 && (release.is_memory || self.kernel.settings.used_at_start == 0) {
-                    return;
-                }
-                let slots = self.slots_of(release, devices);
-                self.pools[pool].first().release_foreign(slots);
-            }
+        if let Some(holder) = &release.holder {
+            self.give_back(holder);
+            return;
         }
+        let taken = self.kernel.device(release.device, devices).unwrap_or_default();
+        let pool = self.pool_of(devices.identity(release.device), taken);
+        // Coherent memory is in no other pool than a restricted one.
+        if pool == 0 && (release.is_memory || self.kernel.settings.used_at_start == 0) {
+            return;
+        }
+        let slots = self.slots_of(release, devices);
+        self.pools[pool].first().release_foreign(slots);
     }
 
     fn give_back(&mut self, holder: &Holder) {

@@ -149,7 +149,9 @@ impl Observed {
             .resize(sample.restricted.len().min(MOST_POOLS).max(self.restricted.len()), ObservedPool::default());
         for (pool, sample) in self.restricted.iter_mut().zip(&sample.restricted) {
             pool.used_peak = pool.used_peak.max(sample.used_slots);
-            pool.first_mark.get_or_insert(sample.hiwater_slots);
+            if !std::mem::replace(&mut pool.is_sampled, true) {
+                pool.first_mark = sample.hiwater_slots;
+            }
             pool.mark = sample.hiwater_slots;
         }
         if self.samples.len() == SAMPLES {
@@ -175,8 +177,9 @@ impl Observed {
 pub struct ObservedPool {
     /// Most slots in use in any sample.
     pub used_peak: u64,
-    /// `io_tlb_used_hiwater` of the first sample.
-    first_mark: Option<Option<u64>>,
+    /// `io_tlb_used_hiwater` of the first sample; `None` before it, and where the kernel keeps none.
+    first_mark: Option<u64>,
+    is_sampled: bool,
     /// The same of the last one.
     mark: Option<u64>,
 }
@@ -184,7 +187,7 @@ pub struct ObservedPool {
 impl ObservedPool {
     /// The high-water mark, where it is the recording's own: it was reset when the recording began, or has risen since.
     pub fn mark(&self, was_reset: bool) -> Option<u64> {
-        let has_risen = self.first_mark.flatten().is_some_and(|first| self.mark > Some(first));
+        let has_risen = self.first_mark.is_some_and(|first| self.mark > Some(first));
         self.mark.filter(|_| was_reset || has_risen)
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn text(replayed: &Replayed) -> String {
             let Some(row) = row(outcome, &pool.name) else { continue };
             text += &format!("  {}: {}\n", outcome.name, in_use(row));
             let coherent = outcome.coherent.iter().filter(|coherent| coherent.pool == pool.name);
-            text += &coherent.take(NAMED).map(|row| format!("    {}\n", coherent_memory(row))).collect::<String>();
+            for row in coherent.take(NAMED) {
+                text += &format!("    {}\n", coherent_memory(row));
+            }
         }
     }
     text + &unknown(replayed)

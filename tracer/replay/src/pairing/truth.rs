@@ -16,6 +16,7 @@ const SLOT_OFFSET: u64 = 2047;
 const PAGE_OFFSET: u64 = 4095;
 
 /// The hooks that saw what the kernel did.
+#[expect(clippy::struct_excessive_bools, reason = "each hook is there or not, whatever the others are")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Witnesses {
     /// `swiotlb_bounced`: attempts.
