@@ -259,7 +259,7 @@ fn sums(rows: &[Kept]) -> String {
 fn runs(rows: &[Kept], failed: &[String]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.is_earlier) {
-        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(|row| row.boot()).collect();
+        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(Kept::boot).collect();
         boots.dedup();
         let mut by_kernel: Vec<(&str, Vec<&str>)> = Vec::new();
         for (kernel, scenario) in boots {
