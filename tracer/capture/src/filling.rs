@@ -1,6 +1,6 @@
 //! A frame of events that is filled one by one: objects go into their columns at once, without an [`Event`] in between.
 
-use crate::event::{Batch, Event, Kind, What};
+use crate::event::{Batch, Event, Kind, Segment, What};
 use crate::events::{MAX_EVENTS, MAX_SEGMENTS};
 use crate::objects::{Allocation, Known, Moment, ObjectDecoder, ObjectEncoder, tick_shift};
 
@@ -14,6 +14,8 @@ pub struct Filling {
     objects: ObjectEncoder,
     frame: Frame,
     tick_shift: u8,
+    /// Of the room that a frame has: all of it once it must be finished.
+    taken: usize,
 }
 
 /// Events for one frame of a capture ([`crate::Writer::write_frame`]).
@@ -93,6 +95,7 @@ impl Frame {
         (self.objects, self.first_ns, self.last_ns) = ([0; 2], u64::MAX, 0);
     }
 
+    #[inline]
     fn at(&mut self, time_ns: u64) {
         self.first_ns = self.first_ns.min(time_ns);
         self.last_ns = self.last_ns.max(time_ns);
@@ -108,42 +111,47 @@ impl Filling {
         filling
     }
 
+    /// Allocations, frees and other events so far.
+    pub fn counts(&self) -> [usize; 3] {
+        let allocations = self.frame.objects[0];
+        [allocations, self.objects.len() - allocations, self.frame.others_at.len()]
+    }
+
     /// Events so far.
     pub fn len(&self) -> usize {
-        self.frame.len()
+        self.objects.len() + self.frame.others_at.len()
     }
 
     /// There are none.
     pub fn is_empty(&self) -> bool {
-        self.frame.is_empty()
+        self.len() == 0
     }
 
-    /// It is time for [`Self::finish`]: what comes may not fit any more.
+    /// It is time for [`Self::finish`]: nothing more fits.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.len() >= MAX_EVENTS
-            || self.frame.others.events.len() >= FRAME_EVENTS
-            || self.frame.others.segments.len() > MAX_SEGMENTS / 2
+        self.taken >= MAX_EVENTS
     }
 
     /// Adds an allocation; whether none of its kind is in the frame yet. Nothing where the frame is full.
     #[inline]
     pub fn allocated(&mut self, moment: Moment, ptr: u64, allocation: &Allocation, known: &mut Known) -> bool {
-        if self.len() >= MAX_EVENTS {
+        if self.is_full() {
             return false;
         }
-        let is_new = self.objects.allocated(moment, ptr, allocation, known);
-        self.frame.objects[0] += usize::from(is_new.is_some());
+        self.taken += 1;
+        self.frame.objects[0] += 1;
         self.frame.at(moment.time_ns);
-        is_new == Some(true)
+        self.objects.allocated(moment, ptr, allocation, known) == Some(true)
     }
 
     /// Adds a free. Nothing where the frame is full.
     #[inline]
     pub fn freed(&mut self, moment: Moment, ptr: u64, call_site: u64, known: &mut Known) {
-        if self.len() < MAX_EVENTS {
-            self.frame.objects[1] += usize::from(self.objects.freed(moment, ptr, call_site, known));
+        if !self.is_full() {
+            self.taken += 1;
             self.frame.at(moment.time_ns);
+            self.objects.freed(moment, ptr, call_site, known);
         }
     }
 
@@ -157,20 +165,24 @@ impl Filling {
                 self.allocated(moment, ptr, &allocation, &mut Known::default());
             }
             What::Kfree { call_site, ptr } => self.freed(moment, ptr, call_site, &mut Known::default()),
-            _ if self.len() < MAX_EVENTS => {
-                let segments = batch.segments(event);
-                let mut event = *event;
-                let frame = &mut self.frame;
-                if let What::MapSg { first_segment, .. } = &mut event.what {
-                    *first_segment = frame.others.segments.len() as u32;
-                }
-                frame.at(time_ns);
-                frame.others_at.push(frame.len() as u32);
-                frame.others.segments.extend_from_slice(segments);
-                frame.others.events.push(event);
-            }
+            _ if !self.is_full() => self.other(event, batch.segments(event)),
             _ => {}
         }
+    }
+
+    fn other(&mut self, event: &Event, segments: &[Segment]) {
+        let at = self.len() as u32;
+        let mut event = *event;
+        let frame = &mut self.frame;
+        if let What::MapSg { first_segment, .. } = &mut event.what {
+            *first_segment = frame.others.segments.len() as u32;
+        }
+        frame.at(event.time_ns);
+        frame.others_at.push(at);
+        frame.others.segments.extend_from_slice(segments);
+        frame.others.events.push(event);
+        let is_last = frame.others.events.len() >= FRAME_EVENTS || frame.others.segments.len() > MAX_SEGMENTS / 2;
+        self.taken = if is_last { MAX_EVENTS } else { self.taken + 1 };
     }
 
     /// The frame, in the memory of one that is not needed any more; the next one begins.
@@ -178,6 +190,8 @@ impl Filling {
         used.clear();
         std::mem::swap(&mut self.frame, &mut used);
         used.tick_shift = self.tick_shift;
+        used.objects[1] = self.objects.len() - used.objects[0];
+        self.taken = 0;
         if used.objects() > 0 {
             self.objects.finish(&mut used.block);
         }

@@ -63,14 +63,9 @@ impl Decoder {
 
     /// Takes what happened to an object.
     pub(super) fn object(&mut self, object: &Object<'_>) {
-        self.count(object);
-        self.batch.events.push(object.event());
-    }
-
-    /// Counts it alone.
-    pub(super) fn count(&mut self, object: &Object<'_>) {
         let kind = if object.is_kmalloc { Kind::Kmalloc } else { Kind::Kfree };
         self.decoded[kind as usize] += 1;
+        self.batch.events.push(object.event());
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Option<Kind> {

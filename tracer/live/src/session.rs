@@ -250,7 +250,7 @@ impl Session {
     pub fn drain_into(&mut self, columns: &mut Filling) -> Drained {
         let before_ns = now_ns().saturating_sub(STALL_NS);
         let mut call_sites = Vec::new();
-        let before = columns.len();
+        let [allocated_before, freed_before, _] = columns.counts();
         let decoder = &mut self.decoder;
         // The rings remember themselves that there may be more.
         let _ = self.rings.read(before_ns, |record| {
@@ -261,7 +261,6 @@ impl Session {
                     decoder.batch.events[known..].iter().for_each(|event| columns.event(event, &decoder.batch));
                 }
                 Record::Object(object) => {
-                    decoder.count(&object);
                     let Object { moment, ptr, is_kmalloc, shared: Shared { allocation, known } } = object;
                     if !is_kmalloc {
                         columns.freed(moment, ptr, allocation.call_site, known);
@@ -276,8 +275,15 @@ impl Session {
         let others = std::mem::take(&mut self.decoder.batch);
         self.name_call_sites(&others, &mut items);
         self.name(call_sites.into_iter(), &mut items);
-        let objects = columns.len() - before - others.events.len().min(columns.len() - before);
-        Drained { items, others, objects: objects as u64 }
+        let [allocated, freed, _] = columns.counts();
+        let by_record = |kind: Kind| others.events.iter().filter(|event| event.what.kind() == kind).count();
+        let mut objects = 0;
+        for (kind, count) in [(Kind::Kmalloc, allocated - allocated_before), (Kind::Kfree, freed - freed_before)] {
+            let count = count.saturating_sub(by_record(kind)) as u64;
+            self.decoder.decoded[kind as usize] += count;
+            objects += count;
+        }
+        Drained { items, others, objects }
     }
 
     /// The same of what happened before that moment, and whether there may be more.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{DeviceId, Direction, Memory, Segment};
+use crate::event::{DeviceId, Direction, Memory};
 use crate::stream::{Item, Source as _};
 use crate::{Reader, Writer};
 

@@ -200,16 +200,19 @@ impl ObjectEncoder {
         self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr)
     }
 
+    #[inline]
     fn moment(&mut self, moment: Moment) {
         self.time(moment.time_ns >> self.tick_shift);
         self.place(moment);
         self.count += 1;
     }
 
+    #[inline]
     fn value(&mut self, column: Column, value: u64) {
         put(&mut self.columns[column as usize], value);
     }
 
+    #[inline]
     fn byte(&mut self, column: Column, byte: u8) {
         self.columns[column as usize].push(byte);
     }
@@ -269,6 +272,7 @@ impl ObjectEncoder {
     }
 
     /// Where an address is that goes from one list to another.
+    #[inline]
     fn address(&mut self, ptr: u64, number: Option<u16>, from: List, to: List, column: Column) {
         let Some(number) = number else {
             self.byte(column, NEW);
@@ -288,6 +292,7 @@ impl ObjectEncoder {
         self.lists.put(number, to);
     }
 
+    #[inline]
     fn time(&mut self, ticks: u64) {
         let delta = ticks.wrapping_sub(std::mem::replace(&mut self.state.ticks, ticks));
         if delta < 2 << FINE {
@@ -304,6 +309,7 @@ impl ObjectEncoder {
     }
 
     /// On which CPU, and in which task.
+    #[inline]
     fn place(&mut self, moment: Moment) {
         let Moment { task, cpu, .. } = moment;
         let state = &mut self.state;
@@ -350,6 +356,7 @@ struct Bits {
 
 impl Bits {
     /// The lowest `count` bits of a value; fewer than 33.
+    #[inline]
     fn put(&mut self, bytes: &mut Vec<u8>, value: u64, count: u32) {
         self.word |= (value & ((1 << count) - 1)) << self.count;
         self.count += count;
@@ -427,6 +434,7 @@ impl Table {
     }
 
     /// The slots where something may be.
+    #[inline]
     fn near(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
         let last = self.slots.len() - 1;
         (0..PROBES).map(move |probe| (hash as usize + probe) & last)
@@ -434,6 +442,7 @@ impl Table {
 }
 
 /// Spreads a value over all bits.
+#[inline]
 fn hash(value: u64) -> u32 {
     let product = u128::from(value) * 0x9e37_79b9_7f4a_7c15;
     (product as u64 ^ (product >> 64) as u64) as u32
