@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let judgement = judge(&measured)?;
     println!("{}", judgement.text);
     if args.write_docs {
-        let section = format!("{table}\n{circumstances}\n{}", judgement.text);
+        let section = format!("{table}\n{circumstances}\nLimits:\n\n{}", judgement.text);
         written::replace(
             &workspace::root().join("docs/performance.md"),
             "cargo xtask bench overhead --write-docs",

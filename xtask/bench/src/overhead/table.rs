@@ -81,7 +81,7 @@ const SETTLED_NS: f64 = 5.0;
 const SETTLED: f64 = 0.05;
 /// How a median is said to have settled.
 pub(super) const HOW_SETTLED: &str = "A median has settled when a confidence interval of 95 % for it, from the order of its rounds, reaches no \
-     farther to either side than 5 ns or 5 % of the median";
+     farther to either side than 5 ns or\n5 % of the median";
 
 /// How far from the median of these its interval of 95 % reaches, whatever their distribution: between the `k` lowest and the `k` highest of `n`
 /// values, the median is missed as often as `n` coins show fewer than `k` heads, or tails.
@@ -123,14 +123,16 @@ pub(super) fn circumstances(all: &[Measured], machine: &str, load: &str) -> Resu
     let share = 100.0 * none.median(|storm, _| storm.share());
     let rounds = none.runs.len();
     let mut text = format!(
-        "{machine}; load {load} before the first of {rounds} rounds. Without tracing, the storm had {share:.0} % of the CPUs.\n{HOW_SETTLED}.\n"
+        "{machine}; load {load} before the first of {rounds} rounds.\nWithout tracing, the storm had {share:.0} % of the CPUs.\n{HOW_SETTLED}.\n"
     );
     let unsettled = unsettled(all)?;
     if unsettled.is_empty() {
         text += "All have settled.\n";
     } else {
-        let names: Vec<_> = unsettled.into_iter().map(Tool::name).collect();
-        writeln!(text, "**Did not settle**: {}.", names.join("; "))?;
+        text += "**Did not settle**:\n\n";
+        for tool in unsettled {
+            writeln!(text, "- {}", tool.name())?;
+        }
     }
     Ok(text)
 }
@@ -184,8 +186,8 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     let rate = record.median(|storm, _| storm.rate());
     let (lost, skipped) = record.lost_and_skipped();
     let line = format!(
-        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second ({skipped} runs were skipped by the \
-         kernel, which does not run a program inside itself); the limit is 0 at {} M",
+        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second (the kernel skipped {skipped} runs); \
+         the limit is 0 at {} M",
         record.tool.name(),
         rate / 1e6,
         RATE / 1e6
@@ -292,7 +294,7 @@ mod tests {
             text.contains("load 3.1 before the first of 1 rounds") && text.contains("had 50 % of the CPUs"),
             "{text}"
         );
-        assert!(text.contains("**Did not settle**: an empty program on kmalloc; "), "{text}");
+        assert!(text.contains("**Did not settle**:\n\n- an empty program on kmalloc\n"), "{text}");
     }
 
     #[test]
