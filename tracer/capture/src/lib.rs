@@ -38,6 +38,7 @@ pub mod facts;
 mod filling;
 mod frame;
 pub mod labels;
+pub mod limits;
 pub mod names;
 pub mod objects;
 pub mod output;
