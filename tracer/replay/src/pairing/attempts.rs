@@ -94,55 +94,13 @@ impl Attempt {
     }
 }
 
-/// Attempts by thread of execution, each in the order of their places. Mostly one thread at a time has any.
-#[derive(Clone, Debug, Default)]
-struct Waiting {
-    /// Found without a look at a table.
-    one: Option<(Context, VecDeque<Attempt>)>,
-    others: HashMap<Context, VecDeque<Attempt>>,
-    /// Of threads that wait for nothing any more, for its memory.
-    spare: Option<VecDeque<Attempt>>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.one.is_none() && self.others.is_empty()
-    }
-
-    fn get_mut(&mut self, context: Context) -> Option<&mut VecDeque<Attempt>> {
-        match &mut self.one {
-            Some((one, waiting)) if *one == context => Some(waiting),
-            _ => self.others.get_mut(&context),
-        }
-    }
-
-    fn push(&mut self, context: Context, attempt: Attempt) {
-        if let Some(waiting) = self.get_mut(context) {
-            waiting.push_back(attempt);
-            return;
-        }
-        let mut waiting = self.spare.take().unwrap_or_default();
-        waiting.push_back(attempt);
-        match &mut self.one {
-            one @ None => *one = Some((context, waiting)),
-            Some(_) => drop(self.others.insert(context, waiting)),
-        }
-    }
-
-    fn forget_if_empty(&mut self, context: Context) {
-        let is_over = |(one, waiting): &mut (Context, VecDeque<Attempt>)| *one == context && waiting.is_empty();
-        if let Some((_, waiting)) = self.one.take_if(is_over) {
-            self.spare = Some(waiting);
-        } else if self.others.get(&context).is_some_and(VecDeque::is_empty) {
-            self.spare = self.others.remove(&context);
-        }
-    }
-}
-
 /// All attempts that wait for their mapping.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
-    waiting: Waiting,
+    /// In the order of their places.
+    waiting: HashMap<Context, VecDeque<Attempt>>,
+    /// Of threads that wait for nothing any more, for its memory.
+    spare: Option<VecDeque<Attempt>>,
     /// Those that were given up, the latest of each length and offset into a page.
     given_up: HashMap<(Context, Identity, u64, u64), Attempt>,
 }
@@ -155,7 +113,8 @@ impl Attempts {
 
     /// A new attempt.
     pub(super) fn push(&mut self, context: Context, attempt: Attempt) {
-        self.waiting.push(context, attempt);
+        let spare = &mut self.spare;
+        self.waiting.entry(context).or_insert_with(|| spare.take().unwrap_or_default()).push_back(attempt);
     }
 
     /// The attempt for which this search was made, taken out.
@@ -179,7 +138,7 @@ impl Attempts {
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let Some(waiting) = self.waiting.get_mut(context) else { return Vec::new() };
+        let Some(waiting) = self.waiting.get_mut(&context) else { return Vec::new() };
         let mut claimed = vec![None; segments.len()];
         // The kernel maps a list in order, so an earlier segment's attempt is before a later one's.
         let mut before = waiting.len();
@@ -192,15 +151,15 @@ impl Attempts {
                 before = at;
             }
         }
-        self.waiting.forget_if_empty(context);
+        self.forget_if_empty(context);
         claimed
     }
 
     /// Gives up on the attempt whose place is `place`.
     pub(super) fn expire(&mut self, context: Context, place: u64) -> Option<Attempt> {
-        let waiting = self.waiting.get_mut(context)?;
+        let waiting = self.waiting.get_mut(&context)?;
         let attempt = waiting.remove(waiting.binary_search_by_key(&place, |attempt| attempt.place).ok()?)?;
-        self.waiting.forget_if_empty(context);
+        self.forget_if_empty(context);
         if self.given_up.len() == REMEMBERED {
             self.given_up.clear();
         }
@@ -236,10 +195,16 @@ impl Attempts {
         if self.waiting.is_empty() {
             return None;
         }
-        let waiting = self.waiting.get_mut(context)?;
+        let waiting = self.waiting.get_mut(&context)?;
         let attempt = waiting.remove(latest(waiting, waiting.len(), fits)?);
-        self.waiting.forget_if_empty(context);
+        self.forget_if_empty(context);
         attempt
+    }
+
+    fn forget_if_empty(&mut self, context: Context) {
+        if self.waiting.get(&context).is_some_and(VecDeque::is_empty) {
+            self.spare = self.waiting.remove(&context);
+        }
     }
 }
 
