@@ -37,6 +37,7 @@ mod events;
 pub mod facts;
 mod frame;
 pub mod labels;
+pub mod limits;
 pub mod names;
 pub mod objects;
 pub mod output;

@@ -24,15 +24,32 @@ use crate::{
 
 /// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
 /// every one.
-const MATRIX: [(&str, &[&str]); 7] = [
+const MATRIX: [(&str, &[&str]); 18] = [
     ("5.10", &["direct", "force"]),
+    ("5.10-rt", &["direct", "force-four-cpus"]),
     ("6.1", &["direct", "force", "from-boot"]),
+    ("6.1-rt", &["direct", "force-four-cpus"]),
     ("6.12", &[]),
+    ("6.12-deb12", &["direct", "kprobes"]),
     ("6.12-16k", &["direct", "smmu-16k"]),
+    ("6.12-rt", &["smmu", "kprobes", "four-cpus", "race"]),
+    ("6.16", &["direct"]),
+    ("6.17", &["smmu"]),
     ("6.18", &["direct", "smmu", "kprobes"]),
+    ("6.19", &["direct"]),
+    ("7.0", &["smmu"]),
+    ("7.0-rt", &["four-cpus"]),
+    ("7.1", &["direct", "smmu"]),
     ("7.2", &["direct", "smmu"]),
     ("7.3", &[]),
+    ("7.3-rt", &["smmu", "kprobes", "fentry", "four-cpus", "race"]),
 ];
+
+/// Where a series stands in the matrix; behind all others when it is not in it.
+pub(crate) fn place_in_matrix(series: &str) -> usize {
+    MATRIX.iter().position(|(name, _)| *name == series).unwrap_or(MATRIX.len())
+}
+
 /// What is booted, and where the results go.
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -67,8 +84,8 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, that of --cross, of --source, or of --scenario memory, into docs/fidelity.md, that of --scenario tools
-    /// into docs/import.md, and that of --scenario maintenance into docs/performance.md
+    /// Write the table of recordings, in which only the rows of this run are replaced, that of --cross, of --source, or of --scenario memory,
+    /// into docs/fidelity.md, that of --scenario tools into docs/import.md, and that of --scenario maintenance into docs/performance.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone

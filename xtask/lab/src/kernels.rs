@@ -14,8 +14,10 @@ pub(super) fn newest(cache: &Path, series: &str) -> Result<Kernel> {
     if let Some(built) = built_kernel::kernel(cache, series)? {
         return Ok(built);
     }
+    let mut others = Vec::new();
     for suite in fetch::SUITES {
         let index = fetch::packages_index(cache, suite, "arm64")?;
+        others.push(format!("{suite} has {}", packages::series(&index).join(", ")));
         let Some(kernel) = packages::newest_kernel(&index, series) else { continue };
         let dir = cache.join("kernels").join(&kernel.release);
         if !dir.is_dir() {
@@ -23,5 +25,8 @@ pub(super) fn newest(cache: &Path, series: &str) -> Result<Kernel> {
         }
         return Kernel::locate(series, &dir, &kernel.release);
     }
-    bail!("no arm64 kernel {series} in Debian's {}", fetch::SUITES.join(", "));
+    bail!(
+        "Debian's archive has no arm64 kernel {series}, or has it no longer; {}. Name those that it has with --kernel",
+        others.join("; ")
+    );
 }
