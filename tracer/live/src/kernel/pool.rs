@@ -270,6 +270,7 @@ mod tests {
         parameter: PoolParameter { slots: None, areas: None, force: false, noforce: false, track_hiwater: false },
         possible_cpus: 6,
         dynamic: None,
+        encrypted: false,
     };
 
     fn with_counters(used: &str, hiwater: &str) -> SampleRoot {
