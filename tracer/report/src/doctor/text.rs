@@ -324,7 +324,10 @@ mod tests {
     fn a_guest_with_encrypted_memory_says_why_everything_bounces() {
         let mut kernel = arm64(8, 512);
         kernel.pool.force = true;
-        let mode = |kernel: &KernelFacts| text(&page(kernel.clone(), vec![], Here::default()));
+        let mode = |kernel: &KernelFacts| {
+            let text = text(&page(kernel.clone(), vec![], Here::default()));
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
         assert!(mode(&kernel).contains("everything bounces (force); cannot grow"));
         kernel.encrypted_guest = Some("TDX".into());
         assert!(mode(&kernel).contains("everything bounces (the memory of this guest is encrypted: TDX); cannot grow"));
