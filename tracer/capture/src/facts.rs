@@ -188,6 +188,9 @@ pub struct Device {
     pub force_bounce: bool,
     /// Bounces through a pool of its own (`restricted-dma-pool`), not the default one.
     pub own_pool: bool,
+    /// Which restricted pool that is: its reserved memory's name, as in [`RestrictedPool::name`]. `None` without one, and where nothing tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restricted_pool: Option<String>,
     /// When it was described.
     pub time_ns: u64,
     /// Its description was lost: everything here but its number is unknown, and the name is only a label.
@@ -270,7 +273,7 @@ pub fn is_attached(hooks: &[Hook], subject: &Subject) -> bool {
 
 /// The counters of the pools at one moment, from debugfs `swiotlb/`: of the default pool, and of restricted ones together with
 /// it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PoolSample {
@@ -282,6 +285,20 @@ pub struct PoolSample {
     pub used_slots: u64,
     /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none, and where several pools have
     /// been in use: each had its own moment.
+    pub hiwater_slots: Option<u64>,
+    /// The same of each restricted pool by itself, in the order of [`PoolFacts::restricted`]; empty where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restricted: Vec<RestrictedSample>,
+}
+
+/// The counters of a restricted pool at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RestrictedSample {
+    /// `io_tlb_used`, slots.
+    pub used_slots: u64,
+    /// `io_tlb_used_hiwater`, slots; `None` where the kernel keeps none.
     pub hiwater_slots: Option<u64>,
 }
 

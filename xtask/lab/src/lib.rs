@@ -36,6 +36,7 @@ mod origins;
 mod overlaps;
 mod packages;
 mod recording;
+mod restricted;
 mod run;
 mod scenario;
 mod scenarios;

@@ -20,6 +20,8 @@ pub struct Witnesses {
     pub searches: bool,
     /// `swiotlb_tbl_unmap_single()`: slots given back.
     pub slot_releases: bool,
+    /// `swiotlb_alloc()` and `swiotlb_free()`: coherent memory out of restricted pools.
+    pub coherent_memory: bool,
 }
 
 impl Witnesses {
@@ -30,6 +32,7 @@ impl Witnesses {
             attempts: attached(Subject::Bounced),
             searches: attached(Subject::SlotMap),
             slot_releases: attached(Subject::SlotMap) && attached(Subject::SlotUnmap),
+            coherent_memory: attached(Subject::CoherentAlloc) && attached(Subject::CoherentFree),
         }
     }
 
