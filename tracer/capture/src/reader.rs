@@ -67,6 +67,8 @@ pub struct Reader<R> {
     payload: Vec<u8>,
     gaps: Gaps,
     ended: bool,
+    /// Frames of events are passed over.
+    skims: bool,
 }
 
 impl Reader<BufReader<File>> {
@@ -97,6 +99,7 @@ pub(super) fn ends_well(path: &Path) -> Result<bool, ReadError> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL).max(FILE_HEADER as u64)))?;
     let mut reader = Reader::new((&header[..]).chain(file.take(TAIL)))?;
+    reader.skims = true;
     while reader.next_item()?.is_some() {}
     Ok(!reader.gaps().no_end)
 }
@@ -134,6 +137,7 @@ impl<R: Read> Reader<R> {
             payload: Vec::new(),
             gaps,
             ended: false,
+            skims: false,
         })
     }
 
@@ -186,6 +190,11 @@ impl<R: Read> Reader<R> {
             if !worth_it || !header.is_intact(frame) {
                 self.in_vain += if worth_it { frame.len() as u64 } else { 0 };
                 self.resynchronise();
+                continue;
+            }
+            if self.skims && [Type::Events as u8, Type::Blocks as u8].contains(&header.kind) {
+                self.used += header.frame_len();
+                self.check_sequence(header.sequence);
                 continue;
             }
             if header.kind == Type::Blocks as u8 && header.raw as usize <= Type::Blocks.longest() {
