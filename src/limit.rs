@@ -130,12 +130,13 @@ impl<S: Source> Source for Limited<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::embedded;
     use tracer::capture::Reader;
 
+    /// That which a program built with it has embedded.
+    const CAPTURE: &[u8] = include_bytes!("../captures/default.bounce");
+
     fn events(limit: Limit) -> (usize, Option<String>, bool) {
-        let embedded = embedded().unwrap();
-        let mut source = limit.of(Reader::new(embedded).unwrap(), embedded.len() as u64);
+        let mut source = limit.of(Reader::new(CAPTURE).unwrap(), CAPTURE.len() as u64);
         let mut events = 0;
         while let Some(item) = source.next_item().unwrap() {
             events += if let Item::Events(batch) = item { batch.events.len() } else { 0 };

@@ -57,6 +57,10 @@ pub struct KernelFacts {
     pub struct_page_size: u32,
     /// Where the `struct page` of physical address 0 is, or would be; `None` when not found out.
     pub vmemmap: Option<u64>,
+    /// What encrypts the memory of this guest, such as `SEV-SNP`, `TDX` or `a realm of arm CCA`: no device reaches it, so that every
+    /// mapping bounces through memory that is shared with the host. `None` where nothing does, or it was not found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted_guest: Option<String>,
     /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
     pub config: BTreeMap<String, String>,
 }
@@ -113,7 +117,7 @@ pub struct PoolFacts {
     pub start: Option<u64>,
     /// Areas.
     pub areas: u32,
-    /// Every mapping bounces (`swiotlb=force`).
+    /// Every mapping bounces (`swiotlb=force`, or the memory of this guest is encrypted).
     pub force: bool,
     /// The kernel can add pools (`CONFIG_SWIOTLB_DYNAMIC`).
     pub dynamic: bool,

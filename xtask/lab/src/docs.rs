@@ -169,9 +169,10 @@ fn rows_of(section: &str) -> Vec<Kept> {
 
 /// The release of a series that an earlier section was written of.
 fn release_in(section: &str, series: &str) -> Option<String> {
-    let line = section.lines().find_map(|line| line.strip_prefix(KERNELS))?;
-    let named = line.trim_end_matches('.').split(", ").filter_map(|one| one.strip_suffix(')')?.split_once(" ("));
-    named.filter(|(name, _)| *name == series).map(|(_, release)| release.to_owned()).next()
+    let (_, kernels) = section.split_once(KERNELS)?;
+    let kernels = kernels.split("\n\n").next()?.trim_end().trim_end_matches('.').replace('\n', " ");
+    let mut named = kernels.split(", ").filter_map(|one| one.strip_suffix(')')?.split_once(" ("));
+    named.find(|(name, _)| *name == series).map(|(_, release)| release.to_owned())
 }
 
 /// The section with the rows of a run: in the order of the matrix's kernels and of all scenarios.
@@ -202,7 +203,27 @@ fn merged(before: &str, releases: &[(&str, &str)], rows: &[Row]) -> String {
     kernels.dedup();
     let kernels: Vec<_> = kernels.iter().map(|series| format!("{series} ({})", release(series))).collect();
     let failed: Vec<_> = failed.iter().map(|(kernel, scenario)| format!("{kernel} {scenario}")).collect();
-    table(&kept) + &sums(&kept) + &format!("\n{KERNELS}{}.\n", kernels.join(", ")) + &runs(&kept, &failed)
+    let text = sums(&kept) + &format!("\n{KERNELS}{}.\n", kernels.join(", ")) + &runs(&kept, &failed);
+    table(&kept) + &wrapped(&text)
+}
+
+/// The text with lines of at most 150 characters, as the documents have.
+fn wrapped(text: &str) -> String {
+    const LONGEST: usize = 150;
+    let mut wrapped = String::new();
+    for line in text.lines() {
+        let mut length = 0;
+        for word in line.split(' ') {
+            if length > 0 {
+                wrapped.push(if length + word.len() < LONGEST { ' ' } else { '\n' });
+                length = if length + word.len() < LONGEST { length + 1 } else { 0 };
+            }
+            wrapped += word;
+            length += word.len();
+        }
+        wrapped.push('\n');
+    }
+    wrapped
 }
 
 fn table(rows: &[Kept]) -> String {
@@ -238,7 +259,7 @@ fn sums(rows: &[Kept]) -> String {
 fn runs(rows: &[Kept], failed: &[String]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.is_earlier) {
-        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(|row| row.boot()).collect();
+        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(Kept::boot).collect();
         boots.dedup();
         let mut by_kernel: Vec<(&str, Vec<&str>)> = Vec::new();
         for (kernel, scenario) in boots {
@@ -308,6 +329,18 @@ mod tests {
         assert!(text.contains("\nKernels: 6.12 (6.12.2-arm64), 7.3 (7.3.4-arm64).\n"), "{text}");
         let all = [row("6.12", "1"), of("smmu", row("6.12", "1")), row("7.3", "1")];
         assert!(!merged(&text, &[], &all).contains("several runs"));
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_and_read_as_one() {
+        let rows: Vec<_> = (0..9).map(|n| row(&format!("6.{n}"), "1")).collect();
+        let series: Vec<_> = (0..9).map(|n| (format!("6.{n}"), format!("6.{n}.117+deb13-arm64"))).collect();
+        let releases: Vec<_> = series.iter().map(|(series, release)| (series.as_str(), release.as_str())).collect();
+        let text = merged("", &releases, &rows);
+        assert!(text.lines().all(|line| line.starts_with('|') || line.len() <= 150), "{text}");
+        for (series, release) in &series {
+            assert_eq!(release_in(&text, series).as_ref(), Some(release), "{text}");
+        }
     }
 
     #[test]

@@ -35,24 +35,38 @@ pub(super) struct KernelPackages {
 /// The newest kernel of `series` (such as `6.12`) and of no other flavour; `None` when the index has none. `6.12-16k` has pages of
 /// 16 KiB, `6.12-rt` is for real time, `6.12-cloud` for virtual machines, and `6.12-deb12` was built for Debian 12.
 ///
-/// Until 6.19 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`,
-/// `linux-modules-` and `linux-base-` of the same release.
+/// Until 6.18 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`, `linux-modules-` and
+/// `linux-base-` of the same release. Of releases that an archive no longer builds, it may still have some of these packages: they are passed
+/// over.
 pub(super) fn newest_kernel(index: &str, series: &str) -> Option<KernelPackages> {
+    let releases = of_series(index, series).into_iter().filter_map(Result::ok);
+    releases.max_by_key(|kernel| numbers(&kernel.release))
+}
+
+/// The newest kernel of `series` that lacks a package, and that package's name.
+pub(super) fn newest_incomplete(index: &str, series: &str) -> Option<(String, String)> {
+    let releases = of_series(index, series).into_iter().filter_map(Result::err);
+    releases.max_by_key(|(release, _)| numbers(release))
+}
+
+/// Every kernel of a series, or its release with the name of a package that the index lacks.
+fn of_series(index: &str, series: &str) -> Vec<Result<KernelPackages, (String, String)>> {
     let packages: BTreeMap<String, Package> = index
         .split("\n\n")
         .filter_map(parse)
         .filter(|package| package.name.starts_with("linux-"))
         .map(|package| (package.name.clone(), package))
         .collect();
-    let release = packages
-        .keys()
-        .filter_map(|name| name.strip_prefix("linux-image-"))
-        .filter(|release| is_plain(release, series))
-        .max_by_key(|release| numbers(release))?;
-    let image = &packages[&format!("linux-image-{release}")];
-    let parts = image.depends.iter().filter(|name| name.ends_with(&format!("-{release}")));
-    let packages = std::iter::once(image).chain(parts.filter_map(|name| packages.get(name))).cloned().collect();
-    Some(KernelPackages { release: release.to_owned(), packages })
+    let kernel = |release: &str| {
+        let image = &packages[&format!("linux-image-{release}")];
+        let mut of_release = vec![image.clone()];
+        for part in image.depends.iter().filter(|name| name.ends_with(&format!("-{release}"))) {
+            of_release.push(packages.get(part).ok_or_else(|| (release.to_owned(), part.clone()))?.clone());
+        }
+        Ok(KernelPackages { release: release.to_owned(), packages: of_release })
+    };
+    let releases = packages.keys().filter_map(|name| name.strip_prefix("linux-image-"));
+    releases.filter(|release| is_plain(release, series)).map(kernel).collect()
 }
 
 /// The package of that name; the index may have several versions of it, of which the newest is taken.
@@ -124,12 +138,13 @@ fn is_plain(release: &str, series: &str) -> bool {
         && distribution.is_none_or(|name| version.split_once('+').is_some_and(|(_, built_for)| built_for == name))
 }
 
-/// The series that an index has plain kernels of, such as `6.12`, in their order.
+/// The series that an index has whole kernels of, such as `6.12`, in their order.
 pub(super) fn series(index: &str) -> Vec<String> {
     let names = index.lines().filter_map(|line| line.strip_prefix("Package: linux-image-"));
     let releases = names.filter(|name| name.ends_with("-arm64") && name.split('.').count() > 2);
     let series: BTreeSet<_> = releases.filter_map(|name| numbers(name).first_chunk::<2>().copied()).collect();
-    series.into_iter().map(|[major, minor]| format!("{major}.{minor}")).collect()
+    let names = series.into_iter().map(|[major, minor]| format!("{major}.{minor}"));
+    names.filter(|series| newest_kernel(index, series).is_some()).collect()
 }
 
 /// The numbers in a release, by which releases of one naming scheme are ordered.
@@ -225,6 +240,22 @@ mod tests {
         let (headers, programs) = headers("7.3.4+deb13-arm64");
         assert_eq!(headers, ["linux-headers-7.3.4+deb13-arm64", "linux-headers-7.3.4+deb13-common"]);
         assert_eq!(programs, "linux-kbuild-7.3.4+deb13");
+    }
+
+    #[test]
+    fn a_kernel_of_which_a_package_is_gone_is_passed_over_and_told() {
+        let image = |release: &str| {
+            let parts = format!("linux-binary-{release} (= 1), linux-modules-{release} (= 1)");
+            paragraph(&format!("linux-image-{release}"), &parts) + &paragraph(&format!("linux-binary-{release}"), "")
+        };
+        let index = image("7.1.13+deb13-arm64") + &image("7.1.8+deb13-arm64");
+        assert_eq!(newest_kernel(&index, "7.1"), None);
+        let (release, part) = newest_incomplete(&index, "7.1").unwrap();
+        assert_eq!((release.as_str(), part.as_str()), ("7.1.13+deb13-arm64", "linux-modules-7.1.13+deb13-arm64"));
+        assert!(series(&index).is_empty());
+        let index = index + &paragraph("linux-modules-7.1.8+deb13-arm64", "");
+        assert_eq!(newest_kernel(&index, "7.1").unwrap().release, "7.1.8+deb13-arm64");
+        assert_eq!(series(&index), ["7.1"]);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) possible_cpus: u32,
     /// `CONFIG_SWIOTLB_DYNAMIC`, where the configuration is known.
     pub(super) dynamic: Option<bool>,
+    /// The memory of this guest is encrypted.
+    pub(super) encrypted: bool,
 }
 
 /// The pool; what could not be read is said in `notes`.
@@ -51,7 +53,7 @@ pub(super) fn read(root: &Root, around: Surroundings<'_>, notes: &mut Vec<String
         slots,
         start,
         areas: areas(slots, around),
-        force: around.parameter.force && !around.parameter.noforce,
+        force: (around.parameter.force || around.encrypted) && !around.parameter.noforce,
         dynamic: dynamic.unwrap_or_else(|| root.path(DEBUGFS).join("io_tlb_transient_nslabs").exists()),
         used_at_start: root.number(&format!("{DEBUGFS}/io_tlb_used")).unwrap_or(0),
         hiwater_reset: false,
@@ -108,7 +110,7 @@ fn slots(root: &Root, parameter: PoolParameter, notes: &mut Vec<String>) -> u64 
 }
 
 /// The kernel's log as `/dev/kmsg` still has it.
-fn boot_log(root: &Root) -> Option<String> {
+pub(super) fn boot_log(root: &Root) -> Option<String> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     /// `O_NONBLOCK` of `include/uapi/asm-generic/fcntl.h`, which arm64, riscv and x86 use: read what is there.
@@ -270,6 +272,7 @@ mod tests {
         parameter: PoolParameter { slots: None, areas: None, force: false, noforce: false, track_hiwater: false },
         possible_cpus: 6,
         dynamic: None,
+        encrypted: false,
     };
 
     fn with_counters(used: &str, hiwater: &str) -> SampleRoot {

@@ -125,16 +125,17 @@ fn pool(page: &Page) -> String {
             format!("{} slots{peak}", sample.used_slots)
         },
     );
-    let mode = match (pool.force, pool.dynamic) {
-        (true, true) => "everything bounces (force); can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (true, false) => "everything bounces (force); cannot grow",
-        (false, true) => "bounces only what must bounce; can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (false, false) => "bounces only what must bounce; cannot grow",
+    let bounces = match (pool.force, &page.kernel.encrypted_guest) {
+        (true, Some(guest)) => format!("everything bounces (the memory of this guest is encrypted: {guest})"),
+        (true, None) => "everything bounces (force)".to_owned(),
+        (false, _) => "bounces only what must bounce".to_owned(),
     };
+    let grows = if pool.dynamic { "can grow (CONFIG_SWIOTLB_DYNAMIC)" } else { "cannot grow" };
+    let mode = format!("{bounces}; {grows}");
     rows(&[
         ("size", format!("{} slots of 2 KiB ({}), {} areas", pool.slots, exact(pool.slots * SLOT), pool.areas)),
         ("in use", in_use),
-        ("mode", mode.to_owned()),
+        ("mode", mode),
         ("asked for", asked),
     ]) + &restricted_pools(page)
 }
@@ -341,6 +342,19 @@ mod tests {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("no two objects share a line of 64"), "{text}");
         assert!(text.contains("no pool, or none that is known"), "{text}");
+    }
+
+    #[test]
+    fn a_guest_with_encrypted_memory_says_why_everything_bounces() {
+        let mut kernel = arm64(8, 512);
+        kernel.pool.force = true;
+        let mode = |kernel: &KernelFacts| {
+            let text = text(&page(kernel.clone(), vec![], Here::default()));
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(mode(&kernel).contains("everything bounces (force); cannot grow"));
+        kernel.encrypted_guest = Some("TDX".into());
+        assert!(mode(&kernel).contains("everything bounces (the memory of this guest is encrypted: TDX); cannot grow"));
     }
 
     #[test]
