@@ -30,6 +30,7 @@ mod losses;
 mod machine;
 mod maintenance;
 mod mappings;
+mod matrix;
 mod memory;
 mod modules;
 mod origins;
