@@ -159,7 +159,9 @@ impl History {
         self.pass(event.time_ns);
         match event.what {
             What::SlotMap { slot, size, .. } | What::CoherentAlloc { slot, size, .. } if slot != MAPPING_ERROR => {
-                let slots = (slot % SLOT).saturating_add(size).div_ceil(SLOT);
+                // Coherent memory is whole pages, and where it lies may not be known.
+                let offset = if event.what.is_coherent() { 0 } else { slot % SLOT };
+                let slots = offset.saturating_add(size).div_ceil(SLOT);
                 if self.held.len() >= MOST_HELD && !self.held.contains_key(&slot) {
                     return;
                 }

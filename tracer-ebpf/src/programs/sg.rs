@@ -49,7 +49,7 @@ struct Scratch {
 const MAX_CHAINS: usize = 16;
 
 /// For [`dma_map_sg`] alone, which the kernel runs neither inside itself nor, while it is preempted, for another task of the same CPU
-/// (`__bpf_trace_run()`, `kernel/trace/bpf_trace.c`, 6.1 on). On kernels for real time it is preempted, from 7.0 on.
+/// (`__bpf_trace_run()`, `kernel/trace/bpf_trace.c`, 6.1 on). In 7.2 and 7.3 it can be preempted; 6.16 to 7.1 were not looked at.
 #[map]
 static MAPPED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 

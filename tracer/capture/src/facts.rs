@@ -139,6 +139,9 @@ impl PoolFacts {
     }
 }
 
+/// What a restricted pool is called whose reserved memory's name is not known, before a number.
+pub const UNNAMED_POOL: &str = "restricted pool";
+
 /// A `restricted-dma-pool` of the device tree (`rmem_swiotlb_device_init()`, `kernel/dma/swiotlb.c`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -210,6 +213,24 @@ impl Device {
     /// A device whose description was lost, first met at `time_ns`.
     pub fn without_description(time_ns: u64) -> Self {
         Self { name: DESCRIPTION_LOST.to_owned(), time_ns, undescribed: true, ..Self::default() }
+    }
+
+    /// Which of these restricted pools it has. `None` for the default pool, and where nothing tells: a pool may have been made after these were
+    /// looked up.
+    pub fn restricted_among(&self, pools: &[RestrictedPool]) -> Option<usize> {
+        let name = self.restricted_pool.as_deref().filter(|name| !name.starts_with(UNNAMED_POOL));
+        match (name, pools) {
+            _ if !self.own_pool => None,
+            (Some(name), _) => pools.iter().position(|pool| pool.name == name),
+            // Nothing else is there to have.
+            (None, [_]) => Some(0),
+            (None, _) => None,
+        }
+    }
+
+    /// It has a restricted pool, and nothing tells which of several.
+    pub fn is_of_unknown_pool(&self, pools: &[RestrictedPool]) -> bool {
+        self.own_pool && !pools.is_empty() && self.restricted_among(pools).is_none()
     }
 
     /// Whether its traits are known.

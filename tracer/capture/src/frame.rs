@@ -29,6 +29,8 @@ pub(super) const BLOCKS: usize = 5;
 pub(super) const TABLE: usize = 4 + 12 * BLOCKS;
 /// No such head is longer, decompressed.
 pub(super) const MAX_HEAD: usize = 4 << 20;
+/// Longest list of coherent memory, bytes: a row may be as short as 22, and takes 120 in memory.
+const MAX_COHERENT: usize = 4 << 20;
 
 /// What a frame contains. Values are never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,8 @@ impl Type {
     /// Longest payload of this type, decompressed, bytes. What stands in lists takes about as much in memory as in the file.
     pub(super) fn longest(self) -> usize {
         match self {
-            Self::Events | Self::Sites | Self::Symbols | Self::Lengths | Self::Coherent => MAX_PAYLOAD,
+            Self::Events | Self::Sites | Self::Symbols | Self::Lengths => MAX_PAYLOAD,
+            Self::Coherent => MAX_COHERENT,
             Self::Blocks => MAX_HEAD,
             Self::Device => MAX_DEVICE,
             Self::Start | Self::Pool | Self::Counters | Self::End | Self::Slab | Self::PoolTimes => MAX_OBJECT,

@@ -95,6 +95,9 @@ pub enum WriteError {
         /// Its size before compression, bytes.
         bytes: usize,
     },
+    /// The objects of a frame make no sense.
+    #[error("the allocations and frees of a frame that was filled cannot be read back")]
+    Objects,
     /// Totals of events cannot take the events' place.
     #[error("totals of events that were not read cannot be written")]
     Passed,

@@ -120,7 +120,7 @@ impl<W: Write> Writer<W> {
         // Coherent memory stands in frames of its own.
         let is_apart = events.others.events.iter().any(|event| event.what.is_coherent());
         if is_apart || self.blocks_from == usize::MAX {
-            return events.events().map_or(Ok(()), |batch| self.events(&batch));
+            return self.events(&events.events().ok_or(WriteError::Objects)?);
         }
         self.frame.clear();
         self.frame.resize(FRAME_HEADER, 0);

@@ -11,7 +11,7 @@ use crate::{
     rings::Object,
 };
 use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, Segment, What};
-use bouncescope_capture::facts::Device;
+use bouncescope_capture::facts::{Device, UNNAMED_POOL};
 use bouncescope_model::concatenation::SegmentLimits;
 
 use caches::Caches;
@@ -275,7 +275,7 @@ impl Decoder {
     fn restricted_pool(&mut self, pool: u64, bus: &str, device: &str) -> String {
         let number = self.restricted_pools.len() + 1;
         let named = || reach::restricted_pool(&Root::default(), bus, device);
-        let new = || named().unwrap_or_else(|| format!("restricted pool {number}"));
+        let new = || named().unwrap_or_else(|| format!("{UNNAMED_POOL} {number}"));
         self.restricted_pools.entry(pool).or_insert_with(new).clone()
     }
 

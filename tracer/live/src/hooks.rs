@@ -127,7 +127,7 @@ fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, asked: Asked) -> boo
             let places = subject.candidates.iter().copied().flatten();
             symbols.is_none_or(|symbols| places.into_iter().all(|place| symbols.exists(&place.symbol())))
         }
-        // Nor has a machine without such pools, unless it has them and the functions are part of others.
+        // Likewise; a machine that has restricted pools is told what keeps the functions from being probed.
         Subject::CoherentAlloc | Subject::CoherentFree => {
             let places = subject.candidates.iter().copied().flatten();
             asked.restricted_pools

@@ -519,7 +519,11 @@ impl Comparison {
             let why = "coherent memory of devices with restricted pools comes from these too, unrecorded";
             verdict.leave_out(LeftOut::PeakAndRefusals, why);
         } else if doubts.pool {
-            let why = format!("lost {}", losses::listed(losses::of_pool(counters)));
+            let mut lost = losses::of_pool(counters).peekable();
+            let why = match lost.peek() {
+                Some(_) => format!("lost {}", losses::listed(lost)),
+                None => "it is not known which restricted pool some devices have".to_owned(),
+            };
             verdict.leave_out(LeftOut::PeakAndRefusals, &why);
         }
         let slots_searched = statistics.events(Kind::SlotMap);

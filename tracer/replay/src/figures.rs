@@ -476,7 +476,7 @@ impl Run<'_> {
 
     /// Slots of the pool.
     pub fn total_slots(&self) -> u64 {
-        self.outcome.map_or(self.replayed.start.kernel.pool.slots, |outcome| outcome.total_slots)
+        self.outcome.map_or_else(|| self.replayed.kernel_slots(), |outcome| outcome.total_slots)
     }
 
     /// Whether the pool was larger than at the beginning when most slots were in use. Of the recorded kernel only this much is known:

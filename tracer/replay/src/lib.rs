@@ -76,7 +76,7 @@ mod views;
 mod watch;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bouncescope_capture::facts::{Counters, Device, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Source, Start};
@@ -176,6 +176,14 @@ impl Replayed {
     /// Seconds that the stream covers; never 0, so that rates can be told.
     pub fn seconds(&self) -> f64 {
         (self.span_ns as f64 / 1e9).max(1e-9)
+    }
+
+    /// Slots that the recorded kernel had when recording began, of the default pool and the restricted ones of the devices seen.
+    pub fn kernel_slots(&self) -> u64 {
+        let pool = &self.start.kernel.pool;
+        let seen: BTreeSet<usize> =
+            self.devices.iter().filter_map(|device| device.restricted_among(&pool.restricted)).collect();
+        seen.into_iter().fold(pool.slots, |sum, at| sum.saturating_add(pool.restricted[at].slots))
     }
 }
 

@@ -388,7 +388,9 @@ impl Pass {
             let Settings { name, about, .. } = wanted.settings[number].clone();
             outcomes.insert(number, Outcome { name, about, ..outcome(run) });
         }
-        let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
+        let restricted = &start.kernel.pool.restricted;
+        let mut doubts = Doubts::new(&counters, &gaps, self.witnesses, !restricted.is_empty());
+        doubts.pool |= devices.all_latest().iter().any(|device| device.is_of_unknown_pool(restricted));
         let held = own.as_mut().filter(|_| wanted.holders).map(|own| SlotHolders {
             at_peak: std::mem::take(&mut own.held_at_peak),
             at_end: std::mem::take(&mut own.held_at_end),

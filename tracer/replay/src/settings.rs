@@ -331,12 +331,7 @@ impl Settings {
 
     /// The restricted pool that a device had; `None` where there are several, and nothing tells which.
     fn captured_pool(&self, device: &Device) -> Option<OwnPool> {
-        if !device.own_pool {
-            return None;
-        }
-        let named = device.restricted_pool.as_ref();
-        let at = named.and_then(|name| self.restricted.iter().position(|pool| pool.name == *name));
-        let at = at.or((self.restricted.len() == 1).then_some(0))?;
+        let at = device.restricted_among(&self.restricted)?;
         let RestrictedPool { slots, used_at_start, .. } = self.restricted[at];
         Some(OwnPool { slots, used_at_start, captured: Some(at as u32) })
     }

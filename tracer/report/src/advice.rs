@@ -121,7 +121,7 @@ pub struct OwnPoolUse {
     /// Slots in use when the recording began.
     pub used_at_start: u64,
     /// Slots of a pool that would have left as much free as was asked for, in whole segments of 256 KiB.
-    pub enough_slots: u64,
+    pub enough_slots: Option<u64>,
 }
 
 /// One kernel instead of another.
@@ -385,12 +385,15 @@ fn own_pools(settings: &Settings, outcome: &Outcome, kernel: &KernelFacts, headr
     });
     let used = |name: &String| {
         let row = outcome.pools.iter().find(|row| row.name == *name)?;
-        let wanted = (row.peak_slots * 100).div_ceil(100 - u64::from(headroom_percent).min(99));
+        // Where the mark is not bounded, the point estimate is all there is.
+        let most = if row.mark_at_most == u64::MAX { row.peak_slots } else { row.mark_at_most };
+        let wanted = most.saturating_mul(100).div_ceil(100 - u64::from(headroom_percent).min(99));
+        let nothing_refused = outcome.coherent_refused == 0 && outcome.total.failed == 0;
         Some(OwnPoolUse {
             peak_slots: row.peak_slots,
             coherent_at_peak: row.coherent_at_peak,
             used_at_start: row.used_at_start,
-            enough_slots: wanted.next_multiple_of(u64::from(SEGMENT_SLOTS)),
+            enough_slots: nothing_refused.then(|| wanted.next_multiple_of(u64::from(SEGMENT_SLOTS))),
         })
     };
     let captured = kernel.pool.restricted.iter().map(|pool| OwnPool {

@@ -75,7 +75,7 @@ fn row<'a>(outcome: &'a Outcome, pool: &str) -> Option<&'a PoolRow> {
 /// What was in use of a pool at its fullest moment, and what of that is known.
 pub(super) fn in_use(row: &PoolRow) -> String {
     format!(
-        "at most {} of {} in use, {} of them coherent memory; {} when the recording began",
+        "{} of {} in use at its fullest moment: {} of coherent memory allocated since the recording began, when {} were in use",
         row.peak_slots,
         slots(row.slots),
         row.coherent_at_peak,
@@ -99,11 +99,8 @@ fn coherent_memory(row: &CoherentRow) -> String {
 /// Devices with a pool of their own of which nothing tells which.
 fn unknown(replayed: &Replayed) -> String {
     let pools = &replayed.start.kernel.pool.restricted;
-    let is_named = |device: &&Device| {
-        device.restricted_pool.as_ref().is_some_and(|name| pools.iter().any(|pool| pool.name == *name))
-    };
-    let unnamed = replayed.devices.iter().filter(|device| device.own_pool && !is_named(device)).count();
-    if unnamed == 0 || pools.len() < 2 {
+    let unnamed = replayed.devices.iter().filter(|device| device.is_of_unknown_pool(pools)).count();
+    if unnamed == 0 {
         return String::new();
     }
     format!(

@@ -225,7 +225,7 @@ fn totals(verdict: &Verdict) -> String {
             "peak slots",
             verdict.peak_slots_predicted,
             peak(verdict.peak_slots_kernel, verdict.peak_is_exact),
-            verdict.peak_left_out,
+            verdict.peak_left_out || !verdict.pools.is_empty(),
         ),
         ("refused", verdict.failed_predicted, verdict.failed_kernel.to_string(), verdict.refusals_left_out),
     ];
@@ -241,9 +241,9 @@ fn totals(verdict: &Verdict) -> String {
         text += &format!("  {what:<12}{predicted:>10}{kernel:>10}{note}\n");
     }
     for pool in &verdict.pools {
-        let note = if verdict.peak_left_out { "  not compared" } else { "" };
+        let note = if verdict.peak_left_out { ", not compared" } else { "" };
         let (predicted, kernel) = (pool.peak_slots_predicted, peak(pool.peak_slots_kernel, pool.peak_is_exact));
-        text += &format!("  {:<12}{predicted:>10}{kernel:>10}{note}  {}\n", "  of these", pool.name);
+        text += &format!("  {:<12}{predicted:>10}{kernel:>10}  of {} alone{note}\n", "peak slots", pool.name);
     }
     text
 }

@@ -9,14 +9,15 @@ use tracer::{
 };
 
 /// The fact that says how many slots of the default pool were in use while everything was held.
-pub(super) const USED: &str = "used_while_held";
+const USED: &str = "used_while_held";
 
-/// What is off, a line each. `workload` is its name with its arguments, `facts` what it saw.
+/// What is off, a line each. `workload` is its name with its arguments, `facts` what it saw, of the default pool if the slots are its own.
 pub(super) fn problems(
     product: &Path,
     capture: &Path,
     workload: &str,
     facts: &BTreeMap<String, String>,
+    of_default_pool: bool,
 ) -> Result<Vec<String>> {
     let replayed = replay(&mut Reader::open(capture)?, |_| Wanted { holders: true, ..Wanted::default() })?;
     let held = replayed.held.context("no holders")?;
@@ -44,10 +45,8 @@ pub(super) fn problems(
     }
     if workload.starts_with("hold ") && fact("refused") == Some(0) {
         let slots: u64 = held.at_peak.rows.iter().map(|row| row.slots).sum();
-        if let Some(used) = fact(USED)
-            && used != slots
-        {
-            problems.push(format!("the pool counted {used} slots in use, the holders have {slots}"));
+        if of_default_pool && fact(USED) != Some(slots) {
+            problems.push(format!("the pool counted {:?} slots in use, the holders have {slots}", fact(USED)));
         }
     }
     Ok(problems)

@@ -143,12 +143,8 @@ impl Judge<'_> {
         }
         // Where nothing bounces, nobody holds a slot, and none leaks.
         if expect.bounces {
-            let mut facts = witness.facts.clone();
-            if scenario.restricted_pools > 0 {
-                // Counted of the default pool, which nobody uses here.
-                facts.remove(holders::USED);
-            }
-            problems.extend(holders::problems(product, &capture, recording.workload, &facts)?);
+            let of_default = scenario.restricted_pools == 0;
+            problems.extend(holders::problems(product, &capture, recording.workload, &witness.facts, of_default)?);
         }
         let has_events = kernel.version() >= (6, 12);
         // The kernel's own trace has at most 128 segments of a list.

@@ -32,7 +32,8 @@ impl Verdict {
         }
         if !doubts.pool && !late {
             let [least, most] = self.peak_slots_range;
-            match self.peak_slots_kernel {
+            // Beside restricted pools the kernel's figure is of those that it has marks for, and the prediction of those that were used.
+            match self.peak_slots_kernel.filter(|_| self.pools.is_empty()) {
                 Some(kernel) if self.peak_is_exact && !(least..=most).contains(&kernel) => {
                     differs("peak slots", self.peak_slots_predicted, kernel);
                 }

@@ -573,8 +573,10 @@ fn a_device_without_a_restricted_pool_has_its_coherent_memory_elsewhere() {
 
 #[test]
 fn every_policy_has_the_coherent_memory_of_restricted_pools() {
-    let (mut sample, [camera, _]) = two_pools();
-    sample.coherent(camera, SLOT, 4096);
-    let outcome = simulate(&mut sample, "legacy", &WhatIf::default());
-    assert_eq!(peaks(&outcome), [("default", 0, 0), ("camera@0", 8, 2)]);
+    for policy in bouncescope_model::policy::builtins() {
+        let (mut sample, [camera, _]) = two_pools();
+        sample.coherent(camera, SLOT, 4096);
+        let outcome = simulate(&mut sample, &policy.name, &WhatIf::default());
+        assert_eq!(peaks(&outcome), [("default", 0, 0), ("camera@0", 8, 2)], "{}", policy.name);
+    }
 }

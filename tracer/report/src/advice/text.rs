@@ -127,11 +127,15 @@ fn sized(pool: &PoolAdvice, advice: &Advice, cpus: u32) -> String {
 fn own_pools(own: &OwnPools) -> String {
     let used = |used: &OwnPoolUse| {
         format!(
-            ", of which at most {} were in use ({} of them coherent memory, {} in use when the recording began): {} would do",
+            ", of which {} were in use at its fullest moment ({} of coherent memory allocated since the recording began, when {} were \
+             in use){}",
             used.peak_slots,
             used.coherent_at_peak,
             used.used_at_start,
-            bytes(used.enough_slots * SLOT)
+            used.enough_slots.map_or_else(
+                || ": nobody knows what would be enough, since something was refused".to_owned(),
+                |slots| format!(": it takes {} or more", bytes(slots * SLOT))
+            )
         )
     };
     let of = |pool: &OwnPool| {

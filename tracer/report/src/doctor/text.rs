@@ -121,8 +121,11 @@ fn pool(page: &Page) -> String {
         |sample| {
             let since =
                 if page.here.is_some() { "since boot, or since that mark was last reset" } else { "while recording" };
-            let peak = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} {since}"));
-            format!("{} slots{peak}", sample.used_slots)
+            // The mark of one pool says nothing of them all.
+            let mark = hiwater.filter(|_| pool.restricted.is_empty());
+            let peak = mark.map_or_else(String::new, |slots| format!(", at most {slots} {since}"));
+            let of_others: u64 = sample.restricted.iter().map(|sample| sample.used_slots).sum();
+            format!("{} slots{peak}", sample.used_slots.saturating_sub(of_others))
         },
     );
     let bounces = match (pool.force, &page.kernel.encrypted_guest) {
@@ -146,7 +149,8 @@ fn restricted_pools(page: &Page) -> String {
     let row = |(pool, sample): (&RestrictedPool, Option<&RestrictedSample>)| {
         let used = sample.map_or(pool.used_at_start, |sample| sample.used_slots);
         let mark = sample.and_then(|sample| sample.hiwater_slots);
-        let most = mark.map_or_else(String::new, |slots| format!(", at most {slots}"));
+        // A mark that was reset while slots were in use begins at 0.
+        let most = mark.filter(|slots| *slots >= used).map_or_else(String::new, |slots| format!(", at most {slots}"));
         let in_tree = page.here.iter().filter_map(|here| here.reach.as_ref()).flat_map(|reach| &reach.devices);
         let named = in_tree.filter(|device| device.restricted.as_deref() == Some(&pool.name));
         let named: Vec<&str> = named.map(|device| device.name.as_str()).collect();
@@ -157,7 +161,7 @@ fn restricted_pools(page: &Page) -> String {
         };
         let words =
             format!("{}: {} ({}), {used} in use{most}; {of}", pool.name, slots(pool.slots), exact(pool.slots * SLOT));
-        rows(&[("restricted", words)])
+        rows(&[("own pool", words)])
     };
     page.kernel.pool.restricted.iter().zip(samples).map(row).collect()
 }
