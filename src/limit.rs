@@ -1,4 +1,5 @@
 //! How many events of a capture are taken in, so that work is bounded by what is read: a few hundred bytes may unpack to events without end.
+//! Also compiled into `bouncescope-fleet`.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -130,12 +131,12 @@ impl<S: Source> Source for Limited<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::embedded;
     use tracer::capture::Reader;
 
+    const RECORDED: &[u8] = include_bytes!("../captures/default.bounce");
+
     fn events(limit: Limit) -> (usize, Option<String>, bool) {
-        let embedded = embedded().unwrap();
-        let mut source = limit.of(Reader::new(embedded).unwrap(), embedded.len() as u64);
+        let mut source = limit.of(Reader::new(RECORDED).unwrap(), RECORDED.len() as u64);
         let mut events = 0;
         while let Some(item) = source.next_item().unwrap() {
             events += if let Item::Events(batch) = item { batch.events.len() } else { 0 };
