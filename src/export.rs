@@ -22,7 +22,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{embedded, identity_of, input_path, open_capture, warn},
+    input::{embedded, identity_of, input_path, of_embedded, open_capture, warn},
     limit::{Limit, Limited},
     output,
     policy_files::policies,
@@ -40,8 +40,10 @@ Examples:
 Tables: captures, labels, devices, mappings, segments, bounces, allocations, symbols, occupancy; docs/export.md describes them. They contain \
 the capture's addresses.")]
 pub(crate) struct Args {
-    /// Capture to export; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to export; - for standard input", of_embedded!(" [default: the embedded sample]")),
+        value_parser = input_path(),
+    )]
     capture: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value = "csv")]

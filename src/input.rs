@@ -38,6 +38,21 @@ const EMBEDDED: Option<&[u8]> = {
     embedded
 };
 
+/// Words of a help page about the embedded capture; none in a program that was built without.
+#[cfg(feature = "embedded")]
+macro_rules! of_embedded {
+    ($words:literal) => {
+        $words
+    };
+}
+#[cfg(not(feature = "embedded"))]
+macro_rules! of_embedded {
+    ($words:literal) => {
+        ""
+    };
+}
+pub(crate) use of_embedded;
+
 /// The capture that is read where none is named; an error in a program that was built without.
 pub(crate) fn embedded() -> Result<&'static [u8]> {
     EMBEDDED

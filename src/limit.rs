@@ -133,10 +133,11 @@ mod tests {
     use super::*;
     use tracer::capture::Reader;
 
-    const RECORDED: &[u8] = include_bytes!("../captures/default.bounce");
+    /// That which a program built with it has embedded.
+    const CAPTURE: &[u8] = include_bytes!("../captures/default.bounce");
 
     fn events(limit: Limit) -> (usize, Option<String>, bool) {
-        let mut source = limit.of(Reader::new(RECORDED).unwrap(), RECORDED.len() as u64);
+        let mut source = limit.of(Reader::new(CAPTURE).unwrap(), CAPTURE.len() as u64);
         let mut events = 0;
         while let Some(item) = source.next_item().unwrap() {
             events += if let Item::Events(batch) = item { batch.events.len() } else { 0 };

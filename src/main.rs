@@ -158,3 +158,19 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_capture_of_its_own_does_not_offer_one() {
+        for command in Cli::command().get_subcommands_mut() {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            let takes_none = ["convert", "label", "check", "diff", "bundle"].contains(&name.as_str());
+            let offers = help.contains("embedded");
+            assert!(!offers || cfg!(feature = "embedded") && !takes_none, "{name}: {help}");
+            assert!(name != "replay" || offers == cfg!(feature = "embedded"), "{help}");
+        }
+    }
+}

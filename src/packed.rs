@@ -12,7 +12,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{input_path, print, print_json, replay_capture},
+    input::{input_path, of_embedded, print, print_json, replay_capture},
     limit::Limit,
 };
 
@@ -23,8 +23,10 @@ Examples:
   bouncescope packed phone.bounce > sites              the same, as a list to edit
   bouncescope replay phone.bounce --policy packed,mainline --packed-sites sites")]
 pub(crate) struct Args {
-    /// Capture to read; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to read; - for standard input", of_embedded!(" [default: the embedded sample]")),
+        value_parser = input_path(),
+    )]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

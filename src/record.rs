@@ -196,10 +196,15 @@ impl Args {
         self.ring_size = self.ring_size.min(fits);
     }
 
+    /// What times of objects are rounded down to, ns.
+    fn object_tick_ns(&self) -> Option<u32> {
+        if self.exact_times { None } else { Some(TICK_NS) }
+    }
+
     fn options(&self) -> Result<Options> {
         Ok(Options {
             allocation_sample: if self.full { 1 } else { self.sample },
-            object_tick_ns: if self.exact_times { None } else { Some(TICK_NS) },
+            object_tick_ns: self.object_tick_ns(),
             streamed: if self.full { Streamed::All } else { self.mappings },
             ring_bytes: self.ring_size,
             map_entries: self.map_entries.unwrap_or_default(),

@@ -23,27 +23,29 @@ use tracer::{
 };
 
 use crate::{
-    input::{input_path, print, print_json, print_verdict, replay_capture, warn},
+    input::{input_path, of_embedded, print, print_json, print_verdict, replay_capture, warn},
     limit::Limit,
     what_if::{WhatIfArgs, explain_pools},
 };
 
 #[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  bouncescope replay                                   the embedded capture of a real arm64 kernel
-  bouncescope replay phone.bounce --policy mainline,always-small,mine.toml
+#[command(after_help = concat!(
+    "Examples:\n",
+    of_embedded!("  bouncescope replay                                   the embedded capture of a real arm64 kernel\n"),
+    "  bouncescope replay phone.bounce --policy mainline,always-small,mine.toml
   bouncescope replay phone.bounce --swiotlb none       the effect of swiotlb=noforce there
   bouncescope replay phone.bounce --sweep swiotlb=512K,1M,2M,4M --sweep cache-line-size=64,128
   bouncescope replay phone.bounce --advise             the smallest pool, the cheapest safe policy, the drivers to fix
   bouncescope replay --advise mon.bounce tue.bounce …  one pool for several recordings, and how sure it is
   bouncescope replay phone.bounce --non-coherent 1d84000.ufshc --json
 
-`bouncescope policies` lists and explains the policies.")]
+`bouncescope policies` lists and explains the policies."))]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Args {
-    /// Capture to replay; - for standard input [default: the embedded sample]. With --advise, several captures are answered together
-    #[arg(value_name = "CAPTURE", value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to replay; - for standard input", of_embedded!(" [default: the embedded sample]"), ". With --advise, several captures are answered together"),
+        value_name = "CAPTURE", value_parser = input_path(),
+    )]
     captures: Vec<PathBuf>,
     #[command(flatten)]
     what_if: WhatIfArgs,

@@ -16,7 +16,7 @@ use tracer::report::{
 
 use crate::{
     browser,
-    input::{input_path, print, replay_capture},
+    input::{input_path, of_embedded, print, replay_capture},
     limit::Limit,
     output,
     what_if::WhatIfArgs,
@@ -33,8 +33,10 @@ Examples:
 
 The page loads nothing from anywhere. docs/report.md describes what it contains.")]
 pub(crate) struct Args {
-    /// Capture to report on [default: the embedded sample]; with a second one, report what changed
-    #[arg(value_name = "CAPTURE", num_args = 0..=2, value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to report on", of_embedded!(" [default: the embedded sample]"), "; with a second one, report what changed"),
+        value_name = "CAPTURE", num_args = 0..=2, value_parser = input_path(),
+    )]
     captures: Vec<PathBuf>,
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE", value_parser = output::path())]

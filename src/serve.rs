@@ -16,7 +16,12 @@ use anyhow::{Context as _, Result};
 
 #[cfg(all(target_os = "linux", feature = "live"))]
 use crate::recording::parse_sample;
-use crate::{input::input_path, limit::Limit, report::subject, what_if::WhatIfArgs};
+use crate::{
+    input::{input_path, of_embedded},
+    limit::Limit,
+    report::subject,
+    what_if::WhatIfArgs,
+};
 use http::Server;
 use shown::{Rendered, Shown};
 
@@ -30,8 +35,10 @@ Examples:
 Anyone who can reach the address can read the page: names of devices, drivers and functions. Nothing can be changed through it. \
 dashboards/ has panels and rules for Grafana and Prometheus. docs/serve.md describes the metrics and the limits.")]
 pub(crate) struct Args {
-    /// Capture to serve; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to serve; - for standard input", of_embedded!(" [default: the embedded sample]")),
+        value_parser = input_path(),
+    )]
     capture: Option<PathBuf>,
     /// Serve the running kernel, traced from now on; needs the same privileges as `record`
     #[cfg(all(target_os = "linux", feature = "live"))]

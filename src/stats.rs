@@ -13,14 +13,16 @@ use tracer::{
 
 use crate::{
     duration::parse_duration,
-    input::{input_path, print, print_json, replay_capture},
+    input::{input_path, of_embedded, print, print_json, replay_capture},
     limit::Limit,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Capture to show; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to show; - for standard input", of_embedded!(" [default: the embedded sample]")),
+        value_parser = input_path(),
+    )]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

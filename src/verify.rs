@@ -12,7 +12,7 @@ use tracer::{
 };
 
 use crate::{
-    input::{input_path, print, print_json, replay_capture},
+    input::{input_path, of_embedded, print, print_json, replay_capture},
     limit::Limit,
 };
 
@@ -20,8 +20,10 @@ use crate::{
 #[command(after_help = "\
 Exit code: 0 if everything compared agrees, 1 on any disagreement, 2 if nothing was mapped or the capture cannot be read.")]
 pub(crate) struct Args {
-    /// Capture to verify; - for standard input [default: the embedded sample]
-    #[arg(value_parser = input_path())]
+    #[arg(
+        help = concat!("Capture to verify; - for standard input", of_embedded!(" [default: the embedded sample]")),
+        value_parser = input_path(),
+    )]
     capture: Option<PathBuf>,
     #[command(flatten)]
     limit: Limit,

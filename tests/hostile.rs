@@ -35,6 +35,7 @@ fn all_commands(capture: Vec<u8>) -> Vec<Measured> {
         &["packed", "x.bounce"],
         &["doctor", "--capture", "x.bounce"],
         &["label", "x.bounce"],
+        &["convert", "x.bounce", "-o", "converted.bounce"],
         &["export", "x.bounce", "--format", "csv", "-o", "tables"],
         &["export", "x.bounce", "--format", "perfetto", "-o", "x.pftrace"],
         &["top", "x.bounce", "--picture", "x.txt"],
@@ -408,6 +409,31 @@ fn totals_of_blocks_that_stay_closed_may_say_anything() {
     all_commands(kernel().blocks(&head(3, &every_one_different(3)), block).bytes());
 }
 
+/// Frames of blocks that unpack to 64 MiB each, and whose last block is damaged. Nothing follows where they end, so each is taken for a frame
+/// with bytes missing, and the next is looked for within it.
+fn fruitless_blocks() -> Vec<u8> {
+    let bomb = vec![0; 16 << 20];
+    let mut one = Forged::empty().blocks(&head(3, &every_one_different(3)), [&bomb, &bomb, &bomb, &[], &bomb]).bytes();
+    one.drain(..Forged::empty().bytes().len());
+    let last = one.len() - 1;
+    one[last] ^= 1;
+    one.push(0);
+    let mut capture = Forged::kernel().bytes();
+    while capture.len() < 3 << 20 {
+        capture.extend(&one);
+    }
+    capture
+}
+
+#[test]
+fn blocks_that_are_looked_at_in_vain_cost_no_more_than_their_length() {
+    let capture = fruitless_blocks();
+    assert!(stats(capture.clone()).contains("DAMAGED: 1 frames skipped"));
+    let converted = all_commands(capture);
+    let convert = converted.iter().find(|said| said.err.contains("would hide that"));
+    assert!(convert.is_some_and(|said| said.code == Some(2)));
+}
+
 #[test]
 fn an_object_whose_members_would_fill_memory_is_damage() {
     // Three bytes each here; a hook is 136 in memory.
@@ -516,6 +542,9 @@ fn events_without_end_are_taken_in_up_to_a_limit() {
     let arguments = ["export", "x.bounce", "--max-events", "1000", "--format", "csv", "-o", "tables"];
     let exported = bouncescope(dir.path(), &arguments).err;
     assert!(exported.contains("only the first 1000 events are taken in"), "{exported}");
+    let converted = bouncescope(dir.path(), &["convert", "x.bounce", "-o", "y.bounce"]);
+    assert!(converted.err.contains(&format!("only the first {most} events are taken in, from ")), "{}", converted.err);
+    assert!(converted.code == Some(2) && !dir.path().join("y.bounce").exists());
 }
 
 /// A list of many segments, all bounced, that is synced again and again.

@@ -169,6 +169,47 @@ fn what_the_kernel_side_saw_is_in_the_file_or_reported_lost() {
     assert!(lost_in_all > 0, "the ring was meant to run full");
 }
 
+/// `BOUNCESCOPE_STOPS` says how many recordings: 3 if it is not set.
+#[test]
+#[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
+fn a_recorder_that_is_stopped_again_and_again_counts_what_it_missed_to_the_last_record() {
+    let times = std::env::var("BOUNCESCOPE_STOPS").map_or(3, |times| times.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    for (n, ring) in ["64K", "8M", "1M", "256K"].into_iter().cycle().take(times).enumerate() {
+        let path = dir.path().join(format!("{n}.bounce"));
+        let sample: &[&str] = if n % 2 == 0 { &["--full"] } else { &["--sample", "2"] };
+        let mut command = bouncescope();
+        command.args(["record", "-q", "-m", ring, "-o"]).arg(&path).args(sample);
+        let mut recording = command.spawn().unwrap();
+        wait_for(&path);
+        let pid = recording.id() as i32;
+        // SAFETY: kill() has no precondition.
+        let signal = |signal| assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        let storm = thread::spawn(|| storm(1_000_000));
+        for ms in [50, 400, 100, 800, 200] {
+            signal(libc::SIGSTOP);
+            thread::sleep(Duration::from_millis(ms));
+            signal(libc::SIGCONT);
+            thread::sleep(Duration::from_millis(100));
+        }
+        storm.join().unwrap();
+        signal(libc::SIGINT);
+        assert!(recording.wait().unwrap().success());
+        let contents = read(&path);
+        assert_complete(&contents);
+        let lost = [Kind::Kmalloc, Kind::Kfree].map(|kind| contents.counters.lost(&Loss::RingFull(kind)));
+        println!("-m {ring} {}: {} events, {lost:?} refused", sample.join(" "), contents.events.len());
+        refused += lost.iter().sum::<u64>();
+        if sample == ["--full"] {
+            let counted: u64 = contents.sites.values().map(|site| site.count).sum();
+            assert_eq!(counted, contents.counters.seen["kmalloc"].iter().sum::<u64>(), "by call site");
+        }
+        fs::remove_file(path).unwrap();
+    }
+    assert!(refused > 0, "the rings were meant to run full");
+}
+
 #[test]
 #[ignore = "needs root and BPF: cargo test --test live -- --ignored"]
 fn allocations_that_a_full_map_does_not_count_are_reported_lost() {

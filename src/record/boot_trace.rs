@@ -209,6 +209,10 @@ impl Sink for Joining {
         self.write(items)
     }
 
+    async fn drain(&mut self, session: &mut Session) -> Result<()> {
+        if let State::Passing(None) = self.state { self.capture.drain(session) } else { self.write(session.drain()) }
+    }
+
     async fn counted(&mut self, session: &Session) -> Result<()> {
         // A file has its name once something is in it.
         if let State::Passing(_) = self.state { self.capture.counted(session).await } else { Ok(()) }

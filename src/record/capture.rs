@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::Notify;
 use tracer::{
-    capture::{FileWriter, WriteError},
+    capture::{FRAME_EVENTS, FileWriter, Filling, Frame, WriteError},
     event::Batch,
     facts::{Counters, End, PoolSample},
-    live::{Session, Sink, renounce},
+    live::{Drained, Session, Sink, renounce},
     pseudonym::Pseudonyms,
     report::bytes,
     stream::Item,
@@ -27,6 +27,8 @@ use crate::{input::say, output::suffix_of_old};
 
 /// Batches that may wait for a slow disk, before the ring has to.
 pub(super) const QUEUE: usize = 64;
+/// Frames that are kept to be used again: as many as are under way where the disk keeps up.
+const SPARE: usize = 4;
 
 /// Where items go: a thread that compresses and writes, so that the ring is emptied meanwhile.
 pub(super) struct Capture {
@@ -34,6 +36,10 @@ pub(super) struct Capture {
     /// Taken when it is joined.
     writer: Option<JoinHandle<Result<u64>>>,
     pseudonyms: Option<Pseudonyms>,
+    /// Events of the frame that comes next; `None` where addresses have to be replaced in each.
+    columns: Option<Filling>,
+    /// Frames that were written: their memory serves the next ones.
+    written: Receiver<Frame>,
     /// Whether a line on the terminal says how it goes.
     live: bool,
     /// Told when the file has become as long as it may.
@@ -73,6 +79,12 @@ impl Seen {
         self.last_pool.is_some()
     }
 
+    /// Takes in what went into columns.
+    fn drained(&mut self, others: Batch, objects: u64) {
+        self.line.observe(&Item::Events(others));
+        self.line.observe_objects(objects);
+    }
+
     /// What came of it, in a file of so many bytes.
     pub(super) fn summary(self, bytes: u64) -> Summary {
         Summary {
@@ -88,6 +100,7 @@ impl Seen {
 
 enum Work {
     Write(Item),
+    Frame(Frame),
     Flush,
     Finish,
 }
@@ -96,15 +109,18 @@ impl Capture {
     /// Items go to this file, without the kernel's addresses where that is asked for.
     pub(super) fn new(file: FileWriter, args: &Args, live: bool) -> Result<Self> {
         let (queue, work) = sync_channel(QUEUE);
+        let (used, written) = sync_channel(SPARE);
         let full = Arc::new(Notify::new());
         let ends = Ends { runs_command: !args.command.is_empty(), at: args.max_size, full: Arc::clone(&full) };
         let path = args.output.clone();
-        let write = move || write_all(file, &path, &ends, &work);
+        let write = move || write_all(file, &path, &ends, &work, &used);
         let writer = thread::Builder::new().name("capture".into()).spawn(write)?;
         Ok(Self {
             queue,
             writer: Some(writer),
             pseudonyms: args.no_addresses.then(Pseudonyms::default),
+            columns: (!args.no_addresses).then(|| Filling::new(args.object_tick_ns())),
+            written,
             live,
             full,
             seen: Seen::default(),
@@ -117,8 +133,27 @@ impl Capture {
         async move { full.notified().await }
     }
 
+    /// Writes items behind all events so far.
     pub(super) fn write_all(&mut self, items: Vec<Item>) -> Result<()> {
+        self.write_columns()?;
         items.into_iter().try_for_each(|item| self.write(item))
+    }
+
+    /// Takes what is in the rings as columns, or else as events. Devices and names come before what waits for its frame to be full.
+    pub(super) fn drain(&mut self, session: &mut Session) -> Result<()> {
+        let Some(columns) = &mut self.columns else { return self.write_all(session.drain()) };
+        let Drained { items, others, objects } = session.drain_into(columns);
+        let is_full = columns.is_full();
+        items.into_iter().try_for_each(|item| self.write(item))?;
+        self.seen.drained(others, objects);
+        if is_full { self.write_columns() } else { Ok(()) }
+    }
+
+    /// Has the events that wait written.
+    fn write_columns(&mut self) -> Result<()> {
+        let Some(columns) = self.columns.as_mut().filter(|columns| !columns.is_empty()) else { return Ok(()) };
+        let frame = columns.finish(self.written.try_recv().unwrap_or_default());
+        self.send(Work::Frame(frame))
     }
 
     pub(super) fn write(&mut self, mut item: Item) -> Result<()> {
@@ -146,6 +181,7 @@ impl Capture {
     }
 
     pub(super) fn close(mut self) -> Result<Summary> {
+        self.write_columns()?;
         self.send(Work::Finish)?;
         let bytes = self.join()?;
         if self.live {
@@ -172,6 +208,10 @@ impl Sink for Capture {
         self.write_all(items)
     }
 
+    async fn drain(&mut self, session: &mut Session) -> Result<()> {
+        Self::drain(self, session)
+    }
+
     /// The file is made to hold everything so far.
     async fn counted(&mut self, _: &Session) -> Result<()> {
         self.send(Work::Flush)?;
@@ -193,7 +233,13 @@ struct Ends {
 
 /// Writes what comes; its length, bytes. The file takes the place of what was there when the first counters are in: hooks are attached
 /// and the command runs, and from then on the thread needs no privilege any more.
-fn write_all(mut file: FileWriter, path: &Path, ends: &Ends, work: &Receiver<Work>) -> Result<u64> {
+fn write_all(
+    mut file: FileWriter,
+    path: &Path,
+    ends: &Ends,
+    work: &Receiver<Work>,
+    used: &SyncSender<Frame>,
+) -> Result<u64> {
     let mut has_name = false;
     let mut gathered = Gathered::default();
     let written = |result: Result<(), WriteError>, has_name: bool| match result {
@@ -213,6 +259,11 @@ fn write_all(mut file: FileWriter, path: &Path, ends: &Ends, work: &Receiver<Wor
         };
         match work {
             None => {}
+            Some(Work::Frame(frame)) => {
+                written(file.write_frame(&frame), has_name)?;
+                // Where there are enough of them, it goes.
+                used.try_send(frame).ok();
+            }
             Some(Work::Write(item)) => written(file.write(&item), has_name)?,
             Some(Work::Flush) if has_name => file.flush()?,
             Some(Work::Flush) => {
@@ -236,12 +287,9 @@ fn write_all(mut file: FileWriter, path: &Path, ends: &Ends, work: &Receiver<Wor
 struct Gathered(Batch);
 
 impl Gathered {
-    /// Events with which they wait no longer: those of a frame.
-    const ENOUGH: usize = 1 << 14;
-
     /// Adds events, and writes those in front where both are too many for a frame.
     fn add(&mut self, batch: Batch, file: &mut FileWriter) -> Result<(), WriteError> {
-        if self.0.events.len() + batch.events.len() > Self::ENOUGH {
+        if self.0.events.len() + batch.events.len() > FRAME_EVENTS {
             self.write(file)?;
         }
         if self.0.events.is_empty() {

@@ -51,9 +51,14 @@ const PTR_MASK: u64 = (1 << PTR_BITS) - 1;
 const USUAL_TOP: u64 = 0xff;
 /// Where they begin.
 const TOP: u32 = PTR_BITS + 3;
-/// Bits of the time that an event has.
-pub const TIME_BITS: u32 = 41;
+/// Bits of the time that an event has: some four and a half minutes.
+pub const TIME_BITS: u32 = 38;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// Bits that say which event of its CPU it was in the same tick of the clock, from 0. There are no more of them than the programs have time for.
+pub const TURN_BITS: u32 = 3;
+const TURN_MASK: u64 = (1 << TURN_BITS) - 1;
+/// Where the thread begins, above both.
+const TASK: u32 = TIME_BITS + TURN_BITS;
 /// Thread ids are below `PID_MAX_LIMIT`, `4 << 20`.
 const TASK_MASK: u64 = (1 << 22) - 1;
 
@@ -118,7 +123,9 @@ pub struct Control {
     pub epoch: u64,
     /// Not 0 while the program is at work.
     pub taken: u64,
-    reserved: [u64; 9],
+    /// In the ring of kmalloc: the time of the last event of the CPU in any of its rings, and its turn, as [`take_turn`] has them.
+    pub clock: u64,
+    reserved: [u64; 8],
     /// Slots that the reader is past, through all laps.
     pub tail: u64,
     reserved_too: [u64; 15],
@@ -134,7 +141,8 @@ impl Control {
         nested: 0,
         epoch: 0,
         taken: 0,
-        reserved: [0; 9],
+        clock: 0,
+        reserved: [0; 8],
         tail: 0,
         reserved_too: [0; 15],
     };
@@ -179,6 +187,8 @@ pub enum Slot {
         ptr: u64,
         /// Thread id.
         task: u32,
+        /// Which event of its CPU it is in this tick of the clock.
+        turn: u64,
         /// The lowest [`TIME_BITS`] bits of the time.
         time: u64,
     },
@@ -211,9 +221,10 @@ impl Slot {
     #[inline(always)]
     pub const fn encode(self) -> [u64; 2] {
         match self {
-            Self::Event { index, ptr, task, time } => {
-                [(index as u64) << PTR_BITS | ptr & PTR_MASK, (task as u64 & TASK_MASK) << TIME_BITS | time & TIME_MASK]
-            }
+            Self::Event { index, ptr, task, turn, time } => [
+                (index as u64) << PTR_BITS | ptr & PTR_MASK,
+                (task as u64 & TASK_MASK) << TASK | (turn & TURN_MASK) << TIME_BITS | time & TIME_MASK,
+            ],
             Self::Site { index, call_site, gfp } => {
                 [DEFINES | (index as u64) << 33 | (gfp as u64) << 1 | call_site >> 63, call_site & !LAP]
             }
@@ -233,7 +244,8 @@ impl Slot {
             return Self::Event {
                 index: (first >> PTR_BITS) as u32,
                 ptr: first & PTR_MASK,
-                task: (second >> TIME_BITS) as u32,
+                task: (second >> TASK) as u32,
+                turn: second >> TIME_BITS & TURN_MASK,
                 time: second & TIME_MASK,
             };
         }
@@ -269,6 +281,44 @@ pub const fn join(ptr: u64, rest: u64) -> u64 {
     (rest >> 3) << TOP | ptr << 3 | rest & 7
 }
 
+/// When and by whom an object is allocated or freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub time_ns: u64,
+    /// Which event of the CPU it is in this tick of the clock ([`take_turn`]).
+    pub turn: u64,
+    /// Thread id.
+    pub task: u32,
+}
+
+/// Which event of a CPU one is in this tick of the clock: an object may be freed and allocated again within one, and both events are in rings
+/// of their own. `clock` is [`Control::clock`] of the CPU. From the eighth on, all are the seventh.
+///
+/// A program that interrupts another between the two accesses may get the same turn. Its object cannot be the other's, which is not freed
+/// yet, or nobody's but the allocator's.
+///
+/// # Safety
+///
+/// The clock must be alive and aligned, and only this CPU may write to it.
+#[inline(always)]
+pub unsafe fn take_turn(clock: *mut u64, time_ns: u64) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let last = load(clock);
+        let time = time_ns << TURN_BITS;
+        let turn = if last & !TURN_MASK != time {
+            0
+        } else if last & TURN_MASK == TURN_MASK {
+            TURN_MASK
+        } else {
+            (last & TURN_MASK) + 1
+        };
+        store(clock, time | turn);
+        turn
+    }
+}
+
 /// What came of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -296,7 +346,7 @@ pub unsafe fn put(
     shared: Option<(*mut PlaceWords, u32, Place)>,
     ptr: u64,
     span: Span,
-    now: impl FnOnce() -> (u64, u32),
+    now: impl FnOnce() -> Now,
     slots: impl Fn(u32) -> Option<*mut [u64; 2]>,
 ) -> Put {
     // SAFETY: the caller's, for this and all accesses below.
@@ -305,7 +355,7 @@ pub unsafe fn put(
             return Put::Nested;
         }
         store(&raw mut (*control).taken, 1);
-        let (time_ns, task) = now();
+        let Now { time_ns, turn, task } = now();
         let head = load(&raw const (*control).head);
         let mut tail = load(&raw const (*control).seen_tail);
         if head.wrapping_sub(tail) > span.size() - MOST {
@@ -362,7 +412,7 @@ pub unsafe fn put(
             let definitions = load(&raw const (*control).definitions);
             store(&raw mut (*control).definitions, definitions.wrapping_add(at - head));
         }
-        write(at, Slot::Event { index, ptr: bits, task, time: time_ns });
+        write(at, Slot::Event { index, ptr: bits, task, turn, time: time_ns });
         at += 1;
         store(&raw mut (*control).head, at);
         let quarter = span.size() / 4;
@@ -374,6 +424,9 @@ pub unsafe fn put(
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
     use super::*;
 
     const SITE: u64 = 0xffff_8000_1234_5678;
@@ -381,9 +434,10 @@ mod tests {
     #[test]
     fn every_slot_is_read_as_it_was_written() {
         let slots = [
-            Slot::Event { index: PLACES - 1, ptr: PTR_MASK, task: (4 << 20) - 1, time: TIME_MASK },
-            Slot::Event { index: 0, ptr: 0, task: 0, time: 0 },
-            Slot::Event { index: 5, ptr: 2, task: 0, time: TIME_MASK },
+            Slot::Event { index: PLACES - 1, ptr: PTR_MASK, task: (4 << 20) - 1, turn: TURN_MASK, time: TIME_MASK },
+            Slot::Event { index: 0, ptr: 0, task: 0, turn: 0, time: 0 },
+            Slot::Event { index: 5, ptr: 2, task: 0, turn: 0, time: TIME_MASK },
+            Slot::Event { index: 5, ptr: 2, task: 1, turn: 3, time: 0 },
             Slot::Site { index: PLACES - 1, call_site: SITE, gfp: u32::MAX },
             Slot::Site { index: 1, call_site: 7, gfp: 0 },
             Slot::Site { index: 1, call_site: u64::MAX, gfp: 1 << 31 },
@@ -407,6 +461,17 @@ mod tests {
             assert_eq!(join(bits, rest), ptr);
         }
         assert_eq!(split(SITE).1, USUAL_REST);
+    }
+
+    #[test]
+    fn events_of_one_tick_take_turns_and_those_of_another_begin_anew() {
+        let mut clock = 0;
+        // SAFETY: a local of this thread.
+        let mut turns = |times: &[u64]| -> Vec<u64> {
+            times.iter().map(|time| unsafe { take_turn(&raw mut clock, *time) }).collect()
+        };
+        assert_eq!(turns(&[52, 52, 52, 104, 156, 156]), [0, 1, 2, 0, 0, 1]);
+        assert_eq!(turns(&[208; 10]), [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]);
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl LiveLine {
         }
     }
 
+    /// Takes in so many events of objects, which do not come as items.
+    pub fn observe_objects(&mut self, count: u64) {
+        self.totals.events += count;
+    }
+
     /// Counts since the beginning.
     pub fn totals(&self) -> Totals {
         self.totals

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
+use tracer::report::answer::Verdict;
 use tui::answer::{Answer, Question};
 use tui::engine::Material;
 use tui::feed::Feed;
@@ -130,6 +131,24 @@ fn who_holds_slots_and_for_how_long_others_did_are_on_one_screen() {
         let scrolled = State { pool_scroll: 100, ..state };
         hold(&format!("{name}-scrolled"), &text(&bench.drawn(&scrolled, ASCII, (80, 24))));
     }
+}
+
+#[test]
+fn a_long_reason_goes_on_in_the_next_line() {
+    let mut bench = Bench::new();
+    // The longest that `tracer::report::answer::verdict` gives.
+    let why = "Nothing to replay: no mapping in 10.0 s: 53 mappings were counted, and none of them recorded: record with --full; and x86_64 \
+               kernels never bounce small buffers, arm64 ones do.";
+    bench.answer.verdict = (Verdict::CannotTell, why.into());
+    let state = Bench::state(&bench.feed);
+    for size in SIZES {
+        let (width, height) = size;
+        hold(&format!("reason-{width}x{height}-color"), &styled(&bench.drawn(&state, COLOR, size)));
+    }
+    let shown = text(&bench.drawn(&state, ASCII, (80, 24)));
+    hold("reason-80x24-ascii", &shown);
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert!(words.join(" ").contains("arm64 ones do."), "{shown}");
 }
 
 #[test]

@@ -12,14 +12,12 @@ use std::{
 
 use anyhow::Result;
 use tracer::{
-    capture::{Reader, Writer},
+    capture::{FRAME_EVENTS, Reader, Writer},
     event::{Batch, DeviceId, Direction, Event, Kind, What},
     facts::{Counters, Device, End, LengthCount, Mapped, PoolSample, PoolTime, SiteCount, Symbol},
     stream::{Item, Source as _, Start},
 };
 
-/// Events that are compressed together, as in a capture.
-const EVENTS: usize = 1 << 14;
 /// Pieces are kept for so much longer than was asked for: a window begins where the programs' sums were read, at a quiet moment if there is
 /// one, and ends a little after the last event that it promises.
 const SLACK: Duration = Duration::from_secs(10);
@@ -334,7 +332,7 @@ impl Ring {
                 self.latest_slots_ns = event.time_ns;
             }
             self.open.batch.events.push(event);
-            if self.open.batch.events.len() >= EVENTS {
+            if self.open.batch.events.len() >= FRAME_EVENTS {
                 self.open.pack()?;
             }
         }

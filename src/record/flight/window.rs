@@ -237,7 +237,7 @@ impl Window {
         }
         out.write(&Item::Counters(counters))?;
         let events: BTreeMap<String, u64> =
-            out.events_written().iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+            out.events_written().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
         let count = events.values().sum();
         let cost = self.kept.end.take().unwrap_or_else(|| End {
             time_ns: end_ns,

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     EbpfContext,
     macros::{fentry, fexit, kprobe, kretprobe, map},
-    maps::PerCpuArray,
+    maps::HashMap,
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use tracer_ebpf::{
@@ -22,9 +22,10 @@ use crate::{
     streamed,
 };
 
-/// The `struct dma_iova_state *` that is being destroyed on each CPU.
+/// The ranges (`struct dma_iova_state *`) that are being destroyed. Not one for each CPU: between the functions' entries, the task may be
+/// preempted by another that destroys a range, and may go on on another CPU.
 #[map]
-static DESTROYED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static DESTROYED: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
 
 /// `dma_iova_link(dev, state, phys, offset, size, dir, attrs)`.
 struct Linking {
@@ -131,6 +132,10 @@ pub fn iova_destroy_enter(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 fn linked<C: EbpfContext>(ctx: &C, linking: &Linking, error: i32) {
     let &Linking { dev, state, phys, offset, size, direction, attrs } = linking;
+    if offset == 0 {
+        // It is destroyed no more, whether or not dma_iova_destroy() called the function that is probed.
+        let _ = DESTROYED.remove(&state);
+    }
     let fingerprint = device::describe(ctx, dev);
     let mapped = if attrs & MMIO != 0 { Mapped::Resource } else { Mapped::Single };
     lengths::count(dev, fingerprint, what(direction, mapped, size), 1, size);
@@ -148,13 +153,9 @@ fn linked<C: EbpfContext>(ctx: &C, linking: &Linking, error: i32) {
 #[inline(always)]
 fn unlinked<C: EbpfContext>(ctx: &C, unlinking: &Unlinking) {
     let &Unlinking { dev, state, direction, .. } = unlinking;
-    if let Some(destroyed) = DESTROYED.get_ptr_mut(0) {
-        // SAFETY: the map keeps the value alive and aligned; no other CPU has this one.
-        let destroyed = unsafe { &mut *destroyed };
-        if core::mem::take(destroyed) == state && unlinking.offset == 0 {
-            // dma_iova_destroy() calls it, and has been recorded.
-            return;
-        }
+    if unlinking.offset == 0 && DESTROYED.remove(&state).is_ok() {
+        // dma_iova_destroy() calls it, and has been recorded.
+        return;
     }
     if streamed::list(dev, device::known(ctx, dev), direction, state) {
         record(ctx, unlinking);
@@ -168,10 +169,8 @@ fn destroyed<C: EbpfContext>(ctx: &C, unlinking: &Unlinking) {
     if size == 0 {
         return;
     }
-    if let Some(destroyed) = DESTROYED.get_ptr_mut(0) {
-        // SAFETY: as above.
-        unsafe { *destroyed = state };
-    }
+    // Without room for it the end of the range is recorded twice, and the second finds nothing mapped.
+    let _ = DESTROYED.insert(&state, &0, 0);
     if streamed::list_ends(dev, device::known(ctx, dev), direction, state) {
         record(ctx, unlinking);
     }

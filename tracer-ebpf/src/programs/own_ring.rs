@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     counter,
-    object_ring::{Control, PLACES, Place, PlaceWords, Put, RINGS, Span, TABLES, Writer, put},
+    object_ring::{Control, Now, PLACES, Place, PlaceWords, Put, RINGS, Span, TABLES, Writer, put, take_turn},
     record::Kind,
 };
 
@@ -62,6 +62,7 @@ fn send<C: EbpfContext>(ctx: &C, writer: Writer, ptr: u64, place: Option<(u32, P
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let table = (cpu * TABLES + writer as u32) * PLACES;
     let Some(control) = OBJECT_CONTROL.get_ptr_mut(cpu * RINGS + writer as u32) else { return lost(writer) };
+    let Some(first) = OBJECT_CONTROL.get_ptr_mut(cpu * RINGS) else { return lost(writer) };
     let shared = match place {
         Some((number, place)) => {
             let Some(there) = OBJECT_PLACES.get_ptr_mut(table + number) else { return lost(writer) };
@@ -70,8 +71,13 @@ fn send<C: EbpfContext>(ctx: &C, writer: Writer, ptr: u64, place: Option<(u32, P
         None => None,
     };
     let span = Span::of(writer, cpu, config!(object_slots_log2));
-    // SAFETY: the helper has no precondition.
-    let now = || (unsafe { bpf_ktime_get_ns() }, ctx.pid());
+    let now = || {
+        // SAFETY: the helper has no precondition.
+        let time_ns = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: the map keeps the clock alive and aligned, and it is this CPU's.
+        let turn = unsafe { take_turn(&raw mut (*first).clock, time_ns) };
+        Now { time_ns, turn, task: ctx.pid() }
+    };
     // SAFETY: the maps keep all of it alive and aligned, and it is this CPU's and this program's own.
     match unsafe { put(control, shared, ptr, span, now, |slot| OBJECT_SLOTS.get_ptr_mut(slot)) } {
         Put::In | Put::Refused => {}

@@ -48,13 +48,25 @@ struct Scratch {
 /// Links from one part of a chained list to the next that are followed; `sg_alloc_table()` makes parts of 128 entries.
 const MAX_CHAINS: usize = 16;
 
-/// For [`dma_map_sg`] alone, which the kernel does not run inside itself.
+/// For [`dma_map_sg`] alone, which the kernel runs neither inside itself nor, while it is preempted, for another task of the same CPU
+/// (`__bpf_trace_run()`, `kernel/trace/bpf_trace.c`, 6.1 on). On kernels for real time it is preempted, from 7.0 on.
 #[map]
 static MAPPED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// For the programs at the functions' return, of which only one kind is ever attached.
+/// For the programs at the functions' return, a record for each [`Return`].
 #[map]
-static RETURNED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static RETURNED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// Which program takes in a list at a function's return. The kernel runs a single kprobe's program at a time on a CPU. Those of fexit can be
+/// interrupted and preempted (`__bpf_prog_enter_recur()`, `kernel/bpf/trampoline.c`), each by the other though not by itself.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Return {
+    /// Of either function by kretprobe, or of `dma_map_sg_attrs()` by fexit.
+    List = 0,
+    /// Of `dma_map_sgtable()` by fexit.
+    Table = 1,
+}
 
 /// (dev, sgl, nents, ents, dir, attrs)
 #[raw_tracepoint]
@@ -123,7 +135,7 @@ pub fn map_sg_return_turns(ctx: RetProbeContext) -> u32 {
 fn every<const MAY_GOTO: bool>(ctx: &RetProbeContext) -> u32 {
     if let Some(call) = returned(ctx, Probed::List) {
         let ents = ents(ctx, &call);
-        made::<_, MAY_GOTO>(ctx, call.args, ents, true);
+        made::<_, MAY_GOTO>(ctx, Return::List, call.args, Returned { ents, has_returned: true });
     }
     0
 }
@@ -134,7 +146,7 @@ pub fn map_sg_refused(ctx: RetProbeContext) -> u32 {
     if let Some(call) = returned(&ctx, Probed::List)
         && ents(&ctx, &call) == 0
     {
-        made::<_, true>(&ctx, call.args, 0, true);
+        made::<_, true>(&ctx, Return::List, call.args, Returned { ents: 0, has_returned: true });
     }
     0
 }
@@ -162,11 +174,20 @@ fn keep(ctx: &ProbeContext, args: [u64; 6]) {
     entered(ctx, Probed::List, Call { entry_ns, args });
 }
 
+/// How the mapping of a list returned.
+pub(crate) struct Returned {
+    /// DMA segments, 0 for a failure.
+    pub(crate) ents: u32,
+    /// See [`List`].
+    pub(crate) has_returned: bool,
+}
+
 /// Records a list whose mapping returned; the arguments are those that `map_sg_entry` keeps.
 #[inline(always)]
-pub(crate) fn made<C: EbpfContext, const MAY_GOTO: bool>(ctx: &C, args: [u64; 6], ents: u32, has_returned: bool) {
+pub(crate) fn made<C: EbpfContext, const MAY_GOTO: bool>(ctx: &C, by: Return, args: [u64; 6], returned: Returned) {
     let [dev, first, nents, direction, attrs, _] = args;
-    if let Some(scratch) = RETURNED.get_ptr_mut(0) {
+    let Returned { ents, has_returned } = returned;
+    if let Some(scratch) = RETURNED.get_ptr_mut(by as u32) {
         let list = List { dev, first, nents: nents as u32, ents, direction, attrs, has_returned };
         record::<_, MAY_GOTO>(ctx, scratch, &list);
     }

@@ -11,8 +11,12 @@ use crate::{
     config, device,
     emit::{header, send},
     probe::{at, field_or_zero},
-    sg, streamed,
+    sg::{self, Return, Returned},
+    streamed,
 };
+
+/// A list that could not be mapped, while the function that was to map it is still on the stack.
+const REFUSED: Returned = Returned { ents: 0, has_returned: false };
 
 /// `swiotlb_tbl_map_single(dev, orig_addr, mapping_size, …)`; what follows depends on the kernel.
 #[fexit]
@@ -49,7 +53,8 @@ pub fn map_sg_exit(ctx: FExitContext) -> i32 {
     let ents: i32 = ctx.ret().unwrap_or(0);
     if ents <= 0 {
         let nents: u32 = ctx.arg(2);
-        sg::made::<_, false>(&ctx, [ctx.arg(0), ctx.arg(1), u64::from(nents), ctx.arg(3), ctx.arg(4), 0], 0, false);
+        let args = [ctx.arg(0), ctx.arg(1), u64::from(nents), ctx.arg(3), ctx.arg(4), 0];
+        sg::made::<_, false>(&ctx, Return::List, args, REFUSED);
     }
     0
 }
@@ -62,7 +67,8 @@ pub fn map_sgt_exit(ctx: FExitContext) -> i32 {
         let table: u64 = ctx.arg(1);
         let list = field_or_zero(table, config!(scatterlist.table_sgl));
         let nents: u32 = field_or_zero(table, config!(scatterlist.table_orig_nents));
-        sg::made::<_, false>(&ctx, [ctx.arg(0), list, u64::from(nents), ctx.arg(2), ctx.arg(3), table], 0, false);
+        let args = [ctx.arg(0), list, u64::from(nents), ctx.arg(2), ctx.arg(3), table];
+        sg::made::<_, false>(&ctx, Return::Table, args, REFUSED);
     }
     0
 }

@@ -5,8 +5,9 @@ use tracer_ebpf::streamed::SMALL_BELOW;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::column::{get, put};
-use crate::event::{Batch, DeviceId, Direction, Event, Kind, What};
+use crate::event::{Batch, DeviceId, Direction, Event, Kind, Segment, What};
 use crate::events::{Decoder, Encoder, MAX_EVENTS, MAX_SEGMENTS};
+use crate::filling::Frame;
 use crate::frame::{BLOCKS, MAX_HEAD, MAX_PAYLOAD, TABLE, head_len, word};
 use crate::objects::{ObjectDecoder, ObjectEncoder, Objects};
 use crate::passed::{Alike, Needs, Passed, PassedBuffer, PassedLists};
@@ -24,10 +25,11 @@ pub(super) struct BlocksEncoder {
     order: Vec<u8>,
     head: Vec<u8>,
     stored: Vec<u8>,
+    block: Vec<u8>,
 }
 
 impl BlocksEncoder {
-    /// Puts the payload of a frame behind what is in `frame`; returns the length of its head, decompressed. Times of objects are in units of
+    /// Puts the payload of a frame behind what is in `into`; returns the length of its head, decompressed. Times of objects are in units of
     /// `1 << tick_shift` ns.
     pub(super) fn encode(
         &mut self,
@@ -36,65 +38,147 @@ impl BlocksEncoder {
         splitter: &mut Splitter,
         tick_shift: u8,
         compressor: &mut Compressor<'_>,
-        frame: &mut Vec<u8>,
+        into: &mut Vec<u8>,
     ) -> std::io::Result<usize> {
-        self.parts.iter_mut().for_each(Batch::clear);
-        self.order.clear();
+        self.begin();
+        self.objects.begin(tick_shift);
         self.order.resize(events.len().div_ceil(2), 0);
         let mut summary = Summary::default();
         for (n, event) in events.iter().enumerate() {
             let segments = batch.segments(event);
-            let block = splitter.event(event, segments, n == 0 || n + 1 == events.len(), &mut summary) as u8;
-            self.order[n / 2] |= block << (4 * (n % 2));
-            let part = &mut self.parts[block as usize];
-            let mut event = *event;
-            if let What::MapSg { first_segment, .. } = &mut event.what {
-                *first_segment = part.segments.len() as u32;
+            let block = splitter.event(event, segments, n == 0 || n + 1 == events.len(), &mut summary);
+            self.put(n, block);
+            if block == Block::Objects {
+                self.objects.event(event);
+            } else {
+                self.part(block, event, segments);
             }
-            part.segments.extend_from_slice(segments);
-            part.events.push(event);
         }
-        self.put_head(events, splitter, tick_shift, summary);
+        let times = events.iter().map(|event| event.time_ns);
+        let (first_ns, last_ns) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
+        self.put_head(events.len(), events, [first_ns, last_ns], splitter, tick_shift, summary);
+        let mut block = std::mem::take(&mut self.block);
+        block.clear();
+        if !self.objects.is_empty() {
+            self.objects.finish(&mut block);
+        }
+        let made = self.put_blocks(&block, compressor, into);
+        self.block = block;
+        made
+    }
+
+    /// The same of a frame whose objects are in their columns already.
+    pub(super) fn encode_frame(
+        &mut self,
+        frame: &Frame,
+        splitter: &mut Splitter,
+        compressor: &mut Compressor<'_>,
+        into: &mut Vec<u8>,
+    ) -> std::io::Result<usize> {
+        /// Two events of [`Block::Objects`] in the order.
+        const TWO_OBJECTS: u8 = Block::Objects as u8 | (Block::Objects as u8) << 4;
+        self.begin();
+        let count = frame.len();
+        self.order.resize(count.div_ceil(2), TWO_OBJECTS);
+        if let Some(last) = self.order.last_mut()
+            && count % 2 == 1
+        {
+            *last &= 15;
+        }
+        let mut summary = Summary::default();
+        let others = &frame.others;
+        for (at, event) in frame.others_at.iter().zip(&others.events) {
+            let n = *at as usize;
+            let segments = others.segments(event);
+            let block = splitter.event(event, segments, n == 0 || n + 1 == count, &mut summary);
+            self.order[n / 2] &= !(15 << (4 * (n % 2)));
+            self.put(n, block);
+            self.part(block, event, segments);
+        }
+        let times = [frame.first_ns.min(frame.last_ns), frame.last_ns];
+        self.put_head(count, &others.events, times, splitter, frame.tick_shift, summary);
+        self.put_blocks(&frame.block, compressor, into)
+    }
+
+    fn begin(&mut self) {
+        self.parts.iter_mut().for_each(Batch::clear);
+        self.order.clear();
+    }
+
+    /// Says of an event, of which nothing was said yet, in which block it is.
+    fn put(&mut self, n: usize, block: Block) {
+        self.order[n / 2] |= (block as u8) << (4 * (n % 2));
+    }
+
+    fn part(&mut self, block: Block, event: &Event, segments: &[Segment]) {
+        let part = &mut self.parts[block as usize];
+        let mut event = *event;
+        if let What::MapSg { first_segment, .. } = &mut event.what {
+            *first_segment = part.segments.len() as u32;
+        }
+        part.segments.extend_from_slice(segments);
+        part.events.push(event);
+    }
+
+    /// The table, the head and the blocks. That of objects is `objects`, unless it is empty.
+    fn put_blocks(
+        &mut self,
+        objects: &[u8],
+        compressor: &mut Compressor<'_>,
+        into: &mut Vec<u8>,
+    ) -> std::io::Result<usize> {
         let mut table = [0; TABLE];
         self.stored.clear();
-        for (n, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.events.is_empty()) {
+        for (n, part) in self.parts.iter().enumerate() {
+            let encoded;
             let raw = if n == Block::Objects as usize {
-                let mut raw = Vec::new();
-                self.objects.encode(part.events.iter(), tick_shift, &mut raw);
-                raw
+                objects
+            } else if part.events.is_empty() {
+                &[]
             } else {
-                self.encoder.encode(&part.events, part)
+                encoded = self.encoder.encode(&part.events, part);
+                &encoded[..]
             };
+            if raw.is_empty() {
+                continue;
+            }
             let from = self.stored.len();
-            compress(compressor, &raw, &mut self.stored)?;
+            compress(compressor, raw, &mut self.stored)?;
             let stored = &self.stored[from..];
             let words = [stored.len() as u32, raw.len() as u32, crc32c::crc32c(stored)];
             for (word, at) in words.into_iter().zip((4 + 12 * n..).step_by(4)) {
                 table[at..at + 4].copy_from_slice(&word.to_le_bytes());
             }
         }
-        let from = frame.len();
-        frame.extend_from_slice(&table);
-        compress(compressor, &self.head, frame)?;
-        let head = (frame.len() - from - TABLE) as u32;
-        frame[from..from + 4].copy_from_slice(&head.to_le_bytes());
-        frame.extend_from_slice(&self.stored);
+        let from = into.len();
+        into.extend_from_slice(&table);
+        compress(compressor, &self.head, into)?;
+        let head = (into.len() - from - TABLE) as u32;
+        into[from..from + 4].copy_from_slice(&head.to_le_bytes());
+        into.extend_from_slice(&self.stored);
         Ok(self.head.len())
     }
 
-    fn put_head(&mut self, events: &[Event], splitter: &Splitter, tick_shift: u8, summary: Summary) {
+    /// The head of a frame of so many events, of which those that may name a device are `others`.
+    fn put_head(
+        &mut self,
+        count: usize,
+        others: &[Event],
+        [first_ns, last_ns]: [u64; 2],
+        splitter: &Splitter,
+        tick_shift: u8,
+        summary: Summary,
+    ) {
         let head = &mut self.head;
         head.clear();
         put(head, 1 << tick_shift);
-        put(head, events.len() as u64);
+        put(head, count as u64);
         head.extend_from_slice(&self.order);
-        let times = events.iter().map(|event| event.time_ns);
-        let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
-        put(head, first);
-        put(head, last - first);
+        put(head, first_ns);
+        put(head, last_ns - first_ns);
         put(head, u64::from(splitter.aligned()));
         put(head, if summary.has_failed { HAS_FAILED } else { 0 });
-        let mut devices: Vec<u32> = events.iter().filter_map(|event| event.what.device()).map(|id| id.0).collect();
+        let mut devices: Vec<u32> = others.iter().filter_map(|event| event.what.device()).map(|id| id.0).collect();
         devices.sort_unstable();
         devices.dedup();
         put(head, devices.len() as u64);
@@ -183,11 +267,25 @@ impl<'a> Head<'a> {
 
     /// Events in each block; `None` where there is no such block.
     fn counts(&self) -> Option<[usize; BLOCKS]> {
-        let mut counts = [0; BLOCKS];
-        for n in 0..self.events {
-            *counts.get_mut(self.block(n))? += 1;
+        // Two events in a byte. Neighbours are mostly alike: counted in turn in several places, they need not wait for each other.
+        let mut of_bytes = [[0_usize; 256]; 4];
+        let (pairs, odd) = self.order.split_at(self.events / 2);
+        for four in pairs.chunks(4) {
+            for (pair, of_bytes) in four.iter().zip(&mut of_bytes) {
+                of_bytes[usize::from(*pair)] += 1;
+            }
         }
-        Some(counts)
+        let mut counts = [0; 16];
+        for pair in 0..256 {
+            let count: usize = of_bytes.iter().map(|of_bytes| of_bytes[pair]).sum();
+            counts[pair & 15] += count;
+            counts[pair >> 4] += count;
+        }
+        if let (Some(last), true) = (odd.first(), self.events % 2 == 1) {
+            counts[usize::from(last & 15)] += 1;
+        }
+        let (counts, others) = counts.split_first_chunk()?;
+        others.iter().all(|count| *count == 0).then_some(*counts)
     }
 }
 
@@ -250,6 +348,24 @@ fn is_consistent(passed: &Passed) -> bool {
         && passed.kinds[Kind::Kmalloc as usize] + passed.kinds[Kind::Kfree as usize] == 0
 }
 
+/// The blocks of a payload, as stored; `None` when it is no such thing.
+fn stored(payload: &[u8]) -> Option<[&[u8]; BLOCKS]> {
+    let mut at = head_len(payload)?;
+    let mut blocks = [&[][..]; BLOCKS];
+    for (n, block) in blocks.iter_mut().enumerate() {
+        let length = word(payload, 4 + 12 * n) as usize;
+        *block = payload.get(at..at.checked_add(length)?)?;
+        at += length;
+    }
+    (at == payload.len()).then_some(blocks)
+}
+
+/// Of which blocks of a payload the checksum is wrong; of none where it is no payload at all.
+pub(super) fn damaged(payload: &[u8]) -> [bool; BLOCKS] {
+    let Some(blocks) = stored(payload) else { return [false; BLOCKS] };
+    std::array::from_fn(|n| crc32c::crc32c(blocks[n]) != word(payload, 12 + 12 * n))
+}
+
 /// What comes out of a frame.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Opened {
@@ -275,35 +391,27 @@ pub(super) struct BlocksDecoder {
 }
 
 impl BlocksDecoder {
-    /// Decodes a payload whose head is intact, with a head of so many bytes; `None` when it is no such thing. Of what `needs` leave out
+    /// Decodes a payload whose head is intact, with a head of so many bytes; `None` when it is no such thing. Blocks that are `damaged` stay
+    /// closed. Of what `needs` leave out
     /// there are totals instead, unless `all` is wanted.
     pub(super) fn decode(
         &mut self,
         payload: &[u8],
+        damaged: [bool; BLOCKS],
         head_raw: usize,
         needs: Needs,
         decompressor: &mut Decompressor<'_>,
         decoder: &mut Decoder,
     ) -> Option<Opened> {
-        let head_end = head_len(payload)?;
+        let blocks = stored(payload)?;
         let Self { head, raw, objects, raw_objects, part } = self;
-        decompress(decompressor, &payload[TABLE..head_end], head_raw, MAX_HEAD, head)?;
+        decompress(decompressor, &payload[TABLE..head_len(payload)?], head_raw, MAX_HEAD, head)?;
         let mut head = Head::parse(head)?;
         let counts = head.counts()?;
         for (passed, block) in head.totals.iter().zip(CLOSABLE) {
             if passed.events() != counts[block as usize] as u64 {
                 return None;
             }
-        }
-        let mut blocks = [&[][..]; BLOCKS];
-        let mut at = head_end;
-        for (n, block) in blocks.iter_mut().enumerate() {
-            let stored = word(payload, 4 + 12 * n) as usize;
-            *block = payload.get(at..at.checked_add(stored)?)?;
-            at += stored;
-        }
-        if at != payload.len() {
-            return None;
         }
         // Where objects are, each buffer may lie in one of them.
         let needs = if counts[Block::Objects as usize] > 0 { Needs::Everything } else { needs };
@@ -320,17 +428,17 @@ impl BlocksDecoder {
         let mut parts: [Option<Batch>; BLOCKS] = Default::default();
         let mut objects_there = None;
         for (n, block) in blocks.into_iter().enumerate().filter(|(n, _)| counts[*n] > 0) {
-            let (length, checksum) = (word(payload, 8 + 12 * n), word(payload, 12 + 12 * n));
-            if crc32c::crc32c(block) != checksum {
+            let length = word(payload, 8 + 12 * n) as usize;
+            if damaged[n] {
                 opened.damaged.0 += 1;
                 opened.damaged.1 += block.len() as u64;
             } else if let Some(at) = CLOSABLE.iter().position(|block| *block as usize == n).filter(|at| closed[*at]) {
                 opened.passed.get_or_insert_default().add(std::mem::take(&mut head.totals[at]));
             } else if n == Block::Objects as usize {
-                decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw_objects)?;
+                decompress(decompressor, block, length, MAX_PAYLOAD, raw_objects)?;
                 objects_there = Some(objects.begin(raw_objects).filter(|objects| objects.left() == counts[n])?);
             } else {
-                decompress(decompressor, block, length as usize, MAX_PAYLOAD, raw)?;
+                decompress(decompressor, block, length, MAX_PAYLOAD, raw)?;
                 parts[n] = Some(decoder.decode(raw).filter(|part| part.events.len() == counts[n])?);
             }
         }

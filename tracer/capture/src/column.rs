@@ -162,6 +162,7 @@ pub(super) const fn unzigzag(zigzag: u64) -> u64 {
 }
 
 /// Appends `value` as LEB128: 1 to 10 bytes.
+#[inline]
 pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

@@ -35,8 +35,10 @@ mod column;
 pub mod event;
 mod events;
 pub mod facts;
+mod filling;
 mod frame;
 pub mod labels;
+pub mod limits;
 pub mod names;
 pub mod objects;
 pub mod output;
@@ -56,6 +58,7 @@ use std::{
 };
 
 pub use ahead::Ahead;
+pub use filling::{FRAME_EVENTS, Filling, Frame};
 use output::{Access, Output, OutputError};
 pub use reader::{Place, Reader};
 pub use writer::Writer;

@@ -9,7 +9,7 @@ mod encode;
 mod lists;
 
 pub use decode::{ObjectDecoder, Objects};
-pub use encode::ObjectEncoder;
+pub use encode::{Allocation, Known, Moment, ObjectEncoder};
 use lists::Lists;
 
 use crate::column::{unzigzag, zigzag};

@@ -11,7 +11,7 @@ use zstd::bulk::Decompressor;
 
 use super::{
     ReadError,
-    blocks::{BlocksDecoder, Opened},
+    blocks::{self, BlocksDecoder, Opened},
     events,
     frame::{self, FILE_HEADER, FRAME_HEADER, Header, MARKER, Type},
 };
@@ -67,6 +67,8 @@ pub struct Reader<R> {
     payload: Vec<u8>,
     gaps: Gaps,
     ended: bool,
+    /// Frames of events are passed over.
+    skims: bool,
 }
 
 impl Reader<BufReader<File>> {
@@ -97,6 +99,7 @@ pub(super) fn ends_well(path: &Path) -> Result<bool, ReadError> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL).max(FILE_HEADER as u64)))?;
     let mut reader = Reader::new((&header[..]).chain(file.take(TAIL)))?;
+    reader.skims = true;
     while reader.next_item()?.is_some() {}
     Ok(!reader.gaps().no_end)
 }
@@ -134,6 +137,7 @@ impl<R: Read> Reader<R> {
             payload: Vec::new(),
             gaps,
             ended: false,
+            skims: false,
         })
     }
 
@@ -188,6 +192,11 @@ impl<R: Read> Reader<R> {
                 self.resynchronise();
                 continue;
             }
+            if self.skims && [Type::Events as u8, Type::Blocks as u8].contains(&header.kind) {
+                self.used += header.frame_len();
+                self.check_sequence(header.sequence);
+                continue;
+            }
             if header.kind == Type::Blocks as u8 && header.raw as usize <= Type::Blocks.longest() {
                 if let Some(item) = self.blocks(&header) {
                     return Ok(Some(item));
@@ -214,23 +223,23 @@ impl<R: Read> Reader<R> {
 
     /// The events of a frame of blocks whose head is intact; `None` where nothing comes of it.
     fn blocks(&mut self, header: &Header) -> Option<Item> {
-        let end = self.used + header.frame_len();
-        let payload = &self.buffer[self.used + FRAME_HEADER..end];
-        let needs = if self.has_objects { Needs::Everything } else { self.needs };
-        let Self { blocks, decompressor, decoder, .. } = self;
-        let opened = blocks.decode(payload, header.raw as usize, needs, decompressor, decoder);
-        let damaged = opened.as_ref().map_or(0, |opened| opened.damaged.0);
-        if damaged > 0 && !self.goes_on_at(end) {
-            // Bytes are missing, so this is not where the frame ends.
-            self.in_vain += header.frame_len() as u64;
+        let length = header.frame_len();
+        let damaged = blocks::damaged(&self.buffer[self.used + FRAME_HEADER..self.used + length]);
+        if damaged.contains(&true) && !self.goes_on_behind(length) {
+            // Bytes are missing, so this is not where the frame ends. Nothing was decompressed to learn that.
+            self.in_vain += length as u64;
             self.resynchronise();
             return None;
         }
-        self.used = end;
+        let needs = if self.has_objects { Needs::Everything } else { self.needs };
+        let Self { buffer, blocks, decompressor, decoder, .. } = self;
+        let payload = &buffer[self.used + FRAME_HEADER..self.used + length];
+        let opened = blocks.decode(payload, damaged, header.raw as usize, needs, decompressor, decoder);
+        self.used += length;
         self.check_sequence(header.sequence);
         let Some(Opened { batch, passed, damaged: (blocks, bytes), has_objects }) = opened else {
             self.gaps.damaged_frames += 1;
-            self.gaps.skipped_bytes += header.frame_len() as u64;
+            self.gaps.skipped_bytes += length as u64;
             return None;
         };
         self.gaps.damaged_frames += blocks;
@@ -240,11 +249,10 @@ impl<R: Read> Reader<R> {
         if batch.events.is_empty() { self.passed.take().map(Item::Passed) } else { Some(Item::Events(batch)) }
     }
 
-    /// Whether a frame begins there, or nothing more comes.
-    fn goes_on_at(&mut self, at: usize) -> bool {
-        let ahead = at - self.used;
-        let there = self.fill(ahead + MARKER.len()).unwrap_or(false);
-        let rest = &self.buffer[self.used + ahead..];
+    /// Whether a frame begins so far ahead, or nothing more comes.
+    fn goes_on_behind(&mut self, length: usize) -> bool {
+        let there = self.fill(length + MARKER.len()).unwrap_or(false);
+        let rest = &self.buffer[self.used + length..];
         if there { rest[..MARKER.len()] == MARKER } else { rest.is_empty() }
     }
 

@@ -16,6 +16,10 @@ use tracer_ebpf::streamed::{SMALL_BELOW, Streamed};
 
 use crate::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use crate::facts::{Device, is_attached};
+use crate::limits::{
+    ATTEMPT_PATIENCE_NS, MAX_ALIGN_MASK, MAX_GRANULE, MAX_SIZE, MAX_TIME_NS, MOST_DEVICES, MOST_HOOKS, MOST_MAPPED,
+    MOST_RELEASES, PAGE_OFFSET, SLOT_OFFSET,
+};
 use crate::names::Subject;
 use crate::passed::{Alike, Passed, PassedBuffer};
 use crate::stream::Start;
@@ -53,27 +57,10 @@ impl Block {
 /// The blocks that may stay closed, in the order of their totals in the head.
 pub(super) const CLOSABLE: [Block; 3] = [Block::Written, Block::Rest, Block::Aligned];
 
-/// Replay waits so long for the mapping that an attempt to bounce was made for, ns.
-const PATIENCE_NS: u64 = 1_000_000_000;
-/// Releases of slots that are taken to be under way at one time, as replay does.
-const RELEASES: usize = 128;
-/// Mappings that are followed at one time; with more, everything goes to the first block from then on.
-const MOST: usize = 1 << 17;
-/// Attempts that are waited for at one time; as above.
+/// Attempts that are waited for at one time; with more, everything goes to the first block from then on.
 const MOST_ATTEMPTS: usize = 1 << 18;
-/// Devices that replay knows.
-const MOST_DEVICES: usize = 1 << 13;
 /// Starts of mappings that are looked at for one sync.
 const LOOKED_AT: usize = 64;
-/// Bounds that replay brings events to: what is beyond goes to the first block.
-const MAX_SIZE: u64 = 1 << 40;
-const MAX_TIME_NS: u64 = 1 << 62;
-/// More hooks than there are.
-const MAX_HOOKS: usize = 256;
-/// Offset into a page of any size.
-const PAGE_OFFSET: u64 = 0xfff;
-/// Slots are aligned to 2 KiB.
-const SLOT_OFFSET: u64 = 2047;
 /// Bits that remember attempts: two to the power of this.
 const ATTEMPT_BITS: u32 = 20;
 /// The largest alignment that is told apart, as a power of two.
@@ -187,10 +174,12 @@ impl Splitter {
         if self.splits
             || self.gave_up
             || start.kernel.pool.force
-            || start.hooks.len() > MAX_HOOKS
+            || start.allocation_sample != 0
+            || start.hooks.len() > MOST_HOOKS
             || !attached(Subject::Unmap)
         {
-            // A second beginning is none; and where everything bounces, or nothing is seen to end, everything matters.
+            // A second beginning is none; and where everything bounces, objects are recorded in which buffers may lie, or nothing is seen to
+            // end, everything matters.
             self.give_up();
             return;
         }
@@ -214,8 +203,8 @@ impl Splitter {
         let plain_name = device.name.len() <= 128
             && device.name.bytes().all(|byte| (byte.is_ascii_graphic() || byte == b' ') && byte != b'\\');
         let mask = u64::from(device.min_align_mask);
-        let is_mask = mask & (mask + 1) == 0 && mask < 65536;
-        let is_granule = device.iommu_granule.is_none_or(|granule| granule.is_power_of_two() && granule <= 65536);
+        let is_mask = mask & (mask + 1) == 0 && mask <= u64::from(MAX_ALIGN_MASK);
+        let is_granule = device.iommu_granule.is_none_or(|granule| granule.is_power_of_two() && granule <= MAX_GRANULE);
         if !device.is_described() || !plain_name || !is_mask || !is_granule {
             self.devices.push(None);
             return;
@@ -299,7 +288,7 @@ impl Splitter {
             What::Bounced { device, size, dev_addr } => (device, size, dev_addr),
             What::SlotMap { device, size, phys, .. } => (device, size, phys),
             What::SlotUnmap { .. } => {
-                if self.releasing.len() == RELEASES {
+                if self.releasing.len() == MOST_RELEASES {
                     self.releasing.pop_front();
                 }
                 self.releasing.push_back(context(event));
@@ -311,7 +300,7 @@ impl Splitter {
             self.give_up();
             return;
         }
-        self.deadlines.push(Reverse(event.time_ns.min(MAX_TIME_NS) + PATIENCE_NS));
+        self.deadlines.push(Reverse(event.time_ns.min(MAX_TIME_NS) + ATTEMPT_PATIENCE_NS));
         if let Some(plain) = self.known(device) {
             self.attempted.resize(1 << (ATTEMPT_BITS - 6), 0);
             let bit = attempt_bit(plain.identity, size.min(MAX_SIZE), address);
@@ -483,7 +472,7 @@ impl Splitter {
             }
             _ => {}
         }
-        if self.singles.len() + self.lists.len() > MOST {
+        if self.singles.len() + self.lists.len() > MOST_MAPPED {
             self.give_up();
             return Block::Always;
         }

@@ -8,12 +8,13 @@ use zstd::bulk::Compressor;
 use super::{
     VERSION, WriteError,
     blocks::BlocksEncoder,
-    events::{Encoder, MAX_SEGMENTS},
+    events::{Encoder, MAX_EVENTS, MAX_SEGMENTS},
+    filling::{self, FRAME_EVENTS, Frame},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
     objects::tick_shift,
     split::{Splitter, Summary},
 };
-use crate::event::{Batch, Event};
+use crate::event::{Batch, Event, Kind, What};
 use crate::output::Output;
 use crate::stream::Item;
 
@@ -22,10 +23,6 @@ pub(super) const LEVEL: i32 = 3;
 
 /// Entries of a list of call sites, symbols or lengths in one frame: at a few hundred bytes each, far from [`MAX_PAYLOAD`].
 const LIST: usize = 1 << 14;
-
-/// Events in one frame. Decoded, they are 1 MiB: little enough to be in the CPU's cache still when they are replayed, and for
-/// damage to take little; enough for compression.
-const EVENTS: usize = 1 << 14;
 
 /// Fewer events than these are not worth blocks.
 const FEW: usize = 512;
@@ -45,7 +42,8 @@ pub struct Writer<W> {
     blocks_from: usize,
     /// Of the times of objects in blocks, as the stream's beginning says.
     tick_shift: u8,
-    events: BTreeMap<&'static str, u64>,
+    /// Written so far, by kind.
+    events: [u64; Kind::ALL.len()],
     bytes: u64,
 }
 
@@ -73,7 +71,7 @@ impl<W: Write> Writer<W> {
             frame: Vec::new(),
             blocks_from,
             tick_shift: 0,
-            events: BTreeMap::new(),
+            events: [0; Kind::ALL.len()],
             bytes: header.len() as u64,
         })
     }
@@ -109,6 +107,28 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Writes events that were gathered for a frame.
+    pub fn write_frame(&mut self, events: &Frame) -> Result<(), WriteError> {
+        let found = events.others.segments.len();
+        if found > MAX_SEGMENTS {
+            return Err(WriteError::TooManySegments { found });
+        }
+        if events.objects() == 0 {
+            return self.events(&events.others);
+        }
+        if self.blocks_from == usize::MAX {
+            return events.events().map_or(Ok(()), |batch| self.events(&batch));
+        }
+        self.frame.clear();
+        self.frame.resize(FRAME_HEADER, 0);
+        let Self { blocks, splitter, compressor, frame, .. } = self;
+        let raw = blocks.encode_frame(events, splitter, compressor, frame)?;
+        frame::finish(Type::Blocks, self.sequence, raw, &mut self.frame);
+        self.put_frame(Type::Blocks, raw)?;
+        filling::count(events, &mut self.events);
+        Ok(())
+    }
+
     /// Hands everything so far to the operating system: a recorder killed afterwards does not lose it.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         Ok(self.out.flush()?)
@@ -122,8 +142,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Events written so far, by kind.
-    pub fn events_written(&self) -> &BTreeMap<&'static str, u64> {
-        &self.events
+    pub fn events_written(&self) -> BTreeMap<&'static str, u64> {
+        let counts = Kind::ALL.iter().map(|kind| (kind.name(), self.events[*kind as usize]));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Length of the file so far, bytes.
@@ -134,7 +155,7 @@ impl<W: Write> Writer<W> {
     fn events(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let mut rest = &batch.events[..];
         while !rest.is_empty() {
-            let fit = frame_of_events(batch, rest);
+            let fit = frame_of_events(batch, rest, self.blocks_from == usize::MAX);
             if fit == 0 {
                 return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
             }
@@ -152,7 +173,7 @@ impl<W: Write> Writer<W> {
                 self.blocks(events, batch)?;
             }
             for event in events {
-                *self.events.entry(event.what.kind().name()).or_default() += 1;
+                self.events[event.what.kind() as usize] += 1;
             }
             rest = later;
         }
@@ -223,12 +244,14 @@ impl Writer<Output> {
     }
 }
 
-/// How many of `events` go into one frame that a reader accepts; 0 when already the first has too many segments.
-fn frame_of_events(batch: &Batch, events: &[Event]) -> usize {
-    let mut segments = 0;
+/// How many of `events` go into one frame that a reader accepts; 0 when already the first has too many segments. In columns, objects are
+/// as long as all others.
+fn frame_of_events(batch: &Batch, events: &[Event], in_columns: bool) -> usize {
+    let (mut segments, mut long) = (0, 0);
     let fits = |event: &&Event| {
         segments += batch.segments(event).len();
-        segments <= MAX_SEGMENTS
+        long += usize::from(in_columns || !matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. }));
+        segments <= MAX_SEGMENTS && long <= FRAME_EVENTS
     };
-    events.iter().take(EVENTS).take_while(fits).count()
+    events.iter().take(MAX_EVENTS).take_while(fits).count()
 }

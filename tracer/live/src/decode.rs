@@ -6,7 +6,10 @@ use std::ops::Range;
 use bytemuck::{Pod, pod_read_unaligned};
 use tracer_ebpf::record::{self, Header, Kind, device_flag};
 
-use crate::kernel::{firmware, root::Root};
+use crate::{
+    kernel::{firmware, root::Root},
+    rings::Object,
+};
 use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, Segment, What};
 use bouncescope_capture::facts::Device;
 use bouncescope_model::concatenation::SegmentLimits;
@@ -59,10 +62,10 @@ impl Decoder {
     }
 
     /// Takes what happened to an object.
-    pub(super) fn object(&mut self, event: Event) {
-        let kind = if matches!(event.what, What::Kmalloc { .. }) { Kind::Kmalloc } else { Kind::Kfree };
+    pub(super) fn object(&mut self, object: &Object<'_>) {
+        let kind = if object.is_kmalloc { Kind::Kmalloc } else { Kind::Kfree };
         self.decoded[kind as usize] += 1;
-        self.batch.events.push(event);
+        self.batch.events.push(object.event());
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Option<Kind> {

@@ -59,7 +59,7 @@ pub use options::{ObjectRings, Options};
 pub use recording::{DRAIN_EVERY, Sink, TALLY_EVERY, record, ticks};
 pub use renounce::{renounce, renounce_unless};
 pub use self_test::self_test;
-pub use session::Session;
+pub use session::{Drained, Session};
 
 use crate::kernel::btf::BtfError;
 use bouncescope_capture::event::Batch;

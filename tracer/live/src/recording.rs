@@ -23,6 +23,15 @@ pub trait Sink {
     /// Takes what was recorded since the last time, in the stream's order.
     fn take(&mut self, items: Vec<Item>) -> impl Future<Output = Result<(), Self::Error>>;
 
+    /// Takes what is in the rings of the session. One that has better use for columns than for events asks for those itself
+    /// ([`Session::drain_into`]).
+    fn drain(&mut self, session: &mut Session) -> impl Future<Output = Result<(), Self::Error>> {
+        async {
+            let items = session.drain();
+            if items.is_empty() { Ok(()) } else { self.take(items).await }
+        }
+    }
+
     /// Called each time that it has taken the counters.
     fn counted(&mut self, _session: &Session) -> impl Future<Output = Result<(), Self::Error>> {
         ready(Ok(()))
@@ -50,10 +59,7 @@ pub async fn record<S: Sink, T>(
             ended = &mut until => return Ok(ended),
         }
         // One batch at a time: a kernel that fills the rings as fast as they are emptied must not keep out the end.
-        let items = session.drain();
-        if !items.is_empty() {
-            sink.take(items).await?;
-        }
+        sink.drain(session).await?;
     }
 }
 

@@ -19,18 +19,18 @@ use tracer_ebpf::{
 };
 
 use super::LiveError;
-use mapped::Mapped;
+use mapping::MappedArray;
 use own::{CpuRings, Geometry, Memory};
-use source::{Order, Source, Turn, merge, order};
+use source::{Merge, Order, Source, Turn, order};
 use window::Windowed;
 
-mod mapped;
+mod mapping;
 mod own;
 mod source;
 mod window;
 
 pub(super) use own::ObjectCounts;
-pub(super) use source::Record;
+pub(super) use source::{Object, Record, Shared};
 
 /// How long a program may take, stalled by what runs in its place, ns, for records to be in order: behind a record that is not
 /// finished those of other CPUs in the same ring can't be read, while other rings can.
@@ -111,8 +111,9 @@ impl Sizes {
 /// The rings of the programs.
 pub(super) struct Rings {
     all: Vec<Any>,
+    merge: Merge,
     /// Those of our own.
-    own: Option<(Arc<Memory<Mapped>>, Geometry)>,
+    own: Option<(Arc<Memory<MappedArray>>, Geometry)>,
     /// More may be there than was taken out the last time.
     more: bool,
 }
@@ -137,7 +138,7 @@ impl Rings {
             all.extend((0..geometry.cpus).map(|cpu| Any::Own(CpuRings::new(&memory, geometry, cpu))));
             own = Some((memory, geometry));
         }
-        Ok(Self { all, own, more: false })
+        Ok(Self { all, merge: Merge::default(), own, more: false })
     }
 
     /// Waits until the programs find that one of them needs emptying.
@@ -165,7 +166,7 @@ impl Rings {
     /// Hands out what was recorded before `before_ns`, in the order of time as far as every program that began before then has
     /// ended: [`STALL_NS`] ago, nearly all have. Until `each` breaks; whether it did.
     pub(super) fn read(&mut self, before_ns: u64, each: impl FnMut(Record<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        let read = merge(&mut self.all, before_ns, each);
+        let read = self.merge.read(&mut self.all, before_ns, each);
         self.more = read.is_break();
         read
     }
@@ -180,9 +181,9 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, MapError> {
     ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
 }
 
-fn mapped(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<Mapped, LiveError> {
+fn mapped(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<MappedArray, LiveError> {
     match take_map(ebpf, name)? {
-        Map::Array(map) => Ok(Mapped::new(map, bytes).map_err(MapError::from)?),
+        Map::Array(map) => Ok(MappedArray::new(map, bytes).map_err(MapError::from)?),
         _ => Err(MapError::InvalidName { name: name.to_owned() }.into()),
     }
 }
@@ -190,7 +191,7 @@ fn mapped(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<Mapped, LiveError
 /// Any of them.
 enum Any {
     Kernel(Ring<AsyncFd<Windowed>>),
-    Own(CpuRings<Mapped>),
+    Own(CpuRings<MappedArray>),
 }
 
 impl Source for Any {

@@ -22,7 +22,7 @@ use super::{
     memory,
     naming::Naming,
     programs_log::ProgramsLog,
-    rings::{Record, Rings, STALL_NS, Sizes},
+    rings::{Object, Record, Rings, STALL_NS, Shared, Sizes},
     run_times::RunTimes,
     tallies::{self, Tallies},
 };
@@ -39,6 +39,7 @@ use crate::kernel::{
     slab_pages,
     symbols::Symbols,
 };
+use bouncescope_capture::Filling;
 use bouncescope_capture::event::Batch;
 use bouncescope_capture::facts::{End, LengthCount, SiteCount, SlabSample};
 use bouncescope_capture::stream::{Item, Start};
@@ -245,16 +246,69 @@ impl Session {
         self.drain_before(now_ns().saturating_sub(STALL_NS)).0
     }
 
+    /// The same into columns, until they are full.
+    pub fn drain_into(&mut self, columns: &mut Filling) -> Drained {
+        let before_ns = now_ns().saturating_sub(STALL_NS);
+        let mut call_sites = Vec::new();
+        let [allocated_before, freed_before, _] = columns.counts();
+        let decoder = &mut self.decoder;
+        // The rings remember themselves that there may be more.
+        let _ = self.rings.read(before_ns, |record| {
+            match record {
+                Record::Bytes(bytes) => {
+                    let known = decoder.batch.events.len();
+                    decoder.record(bytes);
+                    decoder.batch.events[known..].iter().for_each(|event| columns.event(event, &decoder.batch));
+                }
+                Record::Object(object) => {
+                    let Object { moment, ptr, is_kmalloc, shared: Shared { allocation, known } } = object;
+                    if !is_kmalloc {
+                        columns.freed(moment, ptr, allocation.call_site, known);
+                    } else if columns.allocated(moment, ptr, allocation, known) {
+                        call_sites.push(allocation.call_site);
+                    }
+                }
+            }
+            if columns.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let mut items = self.described();
+        let others = std::mem::take(&mut self.decoder.batch);
+        self.name_call_sites(&others, &mut items);
+        self.name(call_sites.into_iter(), &mut items);
+        let [allocated, freed, _] = columns.counts();
+        let by_record = |kind: Kind| others.events.iter().filter(|event| event.what.kind() == kind).count();
+        let mut objects = 0;
+        for (kind, count) in [(Kind::Kmalloc, allocated - allocated_before), (Kind::Kfree, freed - freed_before)] {
+            let count = count.saturating_sub(by_record(kind)) as u64;
+            self.decoder.decoded[kind as usize] += count;
+            objects += count;
+        }
+        Drained { items, others, objects }
+    }
+
     /// The same of what happened before that moment, and whether there may be more.
     fn drain_before(&mut self, before_ns: u64) -> (Vec<Item>, bool) {
         let decoder = &mut self.decoder;
         let read = self.rings.read(before_ns, |record| {
             match record {
                 Record::Bytes(bytes) => decoder.record(bytes),
-                Record::Object(event) => decoder.object(event),
+                Record::Object(object) => decoder.object(&object),
             }
             if decoder.batch.events.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+        let mut items = self.described();
+        let batch = std::mem::take(&mut self.decoder.batch);
+        // The next is about as long: growing piece by piece would copy it again and again.
+        self.decoder.batch.events.reserve(batch.events.len());
+        if !batch.events.is_empty() {
+            self.name_call_sites(&batch, &mut items);
+            items.push(Item::Events(batch));
+        }
+        (items, read.is_break())
+    }
+
+    /// What comes before the events that were read just now.
+    fn described(&mut self) -> Vec<Item> {
         if let Some(log) = &mut self.log {
             log.print();
         }
@@ -267,14 +321,7 @@ impl Session {
         if !new_caches.is_empty() {
             items.push(Item::Symbols(new_caches));
         }
-        let batch = std::mem::take(&mut self.decoder.batch);
-        // The next is about as long: growing piece by piece would copy it again and again.
-        self.decoder.batch.events.reserve(batch.events.len());
-        if !batch.events.is_empty() {
-            self.name_call_sites(&batch, &mut items);
-            items.push(Item::Events(batch));
-        }
-        (items, read.is_break())
+        items
     }
 
     /// What is not an event: the pool, counters, and now and then the caches, allocations by call site, mappings by length and the
@@ -423,6 +470,17 @@ impl Session {
             items.push(Item::Symbols(new));
         }
     }
+}
+
+/// What came out of the rings on its way into columns ([`Session::drain_into`]).
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// What comes before the events in the stream: new devices, names.
+    pub items: Vec<Item>,
+    /// A copy of the events that went into the columns and that came as records, as mappings do.
+    pub others: Batch,
+    /// All other events, which were allocations and frees.
+    pub objects: u64,
 }
 
 /// Loads the programs with rings of our own for the objects, or else with the kernel's, and notes why.

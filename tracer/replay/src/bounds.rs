@@ -6,13 +6,12 @@ use tracer_ebpf::streamed::SMALL_BELOW;
 
 use bouncescope_capture::event::{Event, What};
 use bouncescope_capture::facts::{Counters, Device, LengthCount, LiveSites, PoolTimes, SiteCount, SlabSample};
+use bouncescope_capture::limits::{MAX_ALIGN_MASK, MAX_GRANULE, MAX_SIZE, MAX_TIME_NS, MOST_HOOKS};
 use bouncescope_capture::names::Loss;
 use bouncescope_capture::plain::{plain_word, plain_words};
 use bouncescope_capture::stream::{Item, Start};
 use bouncescope_model::pool::MAX_CPUS;
 
-/// Longer than any buffer or object, bytes: 1 TiB.
-const MAX_SIZE: u64 = 1 << 40;
 /// More than anything happens in a recording.
 const MAX_COUNT: u64 = 1 << 40;
 /// More caches of kmalloc than a kernel has, with 16 random copies of each (`RANDOM_KMALLOC_CACHES`).
@@ -24,20 +23,14 @@ const MAX_PER_SLAB: u32 = 1 << 16;
 /// More slots than a pool has, which lies below 4 GiB (`swiotlb_memblock_alloc()`) unless a guest without arm64's rules asks
 /// otherwise: 8 GiB.
 const MAX_SLOTS: u64 = 1 << 22;
-/// Later than any clock says, ns: 146 years after boot.
-const MAX_TIME_NS: u64 = 1 << 62;
 /// No sample is smaller: one in so many.
 const MAX_SAMPLE: u64 = 1 << 32;
 /// More hooks than there are, or notes about them, or pools.
-const MAX_LIST: usize = 256;
+const MAX_LIST: usize = MOST_HOOKS;
 /// Longer than a name of a device, driver or module, bytes: what is longer is cut.
 const MAX_NAME: usize = 256;
 /// Longer than a line of notes, or a kernel's command line (`COMMAND_LINE_SIZE`, `arch/arm64/include/uapi/asm/setup.h`), bytes.
 const MAX_LINE: usize = 4096;
-/// The largest granule of an IOMMU: it is no larger than a page (`init_iova_domain()`, `drivers/iommu/iova.c`).
-const MAX_GRANULE: u64 = 65536;
-/// The longest alignment that a device keeps, bytes less 1; those of NVMe and Hyper-V ask for 4095.
-const MAX_ALIGN_MASK: u32 = 65535;
 /// What a line can be where nothing tells, bytes.
 const LINE_SIZE: u32 = 64;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bouncescope_capture::event::DeviceId;
 use bouncescope_capture::facts::Device;
+use bouncescope_capture::limits::MOST_DEVICES;
 use bouncescope_model::{concatenation::SegmentLimits, mapping::DeviceTraits};
 
 /// A device, whatever descriptions it has had: index in order of first appearance.
@@ -34,7 +35,7 @@ struct Described {
 impl Devices {
     /// Takes in a description; numbers come in order, and a gap (a lost frame) is filled with devices nobody knows.
     pub fn add(&mut self, device: Device) {
-        if device.id.0 as usize >= MOST {
+        if device.id.0 as usize >= MOST_DEVICES {
             self.left_out += 1;
             return;
         }
@@ -121,10 +122,6 @@ impl Devices {
     }
 }
 
-/// Descriptions that are kept, far more than a machine has devices: neither a damaged number nor a capture made of nothing but
-/// devices must make a reader fill memory.
-pub(super) const MOST: usize = 1 << 13;
-
 fn unknown(id: DeviceId) -> Device {
     Device { id, name: format!("(unknown {})", id.0), undescribed: true, ..Device::default() }
 }
@@ -150,12 +147,12 @@ mod tests {
     #[test]
     fn devices_without_end_are_counted_and_not_kept() {
         let mut devices = Devices::default();
-        for id in 0..MOST as u32 + 5 {
+        for id in 0..MOST_DEVICES as u32 + 5 {
             devices.add(device(id, &format!("usb{id}"), ""));
         }
         devices.add(device(u32::MAX, "last", ""));
-        assert_eq!((devices.described.len(), devices.left_out), (MOST, 6));
-        assert!(devices.described(DeviceId(MOST as u32)).is_none());
+        assert_eq!((devices.described.len(), devices.left_out), (MOST_DEVICES, 6));
+        assert!(devices.described(DeviceId(MOST_DEVICES as u32)).is_none());
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub struct Replayed {
     pub mapped_sites: Vec<u64>,
     /// What small buffers lay in, as their pages said.
     pub origins: Origins,
+    /// Overlaps were asked for ([`Wanted::overlaps`]), so that none counted means none seen.
+    pub overlaps_looked_for: bool,
     /// What keeps overlaps from being counted.
     pub uncounted: Uncounted,
     /// Mappings whose buffers could be looked up among the live objects.

@@ -75,7 +75,7 @@ pub(super) struct Lines {
     next: u64,
     /// Buffers that were not kept, since there were too many.
     pub(super) left_out: u64,
-    /// Searches that ended before all had been looked at.
+    /// Buffers for which a search ended before all had been looked at; whoever searches counts them.
     pub(super) cut: u64,
     /// Buffers whose place in memory is not known.
     pub(super) not_located: u64,
@@ -93,13 +93,11 @@ impl Lines {
     }
 
     /// What is mapped already in the lines of a buffer, one of the two written by its device. The nearest of the shortest come first. Nothing is
-    /// looked for while no more can be kept.
-    pub(super) fn beside(&mut self, placed: Placed, mut found: impl FnMut(Beside)) {
-        if self.buffers == MOST {
-            self.cut += 1;
-            return;
-        }
-        let Some(last) = placed.last() else { return };
+    /// looked for while no more can be kept: the buffer itself is left out then, and counted as such. Whether the search ended before all had
+    /// been looked at.
+    #[must_use]
+    pub(super) fn beside(&self, placed: Placed, mut found: impl FnMut(Beside)) -> bool {
+        let Some(last) = placed.last().filter(|_| self.buffers < MOST) else { return false };
         let in_line = self.longest.max(1) - 1;
         let (from, last_of_lines) = (placed.start & !in_line, last | in_line);
         let mut is_cut = false;
@@ -128,7 +126,7 @@ impl Lines {
                 is_cut |= near.next().is_some();
             }
         }
-        self.cut += u64::from(is_cut);
+        is_cut
     }
 
     /// A mapping begins. Nothing else is mapped by the handle of a list. Whether any of its buffers is kept.
@@ -282,7 +280,7 @@ mod tests {
     /// The mappings beside a buffer, and the shortest lines that they share.
     fn found(lines: &mut Lines, placed: Placed) -> Vec<(u64, u64)> {
         let mut found = Vec::new();
-        lines.beside(placed, |beside| found.push((beside.mapping, beside.from_line)));
+        lines.cut += u64::from(lines.beside(placed, |beside| found.push((beside.mapping, beside.from_line))));
         found.sort_unstable();
         found
     }
@@ -360,6 +358,8 @@ mod tests {
             map(&mut lines, 1000 + id, placed(0x10_0000 + id * 64, 8, WRITTEN));
         }
         assert_eq!((lines.buffers, lines.left_out), (MOST, SEARCHED as u64 + 1));
+        // What finds no room is left out, which is counted already.
+        assert_eq!((found(&mut lines, placed(0x1000, 8, READ)).len(), lines.cut), (0, 1));
     }
 
     proptest! {

@@ -46,7 +46,11 @@ pub struct Pass {
     watcher: Watcher,
     /// The captured kernel as it was.
     own: Option<Run>,
+    /// Settings that are asked about and are the captured kernel's own.
+    captured: Option<Captured>,
     steps: Vec<Step>,
+    /// Others take the steps too.
+    has_runs: bool,
     lives: Lives,
     counters: Counters,
     witnesses: Witnesses,
@@ -57,6 +61,15 @@ pub struct Pass {
     end: Option<End>,
     /// More is to come: the kernel's totals are of another moment than the records.
     goes_on: bool,
+}
+
+/// Settings that need no run of their own as long as what the captured kernel would have done is what it did.
+#[derive(Clone, Debug)]
+struct Captured {
+    /// Their number among those that are asked about.
+    number: usize,
+    /// Their run from the first step on that the recorded kernel did not take.
+    run: Option<Run>,
 }
 
 /// The beginning of a stream.
@@ -104,7 +117,9 @@ impl Pass {
             pairing: Pairing::new(&start),
             watcher,
             own,
+            captured: None,
             steps: Vec::new(),
+            has_runs: true,
             lives: Lives::default(),
             counters: Counters::default(),
             witnesses,
@@ -119,10 +134,15 @@ impl Pass {
         }
     }
 
-    /// The simulated kernels, one for each of the settings wanted. They may be driven by other threads than the pass.
+    /// The simulated kernels, one for each of the settings wanted but for those for which the captured kernel's own stands. They may be driven
+    /// by other threads than the pass, and are to be given back in this order.
     pub fn runs(&mut self) -> Vec<Run> {
         let mut runs = Vec::new();
-        for settings in &self.wanted.settings {
+        let keeps_more = self.wanted.holders || self.wanted.occupancy;
+        let is_captured = |settings: &Settings| settings.is_captured(&self.start.kernel);
+        let number = self.wanted.settings.iter().position(is_captured).filter(|_| self.wanted.verdict && !keeps_more);
+        self.captured = number.map(|number| Captured { number, run: None });
+        for (_, settings) in self.wanted.settings.iter().enumerate().filter(|(n, _)| Some(*n) != number) {
             let view = self.watcher.follow_for(settings);
             let mut run = Run::new(settings.clone(), view, &self.start, self.witnesses);
             if self.wanted.occupancy {
@@ -133,6 +153,7 @@ impl Pass {
             }
             runs.push(run);
         }
+        self.has_runs = !runs.is_empty();
         runs
     }
 
@@ -190,9 +211,9 @@ impl Pass {
                         }
                         self.pairing.event(event, batch.segments(event), devices, &mut self.watcher);
                         while let Some(step) = self.pairing.next_step() {
-                            look(&step, &mut self.watcher, self.own.as_mut(), devices);
-                            self.lives.before(&step, &mut self.steps);
-                            self.steps.push(step);
+                            let (own, captured) = (self.own.as_mut(), self.captured.as_mut());
+                            let (watcher, lives, steps) = (&mut self.watcher, &mut self.lives, &mut self.steps);
+                            take_step(step, watcher, own, captured, lives, self.has_runs, steps, devices);
                         }
                     }
                 }
@@ -240,9 +261,9 @@ impl Pass {
     pub(super) fn end(&mut self, take: &mut impl FnMut(Vec<Step>, &Arc<Devices>)) {
         self.pairing.finish();
         while let Some(step) = self.pairing.next_step() {
-            look(&step, &mut self.watcher, self.own.as_mut(), &self.devices);
-            self.lives.before(&step, &mut self.steps);
-            self.steps.push(step);
+            let (own, captured) = (self.own.as_mut(), self.captured.as_mut());
+            let (watcher, lives, steps) = (&mut self.watcher, &mut self.lives, &mut self.steps);
+            take_step(step, watcher, own, captured, lives, self.has_runs, steps, &self.devices);
         }
         self.give(take);
     }
@@ -293,7 +314,20 @@ impl Pass {
     /// What came of it, with the simulated kernels as they are after the last step.
     pub fn finish(self, runs: Vec<Run>, gaps: Gaps) -> Replayed {
         let left_out = self.left_out();
-        let Self { mut start, wanted, devices, mut watcher, own, counters, slabs, pool_times, lengths, end, .. } = self;
+        let Self {
+            mut start,
+            wanted,
+            devices,
+            mut watcher,
+            own,
+            captured,
+            counters,
+            slabs,
+            pool_times,
+            lengths,
+            end,
+            ..
+        } = self;
         start.notes.extend(left_out);
         let (first_ns, last_ns) = watcher.statistics.span_ns.unwrap_or((start.time_ns, start.time_ns));
         let end_ns = end.as_ref().map_or(last_ns, |end| end.time_ns.max(last_ns));
@@ -343,12 +377,17 @@ impl Pass {
             outcome.total.bounces += outcome.bounces_only_counted;
             outcome
         };
+        let captured = captured.and_then(|captured| Some((captured.number, captured.run.or_else(|| own.clone())?)));
         // Of a run that only knows who holds slots, no figure of the kernel's other than these is asked for.
         let mut own = own.map(|own| {
             let nothing = Breakdown::default();
             if wanted.verdict { outcome(own) } else { own.finish(&nothing, &nothing, &last) }
         });
-        let outcomes = runs.into_iter().map(outcome).collect();
+        let mut outcomes: Vec<Outcome> = runs.into_iter().map(outcome).collect();
+        if let Some((number, run)) = captured {
+            let Settings { name, about, .. } = wanted.settings[number].clone();
+            outcomes.insert(number, Outcome { name, about, ..outcome(run) });
+        }
         let doubts = Doubts::new(&counters, &gaps, self.witnesses, !start.kernel.pool.restricted.is_empty());
         let held = own.as_mut().filter(|_| wanted.holders).map(|own| SlotHolders {
             at_peak: std::mem::take(&mut own.held_at_peak),
@@ -393,6 +432,7 @@ impl Pass {
                 .filter(|address| is_code(*address))
                 .collect(),
             origins: watcher.objects.origins(),
+            overlaps_looked_for: wanted.overlaps,
             uncounted: Uncounted {
                 not_located: watcher.lines.not_located,
                 left_out: watcher.lines.left_out + watcher.lines.cut,
@@ -418,6 +458,39 @@ impl Pass {
             end,
             gaps,
         }
+    }
+}
+
+/// Lets everybody take a step, with the ends of refused mappings that come before it.
+#[expect(clippy::too_many_arguments, reason = "the parts of a pass, of which others are in use")]
+fn take_step(
+    step: Step,
+    watcher: &mut Watcher,
+    own: Option<&mut Run>,
+    captured: Option<&mut Captured>,
+    lives: &mut Lives,
+    has_runs: bool,
+    steps: &mut Vec<Step>,
+    devices: &Devices,
+) {
+    if has_runs || captured.is_some() {
+        let from = steps.len();
+        lives.before(&step, steps);
+        if let Some(captured) = captured {
+            if steps.len() > from && captured.run.is_none() {
+                captured.run = own.as_deref().cloned();
+            }
+            if let Some(run) = &mut captured.run {
+                run.steps(&steps[from..], devices);
+                run.step(&step, devices);
+            }
+        }
+    }
+    look(&step, watcher, own, devices);
+    if has_runs {
+        steps.push(step);
+    } else {
+        steps.clear();
     }
 }
 

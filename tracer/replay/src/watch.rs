@@ -266,7 +266,8 @@ impl Watcher {
                 continue;
             }
             let placed = Placed { start: buffer.phys, size: buffer.size, written };
-            self.lines.beside(placed, |beside| found.push(Beside { buffer: n as u32, ..beside }));
+            let is_cut = self.lines.beside(placed, |beside| found.push(Beside { buffer: n as u32, ..beside }));
+            self.lines.cut += u64::from(is_cut);
         }
         for beside in &mut found {
             beside.shares =
@@ -301,11 +302,13 @@ impl Watcher {
         };
         let written = direction != Direction::ToDevice;
         let placed = |one: &Plain| Placed { start: one.phys, size: one.size, written };
-        let mut is_alone = true;
+        let (mut is_alone, mut cut) = (true, 0);
         for one in buffers.clone() {
-            self.lines.beside(placed(&one), |_| is_alone = false);
+            cut += u64::from(self.lines.beside(placed(&one), |_| is_alone = false));
         }
         if is_alone {
+            // Otherwise its lines are searched once more, for what is there.
+            self.lines.cut += cut;
             let kept = buffers.map(|one| (placed(&one), Owner::of_plain(device, caller, one.proof)));
             self.lines.mapped(devices.identity(device), handle, direction, bytes, kept);
         }

@@ -9,7 +9,6 @@ use super::losses;
 use super::replay::{because_of_tags, pool, unknowns};
 use super::screen::{COLUMNS, folded, line, recording};
 use super::table::{Table, at_fullest, bytes, percent};
-use bouncescope_capture::facts::not_attached;
 use bouncescope_capture::names::Loss;
 use bouncescope_model::pool::SLOT;
 use bouncescope_replay::Replayed;
@@ -400,6 +399,9 @@ fn quality(replayed: &Replayed) -> String {
         text += &format!("in doubt (<=, >=, ~): {}\n", doubts.join("; "));
     }
     text += &unknowns(replayed);
+    if !replayed.overlaps_looked_for {
+        text += "overlapping mappings were not looked for: --wide does\n";
+    }
     text += &losses::reservations(&replayed.start);
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     "\n".to_owned() + &folded(&text)
@@ -407,10 +409,7 @@ fn quality(replayed: &Replayed) -> String {
 
 /// What may be why nothing was mapped.
 fn missing(replayed: &Replayed) -> String {
-    let mut text = not_attached(&replayed.start.hooks).map_or_else(String::new, |(which, _)| format!("{which}\n"));
-    for note in &replayed.start.notes {
-        text += &format!("note: {note}\n");
-    }
+    let mut text = losses::reservations(&replayed.start);
     text += &losses::text(&replayed.counters, replayed.end.as_ref(), &replayed.gaps);
     "\n".to_owned() + &folded(&text)
 }

@@ -3,7 +3,8 @@
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::canvas::{Canvas, Piece, dim, plain};
-use super::{Seen, status, table, time_line};
+use super::status::Status;
+use super::{Seen, table, time_line};
 use crate::hit::Target;
 use crate::state::Screen;
 use crate::theme::Tone;
@@ -11,10 +12,11 @@ use crate::theme::Tone;
 /// Draws it; what is left for the screen.
 pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) -> Rect {
     let line = Constraint::Length(1);
-    let rows = [line, line, Constraint::Min(0), Constraint::Length(2), line];
+    let said = Status::new(seen, area.width);
+    let rows = [line, Constraint::Length(said.height()), Constraint::Min(0), Constraint::Length(2), line];
     let [head, status, body, time, foot] = Layout::vertical(rows).areas(area);
     self::head(seen, head, canvas);
-    status::draw(seen, status, canvas);
+    said.draw(status, canvas);
     time_line::draw(seen, time, canvas);
     self::foot(seen, foot, canvas);
     body

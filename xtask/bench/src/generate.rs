@@ -104,7 +104,7 @@ fn write(writer: &mut FileWriter, mapping_events: u64) -> Result<()> {
     writer.write(&Item::Events(batch))?;
     writer.write(&Item::Pool(pool_sample(&kernel, now_ns)))?;
     writer.write(&Item::Counters(seen.counters(now_ns)))?;
-    let events = writer.events_written().iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    let events = writer.events_written().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
     writer.write(&Item::End(End { time_ns: now_ns, events, ..End::default() }))?;
     Ok(())
 }

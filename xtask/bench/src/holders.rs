@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// CPU time of this thread, ns: the first number of `/proc/thread-self/schedstat`, which the kernel may count in ticks of a few ms.
-fn cpu_ns() -> Result<u64> {
+pub(super) fn cpu_ns() -> Result<u64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").context("cannot read CPU time")?;
     text.split(' ').next().and_then(|ns| ns.parse().ok()).context("no CPU time in /proc/thread-self/schedstat")
 }

@@ -11,6 +11,7 @@ use tracer::{
 };
 
 mod allocations;
+mod cpu;
 mod generate;
 mod holders;
 mod import;
@@ -19,6 +20,7 @@ mod measure;
 mod memory;
 mod objects;
 mod overhead;
+mod overlaps;
 mod random;
 mod released;
 mod replay;
@@ -48,6 +50,10 @@ enum Bench {
     Replay(replay::Args),
     /// Measure what it costs a replay to keep who holds slots.
     Holders(holders::Args),
+    /// Measure the CPU time of one thread that reads, replays and sweeps a capture.
+    Cpu(cpu::Args),
+    /// Measure what it costs a recorder to look for overlaps.
+    Overlaps(overlaps::Args),
     /// Measure what allocations and frees take in a capture: bytes, and CPU time to write and read them.
     Objects(objects::Args),
     /// Time `import` of long texts, beside `wc -l` and `grep -c` of the same files.
@@ -87,6 +93,8 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Storm(args) => overhead::storm::run(args),
         Bench::Replay(args) => replay::run(args),
         Bench::Holders(args) => holders::run(args),
+        Bench::Cpu(args) => cpu::run(args),
+        Bench::Overlaps(args) => overlaps::run(args),
         Bench::Objects(args) => objects::run(args),
         Bench::Import(args) => import::run(args),
         Bench::Read { capture } => read(capture),

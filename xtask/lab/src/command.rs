@@ -24,15 +24,29 @@ use crate::{
 
 /// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
 /// every one.
-const MATRIX: [(&str, &[&str]); 7] = [
+const MATRIX: [(&str, &[&str]); 15] = [
     ("5.10", &["direct", "force"]),
+    ("5.10-rt", &["direct", "force-four-cpus"]),
     ("6.1", &["direct", "force", "from-boot"]),
+    ("6.1-rt", &["direct", "force-four-cpus"]),
     ("6.12", &[]),
+    ("6.12-deb12", &["direct", "kprobes"]),
     ("6.12-16k", &["direct", "smmu-16k"]),
+    ("6.12-rt", &["smmu", "kprobes", "four-cpus", "race"]),
+    ("6.16", &["direct", "smmu"]),
+    ("6.17", &["direct", "smmu"]),
     ("6.18", &["direct", "smmu", "kprobes"]),
     ("7.2", &["direct", "smmu"]),
+    ("7.2-rt", &["four-cpus"]),
     ("7.3", &[]),
+    ("7.3-rt", &["smmu", "kprobes", "fentry", "four-cpus", "race"]),
 ];
+
+/// Where a series stands in the matrix; behind all others when it is not in it.
+pub(crate) fn place_in_matrix(series: &str) -> usize {
+    MATRIX.iter().position(|(name, _)| *name == series).unwrap_or(MATRIX.len())
+}
+
 /// What is booted, and where the results go.
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -40,8 +54,8 @@ pub struct Args {
     /// Kernel series to boot, the newest of each that Debian has, with 16 KiB pages as `6.12-16k`; `gki` is built here, like a phone's, `gki-64k` too, with pages of 64 KiB, and `gki-allocinfo`, which counts allocations by call site [default: 6.12,7.3, and 6.1 before them for slab]
     #[arg(long, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<String>,
-    /// Every kernel of the matrix, each in the scenarios that tell it from the others
-    #[arg(long, conflicts_with_all = ["kernel", "scenario"])]
+    /// Every kernel of the matrix, or those of --kernel without the other tables, each in the scenarios that tell it from the others
+    #[arg(long, conflicts_with = "scenario")]
     matrix: bool,
     /// Only these scenarios; without, those of boards are left to --matrix; or only these configurations of --cross and --advice
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
@@ -67,8 +81,8 @@ pub struct Args {
     /// Boot the pools that are advised for recordings, and half of each, with the same workload
     #[arg(long, conflicts_with_all = ["kernel", "matrix", "bare", "cross", "write_docs"])]
     advice: bool,
-    /// Write the table of recordings, that of --cross, of --source, or of --scenario memory, into docs/fidelity.md, that of --scenario tools
-    /// into docs/import.md, and that of --scenario maintenance into docs/performance.md
+    /// Write the table of recordings, in which only the rows of this run are replaced, that of --cross, of --source, or of --scenario memory,
+    /// into docs/fidelity.md, that of --scenario tools into docs/import.md, and that of --scenario maintenance into docs/performance.md
     #[arg(long, conflicts_with = "bare")]
     write_docs: bool,
     /// Boot nothing, and judge again what an earlier run left in the output directory; for --scenario memory alone
@@ -101,12 +115,20 @@ pub fn run(args: &Args) -> Result<()> {
     if args.source {
         return from_source(args);
     }
-    let Chosen { scenarios, truths, slab, memory, several, maintenance } = chosen(&args.scenario)?;
+    let Chosen { scenarios, mut truths, slab, memory, several, maintenance } = chosen(&args.scenario)?;
+    // A part of the matrix is run again for its recordings.
+    let is_part = args.matrix && !args.kernel.is_empty();
+    truths.retain(|_| !is_part);
     // Without the product there is nothing to compare with the kernel's count.
-    let [slab, memory, several, maintenance] = [slab, memory, several, maintenance].map(|wanted| wanted && !args.bare);
+    let [slab, memory, several, maintenance] =
+        [slab, memory, several, maintenance].map(|wanted| wanted && !args.bare && !is_part);
     // They take minutes for each kernel.
     let with_tools = |name: &&str| {
-        let wanted = if args.scenario.is_empty() { args.matrix || args.list } else { is_among(&args.scenario, name) };
+        let wanted = if args.scenario.is_empty() {
+            (args.matrix || args.list) && !is_part
+        } else {
+            is_among(&args.scenario, name)
+        };
         wanted && !args.bare
     };
     let traced: Vec<_> = [tools::NAME, tools::FORCED].into_iter().filter(with_tools).collect();

@@ -23,7 +23,7 @@ const MUST_FIRE_WITHOUT_POOL: [&str; 6] = ["unmap", "unmap_sg", "map", "map_sg",
 pub(super) fn judge(kernel: &str, version: (u32, u32), scenario: &str, share: &Path, out: &Path) -> Row {
     let problems = keep(&format!("{kernel}-{scenario}"), share, out)
         .map_or_else(|error| vec![format!("{error:#}")], |json| problems(&json, version));
-    let cells = [kernel, scenario, NAME].into_iter().chain(["-"; 8]).map(str::to_owned).collect();
+    let cells = [kernel, scenario, NAME].into_iter().chain(["-"; 10]).map(str::to_owned).collect();
     Row { cells, problems }
 }
 

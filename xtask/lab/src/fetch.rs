@@ -16,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::packages;
 
-/// Suites in which kernels are looked for, in this order: a series is in one of them.
-pub(super) const SUITES: [&str; 4] = ["trixie", "trixie-backports", "bookworm", "bullseye"];
+/// Suites in which kernels are looked for, in this order: the first that has a series is taken.
+pub(super) const SUITES: [&str; 6] =
+    ["trixie", "trixie-backports", "bookworm", "bookworm-backports", "bullseye", "sid"];
 /// How old an index may be before it is asked for again.
 const INDEX_AGE: Duration = Duration::from_hours(24);
 

@@ -189,6 +189,10 @@ fn cells(
         format!("{}/{}", told(|one| one.peak_slots.0), hiwater()),
         format!("{}/{refused}", told(|one| one.failed.0)),
         format!("{}/{}", told(|one| one.bounced_recorded), witness.bounced),
+        verified.map_or_else(
+            || "-".to_owned(),
+            |Verified { lists, .. }| format!("{}/{}/{}", lists.compared, lists.mixed, lists.disagreements),
+        ),
         fact("seconds"),
     ]
 }

@@ -60,6 +60,11 @@ impl Kernel {
         self.release.ends_with("-16k")
     }
 
+    /// Whether it is for real time, as Debian names it.
+    pub(super) fn is_real_time(&self) -> bool {
+        self.series.ends_with("-rt")
+    }
+
     /// Model of the CPUs that it boots on: not every one has pages of 16 KiB.
     pub(super) fn cpu(&self) -> &'static str {
         if self.has_16k_pages() { "max" } else { "cortex-a72" }

@@ -1,6 +1,6 @@
 //! Debian's `Packages` indices: which packages make up the newest kernel of a series. Parsing only; fetching is elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One package of an index, as far as fetching and choosing need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,27 +32,41 @@ pub(super) struct KernelPackages {
     pub(super) packages: Vec<Package>,
 }
 
-/// The newest kernel of `series` (such as `6.12`, or `6.12-16k` for pages of 16 KiB) and of no other flavour; `None` when the
-/// index has none.
+/// The newest kernel of `series` (such as `6.12`) and of no other flavour; `None` when the index has none. `6.12-16k` has pages of
+/// 16 KiB, `6.12-rt` is for real time, `6.12-cloud` for virtual machines, and `6.12-deb12` was built for Debian 12.
 ///
-/// Until 6.19 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`,
-/// `linux-modules-` and `linux-base-` of the same release.
+/// Until 6.18 one package `linux-image-RELEASE` holds everything; since then it only depends on `linux-binary-`, `linux-modules-` and
+/// `linux-base-` of the same release. Of releases that an archive no longer builds, it may still have some of these packages: they are passed
+/// over.
 pub(super) fn newest_kernel(index: &str, series: &str) -> Option<KernelPackages> {
+    let releases = of_series(index, series).into_iter().filter_map(Result::ok);
+    releases.max_by_key(|kernel| numbers(&kernel.release))
+}
+
+/// The newest kernel of `series` that lacks a package, and that package's name.
+pub(super) fn newest_incomplete(index: &str, series: &str) -> Option<(String, String)> {
+    let releases = of_series(index, series).into_iter().filter_map(Result::err);
+    releases.max_by_key(|(release, _)| numbers(release))
+}
+
+/// Every kernel of a series, or its release with the name of a package that the index lacks.
+fn of_series(index: &str, series: &str) -> Vec<Result<KernelPackages, (String, String)>> {
     let packages: BTreeMap<String, Package> = index
         .split("\n\n")
         .filter_map(parse)
         .filter(|package| package.name.starts_with("linux-"))
         .map(|package| (package.name.clone(), package))
         .collect();
-    let release = packages
-        .keys()
-        .filter_map(|name| name.strip_prefix("linux-image-"))
-        .filter(|release| is_plain(release, series))
-        .max_by_key(|release| numbers(release))?;
-    let image = &packages[&format!("linux-image-{release}")];
-    let parts = image.depends.iter().filter(|name| name.ends_with(&format!("-{release}")));
-    let packages = std::iter::once(image).chain(parts.filter_map(|name| packages.get(name))).cloned().collect();
-    Some(KernelPackages { release: release.to_owned(), packages })
+    let kernel = |release: &str| {
+        let image = &packages[&format!("linux-image-{release}")];
+        let mut of_release = vec![image.clone()];
+        for part in image.depends.iter().filter(|name| name.ends_with(&format!("-{release}"))) {
+            of_release.push(packages.get(part).ok_or_else(|| (release.to_owned(), part.clone()))?.clone());
+        }
+        Ok(KernelPackages { release: release.to_owned(), packages: of_release })
+    };
+    let releases = packages.keys().filter_map(|name| name.strip_prefix("linux-image-"));
+    releases.filter(|release| is_plain(release, series)).map(kernel).collect()
 }
 
 /// The package of that name; the index may have several versions of it, of which the newest is taken.
@@ -107,17 +121,30 @@ pub(super) fn headers(release: &str) -> ([String; 2], String) {
     ([format!("linux-headers-{release}"), format!("linux-headers-{version}-common")], format!("linux-kbuild-{version}"))
 }
 
-/// Whether a release such as `6.12.107+deb13-arm64`, or `6.1.0-50-arm64` until Debian 12, is of the series and its page size,
-/// and of no other flavour.
+/// Whether a release such as `6.12.107+deb13-arm64`, or `6.1.0-50-arm64` until Debian 12, is of the series and its flavour, and of no
+/// other one.
 fn is_plain(release: &str, series: &str) -> bool {
-    let (series, flavour) = match series.split_once('-') {
-        Some((series, pages)) => (series, format!("-arm64-{pages}")),
-        None => (series, "-arm64".to_owned()),
+    let (series, flavour) = series.split_once('-').unwrap_or((series, ""));
+    let (ending, distribution) = match flavour {
+        "" => ("-arm64".to_owned(), None),
+        "rt" | "cloud" => (format!("-{flavour}-arm64"), None),
+        _ if flavour.starts_with("deb") => ("-arm64".to_owned(), Some(flavour)),
+        _ => (format!("-arm64-{flavour}"), None),
     };
-    let Some(version) = release.strip_suffix(&flavour) else { return false };
+    let Some(version) = release.strip_suffix(&ending) else { return false };
     let (version, abi) = version.split_once('-').unwrap_or((version, ""));
     abi.chars().all(|c| c.is_ascii_digit())
         && version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('+'))
+        && distribution.is_none_or(|name| version.split_once('+').is_some_and(|(_, built_for)| built_for == name))
+}
+
+/// The series that an index has whole kernels of, such as `6.12`, in their order.
+pub(super) fn series(index: &str) -> Vec<String> {
+    let names = index.lines().filter_map(|line| line.strip_prefix("Package: linux-image-"));
+    let releases = names.filter(|name| name.ends_with("-arm64") && name.split('.').count() > 2);
+    let series: BTreeSet<_> = releases.filter_map(|name| numbers(name).first_chunk::<2>().copied()).collect();
+    let names = series.into_iter().map(|[major, minor]| format!("{major}.{minor}"));
+    names.filter(|series| newest_kernel(index, series).is_some()).collect()
 }
 
 /// The numbers in a release, by which releases of one naming scheme are ordered.
@@ -216,6 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_of_which_a_package_is_gone_is_passed_over_and_told() {
+        let image = |release: &str| {
+            let parts = format!("linux-binary-{release} (= 1), linux-modules-{release} (= 1)");
+            paragraph(&format!("linux-image-{release}"), &parts) + &paragraph(&format!("linux-binary-{release}"), "")
+        };
+        let index = image("7.1.13+deb13-arm64") + &image("7.1.8+deb13-arm64");
+        assert_eq!(newest_kernel(&index, "7.1"), None);
+        let (release, part) = newest_incomplete(&index, "7.1").unwrap();
+        assert_eq!((release.as_str(), part.as_str()), ("7.1.13+deb13-arm64", "linux-modules-7.1.13+deb13-arm64"));
+        assert!(series(&index).is_empty());
+        let index = index + &paragraph("linux-modules-7.1.8+deb13-arm64", "");
+        assert_eq!(newest_kernel(&index, "7.1").unwrap().release, "7.1.8+deb13-arm64");
+        assert_eq!(series(&index), ["7.1"]);
+    }
+
+    #[test]
     fn other_flavours_and_other_series_are_not_taken() {
         let index = ["6.1.9-arm64", "6.12.5+deb13-arm64-16k", "6.12.6+deb13-rt-arm64", "6.12.7+deb13-arm64-unsigned"]
             .map(|release| paragraph(&format!("linux-image-{release}"), ""))
@@ -224,6 +267,36 @@ mod tests {
         assert_eq!(newest_kernel(&index, "6.12-16k").unwrap().release, "6.12.5+deb13-arm64-16k");
         assert_eq!(newest_kernel(&index, "6.12-64k"), None);
         assert_eq!(newest_kernel(&index, "6.1").unwrap().release, "6.1.9-arm64");
+    }
+
+    #[test]
+    fn a_flavour_is_taken_when_it_is_asked_for() {
+        let index = ["6.1.0-50-rt-arm64", "6.1.0-52-cloud-arm64", "6.12.95+deb12-arm64", "6.12.117+deb13-arm64"]
+            .map(|release| paragraph(&format!("linux-image-{release}"), ""))
+            .concat();
+        let newest = |series: &str| newest_kernel(&index, series).map(|kernel| kernel.release);
+        assert_eq!(newest("6.1-rt").as_deref(), Some("6.1.0-50-rt-arm64"));
+        assert_eq!(newest("6.1-cloud").as_deref(), Some("6.1.0-52-cloud-arm64"));
+        assert_eq!(newest("6.1"), None);
+        assert_eq!(newest("6.12").as_deref(), Some("6.12.117+deb13-arm64"));
+        assert_eq!(newest("6.12-deb12").as_deref(), Some("6.12.95+deb12-arm64"));
+        assert_eq!(newest("6.12-deb11"), None);
+        assert_eq!(newest("6.12-rt"), None);
+    }
+
+    #[test]
+    fn the_series_of_an_index_are_in_the_order_of_their_numbers() {
+        let index = [
+            "arm64",
+            "6.12-arm64",
+            "6.12.9+deb13-arm64",
+            "6.12.9+deb13-rt-arm64",
+            "6.1.0-50-arm64",
+            "7.3.4+deb13-arm64",
+        ]
+        .map(|release| paragraph(&format!("linux-image-{release}"), ""))
+        .concat();
+        assert_eq!(series(&index), ["6.1", "6.12", "7.3"]);
     }
 
     #[test]

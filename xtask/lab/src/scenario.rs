@@ -110,8 +110,14 @@ pub(super) enum On {
     Debian,
     /// Those that are booted when none is named; the lab builds its module for them.
     Default,
-    /// One series.
+    /// One series, without its other flavours.
     Series(&'static str),
+    /// One version, in every flavour.
+    Version(u32, u32),
+    /// Those for real time (`CONFIG_PREEMPT_RT`).
+    RealTime,
+    /// Those, and the default ones.
+    DefaultOrRealTime,
     /// Those with pages of 16 KiB.
     Pages16K,
     /// Those that the lab builds, whose pools grow.
@@ -173,6 +179,9 @@ impl Scenario {
             On::Debian => kernel.btf.is_none() && !kernel.has_16k_pages(),
             On::Default => kernels::DEFAULT.contains(&kernel.series.as_str()),
             On::Series(series) => kernel.series == series,
+            On::Version(major, minor) => kernel.btf.is_none() && kernel.version() == (major, minor),
+            On::RealTime => kernel.is_real_time(),
+            On::DefaultOrRealTime => kernel.is_real_time() || kernels::DEFAULT.contains(&kernel.series.as_str()),
             On::Pages16K => kernel.has_16k_pages(),
             On::Built => kernel.btf.is_some(),
         }

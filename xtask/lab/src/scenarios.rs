@@ -58,7 +58,7 @@ const RACE: Scenario = Scenario {
     name: "race",
     pool: "512",
     recorder: Recorder::Undisturbed,
-    on: On::Default,
+    on: On::DefaultOrRealTime,
     counts_instructions: true,
     cpus: 4,
     tablets: 4,
@@ -118,7 +118,7 @@ const LINKS: Recording = Recording {
 };
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: [Scenario; 35] = [
+pub(crate) const ALL: [Scenario; 37] = [
     Scenario { recordings: &[mixed(MIXED), HOLD_100, HOLD_300, LEAK], ..DIRECT },
     // A bounce behind the SMMU takes a whole granule, 2 slots: 300 do not fit into the default pool of 512.
     Scenario {
@@ -181,6 +181,16 @@ pub(crate) const ALL: [Scenario; 35] = [
     },
     Scenario { name: "force", pool: "16384,force", recordings: &[mixed(MIXED)], ..DIRECT },
     Scenario { name: "noforce", pool: "noforce", recordings: &[mixed(SILENT)], ..DIRECT },
+    // On kernels for real time nearly everything can be preempted, and there are more tasks to preempt it by.
+    Scenario { name: "four-cpus", cpus: 4, on: On::RealTime, recordings: &[mixed(MIXED), HOLD_300], ..DIRECT },
+    Scenario {
+        name: "force-four-cpus",
+        cpus: 4,
+        pool: "16384,force",
+        on: On::RealTime,
+        recordings: &[mixed(MIXED)],
+        ..DIRECT
+    },
     Scenario { name: "overlaps", on: On::Default, recordings: &[OVERLAPS], ..DIRECT },
     // Where nothing bounces they really lie in one line.
     Scenario {
@@ -237,7 +247,7 @@ pub(crate) const ALL: [Scenario; 35] = [
     Scenario {
         name: "fentry",
         recorder: Recorder::ByFentry,
-        on: On::Series("7.3"),
+        on: On::Version(7, 3),
         recordings: &[mixed(MIXED), HOLD_100],
         ..DIRECT
     },
@@ -299,7 +309,7 @@ pub(crate) const ALL: [Scenario; 35] = [
         ..DIRECT
     },
     RACE,
-    Scenario { name: "race-smmu", smmu: true, ..RACE },
+    Scenario { name: "race-smmu", smmu: true, on: On::Default, ..RACE },
     // Drivers find their devices while it is recorded already.
     Scenario { name: "from-boot", recorder: Recorder::FromBoot, on: On::Debian, recordings: &[mixed(MIXED)], ..DIRECT },
     // Drivers have found their devices before, and the kernel has traced it.

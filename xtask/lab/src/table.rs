@@ -9,8 +9,9 @@ pub(super) struct Row {
     pub(super) problems: Vec<String>,
 }
 
-/// What the columns of recordings hold. The peak and the refusals are predicted/kernel, the count is capture/tracefs.
-pub(super) const HEADER: [&str; 13] = [
+/// What the columns of recordings hold. The peak and the refusals are predicted/kernel, the count is capture/tracefs. Of lists those that were
+/// compared, of these those of mixed lengths, and those that differ in DMA segments or marks.
+pub(super) const HEADER: [&str; 14] = [
     "kernel",
     "scenario",
     "recording",
@@ -22,6 +23,7 @@ pub(super) const HEADER: [&str; 13] = [
     "peak",
     "refused",
     "bounced",
+    "lists",
     "seconds",
     "",
 ];
@@ -59,7 +61,7 @@ mod tests {
     #[test]
     fn columns_line_up_and_problems_name_their_row() {
         let row = |kernel: &str, problems: &[&str]| Row {
-            cells: [kernel, "direct", "mixed", "2500", "2500", "0", "0", "0", "3/3", "0/0", "9/9", "41.0"]
+            cells: [kernel, "direct", "mixed", "2500", "2500", "0", "0", "0", "3/3", "0/0", "9/9", "7/2/0", "41.0"]
                 .map(str::to_owned)
                 .to_vec(),
             problems: problems.iter().map(|&problem| problem.to_owned()).collect(),
@@ -67,9 +69,9 @@ mod tests {
         let text = format(&HEADER, &[row("6.12", &[]), row("7.3", &["3 disagreements"])]);
         assert_eq!(
             text,
-            "kernel  scenario  recording  mappings  agree  disagree  unknown  raced  peak  refused  bounced  seconds\n\
-             6.12    direct    mixed          2500   2500         0        0      0   3/3      0/0      9/9     41.0      ok\n\
-             7.3     direct    mixed          2500   2500         0        0      0   3/3      0/0      9/9     41.0  FAILED\n\
+            "kernel  scenario  recording  mappings  agree  disagree  unknown  raced  peak  refused  bounced  lists  seconds\n\
+             6.12    direct    mixed          2500   2500         0        0      0   3/3      0/0      9/9  7/2/0     41.0      ok\n\
+             7.3     direct    mixed          2500   2500         0        0      0   3/3      0/0      9/9  7/2/0     41.0  FAILED\n\
              7.3 direct mixed: 3 disagreements\n"
         );
     }

@@ -14,12 +14,26 @@ pub fn replace(file: &Path, command: &str, section: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// What the document has where it says that it is written by `command`.
+pub fn section(file: &Path, command: &str) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (_, section, _) =
+        parts(&text, command).with_context(|| format!("{} lacks the marks of {command}", file.display()))?;
+    Ok(section.to_owned())
+}
+
 /// The text with another section between the marks; `None` without them.
 fn replaced(text: &str, command: &str, section: &str) -> Option<String> {
+    let (before, _, after) = parts(text, command)?;
+    Some([before, "\n", section, "\n", END, after].concat())
+}
+
+/// The text up to the first mark with it, what is between the marks, and the text behind the second.
+fn parts<'a>(text: &'a str, command: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let begin = format!("<!-- written by {command} -->\n");
-    let (before, rest) = text.split_once(&begin)?;
-    let (_, after) = rest.split_once(END)?;
-    Some([before, &begin, "\n", section, "\n", END, after].concat())
+    let start = text.find(&begin)? + begin.len();
+    let (section, after) = text[start..].split_once(END)?;
+    Some((&text[..start], section, after))
 }
 
 #[cfg(test)]

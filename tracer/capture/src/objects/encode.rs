@@ -7,7 +7,7 @@ use super::{
 use crate::column::{put, zigzag};
 use crate::event::{Event, What};
 
-/// Encodes the objects of one frame after another; keeps its memory between them.
+/// Encodes the objects of one block after another; keeps its memory between them.
 #[derive(Default)]
 pub struct ObjectEncoder {
     columns: [Vec<u8>; COLUMNS],
@@ -20,63 +20,199 @@ pub struct ObjectEncoder {
     /// What is given by allocations of each class.
     classes: Vec<u64>,
     bits: Bits,
+    state: State,
+    /// Objects in the block so far.
+    count: usize,
+    tick_shift: u8,
+    /// Which block this is: not 0, and another one each time.
+    block: u32,
+    /// A block is begun: what was kept of the one before is gone.
+    is_begun: bool,
+}
+
+/// When, where and by whom an object was allocated or freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub time_ns: u64,
+    /// Thread id.
+    pub task: u32,
+    /// CPU number.
+    pub cpu: u16,
+}
+
+/// What an allocation is but for its moment and its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// Return address of the caller.
+    pub call_site: u64,
+    /// Bytes asked for.
+    pub bytes_req: u64,
+    /// Bytes given.
+    pub bytes_alloc: u64,
+    /// `gfp_t`.
+    pub gfp: u64,
+}
+
+/// What an encoder found the last time for events that are alike: kept by whoever has these together, so that the encoder need not search. To
+/// be forgotten (the default) when they change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The block that this is of; 0 for none.
+    block: u32,
+    entry: u16,
+    /// For a free: [`Entry::Kfree`]'s `of`.
+    of: Option<u16>,
 }
 
 impl ObjectEncoder {
     /// Appends a block of these events to `block`, with times in units of `1 << tick_shift` ns. Events that are no objects, and those beyond
     /// [`MAX_OBJECTS`], are not encoded.
     pub fn encode<'a>(&mut self, events: impl Iterator<Item = &'a Event>, tick_shift: u8, block: &mut Vec<u8>) {
-        let tick_shift = tick_shift.min(MAX_SHIFT);
+        self.begin(tick_shift);
+        for event in events {
+            self.event(event);
+        }
+        self.finish(block);
+    }
+
+    /// Begins a block, with times in units of `1 << tick_shift` ns; what was in one that was not finished is gone.
+    pub fn begin(&mut self, tick_shift: u8) {
+        self.tick_shift = tick_shift.min(MAX_SHIFT);
+        self.is_begun = false;
+        self.count = 0;
+    }
+
+    /// What the first event of a block finds.
+    #[cold]
+    fn forget(&mut self) {
+        self.columns.iter_mut().for_each(Vec::clear);
         self.lists.clear();
         self.entries.clear();
         self.numbers.clear();
         self.indices.clear();
         self.classes.clear();
-        let mut state = State::default();
-        let mut count: u64 = 0;
-        for event in events {
-            match event.what {
-                What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp } => {
-                    let number = self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr);
-                    let class = self.class(bytes_alloc);
-                    let entry =
-                        self.entry(Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class }, &mut state);
-                    let from = List::freed(event.cpu, class);
-                    self.address(ptr, number, from, List::live(entry), Column::Allocated, &mut state);
-                }
-                What::Kfree { call_site, ptr } => {
-                    let number = self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr);
-                    let of = number.and_then(|number| self.lists.list(number).entry());
-                    let class = of.map_or(UNKNOWN_CLASS, |of| self.entries[usize::from(of)].class());
-                    self.entry(Entry::Kfree { call_site, of, class }, &mut state);
-                    let from = of.map_or(List::freed(event.cpu, UNKNOWN_CLASS), List::live);
-                    self.address(ptr, number, from, List::freed(event.cpu, class), Column::Freed, &mut state);
-                }
-                _ => continue,
-            }
-            self.time(event.time_ns >> tick_shift, &mut state);
-            self.place(event, &mut state);
-            count += 1;
-            if count == MAX_OBJECTS as u64 {
-                break;
-            }
+        self.bits = Bits::default();
+        self.state = State::default();
+        self.block = self.block.wrapping_add(1).max(1);
+        self.is_begun = true;
+    }
+
+    /// Makes room for an event; whether there is some.
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        if !self.is_begun {
+            self.forget();
         }
-        if state.run > 0 {
-            put(&mut self.columns[Column::Run as usize], state.run);
+        self.count < MAX_OBJECTS
+    }
+
+    /// Objects in the block so far.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// There are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds an event, if it is of an object and there is room; whether it did.
+    pub fn event(&mut self, event: &Event) -> bool {
+        let Event { time_ns, task, cpu, what } = *event;
+        let moment = Moment { time_ns, task, cpu };
+        match what {
+            What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp } => {
+                let allocation = Allocation { call_site, bytes_req, bytes_alloc, gfp };
+                self.allocated(moment, ptr, &allocation, &mut Known::default()).is_some()
+            }
+            What::Kfree { call_site, ptr } => self.freed(moment, ptr, call_site, &mut Known::default()),
+            _ => false,
+        }
+    }
+
+    /// Adds an allocation: whether it is the first of its kind in this block. `None` where the block has [`MAX_OBJECTS`].
+    #[inline]
+    pub fn allocated(&mut self, moment: Moment, ptr: u64, allocation: &Allocation, known: &mut Known) -> Option<bool> {
+        if !self.has_room() {
+            return None;
+        }
+        let number = self.number(ptr);
+        let before = self.entries.len();
+        if known.block == self.block {
+            self.value(Column::Entry, u64::from(known.entry));
+        } else {
+            let Allocation { call_site, bytes_req, bytes_alloc, gfp } = *allocation;
+            let class = self.class(bytes_alloc);
+            let entry = self.entry(Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class });
+            *known = Known { block: self.block, entry, of: None };
+        }
+        let entry = known.entry;
+        let from = List::freed(moment.cpu, self.entries[usize::from(entry)].class());
+        self.address(ptr, number, from, List::live(entry), Column::Allocated);
+        self.moment(moment);
+        Some(self.entries.len() > before)
+    }
+
+    /// Adds a free, if there is room; whether it did.
+    #[inline]
+    pub fn freed(&mut self, moment: Moment, ptr: u64, call_site: u64, known: &mut Known) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let number = self.number(ptr);
+        let of = number.and_then(|number| self.lists.list(number).entry());
+        let class = of.map_or(UNKNOWN_CLASS, |of| self.entries[usize::from(of)].class());
+        if known.block == self.block && known.of == of {
+            self.value(Column::Entry, u64::from(known.entry));
+        } else {
+            let entry = self.entry(Entry::Kfree { call_site, of, class });
+            *known = Known { block: self.block, entry, of };
+        }
+        let from = of.map_or(List::freed(moment.cpu, UNKNOWN_CLASS), List::live);
+        self.address(ptr, number, from, List::freed(moment.cpu, class), Column::Freed);
+        self.moment(moment);
+        true
+    }
+
+    /// Appends the block to `block`. What comes next is the first of another.
+    pub fn finish(&mut self, block: &mut Vec<u8>) {
+        if !self.is_begun {
+            self.forget();
+        }
+        if self.state.run > 0 {
+            put(&mut self.columns[Column::Run as usize], self.state.run);
+            self.state.run = 0;
         }
         self.bits.finish(&mut self.columns[Column::TimeBits as usize]);
-        put(block, count);
-        block.push(tick_shift);
+        put(block, self.count as u64);
+        block.push(self.tick_shift);
         for column in &mut self.columns {
             put(block, column.len() as u64);
             block.append(column);
         }
+        self.begin(self.tick_shift);
     }
 
+    /// The number of an address that is known.
+    #[inline]
+    fn number(&self, ptr: u64) -> Option<u16> {
+        self.numbers.find(hash(ptr), |number| self.lists.address(number) == ptr)
+    }
+
+    #[inline]
+    fn moment(&mut self, moment: Moment) {
+        self.time(moment.time_ns >> self.tick_shift);
+        self.place(moment);
+        self.count += 1;
+    }
+
+    #[inline]
     fn value(&mut self, column: Column, value: u64) {
         put(&mut self.columns[column as usize], value);
     }
 
+    #[inline]
     fn byte(&mut self, column: Column, byte: u8) {
         self.columns[column as usize].push(byte);
     }
@@ -94,7 +230,7 @@ impl ObjectEncoder {
     }
 
     /// The entry of an event, which is made when there is none.
-    fn entry(&mut self, entry: Entry, state: &mut State) -> u16 {
+    fn entry(&mut self, entry: Entry) -> u16 {
         let hash = match entry {
             Entry::Kmalloc { call_site, bytes_req, bytes_alloc, gfp, class: _ } => {
                 hash(call_site ^ bytes_req.rotate_left(24) ^ bytes_alloc.rotate_left(40) ^ gfp.rotate_left(50))
@@ -106,7 +242,7 @@ impl ObjectEncoder {
             let index = self.entries.len() as u16;
             self.entries.push(entry);
             self.lists.add_entry();
-            self.define(entry, state);
+            self.define(entry);
             self.indices.insert(hash, index);
             index
         });
@@ -114,7 +250,7 @@ impl ObjectEncoder {
         index
     }
 
-    fn define(&mut self, entry: Entry, state: &mut State) {
+    fn define(&mut self, entry: Entry) {
         use Column::Dictionary;
         let site = match entry {
             Entry::Kmalloc { call_site, .. } => {
@@ -126,7 +262,8 @@ impl ObjectEncoder {
                 call_site
             }
         };
-        self.value(Dictionary, zigzag(site.wrapping_sub(std::mem::replace(&mut state.call_site, site))));
+        let before = std::mem::replace(&mut self.state.call_site, site);
+        self.value(Dictionary, zigzag(site.wrapping_sub(before)));
         if let Entry::Kmalloc { bytes_req, bytes_alloc, gfp, class, .. } = entry {
             for value in [bytes_req, bytes_alloc, gfp, u64::from(class)] {
                 self.value(Dictionary, value);
@@ -135,10 +272,11 @@ impl ObjectEncoder {
     }
 
     /// Where an address is that goes from one list to another.
-    fn address(&mut self, ptr: u64, number: Option<u16>, from: List, to: List, column: Column, state: &mut State) {
+    #[inline]
+    fn address(&mut self, ptr: u64, number: Option<u16>, from: List, to: List, column: Column) {
         let Some(number) = number else {
             self.byte(column, NEW);
-            let delta = ptr.wrapping_sub(std::mem::replace(&mut state.address, ptr));
+            let delta = ptr.wrapping_sub(std::mem::replace(&mut self.state.address, ptr));
             self.value(Column::Address, fold_address(delta));
             let number = self.lists.add(ptr, to);
             self.numbers.insert(hash(ptr), number);
@@ -154,8 +292,9 @@ impl ObjectEncoder {
         self.lists.put(number, to);
     }
 
-    fn time(&mut self, ticks: u64, state: &mut State) {
-        let delta = ticks.wrapping_sub(std::mem::replace(&mut state.ticks, ticks));
+    #[inline]
+    fn time(&mut self, ticks: u64) {
+        let delta = ticks.wrapping_sub(std::mem::replace(&mut self.state.ticks, ticks));
         if delta < 2 << FINE {
             self.byte(Column::Time, delta as u8);
         } else if delta < 1 << FAR_LOG2 {
@@ -170,19 +309,23 @@ impl ObjectEncoder {
     }
 
     /// On which CPU, and in which task.
-    fn place(&mut self, event: &Event, state: &mut State) {
-        if state.run > 0 && (event.cpu, event.task) == state.place {
+    #[inline]
+    fn place(&mut self, moment: Moment) {
+        let Moment { task, cpu, .. } = moment;
+        let state = &mut self.state;
+        if state.run > 0 && (cpu, task) == state.place {
             state.run += 1;
             return;
         }
-        if state.run > 0 {
-            self.value(Column::Run, state.run);
+        let run = std::mem::replace(&mut state.run, 1);
+        state.place = (cpu, task);
+        let changed = std::mem::replace(state.tasks.of(cpu), task) != task;
+        if run > 0 {
+            self.value(Column::Run, run);
         }
-        (state.run, state.place) = (1, (event.cpu, event.task));
-        let changed = std::mem::replace(state.tasks.of(event.cpu), event.task) != event.task;
-        self.value(Column::Cpu, u64::from(event.cpu) * 2 + u64::from(changed));
+        self.value(Column::Cpu, u64::from(cpu) * 2 + u64::from(changed));
         if changed {
-            self.value(Column::Task, u64::from(event.task));
+            self.value(Column::Task, u64::from(task));
         }
     }
 }
@@ -213,6 +356,7 @@ struct Bits {
 
 impl Bits {
     /// The lowest `count` bits of a value; fewer than 33.
+    #[inline]
     fn put(&mut self, bytes: &mut Vec<u8>, value: u64, count: u32) {
         self.word |= (value & ((1 << count) - 1)) << self.count;
         self.count += count;
@@ -241,14 +385,16 @@ struct Table {
 
 /// Places that are tried.
 const PROBES: usize = 32;
-/// With how many a block begins; a power of two.
+/// With how many a block begins at least; a power of two.
 const LEAST_SLOTS: usize = 1 << 12;
 
 impl Table {
-    /// Forgets everything, and what memory a block needed that had more than others.
+    /// Forgets everything. There are as many slots as the block before needed, of which most are followed by one like it.
     fn clear(&mut self) {
+        let needed = (2 * self.used + 1).next_power_of_two().max(LEAST_SLOTS);
         self.slots.clear();
-        self.slots.resize(LEAST_SLOTS, (0, 0));
+        self.slots.resize(needed, (0, 0));
+        self.slots.shrink_to(2 * needed);
         self.used = 0;
     }
 
@@ -288,6 +434,7 @@ impl Table {
     }
 
     /// The slots where something may be.
+    #[inline]
     fn near(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
         let last = self.slots.len() - 1;
         (0..PROBES).map(move |probe| (hash as usize + probe) & last)
@@ -295,6 +442,7 @@ impl Table {
 }
 
 /// Spreads a value over all bits.
+#[inline]
 fn hash(value: u64) -> u32 {
     let product = u128::from(value) * 0x9e37_79b9_7f4a_7c15;
     (product as u64 ^ (product >> 64) as u64) as u32

@@ -29,16 +29,19 @@ pub(super) struct List(u32);
 
 impl List {
     /// What this CPU freed of a class.
+    #[inline]
     pub(super) fn freed(cpu: u16, class: u8) -> Self {
         Self((u32::from(cpu) * u32::from(CLASSES) + u32::from(class)) % STACKS as u32)
     }
 
     /// What allocations of this entry made, and is not freed.
+    #[inline]
     pub(super) fn live(entry: u16) -> Self {
         Self(STACKS as u32 + u32::from(entry))
     }
 
     /// The entry of the allocation.
+    #[inline]
     pub(super) fn entry(self) -> Option<u16> {
         self.0.checked_sub(STACKS as u32).map(|entry| entry as u16)
     }
@@ -58,14 +61,17 @@ impl Lists {
     }
 
     /// How many addresses there are.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
+    #[inline]
     pub(super) fn address(&self, number: u16) -> u64 {
         self.nodes[usize::from(number)].address
     }
 
+    #[inline]
     pub(super) fn list(&self, number: u16) -> List {
         self.nodes[usize::from(number)].list
     }
@@ -80,6 +86,7 @@ impl Lists {
     }
 
     /// How far from the newest of its list an address is; `None` when it is too far.
+    #[inline]
     pub(super) fn depth(&self, number: u16) -> Option<u8> {
         let mut at = self.newest[self.list(number).0 as usize];
         for depth in 0..DEPTH {
@@ -92,6 +99,7 @@ impl Lists {
     }
 
     /// Moves an address to the top of a list.
+    #[inline]
     pub(super) fn put(&mut self, number: u16, list: List) {
         let Node { older, newer, list: old, .. } = self.nodes[usize::from(number)];
         if older != NONE {
@@ -116,6 +124,7 @@ impl Lists {
         number
     }
 
+    #[inline]
     fn link(&mut self, number: u16, list: List) {
         let newest = &mut self.newest[list.0 as usize];
         let older = std::mem::replace(newest, number);

@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use bouncescope_capture::event::{Event, What};
+use bouncescope_capture::objects::{Known, Moment};
 use tracer_ebpf::object_ring::{
-    Control, LAP, PLACES, Place, RINGS, Slot, Span, TIME_BITS, USUAL_REST, Writer, join, slots_of_a_cpu,
+    Control, LAP, PLACES, RINGS, Slot, Span, TIME_BITS, TURN_BITS, USUAL_REST, Writer, join, slots_of_a_cpu,
 };
 
-use super::source::{ALLOCATED, FREED, Order, Record, Source, Turn, moment};
+use super::source::{ALLOCATED, FREED, Object, Order, Record, Shared, Source, Turn, moment};
 
 const WRITERS: [Writer; RINGS as usize] = [Writer::Kmalloc, Writer::Kfree, Writer::Bulk];
 
@@ -89,15 +89,23 @@ impl<W: Deref<Target = [AtomicU64]>> Memory<W> {
     }
 }
 
+/// When an event of a CPU happened, and which one it was of those that happened in the same tick of the clock there.
+type When = u64;
+
+/// Later than every event.
+const NONE: When = u64::MAX;
+
+/// An event of that turn in that tick.
+fn when(time_ns: u64, turn: u64) -> When {
+    time_ns.min((u64::MAX >> TURN_BITS) - 1) << TURN_BITS | turn
+}
+
 /// The rings of one CPU.
 pub(super) struct CpuRings<W> {
     rings: [Ring<W>; RINGS as usize],
-    /// The order of the oldest event of each; [`NONE`] where there is none.
-    heads: [Order; RINGS as usize],
+    /// When the oldest event of each happened; [`NONE`] where there is none.
+    heads: [When; RINGS as usize],
 }
-
-/// Behind every order.
-const NONE: Order = u64::MAX;
 
 impl<W: Deref<Target = [AtomicU64]>> CpuRings<W> {
     pub(super) fn new(memory: &Arc<Memory<W>>, geometry: Geometry, cpu: u32) -> Self {
@@ -105,11 +113,17 @@ impl<W: Deref<Target = [AtomicU64]>> CpuRings<W> {
         Self { rings, heads: [NONE; RINGS as usize] }
     }
 
-    /// Which ring has the oldest event, if any has one, and its order.
-    fn oldest(&self) -> (Order, usize) {
+    /// Which ring has the oldest event, if any has one, and its place in the order of all sources.
+    ///
+    /// An object may be freed and allocated again in one tick of the clock. The free then comes where allocations of that moment come:
+    /// before what is mapped.
+    fn oldest(&self) -> Option<(Order, usize)> {
         let [kmalloc, kfree, bulk] = self.heads;
-        let (order, ring) = if kfree < kmalloc { (kfree, 1) } else { (kmalloc, 0) };
-        if bulk < order { (bulk, 2) } else { (order, ring) }
+        let (when, ring) = if kfree < kmalloc { (kfree, 1) } else { (kmalloc, 0) };
+        let (when, ring) = if bulk < when { (bulk, 2) } else { (when, ring) };
+        let time_ns = when >> TURN_BITS;
+        let allocates = kmalloc >> TURN_BITS == time_ns;
+        (when != NONE).then(|| (moment(time_ns, if allocates { ALLOCATED } else { FREED }), ring))
     }
 }
 
@@ -123,7 +137,7 @@ impl<W: Deref<Target = [AtomicU64]>> Source for CpuRings<W> {
     }
 
     fn first(&self) -> Option<Order> {
-        Some(self.oldest().0).filter(|order| *order != NONE)
+        self.oldest().map(|(order, _)| order)
     }
 
     fn hand_out(
@@ -132,16 +146,15 @@ impl<W: Deref<Target = [AtomicU64]>> Source for CpuRings<W> {
         other: Turn,
         each: &mut impl FnMut(Record<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        loop {
-            let (order, oldest) = self.oldest();
-            if order == NONE || (order, n) >= other {
-                return ControlFlow::Continue(());
-            }
+        while let Some((order, oldest)) = self.oldest()
+            && (order, n) < other
+        {
             let ring = &mut self.rings[oldest];
-            let event = ring.event();
+            let handed_out = each(Record::Object(ring.object()));
             self.heads[oldest] = ring.look();
-            each(Record::Object(event))?;
+            handed_out?;
         }
+        ControlFlow::Continue(())
     }
 
     fn rest(&mut self) {
@@ -173,7 +186,8 @@ struct Ring<W> {
     epoch: u64,
     /// The rest of the next event's address.
     rest: u64,
-    places: Vec<Place>,
+    /// What the program said of each place: a power of two of them.
+    places: Vec<Shared>,
     /// The oldest event, read already, if there is one.
     head: Head,
 }
@@ -186,7 +200,7 @@ fn whole(words: [u64; 2], lap: u64) -> Option<Slot> {
 impl<W: Deref<Target = [AtomicU64]>> Ring<W> {
     fn new(memory: Arc<Memory<W>>, geometry: Geometry, cpu: u32, writer: Writer) -> Self {
         let control = (cpu * RINGS + writer as u32) as usize * size_of::<Control>();
-        // All of the events of a bulk have the same place: none.
+        // All events of a bulk have the same place: none.
         let places = if writer == Writer::Bulk { 1 } else { PLACES };
         Self {
             memory,
@@ -198,7 +212,7 @@ impl<W: Deref<Target = [AtomicU64]>> Ring<W> {
             given_back: 0,
             epoch: 0,
             rest: USUAL_REST,
-            places: vec![Place::default(); places as usize],
+            places: vec![Shared::default(); places as usize],
             head: Head::default(),
         }
     }
@@ -211,29 +225,29 @@ impl<W: Deref<Target = [AtomicU64]>> Ring<W> {
         whole([words[0].load(Ordering::Relaxed), words[1].load(Ordering::Relaxed)], self.span.lap(self.at))
     }
 
-    /// Reads up to the next event; its order, or [`NONE`].
-    fn look(&mut self) -> Order {
+    /// Reads up to the next event; when it happened, or [`NONE`].
+    #[inline]
+    fn look(&mut self) -> When {
         while let Some(slot) = self.slot() {
             self.at += 1;
             if self.at - self.given_back >= self.span.size() / 8 {
                 self.give_back();
             }
             match slot {
-                Slot::Event { index, ptr, task, time } => {
+                Slot::Event { index, ptr, task, turn, time } => {
                     let time_ns = self.epoch << TIME_BITS | time;
                     self.head = Head { index, task, ptr: join(ptr, self.rest), time_ns };
                     self.rest = USUAL_REST;
-                    return moment(time_ns, if self.is_kmalloc { ALLOCATED } else { FREED });
+                    return when(time_ns, turn);
                 }
                 Slot::Site { index, call_site, gfp } => {
-                    if let Some(place) = self.places.get_mut(index as usize) {
-                        (place.call_site, place.gfp) = (call_site, gfp);
-                    }
+                    let Shared { allocation, known } = self.place(index);
+                    (allocation.call_site, allocation.gfp, *known) = (call_site, gfp.into(), Known::default());
                 }
                 Slot::Sizes { index, bytes_req, bytes_alloc } => {
-                    if let Some(place) = self.places.get_mut(index as usize) {
-                        (place.bytes_req, place.bytes_alloc) = (bytes_req, bytes_alloc);
-                    }
+                    let Shared { allocation, known } = self.place(index);
+                    (allocation.bytes_req, allocation.bytes_alloc) = (bytes_req.into(), bytes_alloc.into());
+                    *known = Known::default();
                 }
                 Slot::Epoch(epoch) => self.epoch = epoch,
                 Slot::Rest(rest) => self.rest = rest,
@@ -242,18 +256,19 @@ impl<W: Deref<Target = [AtomicU64]>> Ring<W> {
         NONE
     }
 
+    /// What was said of a place.
+    #[inline]
+    fn place(&mut self, index: u32) -> &mut Shared {
+        let last = self.places.len() - 1;
+        &mut self.places[index as usize & last]
+    }
+
     /// The event up to which it was read.
-    fn event(&self) -> Event {
+    #[inline]
+    fn object(&mut self) -> Object<'_> {
         let Head { index, task, ptr, time_ns } = self.head;
-        let Place { call_site, bytes_req, bytes_alloc, gfp, .. } =
-            self.places.get(index as usize).copied().unwrap_or_default();
-        let what = if self.is_kmalloc {
-            let (bytes_req, bytes_alloc, gfp) = (bytes_req.into(), bytes_alloc.into(), gfp.into());
-            What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp }
-        } else {
-            What::Kfree { call_site, ptr }
-        };
-        Event { time_ns, task, cpu: self.cpu, what }
+        let moment = Moment { time_ns, task, cpu: self.cpu };
+        Object { moment, ptr, is_kmalloc: self.is_kmalloc, shared: self.place(index) }
     }
 
     /// Lets the program write over what was read.

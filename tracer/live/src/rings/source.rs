@@ -1,8 +1,11 @@
 //! What events come from, in the order of time: the order itself, and what a source is asked for.
 
-use std::ops::ControlFlow;
+use std::{cmp::Reverse, collections::BinaryHeap, ops::ControlFlow};
 
-use bouncescope_capture::event::Event;
+use bouncescope_capture::{
+    event::{Event, What},
+    objects::{Allocation, Known, Moment},
+};
 use bytemuck::pod_read_unaligned;
 use tracer_ebpf::record::{Header, Kind};
 
@@ -12,7 +15,41 @@ pub(crate) enum Record<'a> {
     /// A record of a ring of the kernel's.
     Bytes(&'a [u8]),
     /// What happened to an object.
-    Object(Event),
+    Object(Object<'a>),
+}
+
+/// An object that was allocated or freed.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) moment: Moment,
+    pub(crate) ptr: u64,
+    /// It was allocated.
+    pub(crate) is_kmalloc: bool,
+    pub(crate) shared: &'a mut Shared,
+}
+
+/// What many events of a ring have in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shared {
+    /// Of a free, the call site only.
+    pub(crate) allocation: Allocation,
+    /// What the encoder of a capture knows of it.
+    pub(crate) known: Known,
+}
+
+impl Object<'_> {
+    /// As an event of a stream.
+    pub(crate) fn event(&self) -> Event {
+        let Moment { time_ns, task, cpu } = self.moment;
+        let Allocation { call_site, bytes_req, bytes_alloc, gfp } = self.shared.allocation;
+        let ptr = self.ptr;
+        let what = if self.is_kmalloc {
+            What::Kmalloc { call_site, ptr, bytes_req, bytes_alloc, gfp }
+        } else {
+            What::Kfree { call_site, ptr }
+        };
+        Event { time_ns, task, cpu, what }
+    }
 }
 
 /// When a record happened, and between records of the same moment which is first: the clocks of small systems tick every 52 ns.
@@ -66,29 +103,42 @@ pub(super) trait Source {
     fn rest(&mut self) {}
 }
 
-/// Hands out what happened before `before_ns`, in the order of time, until `each` breaks; whether it did.
-pub(super) fn merge<S: Source>(
-    sources: &mut [S],
-    before_ns: u64,
-    mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
-) -> ControlFlow<()> {
-    sources.iter_mut().for_each(Source::look);
-    let end: Turn = (moment(before_ns, 0), sources.len());
-    let mut handed_out = ControlFlow::Continue(());
-    while handed_out.is_continue() {
-        let (mut first, mut second) = (end, end);
-        for (n, source) in sources.iter().enumerate() {
-            let Some(order) = source.first() else { continue };
-            let turn = (order, n);
-            if turn < first {
-                (first, second) = (turn, first);
-            } else {
-                second = second.min(turn);
+/// Reads sources as one; keeps its memory.
+#[derive(Default)]
+pub(super) struct Merge {
+    /// The turn of each source that has a record, the first on top.
+    turns: BinaryHeap<Reverse<Turn>>,
+}
+
+impl Merge {
+    /// Hands out what happened before `before_ns`, in the order of time, until `each` breaks; whether it did.
+    pub(super) fn read<S: Source>(
+        &mut self,
+        sources: &mut [S],
+        before_ns: u64,
+        mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let end: Turn = (moment(before_ns, 0), sources.len());
+        self.turns.clear();
+        for (n, source) in sources.iter_mut().enumerate() {
+            source.look();
+            self.turns.extend(source.first().map(|order| Reverse((order, n))));
+        }
+        let mut handed_out = ControlFlow::Continue(());
+        while let Some(Reverse(turn)) = self.turns.pop()
+            && turn < end
+            && let Some(source) = sources.get_mut(turn.1)
+        {
+            let next = self.turns.peek().map_or(end, |Reverse(next)| *next).min(end);
+            handed_out = source.hand_out(turn.1, next, &mut each);
+            if handed_out.is_break() {
+                break;
+            }
+            if let Some(order) = source.first() {
+                self.turns.push(Reverse((order, turn.1)));
             }
         }
-        let Some(source) = sources.get_mut(first.1) else { break };
-        handed_out = source.hand_out(first.1, second, &mut each);
+        sources.iter_mut().for_each(Source::rest);
+        handed_out
     }
-    sources.iter_mut().for_each(Source::rest);
-    handed_out
 }

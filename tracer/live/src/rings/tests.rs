@@ -24,14 +24,14 @@ fn rings(of: &[&[Vec<u8>]]) -> Vec<Ring<VecDeque<Vec<u8>>>> {
 fn bytes<'a>(record: &Record<'a>) -> &'a [u8] {
     match record {
         Record::Bytes(bytes) => bytes,
-        Record::Object(event) => panic!("{event:?}"),
+        Record::Object(object) => panic!("{object:?}"),
     }
 }
 
 /// The tasks of what is handed out, `most` at the most.
 fn read(rings: &mut [Ring<VecDeque<Vec<u8>>>], before_ns: u64, most: usize) -> Vec<u32> {
     let mut tasks = Vec::new();
-    let _ = merge(rings, before_ns, |record| {
+    let _ = Merge::default().read(rings, before_ns, |record| {
         tasks.push(pod_read_unaligned::<Header>(bytes(&record)).task);
         if tasks.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
@@ -83,7 +83,7 @@ fn in_one_tick_of_the_clock_objects_are_allocated_first_and_freed_last() {
 fn a_record_too_short_is_handed_out_for_its_reader_to_count() {
     let mut one = rings(&[&[vec![1, 2, 3], record(5, Kind::Map, 2)]]);
     let mut lengths = Vec::new();
-    let read = merge(&mut one, u64::MAX, |record| {
+    let read = Merge::default().read(&mut one, u64::MAX, |record| {
         lengths.push(bytes(&record).len());
         ControlFlow::Continue(())
     });

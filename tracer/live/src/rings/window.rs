@@ -5,14 +5,15 @@
 //! The layout is that of `kernel/bpf/ringbuf.c`: a page with the consumer's position, one with the producer's, and the data, twice.
 
 use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd, BorrowedFd, RawFd},
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering, fence},
 };
 
 use aya::maps::{Map, MapData, MapError};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::ProtFlags;
+
+use super::mapping::Mapping;
 
 /// `BPF_RINGBUF_HDR_SZ`, `BPF_RINGBUF_BUSY_BIT` and `BPF_RINGBUF_DISCARD_BIT`.
 const HEADER: usize = 8;
@@ -120,45 +121,12 @@ impl Windowed {
         }
         let (_, mapping) = self.window.as_ref()?;
         // SAFETY: the window begins at or before the offset, and ends behind it.
-        Some(unsafe { mapping.address.add(offset - begin) })
+        Some(unsafe { mapping.address().add(offset - begin) })
     }
 }
 
 impl AsRawFd for Windowed {
     fn as_raw_fd(&self) -> RawFd {
         self.map.fd().as_fd().as_raw_fd()
-    }
-}
-
-/// A part of the ring in this process, until it is dropped.
-struct Mapping {
-    address: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: memory that this value alone refers to.
-unsafe impl Send for Mapping {}
-// SAFETY: without `&mut`, it is only read and written as an atomic.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, length: usize, protection: ProtFlags, offset: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, wherever the kernel puts it.
-        let address = unsafe { mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, fd, offset as u64) }?;
-        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { address, length })
-    }
-
-    /// The position at the beginning of a page of positions.
-    fn word(&self) -> &AtomicUsize {
-        // SAFETY: a mapping is aligned to a page and at least a page long, and the word is read and written by atomics only.
-        unsafe { self.address.cast().as_ref() }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and nothing refers to it any more.
-        unsafe { munmap(self.address.as_ptr().cast(), self.length) }.ok();
     }
 }

@@ -6,9 +6,8 @@ use hashbrown::HashMap;
 
 use crate::devices::Identity;
 use bouncescope_capture::event::{DeviceId, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS};
+use bouncescope_capture::limits::PAGE_OFFSET;
 
-/// Offset into a page, whatever the page's size: bus offsets, and the pages of a list, leave it alone.
-const PAGE_OFFSET: u64 = 0xfff;
 /// Attempts of one thread of execution that are looked at for one mapping, from the latest on: more than nest in one another. A list's next segment
 /// begins where the one behind it was found.
 const LOOKED_AT: usize = 1 << 10;

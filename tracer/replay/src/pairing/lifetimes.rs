@@ -12,13 +12,10 @@ use crate::{
     step::{Holder, Step},
 };
 use bouncescope_capture::event::{Direction, MAPPING_ERROR};
+use bouncescope_capture::limits::MOST_MAPPED;
 
 /// One DMA address is rarely mapped more than once at a time; this many without an unmapping are leaks of a lossy stream.
 const MOST_OF_ONE_HANDLE: usize = 64;
-
-/// Buffers that are mapped and followed at one time, and slots whose holder is remembered; some ten times what the largest rings of
-/// network devices hold. Each takes about 400 bytes, and more in every simulated kernel that bounces it.
-pub(super) const MOST: usize = 1 << 17;
 
 /// There are two to the power of this many different [`nearly`].
 const KEY_BITS: u32 = 11;
@@ -68,7 +65,7 @@ impl Lifetimes {
 
     /// Whether there is room for another mapping of so many buffers.
     pub(super) fn has_room(&self, buffers: usize) -> bool {
-        self.buffers + buffers <= MOST
+        self.buffers + buffers <= MOST_MAPPED
     }
 
     /// A mapping begins, unless it failed. The list of the same handle whose unmapping has not been seen.
@@ -194,7 +191,7 @@ impl Lifetimes {
         if !self.slots_released || slot == MAPPING_ERROR {
             return None;
         }
-        if self.slots.len() >= MOST && !self.slots.contains_key(&slot) {
+        if self.slots.len() >= MOST_MAPPED && !self.slots.contains_key(&slot) {
             return None;
         }
         self.slots.insert(slot, holder())

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::attempts::Context;
-use super::lifetimes::MOST;
 use crate::step::Overlap;
+use bouncescope_capture::limits::{MOST_MAPPED, MOST_RELEASES};
 
 /// Searches and releases that are remembered: more than happen while a step is waited for, but for stalled tasks.
 const REMEMBERED: usize = 1 << 13;
@@ -19,8 +19,6 @@ const REMEMBERED: usize = 1 << 13;
 const LOOKED_AT: usize = 1 << 10;
 /// Those of them that overlap it.
 const OVERLAPPING: usize = 64;
-/// Releases without an end.
-const UNENDED: usize = 2 * OVERLAPPING;
 /// A release that nothing shows the end of is over by then, as far as it is likely: it takes microseconds, or the milliseconds for which
 /// its task has to wait.
 const PATIENCE_NS: u64 = 20_000_000;
@@ -112,7 +110,7 @@ impl Moments {
         let (until_ns, counted_until_ns) = (OPEN, OPEN);
         self.push(Moment { place, from_ns, until_ns, counted_until_ns, slot, slots, is_release: true });
         // The caller has said that this thread goes on: it has none here.
-        if self.open.len() == UNENDED {
+        if self.open.len() == MOST_RELEASES {
             self.goes_on(self.open[0].0, from_ns);
         }
         self.open.push((context, number));
@@ -167,7 +165,7 @@ impl Moments {
     fn make_room(&mut self) {
         if self.held.len() >= self.prune_at.max(REMEMBERED) {
             self.held.retain(|_, held| held.released.is_none());
-            if self.held.len() > MOST {
+            if self.held.len() > MOST_MAPPED {
                 self.held.clear();
             }
             self.prune_at = 2 * self.held.len();
@@ -196,23 +194,18 @@ impl Moments {
     fn look_around(&mut self, at: usize, search: &Moment) -> bool {
         self.overlapping.clear();
         (self.stalled, self.still_counted) = (0, 0);
-        for index in (0..at).rev() {
-            let one = self.latest[index];
-            if one.came_ns().saturating_add(REACH_NS) < search.from_ns {
-                break;
-            }
-            if at - index > LOOKED_AT || !self.note(one, search) {
-                return false;
-            }
+        // Most of a hundred neighbours overlap nothing: each costs as little as can be.
+        let overlapping = &mut self.overlapping;
+        let mut is_whole = |one: &Moment, distance: usize| distance < LOOKED_AT && note(overlapping, one, search);
+        let earliest_ns = search.from_ns.saturating_sub(REACH_NS);
+        let before = self.latest.range(..at).rev().take_while(|one| one.came_ns() >= earliest_ns);
+        if !before.enumerate().all(|(distance, one)| is_whole(one, distance)) {
+            return false;
         }
-        for index in at + 1..self.latest.len() {
-            let one = self.latest[index];
-            if one.came_ns() > search.until_ns.saturating_add(REACH_NS) {
-                break;
-            }
-            if index - at > LOOKED_AT || !self.note(one, search) {
-                return false;
-            }
+        let latest_ns = search.until_ns.saturating_add(REACH_NS);
+        let behind = self.latest.range(at + 1..).take_while(|one| one.came_ns() <= latest_ns);
+        if !behind.enumerate().all(|(distance, one)| is_whole(one, distance)) {
+            return false;
         }
         if self.long.is_empty() && self.open.is_empty() {
             return true;
@@ -226,7 +219,7 @@ impl Moments {
             }
             let open_for_ns = if one.counted_until_ns == OPEN { search.from_ns.saturating_sub(one.from_ns) } else { 0 };
             if open_for_ns <= PATIENCE_NS {
-                return self.note(one, search);
+                return note(&mut self.overlapping, &one, search);
             }
             if open_for_ns <= STALLED_NS {
                 self.still_counted += u64::from(one.slots);
@@ -234,15 +227,6 @@ impl Moments {
             }
             true
         })
-    }
-
-    /// Notes one that overlaps the search. Whether there is room for it.
-    fn note(&mut self, one: Moment, search: &Moment) -> bool {
-        let is_counted = one.place < search.place && one.counted_until_ns > search.from_ns;
-        if one.slots > 0 && (is_counted || one.overlaps(search)) {
-            self.overlapping.push(one);
-        }
-        self.overlapping.len() <= OVERLAPPING
     }
 
     /// The least and the most slots that may have been in use at one moment of the search, as differences to those at its place.
@@ -289,6 +273,16 @@ impl Moments {
             twice(moment.from_ns) <= at
         }
     }
+}
+
+/// Notes one that overlaps the search. Whether there is room for it.
+#[inline]
+fn note(overlapping: &mut Vec<Moment>, one: &Moment, search: &Moment) -> bool {
+    let is_counted = one.place < search.place && one.counted_until_ns > search.from_ns;
+    if one.slots > 0 && (is_counted || one.overlaps(search)) {
+        overlapping.push(*one);
+    }
+    overlapping.len() <= OVERLAPPING
 }
 
 impl Moment {

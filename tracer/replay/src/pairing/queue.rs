@@ -2,15 +2,14 @@
 //!
 //! The kernel takes slots before it sends the mapping event. Each attempt keeps a place at its own moment; the event that
 //! claims it fills the place. Nothing behind an open place comes out, so that no moment comes out of order. A place that
-//! stays open is given up after [`PATIENCE_NS`] or [`CAPACITY`] later places.
+//! stays open is given up after [`ATTEMPT_PATIENCE_NS`] or [`CAPACITY`] later places.
 
 use std::collections::VecDeque;
 
 use super::attempts::Context;
 use crate::step::Step;
+use bouncescope_capture::limits::ATTEMPT_PATIENCE_NS;
 
-/// Longer than a task is kept from running between taking slots and sending its event.
-const PATIENCE_NS: u64 = 1_000_000_000;
 /// Bounds memory where a second has very many events.
 const CAPACITY: usize = 1 << 16;
 
@@ -82,8 +81,9 @@ impl Queue {
         loop {
             match *self.places.front()? {
                 Place::Open { context, time_ns } => {
-                    let overdue =
-                        at_end || self.places.len() > CAPACITY || self.now_ns.saturating_sub(time_ns) > PATIENCE_NS;
+                    let overdue = at_end
+                        || self.places.len() > CAPACITY
+                        || self.now_ns.saturating_sub(time_ns) > ATTEMPT_PATIENCE_NS;
                     return overdue.then_some(Front::Overdue(context, self.first));
                 }
                 Place::Filled(_) | Place::Void => {

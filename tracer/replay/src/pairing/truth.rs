@@ -8,12 +8,8 @@ use crate::{
 };
 use bouncescope_capture::event::{DeviceId, Event, MAPPING_ERROR, Segment, UNKNOWN_PHYS, What};
 use bouncescope_capture::facts::{Device, Hook, is_attached};
+use bouncescope_capture::limits::{PAGE_OFFSET, SLOT_OFFSET};
 use bouncescope_capture::names::Subject;
-
-/// Slots are 2 KiB (`IO_TLB_SHIFT`), and the pool is aligned to more.
-const SLOT_OFFSET: u64 = 2047;
-/// Of the smallest pages.
-const PAGE_OFFSET: u64 = 4095;
 
 /// The hooks that saw what the kernel did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -47,12 +47,19 @@ pub(super) struct Storm {
     pub(super) tool_ns: u64,
     /// From begin to end.
     pub(super) wall_ns: u64,
+    /// Threads that allocated: one on each CPU.
+    pub(super) threads: u64,
 }
 
 impl Storm {
     /// CPU time of an allocation and its free, the tool's own included, ns.
     pub(super) fn ns_each(&self) -> f64 {
         (self.cpu_ns + self.tool_ns) as f64 / self.allocations.max(1) as f64
+    }
+
+    /// How much of the CPUs it had, with the tool: the rest was idle, or somebody else's.
+    pub(super) fn share(&self) -> f64 {
+        (self.cpu_ns + self.tool_ns) as f64 / (self.wall_ns * self.threads).max(1) as f64
     }
 
     /// Allocations a second.
@@ -96,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let wall_ns = began.elapsed().as_nanos() as u64;
         let tool_ns = processes::cpu_ns(tool, process::id()).saturating_sub(before);
-        Ok(Storm { allocations, cpu_ns, tool_ns, wall_ns })
+        Ok(Storm { allocations, cpu_ns, tool_ns, wall_ns, threads: cpus as u64 })
     })?;
     Ok(fs::write(&args.result, serde_json::to_vec(&storm)?)?)
 }

@@ -10,7 +10,7 @@ use super::{kept::Kept, storm::Storm, tool::Tool};
 const LIMITS: [(Tool, Tool, f64); 3] = [
     (Tool::Record, Tool::Floor, 3.0),
     (Tool::Record, Tool::BpftraceHistogram, 0.2),
-    (Tool::RecordFull, Tool::BpftraceSizes, 0.5),
+    (Tool::RecordFull, Tool::BpftraceSizes, 0.65),
 ];
 /// At so many allocations a second `record` loses nothing.
 const RATE: f64 = 2e6;
@@ -34,16 +34,8 @@ impl Measured {
         Self { tool, runs: Vec::new() }
     }
 
-    /// Least, median and most of a figure.
-    fn spread(&self, of: impl Fn(&Storm, &Kept) -> f64) -> [f64; 3] {
-        let mut values: Vec<f64> = self.runs.iter().map(|(storm, kept)| of(storm, kept)).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
-    }
-
     fn median(&self, of: impl Fn(&Storm, &Kept) -> f64) -> f64 {
-        self.spread(of)[1]
+        spread(self.runs.iter().map(|(storm, kept)| of(storm, kept)).collect())[1]
     }
 
     /// Of all events that the storms should have made here, those that are missing, as far as that can be told.
@@ -64,10 +56,85 @@ impl Measured {
     }
 }
 
-/// CPU time above none, ns for each allocation with its free: least, median and most.
+/// Least, median and most.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    [at(0), at(values.len() / 2), at(values.len().saturating_sub(1))]
+}
+
+/// CPU time above that of none in the same round, ns for each allocation with its free, of all rounds.
+fn above_none(all: &[Measured], tool: Tool) -> Result<Vec<f64>> {
+    let rounds = find(all, Tool::None)?.runs.iter().zip(&find(all, tool)?.runs);
+    Ok(rounds.map(|((none, _), (storm, _))| storm.ns_each() - none.ns_each()).collect())
+}
+
+/// The same: least, median and most.
 fn cost(all: &[Measured], tool: Tool) -> Result<[f64; 3]> {
-    let none = find(all, Tool::None)?.median(|storm, _| storm.ns_each());
-    Ok(find(all, tool)?.spread(|storm, _| storm.ns_each()).map(|ns| ns - none))
+    Ok(spread(above_none(all, tool)?))
+}
+
+/// Fewer rounds never settle.
+const FEWEST_ROUNDS: usize = 6;
+/// A median has settled when it is known to so many ns, or to such a part of itself.
+const SETTLED_NS: f64 = 5.0;
+const SETTLED: f64 = 0.05;
+/// How a median is said to have settled.
+pub(super) const HOW_SETTLED: &str = "A median has settled when a confidence interval of 95 % for it, from the order of its rounds, reaches no \
+     farther to either side than 5 ns or\n5 % of the median";
+
+/// How far from the median of these its interval of 95 % reaches, whatever their distribution: between the `k` lowest and the `k` highest of `n`
+/// values, the median is missed as often as `n` coins show fewer than `k` heads, or tails.
+fn reach(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    let (mut missed, mut ways, mut outside) = (0.0, 0.5_f64.powi(n as i32), 0);
+    for k in 0..n / 2 {
+        missed += 2.0 * ways;
+        if missed > 0.05 {
+            break;
+        }
+        outside = k + 1;
+        ways *= (n - k) as f64 / (k + 1) as f64;
+    }
+    if outside == 0 {
+        return f64::INFINITY;
+    }
+    let (median, low, high) = (values[n / 2], values[outside - 1], values[n - outside]);
+    (median - low).max(high - median)
+}
+
+/// The tools of which the median has not settled.
+pub(super) fn unsettled(all: &[Measured]) -> Result<Vec<Tool>> {
+    let mut tools = Vec::new();
+    for one in all.iter().filter(|one| one.tool != Tool::None) {
+        let [_, median, _] = cost(all, one.tool)?;
+        let enough = SETTLED_NS.max(SETTLED * median.abs());
+        if one.runs.len() < FEWEST_ROUNDS || reach(above_none(all, one.tool)?) > enough {
+            tools.push(one.tool);
+        }
+    }
+    Ok(tools)
+}
+
+/// On what kind of machine this was measured, and how sure it is. The load is that before the first round.
+pub(super) fn circumstances(all: &[Measured], machine: &str, load: &str) -> Result<String> {
+    let none = find(all, Tool::None)?;
+    let share = 100.0 * none.median(|storm, _| storm.share());
+    let rounds = none.runs.len();
+    let mut text = format!(
+        "{machine}; load {load} before the first of {rounds} rounds.\nWithout tracing, the storm had {share:.0} % of the CPUs.\n{HOW_SETTLED}.\n"
+    );
+    let unsettled = unsettled(all)?;
+    if unsettled.is_empty() {
+        text += "All have settled.\n";
+    } else {
+        text += "**Did not settle**:\n\n";
+        for tool in unsettled {
+            writeln!(text, "- {}", tool.name())?;
+        }
+    }
+    Ok(text)
 }
 
 fn find(all: &[Measured], tool: Tool) -> Result<&Measured> {
@@ -119,8 +186,8 @@ pub(super) fn judge(all: &[Measured]) -> Result<Judgement> {
     let rate = record.median(|storm, _| storm.rate());
     let (lost, skipped) = record.lost_and_skipped();
     let line = format!(
-        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second ({skipped} runs were skipped by the \
-         kernel, which does not run a program inside itself); the limit is 0 at {} M",
+        "{} lost {lost} of what it counts and streams, at {:.1} M allocations a second (the kernel skipped {skipped} runs); \
+         the limit is 0 at {} M",
         record.tool.name(),
         rate / 1e6,
         RATE / 1e6
@@ -140,7 +207,8 @@ mod tests {
     fn all(cost: impl Fn(Tool) -> u64) -> Vec<Measured> {
         let one = |tool: Tool| {
             let allocations = 10_000_000;
-            let storm = Storm { allocations, cpu_ns: cost(tool) * allocations, tool_ns: 0, wall_ns: 2_000_000_000 };
+            let (cpu_ns, wall_ns) = (cost(tool) * allocations, 2_000_000_000);
+            let storm = Storm { allocations, cpu_ns, tool_ns: 0, wall_ns, threads: 2 };
             let kept = Kept {
                 events: Some(allocations * tool.events_each()),
                 bytes: Some(allocations),
@@ -179,7 +247,7 @@ mod tests {
         };
         assert!(broken(Tool::Record, 221).contains("costs 3.02 × empty programs"));
         assert!(broken(Tool::BpftraceHistogram, 600).contains("costs 0.24 × bpftrace: histogram"));
-        assert!(broken(Tool::RecordFull, 560).contains("costs 0.51 × bpftrace: count by call site and size"));
+        assert!(broken(Tool::RecordFull, 700).contains("costs 0.67 × bpftrace: count by call site and size"));
         assert!(!broken(Tool::Floor, 90).is_empty(), "a floor below nothing was not measured");
     }
 
@@ -194,6 +262,39 @@ mod tests {
         assert_eq!(change(|(_, kept)| kept.lost = Some(1)), 1);
         assert_eq!(change(|(_, kept)| kept.events = Some(9_999_999)), 1);
         assert_eq!(change(|(storm, _)| storm.wall_ns *= 10), 1);
+    }
+
+    #[test]
+    fn a_median_has_settled_when_all_but_few_rounds_are_near_it() {
+        // Six are the fewest of which the least and the most hold the median in 95 % of all cases; of nine, one may be far off on each side.
+        assert!(reach(vec![1.0; 5]).is_infinite());
+        let is = |values: Vec<f64>, ns: f64| (reach(values) - ns).abs() < 1e-9;
+        assert!(is((0..6).map(f64::from).collect(), 3.0));
+        assert!(is(vec![-900.0, 99.0, 100.0, 100.0, 100.0, 100.0, 101.0, 101.0, 900.0], 1.0));
+        let rounds = |spread: u64| {
+            let mut all = all(kept_to);
+            let full = all.iter().position(|one| one.tool == Tool::RecordFull).unwrap();
+            for one in &mut all {
+                one.runs = vec![one.runs[0]; 9];
+            }
+            for (n, (storm, _)) in (0..).zip(&mut all[full].runs) {
+                storm.cpu_ns += n * spread * storm.allocations;
+            }
+            unsettled(&all).unwrap()
+        };
+        assert_eq!(rounds(5), []);
+        assert_eq!(rounds(20), [Tool::RecordFull]);
+        assert_eq!(unsettled(&all(kept_to)).unwrap().len(), Tool::ALL.len() - 1, "one round says nothing");
+    }
+
+    #[test]
+    fn what_did_not_settle_is_said() {
+        let text = circumstances(&all(kept_to), "Linux", "3.1").unwrap();
+        assert!(
+            text.contains("load 3.1 before the first of 1 rounds") && text.contains("had 50 % of the CPUs"),
+            "{text}"
+        );
+        assert!(text.contains("**Did not settle**:\n\n- an empty program on kmalloc\n"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tracer_ebpf::record::Kind;
 use super::{
     capture,
     counts::{counted, numbers_after},
-    floor::Floor,
+    floor::{Count, Floor},
     ftrace::Instance,
     kept::Kept,
     storm::Storm,
@@ -34,6 +34,7 @@ pub(super) enum Tool {
     Record,
     RecordFull,
     Top,
+    Count,
     BpftraceCount,
     BpftraceSizes,
     BpftraceHistogram,
@@ -42,7 +43,7 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::None,
         Self::FloorKmalloc,
         Self::Floor,
@@ -50,6 +51,7 @@ impl Tool {
         Self::Record,
         Self::RecordFull,
         Self::Top,
+        Self::Count,
         Self::BpftraceCount,
         Self::BpftraceSizes,
         Self::BpftraceHistogram,
@@ -66,6 +68,7 @@ impl Tool {
             Self::Record => "`bouncescope record`",
             Self::RecordFull => "`bouncescope record --full`",
             Self::Top => "`bouncescope top`",
+            Self::Count => "a program that counts by call site and size",
             Self::BpftraceCount => "bpftrace: count by call site",
             Self::BpftraceSizes => "bpftrace: count by call site and size",
             Self::BpftraceHistogram => "bpftrace: histogram of sizes by call site",
@@ -78,9 +81,12 @@ impl Tool {
     pub(super) const fn events_each(self) -> u64 {
         match self {
             Self::None | Self::FloorKmalloc | Self::Floor | Self::Top => 0,
-            Self::RecordCounts | Self::Record | Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => {
-                1
-            }
+            Self::RecordCounts
+            | Self::Record
+            | Self::Count
+            | Self::BpftraceCount
+            | Self::BpftraceSizes
+            | Self::BpftraceHistogram => 1,
             Self::RecordFull | Self::FtraceText | Self::Perf => 2,
         }
     }
@@ -113,6 +119,7 @@ impl Tool {
                 capture::events(&bench.trace(), &[Kind::Kmalloc, Kind::Kfree])
             }
             Self::Top => bench.top(),
+            Self::Count => bench.count(),
             Self::BpftraceCount | Self::BpftraceSizes | Self::BpftraceHistogram => bench.bpftrace(self.script()),
             Self::FtraceText => bench.ftrace(),
             Self::Perf => bench.perf(),
@@ -173,6 +180,12 @@ impl Bench<'_> {
     fn floor(&self, events: &[&CStr]) -> Result<Kept> {
         let _floor = Floor::attach(events)?;
         self.storm(&[]).map(|()| Kept::default())
+    }
+
+    fn count(&self) -> Result<Kept> {
+        let count = Count::attach()?;
+        self.storm(&[])?;
+        Ok(Kept { events: Some(count.total()?), ..Kept::default() })
     }
 
     fn record(&self, options: &[&str]) -> Result<()> {

@@ -11,7 +11,10 @@ use std::{
 use proptest::prelude::*;
 use tracer_ebpf::object_ring::{LEAST_LOG2, PlaceWords, Put, put};
 
-use super::super::source::merge;
+use bouncescope_capture::event::{Event, What};
+use tracer_ebpf::object_ring::{Now, Place, take_turn};
+
+use super::super::source::Merge;
 use super::*;
 
 type Words = Box<[AtomicU64]>;
@@ -29,6 +32,8 @@ struct Program {
     memory: Arc<Memory<Words>>,
     span: Span,
     control: usize,
+    /// Of the CPU.
+    clock: usize,
     places: Vec<UnsafeCell<PlaceWords>>,
 }
 
@@ -39,7 +44,8 @@ impl Program {
     fn new(memory: &Arc<Memory<Words>>, geometry: Geometry, cpu: u32, writer: Writer) -> Self {
         let control = (cpu * RINGS + writer as u32) as usize * size_of::<Control>() / 8;
         let places = (0..PLACES).map(|_| UnsafeCell::new([0; 3])).collect();
-        Self { memory: Arc::clone(memory), span: Span::of(writer, cpu, geometry.log2), control, places }
+        let clock = (cpu * RINGS) as usize * size_of::<Control>() / 8 + offset_of!(Control, clock) / 8;
+        Self { memory: Arc::clone(memory), span: Span::of(writer, cpu, geometry.log2), control, clock, places }
     }
 
     fn put(&self, place: Option<(u32, Place)>, ptr: u64, time_ns: u64, task: u32) -> Put {
@@ -47,7 +53,10 @@ impl Program {
         let shared = place.map(|(number, place)| (self.places[number as usize].get(), number, place));
         let slots = |slot: u32| Some(self.memory.slots[slot as usize * 2].as_ptr().cast());
         // SAFETY: all of it is alive, and only this writes there.
-        unsafe { put(control, shared, ptr, self.span, || (time_ns, task), slots) }
+        unsafe {
+            let now = || Now { time_ns, turn: take_turn(self.memory.control[self.clock].as_ptr(), time_ns), task };
+            put(control, shared, ptr, self.span, now, slots)
+        }
     }
 }
 
@@ -59,9 +68,9 @@ fn kmalloc(time_ns: u64, task: u32, ptr: u64, place: Place) -> Event {
 
 fn read<S: Source>(sources: &mut [S], before_ns: u64) -> Vec<Event> {
     let mut events = Vec::new();
-    let _ = merge(sources, before_ns, |record| {
+    let _ = Merge::default().read(sources, before_ns, |record| {
         match record {
-            Record::Object(event) => events.push(event),
+            Record::Object(object) => events.push(object.event()),
             Record::Bytes(bytes) => panic!("{bytes:?}"),
         }
         ControlFlow::Continue(())
@@ -98,7 +107,7 @@ mod reordered {
 
     /// What the writer puts into the `n`-th slot.
     fn slot(n: u64) -> Slot {
-        Slot::Event { index: n as u32, ptr: n, task: n as u32 + 1, time: n + 1 }
+        Slot::Event { index: n as u32, ptr: n, task: n as u32 + 1, turn: n & 1, time: n + 1 }
     }
 
     /// What a reader takes both words for that looks at the laps of so many of them.
@@ -276,8 +285,8 @@ fn a_program_that_interrupts_itself_is_turned_away() {
     // SAFETY: all of it is alive; the inner one runs while the outer one does, as an interrupt would.
     let outer = unsafe {
         let interrupt = || {
-            inner = put(control, shared(), PTR, program.span, || (6, 2), slots);
-            (5, 1)
+            inner = put(control, shared(), PTR, program.span, || Now { time_ns: 6, turn: 0, task: 2 }, slots);
+            Now { time_ns: 5, turn: 0, task: 1 }
         };
         put(control, shared(), PTR, program.span, interrupt, slots)
     };
@@ -304,6 +313,41 @@ fn the_reader_is_woken_at_each_quarter_until_it_comes() {
     // What has been read is no reason.
     let again: Vec<_> = (0..size / 4).map(|n| program.put(None, PTR, size + n, 1)).collect();
     assert_eq!(again.iter().filter(|put| **put == Put::Fills).count(), 1);
+}
+
+#[test]
+fn an_object_that_is_freed_and_allocated_again_in_one_tick_keeps_its_order() {
+    let memory = memory(ONE);
+    let program = |writer| Program::new(&memory, ONE, 0, writer);
+    let (kmalloc, kfree) = (program(Writer::Kmalloc), program(Writer::Kfree));
+    let mut rings = [CpuRings::new(&memory, ONE, 0)];
+    let mut happened = Vec::new();
+    // Allocated first, or freed first, or both in turn, twice in a tick.
+    for (tick, order) in ["af", "fa", "fafa", "afaf", "ffa", "aff"].into_iter().enumerate() {
+        let time_ns = 52 * (tick as u64 + 1);
+        for one in order.chars() {
+            let writer = if one == 'a' { &kmalloc } else { &kfree };
+            writer.put(Some((0, SITE)), PTR, time_ns, 1);
+            happened.push((time_ns, one == 'a'));
+        }
+    }
+    let read = read(&mut rings, u64::MAX);
+    let read: Vec<_> = read.iter().map(|event| (event.time_ns, matches!(event.what, What::Kmalloc { .. }))).collect();
+    assert_eq!(read, happened);
+}
+
+#[test]
+fn what_is_freed_to_be_allocated_in_the_same_tick_comes_before_what_is_mapped_then() {
+    let memory = memory(ONE);
+    let program = |writer| Program::new(&memory, ONE, 0, writer);
+    let rank = |order: Option<Order>| order.map(|order| order & 3);
+    program(Writer::Kfree).put(Some((0, SITE)), PTR, 52, 1);
+    let mut rings = CpuRings::new(&memory, ONE, 0);
+    rings.look();
+    assert_eq!(rank(rings.first()), Some(FREED));
+    program(Writer::Kmalloc).put(Some((0, SITE)), PTR, 52, 1);
+    rings.look();
+    assert_eq!(rank(rings.first()), Some(ALLOCATED));
 }
 
 #[test]
