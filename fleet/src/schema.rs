@@ -232,7 +232,7 @@ fn outcome() -> Vec<Column> {
     let mut columns = vec![
         text("policy", "`kernel` for what the kernel did, else the policy that was simulated"),
         text("swiotlb", "the pool as it was asked for"),
-        text("lists", "how scatterlists behind an IOMMU are mapped"),
+        text("lists_mode", "how scatterlists behind an IOMMU are mapped"),
         text("when_full", "what happens to mappings that find no slots"),
         text("missing", "what of the capture is missing, in words; empty where nothing is"),
         text("error", "why there are no figures; empty where there are"),
