@@ -85,6 +85,10 @@ impl Scenarios {
         };
         let mut pools = words(pools).into_iter().map(pool).collect::<Result<Vec<_>>>()?;
         let mut lines = words(lines).into_iter().map(line).collect::<Result<Vec<_>>>()?;
+        // What is asked for twice has its rows once, or sums would count it twice.
+        once(&mut chosen);
+        once(&mut pools);
+        once(&mut lines);
         if pools.is_empty() {
             pools.push(None);
         }
@@ -105,6 +109,17 @@ impl Scenarios {
     fn packs(&self) -> bool {
         self.policies.iter().any(|policy| policy.caches == Caches::Packed)
     }
+}
+
+/// Takes out what was there before.
+fn once<T: PartialEq>(list: &mut Vec<T>) {
+    let mut kept: Vec<T> = Vec::new();
+    for one in list.drain(..) {
+        if !kept.contains(&one) {
+            kept.push(one);
+        }
+    }
+    *list = kept;
 }
 
 /// A file that people write.
@@ -163,7 +178,8 @@ pub(crate) fn checksum(path: &Path) -> String {
                 Err(error) => return Err(error),
             }
         }
-        Ok(hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        Ok(hash.finalize()[..16].iter().fold(String::new(), digits))
     };
     hash().unwrap_or_default()
 }
@@ -558,6 +574,7 @@ mod tests {
     fn scenarios_are_every_policy_with_every_pool_and_line() {
         let scenarios = Scenarios::parse("mainline,legacy", "1M, 2M,captured", "64,captured").unwrap();
         assert_eq!(scenarios.count(), 12);
+        assert_eq!(Scenarios::parse("mainline,mainline", "1M,512", "").unwrap().count(), 1, "512 slots are 1 MiB");
         assert!(Scenarios::parse("nonsense", "", "").unwrap_err().to_string().contains("always-small"));
         assert!(Scenarios::parse("mainline", "", "48").unwrap_err().to_string().contains("power of two"));
         assert!(Scenarios::parse("", "", "").is_err());

@@ -101,21 +101,17 @@ impl ResultArgs {
             bail!("Parquet goes to a file: name one with -o FILE.parquet");
         }
         let stream = result.execute_stream().await?;
-        match &self.output {
-            Some(path) => {
-                let mut output = Output::create(path, Access::Shared, &[])?;
-                let rows = rows(stream, format, &mut output).await?;
-                output.finish()?;
-                Ok(rows)
-            }
-            None => {
-                let mut out = io::BufWriter::new(io::stdout());
-                let written = rows(stream, format, &mut out).await;
-                match written.and_then(|rows| Ok(out.flush().map(|()| rows)?)) {
-                    Err(error) if is_closed(&error) => Ok(0),
-                    result => result,
-                }
-            }
+        if let Some(path) = &self.output {
+            let mut output = Output::create(path, Access::Shared, &[])?;
+            let rows = rows(stream, format, &mut output).await?;
+            output.finish()?;
+            return Ok(rows);
+        }
+        let mut out = io::BufWriter::new(io::stdout());
+        let written = rows(stream, format, &mut out).await;
+        match written.and_then(|rows| Ok(out.flush().map(|()| rows)?)) {
+            Err(error) if is_closed(&error) => Ok(0),
+            result => result,
         }
     }
 }

@@ -148,7 +148,8 @@ impl Table {
     }
 
     fn made(self) -> Vec<Column> {
-        let (of_capture, counts): (Vec<Column>, fn(&str, &str) -> Column) = (of_capture(), number);
+        let of_capture = of_capture();
+        let counts = number;
         let behind = |more: Vec<Column>| of_capture.iter().cloned().chain(more).collect::<Vec<_>>();
         let device = || {
             vec![

@@ -91,7 +91,9 @@ fn shift(what: &mut What, [buffers, slots, objects, lists]: [u64; 4], segments: 
             add(phys, buffers);
             add(slot, slots);
         }
-        What::SlotUnmap { slot, .. } => add(slot, slots),
+        What::SlotUnmap { slot, .. } | What::CoherentAlloc { slot, .. } | What::CoherentFree { slot, .. } => {
+            add(slot, slots);
+        }
         What::Kmalloc { ptr, .. } | What::Kfree { ptr, .. } => add(ptr, objects),
     }
 }

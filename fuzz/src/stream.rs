@@ -51,6 +51,7 @@ pub enum Act {
     Bounced { addr: Number, size: Number },
     SlotMap { buffer: Number, slot: Number, size: Number, mask: Number },
     SlotUnmap { slot: Number, size: Number },
+    Coherent { slot: Number, size: Number, is_freed: bool },
     Kmalloc { site: u8, object: Number, asked: Number, given: Number },
     Kfree { object: Number },
     Sync { dma: Number, size: Number },
@@ -207,6 +208,7 @@ fn item(part: Part, time_ns: &mut u64) -> Item {
             slots: slots.amount(),
             used_slots: used.amount(),
             hiwater_slots: hiwater.map(Number::amount),
+            restricted: Vec::new(),
         }),
         Part::Sites(sites) => Item::Sites(
             sites
@@ -353,6 +355,12 @@ fn what(act: Act, (device, direction): (DeviceId, Direction), all: &mut Vec<Segm
         },
         Act::SlotUnmap { slot, size } => {
             What::SlotUnmap { device, slot: slot.address(), size: size.amount(), direction }
+        }
+        Act::Coherent { slot, size, is_freed: true } => {
+            What::CoherentFree { device, slot: slot.address(), size: size.amount() }
+        }
+        Act::Coherent { slot, size, is_freed: false } => {
+            What::CoherentAlloc { device, slot: slot.address(), size: size.amount(), duration_ns: size.amount() }
         }
         Act::Kmalloc { site, object, asked, given } => What::Kmalloc {
             call_site: u64::from(site),

@@ -64,7 +64,7 @@ impl Seen {
         self.line.observe(item);
         match item {
             Item::Start(start) => self.hiwater_reset = start.kernel.pool.hiwater_reset,
-            Item::Pool(sample) => self.last_pool = Some(*sample),
+            Item::Pool(sample) => self.last_pool = Some(sample.clone()),
             Item::Counters(counters) => {
                 self.now_ns = counters.time_ns;
                 self.last_counters = Some(counters.clone());
@@ -349,7 +349,7 @@ impl Summary {
                 overlaps.count()
             );
         }
-        if let Some(pool) = self.pool {
+        if let Some(pool) = &self.pool {
             let hiwater = pool.hiwater_slots.filter(|_| self.hiwater_reset);
             let most = hiwater.map_or_else(String::new, |slots| format!(", at most {slots} in use"));
             text += &format!("pool      {} slots{most}, {} in use at the end\n", pool.slots, pool.used_slots);

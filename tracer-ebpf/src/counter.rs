@@ -5,7 +5,7 @@
 use crate::record::Kind;
 
 /// Counters of one kind apart: index `seen(kind)` counts what happened, `ring_full(kind)` what the ring had no room for.
-pub const STRIDE: u32 = 16;
+pub const STRIDE: u32 = 32;
 
 /// Index of the counter of `kind` as seen by the program, before anything could be lost.
 pub const fn seen(kind: Kind) -> u32 {

@@ -41,11 +41,15 @@ pub enum Kind {
     Unlink = 13,
     /// [`Cache`]: a slab cache described, before the first record that names it and again whenever another is at its place.
     Cache = 14,
+    /// [`Coherent`], from the return of `swiotlb_alloc()`: coherent memory out of a restricted pool.
+    CoherentAlloc = 15,
+    /// [`Coherent`], from the entry of `swiotlb_free()`, for a device with a restricted pool.
+    CoherentFree = 16,
 }
 
 impl Kind {
     /// Every kind, in the order of its value.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Device,
         Self::Kmalloc,
         Self::Kfree,
@@ -61,6 +65,8 @@ impl Kind {
         Self::Link,
         Self::Unlink,
         Self::Cache,
+        Self::CoherentAlloc,
+        Self::CoherentFree,
     ];
 
     /// The kind's name in captures, counters and on screen.
@@ -81,6 +87,8 @@ impl Kind {
             Self::Link => "link",
             Self::Unlink => "unlink",
             Self::Cache => "cache",
+            Self::CoherentAlloc => "coherent_alloc",
+            Self::CoherentFree => "coherent_free",
         }
     }
 }
@@ -367,6 +375,23 @@ record! {
         slot: u64,
         /// Length that was mapped, bytes.
         size: u64,
+    }
+}
+
+record! {
+    /// Coherent memory taken out of a restricted pool, or given back to it.
+    Coherent {
+        /// Header.
+        header: Header,
+        /// `struct device *`.
+        dev: u64,
+        /// Physical address of its first page, where the kernel's pages are known to lie; [`UNKNOWN_PHYS`] and a part of the address of
+        /// its `struct page` otherwise; [`MAPPING_ERROR`] when the pool had no room.
+        slot: u64,
+        /// Length, bytes: whole pages.
+        size: u64,
+        /// When the function was entered; that of the header for memory given back.
+        entry_ns: u64,
     }
 }
 

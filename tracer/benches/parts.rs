@@ -30,7 +30,7 @@ fn pool(bencher: Bencher, held: u64) {
     let config = PoolConfig { slots: 512, areas: 2, slot_rule: SlotRule::PoolAligned, page_size: 4096 };
     let mut pool = Pool::new(config);
     pool.occupy_foreign(held);
-    let request = Request { cpu: 0, phys: 0x4100_0040, size: 64, align_mask: 0, min_align_mask: 0 };
+    let request = Request { cpu: 0, phys: 0x4100_0040, size: 64, align_mask: 0, min_align_mask: 0, is_memory: false };
     bencher.counter(ItemsCount::new(1_u64)).bench_local(|| {
         let bounce = pool.map(black_box(&request)).expect("there is room");
         pool.unmap(bounce);

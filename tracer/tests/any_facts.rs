@@ -8,7 +8,8 @@ use tracer::{
     event::{Batch, DeviceId, Direction, Event, Memory, Segment, What},
     facts::{
         Counters, Device, Hook, KernelFacts, LinearMap, LiveSite, LiveSites, MaintenanceFunction, MaintenanceTime,
-        PoolFacts, PoolFunction, PoolSample, PoolTime, PoolTimes, RestrictedPool, SiteCount, SlabCache, SlabSample,
+        PoolFacts, PoolFunction, PoolSample, PoolTime, PoolTimes, RestrictedPool, RestrictedSample, SiteCount,
+        SlabCache, SlabSample,
     },
     model::policy::builtins,
     replay::{
@@ -182,7 +183,13 @@ fn told([a, b, c, d]: [u64; 4]) -> Vec<Item> {
             caches: vec![SlabCache { active_objects: c, ..cache.clone() }],
             live_sites: Some(LiveSites { sites: vec![live.clone(), live], left_out: d }),
         }),
-        Item::Pool(PoolSample { time_ns: a, slots: b, used_slots: c, hiwater_slots: Some(d) }),
+        Item::Pool(PoolSample {
+            time_ns: a,
+            slots: b,
+            used_slots: c,
+            hiwater_slots: Some(d),
+            restricted: vec![RestrictedSample { used_slots: d, hiwater_slots: Some(a) }],
+        }),
         Item::Slab(SlabSample { time_ns: b, shrunk: a % 2 == 0, caches: vec![cache.clone(), cache], live_sites: None }),
         Item::PoolTimes(PoolTimes { time_ns: a, times: vec![time, time], maintenance: vec![maintained, maintained] }),
         Item::Sites(vec![site, other]),

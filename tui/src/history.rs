@@ -119,7 +119,7 @@ impl History {
             Item::Pool(sample) => {
                 self.pass(sample.time_ns);
                 self.used(sample.time_ns, sample.used_slots);
-                self.sample = Some(*sample);
+                self.sample = Some(sample.clone());
             }
             Item::Sites(sites) => {
                 let all = self.sites.take(sites, self.counted_ns, self.now_ns, self.keep);
@@ -158,7 +158,7 @@ impl History {
         }
         self.pass(event.time_ns);
         match event.what {
-            What::SlotMap { slot, size, .. } if slot != MAPPING_ERROR => {
+            What::SlotMap { slot, size, .. } | What::CoherentAlloc { slot, size, .. } if slot != MAPPING_ERROR => {
                 let slots = (slot % SLOT).saturating_add(size).div_ceil(SLOT);
                 if self.held.len() >= MOST_HELD && !self.held.contains_key(&slot) {
                     return;
@@ -170,7 +170,7 @@ impl History {
                     self.used(event.time_ns, self.held_slots.saturating_sub(self.stale_slots));
                 }
             }
-            What::SlotUnmap { slot, .. } => {
+            What::SlotUnmap { slot, .. } | What::CoherentFree { slot, .. } => {
                 let slots = self.held.remove(&slot).unwrap_or(0);
                 self.held_slots = self.held_slots.saturating_sub(slots);
             }
@@ -315,7 +315,7 @@ impl History {
     fn mark(&self) -> u64 {
         let pool = &self.start.kernel.pool;
         let is_all = pool.hiwater_reset && pool.restricted.is_empty() && self.examined.end.is_some();
-        self.examined.pool.filter(|_| is_all).and_then(|sample| sample.hiwater_slots).unwrap_or(u64::MAX)
+        self.examined.pool.as_ref().filter(|_| is_all).and_then(|sample| sample.hiwater_slots).unwrap_or(u64::MAX)
     }
 
     /// When the pool was seen fullest, ns, and with how many slots in use.

@@ -72,7 +72,7 @@ impl LiveLine {
                     self.totals.counted += one.count.saturating_sub(before.unwrap_or(0));
                 }
             }
-            Item::Pool(sample) => self.pool = Some(*sample),
+            Item::Pool(sample) => self.pool = Some(sample.clone()),
             Item::Counters(counters) => self.lost = counters.total_lost(),
             _ => {}
         }
@@ -97,7 +97,7 @@ impl LiveLine {
     pub fn render(&mut self, now_ns: u64) -> String {
         let seconds = now_ns.saturating_sub(self.shown_ns).max(1) as f64 / 1e9;
         let rate = |now: u64, before: u64| format!("{:.0}/s", (now - before) as f64 / seconds);
-        let pool = match self.pool {
+        let pool = match &self.pool {
             Some(pool) => format!("  pool {}/{} slots", pool.used_slots, pool.slots),
             None => String::new(),
         };

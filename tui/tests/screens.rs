@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
+use tracer::replay::outcome::{OverlapRow, OverlapSide};
 use tracer::report::answer::Verdict;
 use tui::answer::{Answer, Question};
 use tui::engine::Material;
@@ -179,4 +180,29 @@ fn everything_on_a_screen_is_told_without_colours_too() {
         let size = (120, 40);
         assert_eq!(text(&bench.drawn(&state, COLOR, size)), text(&bench.drawn(&state, plain, size)), "{name}");
     }
+}
+
+#[test]
+fn what_if_names_the_devices_whose_buffers_overlap_where_there_is_room() {
+    let mut bench = Bench::new();
+    let side = |device: &str, call_site: &str| OverlapSide {
+        device: device.into(),
+        driver: String::new(),
+        call_site: call_site.into(),
+        module: String::new(),
+    };
+    let row =
+        |later: OverlapSide, earlier: OverlapSide, overlaps| OverlapRow { later, earlier, same_bytes: false, overlaps };
+    bench.answer.replayed.outcomes[0].rows.overlaps = vec![
+        row(side("1-1", "a+0x8"), side("nvme0", ""), 5),
+        row(side("1-1", "b+0x8"), side("1-1", ""), 6),
+        row(side("1-1", "b+0x8"), side("nvme0", ""), 4),
+    ];
+    let state = State { screen: Screen::WhatIf, ..Bench::state(&bench.feed) };
+    let large = text(&bench.drawn(&state, ASCII, (80, 30)));
+    let lines: Vec<&str> = large.lines().filter(|line| line.contains(" beside ")).map(str::trim).collect();
+    assert_eq!(lines.len(), 2, "{large}");
+    assert!(lines[0].contains("9  1-1 beside nvme0") && lines[1].contains("6  1-1 beside itself"), "{large}");
+    let small = text(&bench.drawn(&state, ASCII, (80, 16)));
+    assert!(!small.contains(" beside "), "the policies need the room: {small}");
 }

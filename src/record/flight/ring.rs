@@ -76,11 +76,11 @@ impl Moment {
     }
 
     fn note_slots(&self, time_ns: u64) {
-        let is_near = |pool: PoolSample| {
+        let is_near = |pool: &PoolSample| {
             let until_ns = self.counters.time_ns.min(pool.time_ns.saturating_add(SAMPLE_NS));
             (pool.time_ns.saturating_sub(CALL_NS)..=until_ns).contains(&time_ns)
         };
-        if self.pool.is_some_and(is_near) {
+        if self.pool.as_ref().is_some_and(is_near) {
             self.busy.store(true, Ordering::Relaxed);
         }
     }
@@ -326,7 +326,7 @@ impl Ring {
             if let Some(device) = event.what.device_mut() {
                 self.open.devices.insert(device.0);
             }
-            if matches!(event.what, What::SlotMap { .. } | What::SlotUnmap { .. }) {
+            if event.what.takes_slots() {
                 let latest = self.kept.pieces.iter().rev().take(2);
                 latest.for_each(|piece| piece.moment.note_slots(event.time_ns));
                 self.latest_slots_ns = event.time_ns;

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use tracer::{
     capture::Writer,
     event::{Batch, DeviceId, Event, Kind, Memory, What},
-    facts::{Counters, End, PoolTimes},
+    facts::{Counters, End, PoolFacts, PoolSample, PoolTimes},
     names::Loss,
     pseudonym::{MARK, without_addresses},
     stream::{Item, WINDOW},
@@ -65,10 +65,19 @@ struct Cut<'a> {
     sent: [Vec<u64>; Kind::ALL.len()],
 }
 
+/// What was in use of each pool at this moment is what a window begins with.
+fn begins_with(pool: &mut PoolFacts, sample: Option<&PoolSample>) {
+    pool.used_at_start = sample.map_or(0, |sample| sample.used_slots);
+    for (own, sample) in pool.restricted.iter_mut().zip(sample.iter().flat_map(|sample| &sample.restricted)) {
+        own.used_at_start = sample.used_slots;
+        pool.used_at_start = pool.used_at_start.saturating_sub(sample.used_slots);
+    }
+}
+
 /// Which reading of the counters a kind begins with; the end is in the reverse order.
 const fn place(kind: Kind) -> usize {
     match kind {
-        Kind::SlotMap | Kind::SlotUnmap => 0,
+        Kind::SlotMap | Kind::SlotUnmap | Kind::CoherentAlloc | Kind::CoherentFree => 0,
         Kind::Bounced => 1,
         _ => 2,
     }
@@ -186,9 +195,13 @@ impl Window {
             }
         }
         let pool = |moment: &Moment, out: &mut Writer<W>| -> Result<()> {
-            let Some(sample) = moment.pool else { return Ok(()) };
-            let hiwater_slots = sample.hiwater_slots.filter(|_| keeps_mark);
-            Ok(out.write(&Item::Pool(tracer::facts::PoolSample { hiwater_slots, ..sample }))?)
+            let Some(sample) = &moment.pool else { return Ok(()) };
+            let mut sample = sample.clone();
+            if !keeps_mark {
+                sample.hiwater_slots = None;
+                sample.restricted.iter_mut().for_each(|pool| pool.hiwater_slots = None);
+            }
+            Ok(out.write(&Item::Pool(sample))?)
         };
         if begin.is_some() {
             first.iter().try_for_each(|moment| pool(moment, out))?;
@@ -265,7 +278,7 @@ impl Window {
         if is_window {
             start.time_ns = first[READINGS - 1].counters.time_ns;
             start.kernel.pool.hiwater_reset = false;
-            start.kernel.pool.used_at_start = first[0].pool.map_or(0, |pool| pool.used_slots);
+            begins_with(&mut start.kernel.pool, first[0].pool.as_ref());
             let ago_s = end.counters.time_ns.saturating_sub(start.time_ns) / 1_000_000_000;
             start.wall_clock_s = request.wall_clock_s.saturating_sub(ago_s);
             if start.time_ns > request.from_ns {
@@ -346,8 +359,8 @@ impl Cutter<'_> {
         // Slots in use are counted a little before the counters are read: what comes in between is of the time behind.
         let kind = event.what.kind();
         let is_since = |sample: &Moment| {
-            let is_of_slots = matches!(kind, Kind::SlotMap | Kind::SlotUnmap);
-            is_of_slots && sample.pool.is_some_and(|pool| event.time_ns >= pool.time_ns)
+            let is_of_slots = place(kind) == 0;
+            is_of_slots && sample.pool.as_ref().is_some_and(|pool| event.time_ns >= pool.time_ns)
         };
         if let Some(end) = self.end {
             if !end.reaches(event, ordinal) {

@@ -7,6 +7,7 @@
 // aya-ebpf needs the same one for this target.
 #![feature(asm_experimental_arch)]
 
+mod coherent;
 mod device;
 mod emit;
 mod kmalloc;

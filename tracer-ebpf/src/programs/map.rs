@@ -106,7 +106,7 @@ fn keep(ctx: &ProbeContext, args: [u64; 6]) {
 /// `page_to_phys(page) + offset` of a kernel with `CONFIG_SPARSEMEM_VMEMMAP`, as `include/asm-generic/memory_model.h` has
 /// it; where the pages begin is not known on every kernel.
 #[inline(always)]
-fn phys(page: u64, offset: u64) -> u64 {
+pub(crate) fn phys(page: u64, offset: u64) -> u64 {
     let vmemmap = config!(pages.vmemmap);
     let struct_size = u64::from(config!(pages.struct_size));
     if vmemmap == 0 || struct_size == 0 {

@@ -50,6 +50,8 @@ pub(crate) enum Probed {
     Single = 3,
     /// The linking of a buffer into a range of DMA addresses.
     Link = 4,
+    /// The allocation of coherent memory from a pool.
+    Coherent = 5,
 }
 
 /// Reads a `T` at `base + offset`; `None` where this kernel has no such field, or (counted) the read faults.

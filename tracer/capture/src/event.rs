@@ -217,6 +217,27 @@ pub enum What {
         /// Direction.
         direction: Direction,
     },
+    /// `swiotlb_alloc()` returned: coherent memory of a device with a restricted pool, which comes out of that.
+    CoherentAlloc {
+        /// Which device.
+        device: DeviceId,
+        /// Physical address in the pool, [`MAPPING_ERROR`] when the pool had no room. With [`UNKNOWN_PHYS`] in it no address, but what
+        /// tells this memory from other.
+        slot: u64,
+        /// Length: whole pages.
+        size: u64,
+        /// Time between the function's entry and its return, ns.
+        duration_ns: u64,
+    },
+    /// `swiotlb_free()` was entered: the device gives coherent memory back.
+    CoherentFree {
+        /// Which device.
+        device: DeviceId,
+        /// As it was allocated.
+        slot: u64,
+        /// Length as the driver has it, not rounded up to pages.
+        size: u64,
+    },
     /// A single mapping, or part of one, handed over between CPU and device while it stays mapped.
     Sync {
         /// Which device.
@@ -265,9 +286,21 @@ impl What {
             | Self::Bounced { device, .. }
             | Self::SlotMap { device, .. }
             | Self::SlotUnmap { device, .. }
+            | Self::CoherentAlloc { device, .. }
+            | Self::CoherentFree { device, .. }
             | Self::Sync { device, .. }
             | Self::SyncSg { device, .. } => Some(device),
         }
+    }
+
+    /// Whether slots are taken or given back.
+    pub const fn takes_slots(&self) -> bool {
+        self.is_coherent() || matches!(self, Self::SlotMap { .. } | Self::SlotUnmap { .. })
+    }
+
+    /// Whether it is about coherent memory, which captures have in frames of its own.
+    pub const fn is_coherent(&self) -> bool {
+        matches!(self, Self::CoherentAlloc { .. } | Self::CoherentFree { .. })
     }
 
     /// The kind of record it was.
@@ -284,6 +317,8 @@ impl What {
             Self::Bounced { .. } => Kind::Bounced,
             Self::SlotMap { .. } => Kind::SlotMap,
             Self::SlotUnmap { .. } => Kind::SlotUnmap,
+            Self::CoherentAlloc { .. } => Kind::CoherentAlloc,
+            Self::CoherentFree { .. } => Kind::CoherentFree,
             Self::Sync { .. } => Kind::Sync,
             Self::SyncSg { .. } => Kind::SyncSg,
         }

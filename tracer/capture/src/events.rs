@@ -106,7 +106,7 @@ const OF_SEGMENTS: [Column; 9] = [
 const fn columns_of(kind: Kind) -> &'static [Column] {
     use Column as C;
     match kind {
-        Kind::Device | Kind::Cache => &[],
+        Kind::Device | Kind::Cache | Kind::CoherentAlloc | Kind::CoherentFree => &[],
         Kind::Kmalloc => &[C::CallSite, C::Ptr, C::BytesReq, C::BytesAlloc, C::Gfp],
         Kind::Kfree => &[C::FreeSite, C::FreedPtr],
         Kind::Map => &[

@@ -57,6 +57,10 @@ pub struct KernelFacts {
     pub struct_page_size: u32,
     /// Where the `struct page` of physical address 0 is, or would be; `None` when not found out.
     pub vmemmap: Option<u64>,
+    /// What encrypts the memory of this guest, such as `SEV-SNP`, `TDX` or `a realm of arm CCA`: no device reaches it, so that every
+    /// mapping bounces through memory that is shared with the host. `None` where nothing does, or it was not found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted_guest: Option<String>,
     /// Options of the kernel's configuration that matter here (`CONFIG_SWIOTLB` and so on), as far as readable.
     pub config: BTreeMap<String, String>,
 }
@@ -113,7 +117,7 @@ pub struct PoolFacts {
     pub start: Option<u64>,
     /// Areas.
     pub areas: u32,
-    /// Every mapping bounces (`swiotlb=force`).
+    /// Every mapping bounces (`swiotlb=force`, or the memory of this guest is encrypted).
     pub force: bool,
     /// The kernel can add pools (`CONFIG_SWIOTLB_DYNAMIC`).
     pub dynamic: bool,
@@ -184,6 +188,9 @@ pub struct Device {
     pub force_bounce: bool,
     /// Bounces through a pool of its own (`restricted-dma-pool`), not the default one.
     pub own_pool: bool,
+    /// Which restricted pool that is: its reserved memory's name, as in [`RestrictedPool::name`]. `None` without one, and where nothing tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restricted_pool: Option<String>,
     /// When it was described.
     pub time_ns: u64,
     /// Its description was lost: everything here but its number is unknown, and the name is only a label.
@@ -266,7 +273,7 @@ pub fn is_attached(hooks: &[Hook], subject: &Subject) -> bool {
 
 /// The counters of the pools at one moment, from debugfs `swiotlb/`: of the default pool, and of restricted ones together with
 /// it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PoolSample {
@@ -278,6 +285,20 @@ pub struct PoolSample {
     pub used_slots: u64,
     /// `io_tlb_used_hiwater`, slots since `hiwater_reset`; `None` where the kernel keeps none, and where several pools have
     /// been in use: each had its own moment.
+    pub hiwater_slots: Option<u64>,
+    /// The same of each restricted pool by itself, in the order of [`PoolFacts::restricted`]; empty where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restricted: Vec<RestrictedSample>,
+}
+
+/// The counters of a restricted pool at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RestrictedSample {
+    /// `io_tlb_used`, slots.
+    pub used_slots: u64,
+    /// `io_tlb_used_hiwater`, slots; `None` where the kernel keeps none.
     pub hiwater_slots: Option<u64>,
 }
 

@@ -47,11 +47,13 @@ pub(super) enum Type {
     Lengths = 11,
     /// Events in blocks, of which some may stay closed.
     Blocks = 12,
+    /// Coherent memory out of restricted pools.
+    Coherent = 13,
 }
 
 impl Type {
     pub(super) fn from_raw(raw: u8) -> Option<Self> {
-        const ALL: [Type; 12] = [
+        const ALL: [Type; 13] = [
             Type::Start,
             Type::Device,
             Type::Events,
@@ -64,6 +66,7 @@ impl Type {
             Type::PoolTimes,
             Type::Lengths,
             Type::Blocks,
+            Type::Coherent,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == raw)
     }
@@ -71,7 +74,7 @@ impl Type {
     /// Longest payload of this type, decompressed, bytes. What stands in lists takes about as much in memory as in the file.
     pub(super) fn longest(self) -> usize {
         match self {
-            Self::Events | Self::Sites | Self::Symbols | Self::Lengths => MAX_PAYLOAD,
+            Self::Events | Self::Sites | Self::Symbols | Self::Lengths | Self::Coherent => MAX_PAYLOAD,
             Self::Blocks => MAX_HEAD,
             Self::Device => MAX_DEVICE,
             Self::Start | Self::Pool | Self::Counters | Self::End | Self::Slab | Self::PoolTimes => MAX_OBJECT,
@@ -92,6 +95,7 @@ impl Type {
             Self::PoolTimes => "pool times",
             Self::Lengths => "lengths",
             Self::Blocks => "blocks",
+            Self::Coherent => "coherent memory",
         }
     }
 }

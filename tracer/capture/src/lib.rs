@@ -31,6 +31,7 @@
 
 mod ahead;
 mod blocks;
+mod coherent;
 mod column;
 pub mod event;
 mod events;

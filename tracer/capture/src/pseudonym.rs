@@ -101,6 +101,8 @@ impl Pseudonyms {
                 | What::Bounced { .. }
                 | What::SlotMap { .. }
                 | What::SlotUnmap { .. }
+                | What::CoherentAlloc { .. }
+                | What::CoherentFree { .. }
                 | What::Sync { .. } => {}
             }
         }

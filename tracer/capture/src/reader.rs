@@ -12,7 +12,7 @@ use zstd::bulk::Decompressor;
 use super::{
     ReadError,
     blocks::{self, BlocksDecoder, Opened},
-    events,
+    coherent, events,
     frame::{self, FILE_HEADER, FRAME_HEADER, Header, MARKER, Type},
 };
 use crate::event::{Batch, What};
@@ -373,6 +373,7 @@ fn decode(
         Type::Slab => json(payload).map(Item::Slab),
         Type::PoolTimes => json(payload).map(Item::PoolTimes),
         Type::Lengths => json(payload).map(Item::Lengths),
+        Type::Coherent => json(payload).map(coherent::batch).map(Item::Events),
         // The reader itself reads these.
         Type::Blocks => None,
     });

@@ -8,6 +8,7 @@ use zstd::bulk::Compressor;
 use super::{
     VERSION, WriteError,
     blocks::BlocksEncoder,
+    coherent::{self, Row},
     events::{Encoder, MAX_EVENTS, MAX_SEGMENTS},
     filling::{self, FRAME_EVENTS, Frame},
     frame::{self, FRAME_HEADER, MAX_PAYLOAD, Type},
@@ -116,7 +117,9 @@ impl<W: Write> Writer<W> {
         if events.objects() == 0 {
             return self.events(&events.others);
         }
-        if self.blocks_from == usize::MAX {
+        // Coherent memory stands in frames of its own.
+        let is_apart = events.others.events.iter().any(|event| event.what.is_coherent());
+        if is_apart || self.blocks_from == usize::MAX {
             return events.events().map_or(Ok(()), |batch| self.events(&batch));
         }
         self.frame.clear();
@@ -155,7 +158,14 @@ impl<W: Write> Writer<W> {
     fn events(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let mut rest = &batch.events[..];
         while !rest.is_empty() {
-            let fit = frame_of_events(batch, rest, self.blocks_from == usize::MAX);
+            let alike = coherent::alike(rest);
+            if rest[0].what.is_coherent() {
+                let (events, later) = rest.split_at(alike);
+                self.coherent(events)?;
+                rest = later;
+                continue;
+            }
+            let fit = frame_of_events(batch, &rest[..alike], self.blocks_from == usize::MAX);
             if fit == 0 {
                 return Err(WriteError::TooManySegments { found: batch.segments(&rest[0]).len() });
             }
@@ -172,12 +182,24 @@ impl<W: Write> Writer<W> {
             } else {
                 self.blocks(events, batch)?;
             }
-            for event in events {
-                self.events[event.what.kind() as usize] += 1;
-            }
+            self.count(events);
             rest = later;
         }
         Ok(())
+    }
+
+    /// Events about coherent memory alone.
+    fn coherent(&mut self, events: &[Event]) -> Result<(), WriteError> {
+        let rows: Vec<Row> = events.iter().filter_map(Row::of).collect();
+        self.list(Type::Coherent, &rows)?;
+        self.count(events);
+        Ok(())
+    }
+
+    fn count(&mut self, events: &[Event]) {
+        for event in events {
+            self.events[event.what.kind() as usize] += 1;
+        }
     }
 
     fn blocks(&mut self, events: &[Event], batch: &Batch) -> Result<(), WriteError> {

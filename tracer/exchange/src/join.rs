@@ -144,8 +144,11 @@ pub fn join(ring: &Ring, begun: Begun, known: &dyn Fn(&str) -> Option<GivenDevic
 
     // What the pool holds, as the trace has it, and as the kernel says.
     let held = Held::until(&traced.events, at_ns, &devices, &start);
-    let sample = items.iter().find_map(|item| if let Item::Pool(sample) = item { Some(*sample) } else { None });
-    let at_sample = sample.map(|sample| (sample, Held::until(&traced.events, sample.time_ns, &devices, &start)));
+    let sample = items.iter().find_map(|item| if let Item::Pool(sample) = item { Some(sample.clone()) } else { None });
+    let at_sample = sample.map(|sample| {
+        let held = Held::until(&traced.events, sample.time_ns, &devices, &start);
+        (sample, held)
+    });
     let is_whole = lost == 0 && late.is_empty();
     let mark_is_newer = take_over_pool(&mut start.kernel.pool, at_sample.as_ref(), is_whole);
 
@@ -486,7 +489,7 @@ impl Held {
             let device = devices.get(device.0 as usize);
             let align_mask = device.and_then(|one| one.iommu_granule).map_or(0, |granule| granule.saturating_sub(1));
             let min_align_mask = device.map_or(0, |one| u64::from(one.min_align_mask));
-            let request = Request { cpu: cpu.into(), phys, size, align_mask, min_align_mask };
+            let request = Request { cpu: cpu.into(), phys, size, align_mask, min_align_mask, is_memory: false };
             request.slots(start.kernel.pool.slot_rule, start.kernel.page_size.into()).map_or(1, u64::from)
         };
         for (n, (event, segments)) in events.iter().take_while(|(event, _)| event.time_ns < at_ns).enumerate() {

@@ -7,7 +7,7 @@ use bytemuck::{Pod, pod_read_unaligned};
 use tracer_ebpf::record::{self, Header, Kind, device_flag};
 
 use crate::{
-    kernel::{firmware, root::Root},
+    kernel::{firmware, reach, root::Root},
     rings::Object,
 };
 use bouncescope_capture::event::{Batch, DeviceId, Direction, Event, Segment, What};
@@ -42,6 +42,8 @@ pub(super) struct Decoder {
     pub(super) trampolines: Vec<Range<u64>>,
     /// Address of the default pool; `None` when kallsyms does not tell.
     default_pool: Option<u64>,
+    /// Names of restricted pools, by address of their `struct io_tlb_mem`.
+    restricted_pools: HashMap<u64, String>,
     /// Records decoded, by kind as in [`Kind::ALL`].
     pub(super) decoded: [u64; Kind::ALL.len()],
     /// Records that made no sense: too short, or of an unknown kind or direction.
@@ -144,6 +146,19 @@ impl Decoder {
                 let r: record::SlotUnmap = prefix(bytes)?;
                 What::SlotUnmap { device: self.device(r.dev, &header), slot: r.slot, size: r.size, direction }
             }
+            Kind::CoherentAlloc => {
+                let r: record::Coherent = prefix(bytes)?;
+                What::CoherentAlloc {
+                    device: self.device(r.dev, &header),
+                    slot: r.slot,
+                    size: r.size,
+                    duration_ns: header.time_ns.saturating_sub(r.entry_ns),
+                }
+            }
+            Kind::CoherentFree => {
+                let r: record::Coherent = prefix(bytes)?;
+                What::CoherentFree { device: self.device(r.dev, &header), slot: r.slot, size: r.size }
+            }
             Kind::Sync => {
                 let r: record::Sync = prefix(bytes)?;
                 let device = self.device(r.dev, &header);
@@ -227,6 +242,7 @@ impl Decoder {
             Some(default) => r.pool != 0 && r.pool != default,
             None => flag(device_flag::RESTRICTED_POOL),
         };
+        let restricted_pool = own_pool.then(|| self.restricted_pool(r.pool, &text(&r.bus), &text(&r.name)));
         // A 0 is none set: dma_get_max_seg_size() and dma_get_seg_boundary() then have a value of their own.
         let unset = SegmentLimits::default();
         let set = |value: u64, unset: u64| if value == 0 { unset } else { value };
@@ -247,11 +263,20 @@ impl Decoder {
                 untrusted: flag(device_flag::UNTRUSTED),
                 force_bounce: flag(device_flag::FORCE_BOUNCE),
                 own_pool,
+                restricted_pool,
                 time_ns: r.header.time_ns,
                 undescribed: false,
             },
         );
         self.described.entry((r.dev, r.fingerprint)).or_insert(id);
+    }
+
+    /// What a restricted pool is called: like its reserved memory, as firmware gives it to the first of its devices; else by a number.
+    fn restricted_pool(&mut self, pool: u64, bus: &str, device: &str) -> String {
+        let number = self.restricted_pools.len() + 1;
+        let named = || reach::restricted_pool(&Root::default(), bus, device);
+        let new = || named().unwrap_or_else(|| format!("restricted pool {number}"));
+        self.restricted_pools.entry(pool).or_insert_with(new).clone()
     }
 
     /// The number of the device that was described so, always the same; `None` while that description has not come.

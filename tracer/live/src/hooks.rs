@@ -43,6 +43,8 @@ pub(super) struct Asked {
     pub(super) objects: bool,
     /// Cache maintenance is timed.
     pub(super) maintenance: bool,
+    /// Some devices have restricted pools, as far as the kernel shows them.
+    pub(super) restricted_pools: bool,
 }
 
 /// Loads the programs that are going to be attached beforehand, so that attaching takes no time in between. The
@@ -124,6 +126,12 @@ fn is_wanted(subject: &Recorded, symbols: Option<&Symbols>, asked: Asked) -> boo
         Subject::IovaLink | Subject::IovaUnlink => {
             let places = subject.candidates.iter().copied().flatten();
             symbols.is_none_or(|symbols| places.into_iter().all(|place| symbols.exists(&place.symbol())))
+        }
+        // Nor has a machine without such pools, unless it has them and the functions are part of others.
+        Subject::CoherentAlloc | Subject::CoherentFree => {
+            let places = subject.candidates.iter().copied().flatten();
+            asked.restricted_pools
+                || symbols.is_none_or(|symbols| places.into_iter().all(|place| symbols.exists(&place.symbol())))
         }
         // Where one function calls the other, it would be seen twice.
         Subject::MapResource | Subject::UnmapResource => {

@@ -142,7 +142,11 @@ impl Session {
         // Some 7 MB, before the loader takes as much.
         drop(btf);
 
-        let asked = hooks::Asked { objects: options.allocation_sample > 0, maintenance: options.time_maintenance };
+        let asked = hooks::Asked {
+            objects: options.allocation_sample > 0,
+            maintenance: options.time_maintenance,
+            restricted_pools: !kernel.pool.restricted.is_empty(),
+        };
         let cpus = nr_cpus().unwrap_or(1);
         let (mut ebpf, rings) = load_with_rings(loader, &mut config, options, kernel.page_size, cpus, &mut notes)?;
         let log = options.programs_log.then(|| ProgramsLog::open(&mut ebpf)).flatten();

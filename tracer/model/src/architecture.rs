@@ -90,6 +90,11 @@ impl Architecture {
     pub fn is_arm64(&self) -> bool {
         *self == ARM64
     }
+
+    /// It is 64-bit x86, whose default pools the model knows.
+    pub fn is_x86(&self) -> bool {
+        *self == X86_64
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +108,7 @@ mod tests {
             assert_eq!(Architecture::of(one.machine), one);
         }
         assert_eq!(Architecture::of("loongarch64").machine, "");
+        assert!(Architecture::of("x86_64").is_x86() && !Architecture::of("i686").is_x86());
     }
 
     #[test]

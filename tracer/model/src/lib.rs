@@ -11,7 +11,7 @@
 //!
 //! // swiotlb=128 on one CPU: 256 KiB, in slots of 2 KiB.
 //! let mut pool = Pool::new(PoolConfig { slots: 128, areas: 1, slot_rule: SlotRule::default(), page_size: 4096 });
-//! let request = Request { cpu: 0, phys: 0x1008, size: 8, align_mask: 0, min_align_mask: 0 };
+//! let request = Request { cpu: 0, phys: 0x1008, size: 8, align_mask: 0, min_align_mask: 0, is_memory: false };
 //! let held = pool.map(&request)?;
 //! assert_eq!((held.slots(), pool.used_slots()), (1, 1));
 //! pool.unmap(held);

@@ -62,6 +62,8 @@ pub struct Request {
     pub align_mask: u64,
     /// The device's `min_align_mask`.
     pub min_align_mask: u64,
+    /// It is no buffer but coherent memory, of whole pages: `swiotlb_alloc()`.
+    pub is_memory: bool,
 }
 
 impl Request {

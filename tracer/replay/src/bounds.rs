@@ -40,6 +40,7 @@ pub fn any(any: &mut Item) {
     match any {
         Item::Device(described) => device(described, &mut Vec::new()),
         Item::Start(first) => start(first),
+        Item::Pool(sample) => sample.restricted.truncate(MAX_LIST),
         Item::Events(batch) => batch.events.iter_mut().for_each(event),
         _ => {}
     }
@@ -196,12 +197,16 @@ pub(super) fn event(event: &mut Event) {
             *align_mask = ((*align_mask).min(MAX_GRANULE - 1) + 1).next_power_of_two() - 1;
             (*size, *duration_ns) = ((*size).min(MAX_SIZE), (*duration_ns).min(MAX_TIME_NS));
         }
+        What::CoherentAlloc { size, duration_ns, .. } => {
+            (*size, *duration_ns) = ((*size).min(MAX_SIZE), (*duration_ns).min(MAX_TIME_NS));
+        }
         What::Map { size, .. }
         | What::Unmap { size, .. }
         | What::Link { size, .. }
         | What::Unlink { size, .. }
         | What::Bounced { size, .. }
         | What::SlotUnmap { size, .. }
+        | What::CoherentFree { size, .. }
         | What::Sync { size, .. } => *size = (*size).min(MAX_SIZE),
         What::Kfree { .. } | What::MapSg { .. } | What::UnmapSg { .. } | What::SyncSg { .. } => {}
     }

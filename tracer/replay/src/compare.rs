@@ -11,7 +11,8 @@ use super::lengths::Total;
 use super::list_marks::Lists;
 use super::losses::{self, Doubts};
 use super::mapping::{Buffer, Mapping, Proof, Truth, Unknown};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, PoolRow};
+use super::pairing::Witnesses;
 use super::run::{Predicted, Prediction};
 use super::statistics::{Observed, Statistics};
 use super::step::Step;
@@ -162,6 +163,9 @@ pub struct Verdict {
     pub peak_slots_kernel: Option<u64>,
     /// `peak_slots_kernel` is the kernel's own high-water mark over the recording, not just its samples' highest.
     pub peak_is_exact: bool,
+    /// The same of each restricted pool that was used, by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolVerdict>,
     /// Records of `swiotlb_bounced`.
     pub bounced_recorded: u64,
     /// What the tracing file system counted of it.
@@ -192,6 +196,40 @@ pub struct Verdict {
     pub problems: Vec<String>,
     /// The first disagreements.
     pub differences: Vec<Difference>,
+}
+
+/// The peak of a restricted pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PoolVerdict {
+    /// Name of its reserved memory.
+    pub name: String,
+    /// As in [`Verdict::peak_slots_predicted`].
+    pub peak_slots_predicted: u64,
+    /// As in [`Verdict::peak_slots_range`].
+    pub peak_slots_range: [u64; 2],
+    /// As in [`Verdict::peak_slots_kernel`].
+    pub peak_slots_kernel: Option<u64>,
+    /// As in [`Verdict::peak_is_exact`].
+    pub peak_is_exact: bool,
+    /// Slots in use when the recording began.
+    #[serde(skip)]
+    used_at_start: u64,
+}
+
+impl PoolVerdict {
+    fn of(row: &PoolRow, nth: usize, observed: &Observed, is_of_recording: bool) -> Self {
+        let kernel = observed.restricted.get(nth);
+        let exact = kernel.and_then(|kernel| kernel.mark(is_of_recording));
+        Self {
+            name: row.name.clone(),
+            peak_slots_predicted: row.peak_slots,
+            peak_slots_range: [row.peak_slots_range[0], row.mark_at_most],
+            peak_slots_kernel: exact.or(kernel.map(|kernel| kernel.used_peak)),
+            peak_is_exact: exact.is_some(),
+            used_at_start: row.used_at_start,
+        }
+    }
 }
 
 impl Verdict {
@@ -240,6 +278,7 @@ impl Comparison {
                 self.mapping(mapping, of, devices);
             }
             Step::Unseen(unseen) => self.unseen(unseen.time_ns),
+            Step::Coherent { memory, .. } => self.latest_ns = self.latest_ns.max(memory.time_ns),
             Step::Buffer { mapping, index, .. } => self.searched(&mapping.buffers[*index as usize]),
             Step::SlotReleased(release) => self.latest_ns = self.latest_ns.max(release.time_ns),
             Step::Synced(_) | Step::Unmapped(_) | Step::Forgotten { .. } | Step::RefusedEnds { .. } => {}
@@ -432,6 +471,14 @@ impl Comparison {
             // Samples hold what was in use before the recording, and may never have been again.
             peak_slots_kernel: exact_peak.or(observed.used_peak),
             peak_is_exact: exact_peak.is_some(),
+            pools: own
+                .pools
+                .iter()
+                .filter_map(|row| {
+                    let nth = start.kernel.pool.restricted.iter().position(|pool| pool.name == row.name)?;
+                    Some(PoolVerdict::of(row, nth, observed, start.kernel.pool.hiwater_reset))
+                })
+                .collect(),
             bounced_recorded: statistics.events(Kind::Bounced),
             tracefs_bounced: counters.tracefs_bounced,
             events_seen: kinds.clone().map(seen).sum(),
@@ -468,7 +515,7 @@ impl Comparison {
                 ));
             }
         }
-        if !start.kernel.pool.restricted.is_empty() {
+        if !start.kernel.pool.restricted.is_empty() && !Witnesses::new(&start.hooks).coherent_memory {
             let why = "coherent memory of devices with restricted pools comes from these too, unrecorded";
             verdict.leave_out(LeftOut::PeakAndRefusals, why);
         } else if doubts.pool {

@@ -1,7 +1,8 @@
 //! Which pool the captured kernel makes of `swiotlb=`, or without it: its facts, for [`bouncescope_model::pool::Boot`], which has the
 //! arithmetic.
 //!
-//! Mirrors `mem_init()` in `arch/arm64/mm/init.c` (`arch_mm_preinit()` from 6.16 on).
+//! Mirrors `mem_init()` in `arch/arm64/mm/init.c` (`arch_mm_preinit()` from 6.16 on), and of x86 `pci_swiotlb_detect()` in
+//! `arch/x86/kernel/pci-dma.c` and `mem_encrypt_setup_arch()` in `arch/x86/mm/mem_encrypt.c` (6.1 to 7.3).
 
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_capture::facts::Release;
@@ -21,8 +22,8 @@ pub struct PoolRule {
     /// The largest default that the facts allow, where they do not tell it: slots.
     at_most: Option<u64>,
     rule: String,
-    /// Only arm64 makes a default of the size of its memory.
-    is_arm64: bool,
+    /// The rule is the architecture's own, and not arm64's for want of it.
+    is_own: bool,
 }
 
 /// The pool that a kernel makes by default.
@@ -47,21 +48,22 @@ impl PoolRule {
         let memory = Memory::of(kernel);
         let (default, rule) = by_default(kernel, &memory, default_slots);
         let boot = Boot { possible_cpus: kernel.possible_cpus, has_areas, default_slots, default };
-        let is_arm64 = Architecture::of(&kernel.machine).is_arm64();
+        let architecture = Architecture::of(&kernel.machine);
+        let is_own = architecture.is_arm64() || architecture.is_x86();
         let parameter = PoolParameter::parse(&kernel.cmdline);
         let is_sized = parameter.noforce || parameter.slots.is_some_and(|slots| !boot.sized(slots).is_default);
         if kernel.pool.slots > 0 && !is_sized {
             let rule = "the captured pool, whose size was not set on the kernel's command line".to_owned();
             let captured = Some((kernel.pool.slots, kernel.pool.areas.max(1)));
-            return Self { boot, captured, at_most: None, rule, is_arm64 };
+            return Self { boot, captured, at_most: None, rule, is_own };
         }
-        let whose =
-            if is_arm64 { String::new() } else { format!("as if this were arm64 and not {}, ", kernel.machine) };
+        let whose = if is_own { String::new() } else { format!("as if this were arm64 and not {}, ", kernel.machine) };
         // A hole in the memory, or what firmware keeps of it, may make it reach further.
         let full = Boot { default: ByDefault::Full, ..boot }.made(Asked::default()).slots;
-        let at_most = memory.is_estimate.then_some(full).filter(|full| *full > boot.made(Asked::default()).slots);
-        let rule = format!("{whose}{rule} (mem_init() in arch/arm64/mm/init.c)");
-        Self { boot, captured: None, at_most, rule, is_arm64 }
+        let depends = memory.is_estimate && !matches!(default, ByDefault::Enlarged(_));
+        let at_most = depends.then_some(full).filter(|full| *full > boot.made(Asked::default()).slots);
+        let rule = format!("{whose}{rule}");
+        Self { boot, captured: None, at_most, rule, is_own }
     }
 
     /// The pool without `swiotlb=`.
@@ -74,7 +76,7 @@ impl PoolRule {
     /// The pool with `swiotlb=slots`.
     pub fn sized(&self, slots: u64) -> Made {
         let made = self.boot.sized(slots);
-        if made.is_default && !self.is_arm64 {
+        if made.is_default && !self.is_own {
             return Boot { default: ByDefault::Full, ..self.boot }.sized(slots);
         }
         if made.is_default {
@@ -143,6 +145,52 @@ impl Memory {
 /// The rule, and it in words.
 fn by_default(kernel: &KernelFacts, memory: &Memory, default_slots: u64) -> (ByDefault, String) {
     let full = format!("{} MiB", (default_slots * SLOT) >> 20);
+    let (default, rule, place) = if Architecture::of(&kernel.machine).is_x86() {
+        by_default_on_x86(kernel, memory, &full)
+    } else {
+        let (default, rule) = by_default_on_arm64(kernel, memory, default_slots);
+        (default, rule, "mem_init() in arch/arm64/mm/init.c")
+    };
+    (default, format!("{rule} ({place})"))
+}
+
+/// The rule of x86, it in words, and where the kernel has it. That a host which encrypts its own memory (SME) has a pool too is left out: one
+/// with no memory beyond 4 GiB is not known of.
+fn by_default_on_x86(kernel: &KernelFacts, memory: &Memory, full: &str) -> (ByDefault, String, &'static str) {
+    const DETECT: &str = "pci_swiotlb_detect() in arch/x86/kernel/pci-dma.c";
+    const ENCRYPTED: &str = "mem_encrypt_setup_arch() in arch/x86/mm/mem_encrypt.c";
+    // The zones of x86 below 4 GiB are those that devices of 24 and 32 bits reach: `MAX_DMA32_PFN` alone decides.
+    let is_beyond_limit = match kernel.physical_memory {
+        Some(physical) => physical.end > DMA_LIMIT,
+        None => memory.is_beyond_limit,
+    };
+    let asks = |word: &str| {
+        let kernel_part = kernel.cmdline.split_whitespace().take_while(|&word| word != "--");
+        kernel_part.filter_map(|part| part.strip_prefix("iommu=")).any(|words| words.split(',').any(|one| one == word))
+    };
+    let is_forced = PoolParameter::parse(&kernel.cmdline).force;
+    if let Some(guest) = &kernel.encrypted_guest {
+        let rule = format!("the memory of this guest is encrypted ({guest}): 6 % of it, {full} to 1 GiB");
+        return (ByDefault::Enlarged(memory.bytes), rule, ENCRYPTED);
+    }
+    let (default, rule) = match (is_beyond_limit && !asks("off"), asks("soft"), is_forced) {
+        (true, ..) => (ByDefault::Full, format!("memory reaches beyond 4 GiB, which not all devices reach: {full}")),
+        (false, true, _) => (ByDefault::Full, format!("iommu=soft: {full}")),
+        (false, false, true) => (ByDefault::Full, format!("swiotlb=force: {full}")),
+        (false, false, false) if is_beyond_limit => (ByDefault::None, "iommu=off: none".to_owned()),
+        (false, false, false) => {
+            (ByDefault::None, "all memory is below 4 GiB, and x86 bounces nothing for its length: none".to_owned())
+        }
+    };
+    (default, rule, DETECT)
+}
+
+/// The rule of arm64, and it in words.
+fn by_default_on_arm64(kernel: &KernelFacts, memory: &Memory, default_slots: u64) -> (ByDefault, String) {
+    let full = format!("{} MiB", (default_slots * SLOT) >> 20);
+    if let Some(guest) = &kernel.encrypted_guest {
+        return (ByDefault::Full, format!("the memory of this guest is encrypted ({guest}): {full}"));
+    }
     match (memory.is_beyond_limit, kernel.bounce_unaligned_kmalloc, is_reduced(&kernel.release)) {
         (true, ..) => (ByDefault::Full, format!("memory reaches beyond 4 GiB, which not all devices reach: {full}")),
         (false, false, _) => {
@@ -196,9 +244,42 @@ mod tests {
             PoolRule::of(&KernelFacts { machine: machine.into(), ..KernelFacts::default() }).default().rule
         };
         assert!(
-            rule("x86_64").starts_with("as if this were arm64 and not x86_64")
+            rule("riscv64").starts_with("as if this were arm64 and not riscv64")
                 && rule("aarch64").starts_with("all memory")
         );
+    }
+
+    fn x86(memory_mib: u64, cmdline: &str, encrypted: Option<&str>) -> KernelFacts {
+        let physical = PhysicalMemory { end: memory_mib << 20, bytes: memory_mib << 20, beyond_dma_zone: Some(true) };
+        KernelFacts {
+            machine: "x86_64".into(),
+            cmdline: cmdline.into(),
+            encrypted_guest: encrypted.map(str::to_owned),
+            physical_memory: Some(physical),
+            ..kernel("6.12.1", memory_mib, 0, false)
+        }
+    }
+
+    #[test]
+    fn x86_has_a_pool_beyond_4_gib_and_where_it_is_asked_for() {
+        let made = |memory_mib, cmdline| PoolRule::of(&x86(memory_mib, cmdline, None)).default();
+        let slots = |memory_mib, cmdline| made(memory_mib, cmdline).slots;
+        assert_eq!([slots(1024, ""), slots(8192, ""), slots(8192, "iommu=off")], [0, 32768, 0]);
+        assert_eq!(
+            [slots(1024, "iommu=soft"), slots(1024, "swiotlb=force"), slots(8192, "iommu=off,x swiotlb=force")],
+            [32768; 3]
+        );
+        assert!(made(1024, "").rule.contains("x86 bounces nothing for its length: none (pci_swiotlb_detect()"));
+        assert_eq!(made(1024, "").at_most, None);
+    }
+
+    #[test]
+    fn guests_with_encrypted_memory_have_more_on_x86_and_the_full_default_on_arm64() {
+        let made = |memory_mib| PoolRule::of(&x86(memory_mib, "", Some("TDX"))).default();
+        assert_eq!([512, 2048, 65536].map(|memory_mib| made(memory_mib).slots), [32768, 65536, 1 << 19]);
+        assert!(made(512).rule.contains("(TDX): 6 % of it, 64 MiB to 1 GiB (mem_encrypt_setup_arch()"));
+        let realm = KernelFacts { encrypted_guest: Some("a realm".into()), ..kernel("6.14.1", 1024, 1 << 30, true) };
+        assert_eq!(PoolRule::of(&realm).default().slots, 32768);
     }
 
     #[test]

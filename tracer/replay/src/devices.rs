@@ -75,6 +75,17 @@ impl Devices {
         self.described.get(id.0 as usize).map_or(Identity(u32::MAX), |one| one.identity)
     }
 
+    /// Every device as it was last described, in order of first appearance.
+    pub(crate) fn all_latest(&self) -> Vec<Device> {
+        self.latest.iter().map(|id| self.get(*id)).collect()
+    }
+
+    /// What a device and its driver were last called; empty for one that was never described.
+    pub(crate) fn name_and_driver(&self, identity: Identity) -> (String, String) {
+        let device = self.latest(identity).map(|latest| self.get(latest)).unwrap_or_default();
+        (device.name, device.driver)
+    }
+
     /// What of a description decides a mapping's fate.
     pub fn traits(&self, id: DeviceId) -> DeviceTraits {
         let Some(Described { device, .. }) = self.described.get(id.0 as usize) else { return DeviceTraits::default() };

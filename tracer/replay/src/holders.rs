@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::devices::Identity;
 use super::durations::Durations;
 use super::names::Names;
-use super::site::{SiteId, origin};
+use super::site::{COHERENT_MEMORY, SiteId, origin};
 use super::trend::{START_NS, Trend};
 
 /// Devices and call sites of which it is kept how long they held slots. Slots of more are not told apart by what was given back.
@@ -340,7 +340,10 @@ struct Named {
 fn named_as((device, site): (Identity, SiteId), names: Names) -> Named {
     let latest = names.devices.latest(device);
     let device = latest.map(|latest| names.devices.get(latest)).unwrap_or_default();
-    let (call_site, module) = origin(names.objects.address(site), names.symbols);
+    let (call_site, module) = match site {
+        SiteId::COHERENT => (COHERENT_MEMORY.to_owned(), String::new()),
+        site => origin(names.objects.address(site), names.symbols),
+    };
     Named { device: device.name, driver: device.driver, call_site, module }
 }
 

@@ -42,7 +42,7 @@ impl Kernel {
     /// Whether a kernel with these settings that looks from this view would do the same with every mapping, but for what its pool has room
     /// for.
     pub(super) fn decides_as(&self, settings: &Settings, view: usize) -> bool {
-        let of_devices = |settings: &Settings| (settings.restricted, settings.captured_force);
+        let of_devices = |settings: &Settings| (settings.restricted.clone(), settings.captured_force);
         self.view == view
             && self.machine == settings.machine()
             && of_devices(&self.settings) == of_devices(settings)

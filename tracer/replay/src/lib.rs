@@ -78,7 +78,7 @@ pub mod work;
 
 use std::collections::BTreeMap;
 
-use bouncescope_capture::facts::{Counters, End, PoolTimes, SlabSample};
+use bouncescope_capture::facts::{Counters, Device, End, PoolTimes, SlabSample};
 use bouncescope_capture::stream::{Gaps, Source, Start};
 
 use compare::Verdict;
@@ -117,6 +117,8 @@ pub struct Replayed {
     pub outcomes: Vec<Outcome>,
     /// The settings.
     pub settings: Vec<Settings>,
+    /// The devices as they were last described, in order of their first appearance.
+    pub devices: Vec<Device>,
     /// What the kernel did.
     pub observed: Observed,
     /// The same, by device, driver, call site, direction and size class.

@@ -86,6 +86,7 @@ pub(crate) fn concerns(loss: &Loss) -> &'static [Concern] {
             // The time of a call is taken between its entry and its return.
             Kind::SlotMap => &[Pool, Times, Searches],
             Kind::SlotUnmap => &[Pool, Times],
+            Kind::CoherentAlloc | Kind::CoherentFree => &[Pool],
             Kind::Sync | Kind::SyncSg => &[Copies],
         },
         Loss::Missed(program) => of_program(program).unwrap_or(MAPPING),
@@ -160,6 +161,8 @@ fn kind_of(program: &Program) -> Option<Kind> {
         Program::SwiotlbBounced => Kind::Bounced,
         Program::SlotMapReturn | Program::SlotMapExit => Kind::SlotMap,
         Program::SlotUnmap | Program::SlotUnmapEnter => Kind::SlotUnmap,
+        Program::CoherentAllocReturn | Program::CoherentAllocExit => Kind::CoherentAlloc,
+        Program::CoherentFreeEntry | Program::CoherentFreeEnter => Kind::CoherentFree,
         _ => return None,
     })
 }
@@ -170,6 +173,11 @@ fn of_program(program: &Program) -> Option<&'static [Concern]> {
     Some(match program {
         Program::SlotMapEntry | Program::SlotMapReturn | Program::SlotMapExit => &[Pool, Times, Searches],
         Program::SlotUnmap | Program::SlotUnmapEnter => &[Pool, Times],
+        Program::CoherentAllocEntry
+        | Program::CoherentAllocReturn
+        | Program::CoherentAllocExit
+        | Program::CoherentFreeEntry
+        | Program::CoherentFreeEnter => &[Pool],
         Program::PoolCpuEntry | Program::PoolDeviceEntry | Program::PoolSyncEntry => &[Times],
         Program::PoolReturn => &[Times, Maintenance],
         Program::MaintainDeviceEntry | Program::MaintainCpuEntry => &[Maintenance],
@@ -230,7 +238,7 @@ pub struct Doubts {
 
 impl Doubts {
     /// From the last counters: losses are reported only after the records that were lost.
-    /// `restricted`: some devices have pools of their own, from which their coherent memory comes too, unrecorded.
+    /// `restricted`: some devices have pools of their own, from which their coherent memory comes too.
     pub fn new(counters: &Counters, gaps: &Gaps, witnesses: Witnesses, restricted: bool) -> Self {
         let damaged = gaps.damaged_frames > 0;
         let lost = |concern| damaged || taking_from(counters, concern).next().is_some();
@@ -239,7 +247,7 @@ impl Doubts {
         Self {
             no_attempt: !attempts_whole && !searches_whole,
             both_witnesses: !(attempts_whole && searches_whole),
-            pool: restricted || lost(Concern::Pool),
+            pool: restricted && !witnesses.coherent_memory || lost(Concern::Pool),
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::estimate::Estimate;
 use super::holders::{HeldTimes, Holders};
 use super::memory::CacheUse;
@@ -206,6 +208,48 @@ pub struct OverlapSide {
     pub module: String,
 }
 
+/// Coherent memory that a device asked for while it was recorded, out of its restricted pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CoherentRow {
+    /// `dev_name()`.
+    pub device: String,
+    /// Its driver when last described.
+    pub driver: String,
+    /// The pool's name, as in [`PoolRow::name`].
+    pub pool: String,
+    /// Allocations that found slots.
+    pub allocated: u64,
+    /// Those of them that were given back.
+    pub given_back: u64,
+    /// Allocations that found none.
+    pub refused: u64,
+    /// Most slots that they held at once; without memory from before the recording, of which nobody knows whose it is.
+    pub peak_slots: u64,
+    /// Slots that they held at the end.
+    pub slots_at_end: u64,
+}
+
+/// One of several pools: the default one, or a restricted one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PoolRow {
+    /// `default`, or the name of the reserved memory; of a pool that a device is given in a simulation, the device's.
+    pub name: String,
+    /// Slots.
+    pub slots: u64,
+    /// Slots in use when the recording began, by coherent memory and by what was bounced then.
+    pub used_at_start: u64,
+    /// Most slots in use at once.
+    pub peak_slots: u64,
+    /// As in [`Outcome::peak_slots_range`].
+    pub peak_slots_range: [u64; 2],
+    /// As in [`Outcome::mark_at_most`].
+    pub mark_at_most: u64,
+    /// Slots of coherent memory that was allocated in the recording, when most slots were in use.
+    pub coherent_at_peak: u64,
+}
+
 /// The rows of a breakdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -319,6 +363,12 @@ pub struct Outcome {
     /// What this run comes to at the most, where these mappings last as long as others like them and pools are added late; where
     /// neither matters the figures are what they are.
     pub at_most: Option<AtMost>,
+    /// Coherent memory out of restricted pools, by device.
+    pub coherent: Vec<CoherentRow>,
+    /// Allocations of coherent memory for which a restricted pool had no slots.
+    pub coherent_refused: u64,
+    /// Each pool that was used, where there are others than the default one; empty elsewhere.
+    pub pools: Vec<PoolRow>,
     /// Breakdowns.
     pub rows: Rows,
 }

@@ -24,8 +24,9 @@ pub use truth::Witnesses;
 use super::{
     devices::{Devices, Identity},
     mapping::{Besides, Buffer, Buffers, Handle, Mapping, Proof, Truth, Unknown},
+    run::slots_of,
     site::SiteId,
-    step::{Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
+    step::{Coherent, Overlap, SlotRelease, Step, Synced, Unmapping, Unseen},
 };
 use bouncescope_capture::event::{DeviceId, Direction, Event, MAPPING_ERROR, Memory, Segment, UNKNOWN_PHYS, What};
 use bouncescope_capture::facts::SlotRule;
@@ -47,6 +48,7 @@ pub struct Pairing {
     truth: truth::Judge,
     next_mapping: u64,
     next_unseen: u64,
+    next_coherent: u64,
     at_end: bool,
     /// Mappings that are not followed, since too many are mapped.
     left_out: u64,
@@ -119,6 +121,7 @@ impl Pairing {
             truth: truth::Judge::new(witnesses),
             next_mapping: 0,
             next_unseen: 0,
+            next_coherent: 0,
             at_end: false,
             left_out: 0,
             spare: Vec::new(),
@@ -129,7 +132,10 @@ impl Pairing {
     pub fn event(&mut self, event: &Event, segments: &[Segment], devices: &mut Devices, watch: &mut impl Watch) {
         self.queue.now(event.time_ns);
         let context = Context::of(event);
-        if !matches!(event.what, What::Kmalloc { .. } | What::Kfree { .. } | What::SlotMap { .. }) {
+        if !matches!(
+            event.what,
+            What::Kmalloc { .. } | What::Kfree { .. } | What::SlotMap { .. } | What::CoherentAlloc { .. }
+        ) {
             self.moments.goes_on(context, event.time_ns);
         }
         match event.what {
@@ -174,9 +180,18 @@ impl Pairing {
             }
             What::SlotUnmap { device, slot, size, .. } => {
                 let time_ns = event.time_ns;
-                let release = SlotRelease { time_ns, device, slot, size, holder: None };
+                let release = SlotRelease { time_ns, device, slot, size, is_memory: false, holder: None };
                 let place = self.queue.push(Step::SlotReleased(release));
                 self.moments.released(context, place, time_ns, slot, 1);
+            }
+            What::CoherentAlloc { device, slot, size, duration_ns } => {
+                self.coherent(event, context, device, slot, size, duration_ns);
+            }
+            What::CoherentFree { device, slot, size } => {
+                let time_ns = event.time_ns;
+                let release = SlotRelease { time_ns, device, slot, size, is_memory: true, holder: None };
+                let place = self.queue.push(Step::SlotReleased(release));
+                self.moments.released(context, place, time_ns, slot, self.slots_of_memory(size));
             }
             What::Sync { device, dma_addr, size, for_device, .. } => {
                 let part = self.lifetimes.part(devices.identity(device), dma_addr);
@@ -188,6 +203,21 @@ impl Pairing {
             }
             What::Kmalloc { .. } | What::Kfree { .. } => {}
         }
+    }
+
+    fn slots_of_memory(&self, size: u64) -> u32 {
+        u32::try_from(slots_of(size, self.page_size)).unwrap_or(u32::MAX)
+    }
+
+    /// Coherent memory was asked for: no mapping comes, and nothing is waited for.
+    fn coherent(&mut self, event: &Event, context: Context, device: DeviceId, slot: u64, size: u64, duration_ns: u64) {
+        let (time_ns, found) = (event.time_ns, slot != MAPPING_ERROR);
+        let memory = Coherent { id: self.next_coherent, time_ns, cpu: event.cpu, device, size, slot, found };
+        self.next_coherent += 1;
+        let place = self.queue.push(Step::Coherent { memory, replaces: None, overlap: Overlap::default() });
+        let from_ns = time_ns.saturating_sub(duration_ns);
+        self.moments.goes_on(context, from_ns);
+        self.moments.searched(place, from_ns, time_ns, slot, if found { self.slots_of_memory(size) } else { 0 });
     }
 
     /// So many mappings came without their events, and nothing is to become of them.
@@ -212,7 +242,7 @@ impl Pairing {
             match self.queue.front(self.at_end)? {
                 Front::Step(place, mut step) => {
                     self.lifetimes.resolve(&mut step);
-                    if let Step::Buffer { overlap, .. } = &mut step {
+                    if let Step::Buffer { overlap, .. } | Step::Coherent { overlap, .. } = &mut step {
                         *overlap = self.moments.overlap(place);
                     }
                     return Some(step);
@@ -473,6 +503,7 @@ impl Pairing {
             size: found.size,
             align_mask: found.search.map_or(0, |search| search.align_mask),
             min_align_mask: devices.traits(found.device).min_align_mask,
+            is_memory: false,
         };
         request.slots(self.slot_rule, self.page_size).unwrap_or(1)
     }

@@ -427,6 +427,7 @@ impl Pass {
         let mapped_sites = watcher.common.sites().filter(|site| *site != SiteId::UNKNOWN);
         let lengths = lengths.finish(&devices, &start.kernel);
         Replayed {
+            devices: devices.all_latest(),
             mapped_sites: mapped_sites
                 .map(|site| watcher.objects.address(site))
                 .filter(|address| is_code(*address))

@@ -6,6 +6,7 @@
 //! bounces holds its slots from its mapping's event to its
 //! unmapping's.
 
+mod coherent;
 mod follow;
 mod fullness;
 mod held;
@@ -43,10 +44,13 @@ use bouncescope_model::{
     pool::{Growing, PoolConfig, Refused, Request, SLOT, WORKER_NS},
     sharing::Sharing,
 };
+use coherent::CoherentMemory;
+pub(crate) use coherent::slots_of;
 use follow::{Order, Owed, Taker};
 use held::{Held, MOST_SPARE, MOST_UNMAPPED, Search, Slots};
 pub use last::Last;
 use progress::AllInProgress;
+use slots::{Peak, Whose};
 
 /// Longer than the kernel takes from the event of an unmapping to the last slot given back.
 const UNMAPS_WITHIN_NS: u64 = 1_000_000;
@@ -87,7 +91,9 @@ pub struct Run {
     kernel: Kernel,
     /// The default pool, then devices' own.
     pools: Vec<Growing>,
-    own_pools: HashMap<Option<Identity>, usize>,
+    own_pools: HashMap<Whose, usize>,
+    /// Of each pool.
+    peaks: Vec<Peak>,
     /// Mappings of which not every buffer has been.
     in_progress: AllInProgress,
     held: HashMap<u64, Held>,
@@ -104,6 +110,7 @@ pub struct Run {
     mark: u64,
     /// Slots held without a mapping.
     unseen: HashMap<u64, Slots>,
+    coherent: CoherentMemory,
     /// Mappings that still hold slots after their unmapping's event, and when that can only mean that the release was missed.
     unmapped: VecDeque<(u64, u64)>,
     /// Releases of slots are recorded.
@@ -169,6 +176,8 @@ impl Run {
             kernel: Kernel::new(settings, view),
             pools: vec![pool],
             own_pools: HashMap::new(),
+            peaks: vec![Peak::default()],
+            coherent: CoherentMemory::default(),
             in_progress: AllInProgress::default(),
             held: HashMap::new(),
             spare: Vec::new(),
@@ -235,6 +244,12 @@ impl Run {
                 self.mapped(mapping, devices);
             }
             Step::Unseen(unseen) => self.take_unseen(unseen, devices),
+            Step::Coherent { memory, replaces, overlap } => {
+                if let Some(holder) = replaces {
+                    self.give_back(holder);
+                }
+                self.take_coherent(memory, *overlap, devices);
+            }
             Step::SlotReleased(release) => self.slot_released(release, devices),
             Step::Synced(synced) => self.sync(synced, devices),
             Step::Unmapped(unmapping) => self.unmap(unmapping, devices),
@@ -289,6 +304,10 @@ impl Run {
         }
         self.breakdown.add(common);
         self.breakdown.add(unfollowed);
+        let pool_names = self.pool_names(&last.names);
+        self.outcome.pools = self.pool_rows(&pool_names);
+        let pool = |pool: usize| pool_names.get(pool).cloned().unwrap_or_default();
+        self.outcome.coherent = self.coherent.rows(last.names, pool);
         let peak_slots_range = self.peak_range.map(|slots| slots.min(self.capacity()));
         let outcome = &mut self.outcome;
         outcome.total = self.breakdown.total();
@@ -360,8 +379,9 @@ impl Run {
             }
             (Some(Ok(slots)), _) => self.put_back(slots),
             (Some(Err(_)), Some(search)) if recorded == Some(true) => {
+                let pool = search.pool;
                 self.owe(Taker::Buffer(mapping.id, index), search);
-                self.note_mark(overlap);
+                self.note_mark(pool, overlap);
             }
             _ => {}
         }
@@ -406,6 +426,7 @@ impl Run {
             size: buffer.size,
             align_mask,
             min_align_mask: taken.traits.min_align_mask,
+            is_memory: false,
         };
         let device = devices.identity(mapping.device);
         let who = Who { since_ns: buffer.time_ns, device, site: buffer.site };
@@ -570,14 +591,18 @@ impl Run {
     }
 
     fn slot_released(&mut self, release: &SlotRelease, devices: &Devices) {
-        match &release.holder {
-            Some(holder) => self.give_back(holder),
-            None if self.kernel.settings.used_at_start > 0 => {
-                let slots = self.slots_of(release, devices);
-                self.pools[0].first().release_foreign(slots);
-            }
-            None => {}
+        if let Some(holder) = &release.holder {
+            self.give_back(holder);
+            return;
         }
+        let taken = self.kernel.device(release.device, devices).unwrap_or_default();
+        let pool = self.pool_of(devices.identity(release.device), taken);
+        // Coherent memory is in no other pool than a restricted one.
+        if pool == 0 && (release.is_memory || self.kernel.settings.used_at_start == 0) {
+            return;
+        }
+        let slots = self.slots_of(release, devices);
+        self.pools[pool].first().release_foreign(slots);
     }
 
     fn give_back(&mut self, holder: &Holder) {
@@ -586,6 +611,10 @@ impl Run {
             Holder::Unseen(id) => {
                 self.forgive(|taker| *taker == Taker::Unseen(*id));
                 self.unseen.remove(id)
+            }
+            Holder::Coherent(id) => {
+                self.forgive(|taker| *taker == Taker::Coherent(*id));
+                self.coherent.take(*id)
             }
             Holder::Buffer(mapping, index) => {
                 self.forgive(|taker| *taker == Taker::Buffer(mapping.id, *index));

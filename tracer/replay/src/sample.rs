@@ -116,6 +116,15 @@ impl Sample {
         self.event(What::SlotUnmap { device, slot, size, direction: Direction::FromDevice })
     }
 
+    /// Coherent memory asked for; [`MAPPING_ERROR`] where the pool had none.
+    pub(super) fn coherent(&mut self, device: DeviceId, slot: u64, size: u64) -> &mut Self {
+        self.event(What::CoherentAlloc { device, slot, size, duration_ns: 10 })
+    }
+
+    pub(super) fn coherent_free(&mut self, device: DeviceId, slot: u64, size: u64) -> &mut Self {
+        self.event(What::CoherentFree { device, slot, size })
+    }
+
     /// A mapping's event alone, `FROM_DEVICE`.
     pub(super) fn map(&mut self, device: DeviceId, phys: u64, dma_addr: u64, size: u64) -> &mut Self {
         self.event(What::Map {

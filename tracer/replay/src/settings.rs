@@ -9,7 +9,7 @@ use tracer_ebpf::{
 };
 
 use super::default_pool::PoolRule;
-use bouncescope_capture::facts::{Device, KernelFacts, SlotRule};
+use bouncescope_capture::facts::{Device, KernelFacts, RestrictedPool, SlotRule};
 use bouncescope_capture::passed::Needs;
 use bouncescope_model::mapping::{DeviceTraits, Machine};
 use bouncescope_model::policy::{self, Caches, Lists, Override, Policy, PoolChoice, Rule, WhenFull};
@@ -56,9 +56,8 @@ pub struct Settings {
     pub slot_rule: SlotRule,
     /// Page size, bytes.
     pub page_size: u64,
-    /// The restricted pool that captured devices with a pool of their own share; `None` when there are several, of which nothing
-    /// tells whose is which.
-    pub restricted: Option<OwnPool>,
+    /// The captured kernel's restricted pools.
+    pub restricted: Vec<RestrictedPool>,
     /// Devices that are to be taken otherwise than captured; later ones count.
     pub devices: Vec<Override>,
     /// Caches of another minimum alignment for objects of some call sites.
@@ -79,8 +78,8 @@ pub struct OwnPool {
     pub slots: u64,
     /// Slots in use when the recording began.
     pub used_at_start: u64,
-    /// All devices with a pool of their own have this one; else each has one like it.
-    pub shared: bool,
+    /// Which of the captured kernel's restricted pools it is, from 0; `None` for one that a device has for itself.
+    pub captured: Option<u32>,
 }
 
 /// Call sites whose objects come from smaller caches.
@@ -128,10 +127,7 @@ impl Settings {
             takes_unseen: true,
             slot_rule: kernel.pool.slot_rule,
             page_size: u64::from(kernel.page_size),
-            restricted: match &kernel.pool.restricted[..] {
-                [one] => Some(OwnPool { slots: one.slots, used_at_start: one.used_at_start, shared: true }),
-                _ => None,
-            },
+            restricted: kernel.pool.restricted.clone(),
             devices: Vec::new(),
             packed: None,
             captured_minalign: kernel.kmalloc_minalign,
@@ -320,17 +316,29 @@ impl Settings {
         let mut traits = captured;
         // `swiotlb=force` shows in every device's pool, and is the machine's; else the device's pool is one of its own.
         traits.force_bounce &= !self.captured_force;
-        let mut own_pool = self.restricted.filter(|_| device.own_pool);
+        let mut own_pool = self.captured_pool(device);
         for change in self.devices.iter().filter(|change| change.is_about(&device.name)) {
             traits.coherent = change.coherent.unwrap_or(traits.coherent);
             traits.untrusted = change.untrusted.unwrap_or(traits.untrusted);
-            let changed = change.own_pool.map(|size| OwnPool { slots: size.0, used_at_start: 0, shared: false });
+            let changed = change.own_pool.map(|size| OwnPool { slots: size.0, used_at_start: 0, captured: None });
             own_pool = changed.or(own_pool);
         }
         // of_dma_configure_id(), drivers/of/device.c: only a device without IOMMU is given one.
         own_pool = own_pool.filter(|_| traits.iommu_granule.is_none());
         traits.force_bounce |= own_pool.is_some();
         (traits, own_pool)
+    }
+
+    /// The restricted pool that a device had; `None` where there are several, and nothing tells which.
+    fn captured_pool(&self, device: &Device) -> Option<OwnPool> {
+        if !device.own_pool {
+            return None;
+        }
+        let named = device.restricted_pool.as_ref();
+        let at = named.and_then(|name| self.restricted.iter().position(|pool| pool.name == *name));
+        let at = at.or((self.restricted.len() == 1).then_some(0))?;
+        let RestrictedPool { slots, used_at_start, .. } = self.restricted[at];
+        Some(OwnPool { slots, used_at_start, captured: Some(at as u32) })
     }
 
     /// Minimum alignment of the caches, bytes: the smallest that any object comes from, and the largest.

@@ -11,12 +11,17 @@ pub struct SiteId(pub u32);
 impl SiteId {
     /// Not known.
     pub const UNKNOWN: Self = Self(0);
+    /// Of no call site: coherent memory in a restricted pool.
+    pub(crate) const COHERENT: Self = Self(u32::MAX);
 }
 
 /// In place of a call site's address: the buffer lies in pages that are no slab.
 pub(crate) const PAGES: u64 = 1;
 /// In place of its module.
 pub(crate) const NO_SLAB: &str = "no slab";
+
+/// What coherent memory in a restricted pool is called, in place of a call site.
+pub(crate) const COHERENT_MEMORY: &str = "coherent memory";
 
 /// Whether this is the address of a call site, and not what stands in place of one.
 pub(crate) const fn is_code(address: u64) -> bool {

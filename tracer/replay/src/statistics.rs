@@ -35,6 +35,8 @@ pub struct Observed {
     pub hiwater: Option<u64>,
     /// The same of the first sample.
     first_hiwater: Option<u64>,
+    /// The same of each restricted pool.
+    pub restricted: Vec<ObservedPool>,
     /// The kernel's own count of slots, in order; of a long recording the fuller of each two or more samples.
     pub samples: Vec<PoolSample>,
 }
@@ -143,11 +145,20 @@ impl Observed {
             self.first_hiwater = sample.hiwater_slots;
         }
         self.hiwater = sample.hiwater_slots;
+        self.restricted
+            .resize(sample.restricted.len().min(MOST_POOLS).max(self.restricted.len()), ObservedPool::default());
+        for (pool, sample) in self.restricted.iter_mut().zip(&sample.restricted) {
+            pool.used_peak = pool.used_peak.max(sample.used_slots);
+            if !std::mem::replace(&mut pool.is_sampled, true) {
+                pool.first_mark = sample.hiwater_slots;
+            }
+            pool.mark = sample.hiwater_slots;
+        }
         if self.samples.len() == SAMPLES {
-            let fuller = |two: &[PoolSample]| two.iter().copied().max_by_key(|sample| sample.used_slots);
+            let fuller = |two: &[PoolSample]| two.iter().max_by_key(|sample| sample.used_slots).cloned();
             self.samples = self.samples.chunks(2).filter_map(fuller).collect();
         }
-        self.samples.push(*sample);
+        self.samples.push(PoolSample { restricted: Vec::new(), ..sample.clone() });
     }
 
     /// Whether the high-water mark rose during the recording, and is the recording's own then.
@@ -161,6 +172,28 @@ impl Observed {
     }
 }
 
+/// A restricted pool's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObservedPool {
+    /// Most slots in use in any sample.
+    pub used_peak: u64,
+    /// `io_tlb_used_hiwater` of the first sample; `None` before it, and where the kernel keeps none.
+    first_mark: Option<u64>,
+    is_sampled: bool,
+    /// The same of the last one.
+    mark: Option<u64>,
+}
+
+impl ObservedPool {
+    /// The high-water mark, where it is the recording's own: it was reset when the recording began, or has risen since.
+    pub fn mark(&self, was_reset: bool) -> Option<u64> {
+        let has_risen = self.first_mark.is_some_and(|first| self.mark > Some(first));
+        self.mark.filter(|_| was_reset || has_risen)
+    }
+}
+
+/// Restricted pools that are told apart: as many as a stream's beginning may name.
+const MOST_POOLS: usize = 256;
 /// How many samples of the pool are kept.
 const SAMPLES: usize = 1024;
 /// Call sites and sizes of which totals are kept; the kernel's own map of them is smaller.

@@ -30,6 +30,15 @@ pub enum Step {
     },
     /// Slots were taken by what has no mapping event.
     Unseen(Unseen),
+    /// A device asked for coherent memory, which comes out of its restricted pool.
+    Coherent {
+        /// The memory.
+        memory: Coherent,
+        /// Who held the same slot without its release having been seen.
+        replaces: Option<Holder>,
+        /// What was under way while its slots were looked for.
+        overlap: Overlap,
+    },
     /// The kernel gave slots back.
     SlotReleased(SlotRelease),
     /// A part of a mapping is handed over between CPU and device.
@@ -59,6 +68,7 @@ impl Step {
             Self::Buffer { mapping, index, .. } => mapping.buffers[*index as usize].time_ns,
             Self::Mapped { mapping, .. } => mapping.time_ns,
             Self::Unseen(unseen) => unseen.time_ns,
+            Self::Coherent { memory, .. } => memory.time_ns,
             Self::SlotReleased(release) => release.time_ns,
             Self::Synced(synced) => synced.time_ns,
             Self::Unmapped(unmapping) => unmapping.time_ns,
@@ -97,6 +107,27 @@ pub enum Holder {
     Buffer(Arc<Mapping>, u32),
     /// An [`Unseen`], by its number.
     Unseen(u64),
+    /// A [`Coherent`], by its number.
+    Coherent(u64),
+}
+
+/// Coherent memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coherent {
+    /// Its number among such.
+    pub id: u64,
+    /// When, ns.
+    pub time_ns: u64,
+    /// CPU.
+    pub cpu: u16,
+    /// The device.
+    pub device: DeviceId,
+    /// Length, bytes: whole pages.
+    pub size: u64,
+    /// Where the kernel found it, as in the event.
+    pub slot: u64,
+    /// The kernel had some.
+    pub found: bool,
 }
 
 /// An attempt to bounce that no mapping event claimed.
@@ -131,6 +162,8 @@ pub struct SlotRelease {
     pub slot: u64,
     /// Length that was mapped, bytes.
     pub size: u64,
+    /// It was coherent memory.
+    pub is_memory: bool,
     /// Whose they were; `None` when taken before the recording began.
     pub holder: Option<Holder>,
 }

@@ -13,6 +13,7 @@ use super::table::percent;
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::architecture::Architecture;
 use bouncescope_model::policy::{Policy, PoolChoice};
+use bouncescope_model::pool::SEGMENT_SLOTS;
 use bouncescope_model::rule::Look;
 use bouncescope_replay::Replayed;
 use bouncescope_replay::check::{Gauge, Measured};
@@ -105,6 +106,22 @@ pub struct OwnPool {
     pub whose: String,
     /// Slots.
     pub slots: u64,
+    /// What was in use of it, with coherent memory; `None` where no device used it, and for pools of which each device has one.
+    pub used: Option<OwnPoolUse>,
+}
+
+/// What was in use of a restricted pool, at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OwnPoolUse {
+    /// Slots, with coherent memory and with what was in use when the recording began.
+    pub peak_slots: u64,
+    /// Those of them that were coherent memory allocated in the recording.
+    pub coherent_at_peak: u64,
+    /// Slots in use when the recording began.
+    pub used_at_start: u64,
+    /// Slots of a pool that would have left as much free as was asked for, in whole segments of 256 KiB.
+    pub enough_slots: u64,
 }
 
 /// One kernel instead of another.
@@ -249,7 +266,7 @@ pub fn advice(replayed: &Replayed, tried: &Tried, headroom_percent: u8) -> Advic
     let gauge = Gauge::new(replayed);
     let about = subject(&replayed.settings);
     let own_pools = match (replayed.settings.get(about), replayed.outcomes.get(about)) {
-        (Some(settings), Some(outcome)) => own_pools(settings, outcome, kernel),
+        (Some(settings), Some(outcome)) => own_pools(settings, outcome, kernel, headroom_percent),
         _ => None,
     };
     let sizes = sizes(kernel);
@@ -361,12 +378,26 @@ impl Advice {
     }
 }
 
-fn own_pools(settings: &Settings, outcome: &Outcome, kernel: &KernelFacts) -> Option<OwnPools> {
+fn own_pools(settings: &Settings, outcome: &Outcome, kernel: &KernelFacts, headroom_percent: u8) -> Option<OwnPools> {
     let chosen = settings.devices.iter().filter_map(|device| {
         let whose = if device.name == "*" { "of every device".to_owned() } else { format!("of {}", device.name) };
-        device.own_pool.map(|size| OwnPool { whose, slots: size.0 })
+        device.own_pool.map(|size| OwnPool { whose, slots: size.0, used: None })
     });
-    let captured = kernel.pool.restricted.iter().map(|pool| OwnPool { whose: pool.name.clone(), slots: pool.slots });
+    let used = |name: &String| {
+        let row = outcome.pools.iter().find(|row| row.name == *name)?;
+        let wanted = (row.peak_slots * 100).div_ceil(100 - u64::from(headroom_percent).min(99));
+        Some(OwnPoolUse {
+            peak_slots: row.peak_slots,
+            coherent_at_peak: row.coherent_at_peak,
+            used_at_start: row.used_at_start,
+            enough_slots: wanted.next_multiple_of(u64::from(SEGMENT_SLOTS)),
+        })
+    };
+    let captured = kernel.pool.restricted.iter().map(|pool| OwnPool {
+        whose: pool.name.clone(),
+        slots: pool.slots,
+        used: used(&pool.name),
+    });
     let pools: Vec<OwnPool> = chosen.chain(captured).collect();
     (!pools.is_empty()).then_some(OwnPools { pools, peak_slots: outcome.peak_slots })
 }

@@ -7,6 +7,7 @@ use super::figures;
 use super::lengths;
 use super::losses;
 use super::replay::{because_of_tags, pool, unknowns};
+use super::restricted;
 use super::screen::{COLUMNS, folded, line, recording};
 use super::table::{Table, at_fullest, bytes, percent};
 use bouncescope_capture::names::Loss;
@@ -53,7 +54,7 @@ impl Verdict {
     }
 }
 
-/// One of the five things that a verdict rests on.
+/// One of the things that a verdict rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
     /// What it is about, a word.
@@ -274,7 +275,9 @@ pub(super) fn facts(replayed: &Replayed, outcome: &Outcome, gauge: &Gauge) -> Ve
     }
     let per_second = format!("{}{:.1}/s", mark(Figure::Bounces), outcome.total.bounces as f64 / seconds);
     let fact = |label, number, words| Fact { label, number, words };
-    let mut facts = vec![fact("pool", pool_used, pool), fact("cost", per_second, cost)];
+    let mut facts = vec![fact("pool", pool_used, pool)];
+    facts.extend(restricted::fact(replayed, outcome).map(|(number, words)| fact("coherent", number, words)));
+    facts.push(fact("cost", per_second, cost));
     if let Some(slabs) = &outcome.all_slabs {
         let pool_bytes = outcome.total_slots * SLOT;
         let pool = match pool_bytes {

@@ -48,6 +48,7 @@ pub mod page;
 mod plot;
 pub mod policies;
 pub mod replay;
+mod restricted;
 mod screen;
 pub mod stats;
 mod table;

@@ -8,6 +8,7 @@ use super::figures;
 use super::lengths;
 use super::losses;
 use super::maintenance;
+use super::restricted;
 use super::table::{Table, bytes, slots};
 use bouncescope_capture::facts::KernelFacts;
 use bouncescope_model::pool::{SLOT, WORKER_NS};
@@ -62,6 +63,7 @@ pub fn text(replayed: &Replayed, advice: Option<&Advice>) -> String {
     };
     text += &breakdown::text(replayed, replayed.outcomes.iter().any(is_doubtful));
     text += &breakdown::lists(replayed);
+    text += &restricted::text(replayed);
     text += "\n";
     text += &unknowns(replayed);
     text += &losses::reservations(&replayed.start);

@@ -212,8 +212,8 @@ fn came_out(verdict: &Verdict) -> String {
 
 /// What the kernel counted itself, beside what was predicted.
 fn totals(verdict: &Verdict) -> String {
-    let peak = match verdict.peak_slots_kernel {
-        Some(peak) if verdict.peak_is_exact => peak.to_string(),
+    let peak = |slots: Option<u64>, is_exact: bool| match slots {
+        Some(peak) if is_exact => peak.to_string(),
         // The highest sample: this kernel keeps no high-water mark.
         Some(peak) => format!(">= {peak}"),
         None => "-".to_owned(),
@@ -221,7 +221,12 @@ fn totals(verdict: &Verdict) -> String {
     let rows = [
         // They are compared mapping by mapping.
         ("bounces", verdict.bounces_predicted, verdict.bounces_kernel.to_string(), false),
-        ("peak slots", verdict.peak_slots_predicted, peak, verdict.peak_left_out),
+        (
+            "peak slots",
+            verdict.peak_slots_predicted,
+            peak(verdict.peak_slots_kernel, verdict.peak_is_exact),
+            verdict.peak_left_out,
+        ),
         ("refused", verdict.failed_predicted, verdict.failed_kernel.to_string(), verdict.refusals_left_out),
     ];
     let mut text = format!("  {:<12}{:>10}{:>10}\n", "", "predicted", "kernel");
@@ -234,6 +239,11 @@ fn totals(verdict: &Verdict) -> String {
             false => "",
         };
         text += &format!("  {what:<12}{predicted:>10}{kernel:>10}{note}\n");
+    }
+    for pool in &verdict.pools {
+        let note = if verdict.peak_left_out { "  not compared" } else { "" };
+        let (predicted, kernel) = (pool.peak_slots_predicted, peak(pool.peak_slots_kernel, pool.peak_is_exact));
+        text += &format!("  {:<12}{predicted:>10}{kernel:>10}{note}  {}\n", "  of these", pool.name);
     }
     text
 }

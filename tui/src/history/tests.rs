@@ -132,7 +132,13 @@ fn where_releases_were_missed_the_pools_own_counter_corrects_what_is_held() {
         direction: Direction::ToDevice,
         duration_ns: 0,
     };
-    let sample = |time_ns, used_slots| PoolSample { time_ns, slots: 512, used_slots, hiwater_slots: None };
+    let sample = |time_ns, used_slots| PoolSample {
+        time_ns,
+        slots: 512,
+        used_slots,
+        hiwater_slots: None,
+        restricted: Vec::new(),
+    };
     for (missed, expected) in [(0, 3), (2, 1)] {
         let mut history = begun(Keep::Whole);
         pass(&mut history, 11 * SECOND, take(SLOT));

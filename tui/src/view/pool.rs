@@ -31,7 +31,7 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         }
         None => fullest.push(dim("not seen")),
     }
-    let high = seen.history.examined.pool.and_then(|sample| sample.hiwater_slots);
+    let high = seen.history.examined.pool.as_ref().and_then(|sample| sample.hiwater_slots);
     if let Some(high) = high {
         let since = if kernel.hiwater_reset { "kernel" } else { "since boot" };
         fullest.push(dim(format!(" ({since} {})", count(high))));

@@ -1,5 +1,7 @@
 //! What-if: the knobs, what comes of them, and other policies beside.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::{Constraint, Layout, Rect};
 use tracer::replay::outcome::{Outcome, Tally};
 
@@ -12,6 +14,10 @@ use crate::hit::Target;
 use crate::theme::Tone;
 use crate::what_if::Knob;
 
+/// Pairs of devices that are named.
+const PAIRS: u16 = 3;
+/// Lines that the policies have at the least, with their frame.
+const POLICIES: u16 = 5;
 /// Columns from which on every column has room.
 const WIDE: u16 = 116;
 
@@ -22,7 +28,16 @@ pub(super) fn draw(seen: &Seen, area: Rect, canvas: &mut Canvas) {
         Layout::horizontal([Constraint::Length(42.min(area.width / 2)), Constraint::Min(0)]).areas(above);
     knobs(seen, left, canvas);
     chosen(seen, right, canvas);
-    beside(seen, below, canvas);
+    let pairs = overlapping(seen);
+    let lines = u16::try_from(pairs.len()).unwrap_or(u16::MAX).min(PAIRS);
+    // The policies come first.
+    let fits = lines > 0 && below.height >= POLICIES + lines + 2;
+    let [policies, overlaps] =
+        Layout::vertical([Constraint::Min(3), Constraint::Length(if fits { lines + 2 } else { 0 })]).areas(below);
+    beside(seen, policies, canvas);
+    if fits {
+        overlap_pairs(&pairs, overlaps, canvas);
+    }
     let of = if seen.state.is_live() { "of a capture (w records one)" } else { "of the whole capture" };
     canvas.text(command, 0, &[dim(format!("the same on the command line, {of}:"))]);
     canvas.text(command, 1, &[plain(self::command(seen))]);
@@ -83,6 +98,36 @@ fn chosen(seen: &Seen, area: Rect, canvas: &mut Canvas) {
     ];
     for (row, line) in lines.iter().enumerate() {
         canvas.text(inner, row as u16, line);
+    }
+}
+
+/// Pairs of devices whose buffers overlap under the chosen settings, and how often, the most frequent first.
+fn overlapping(seen: &Seen) -> Vec<([String; 2], u64)> {
+    let mut pairs = BTreeMap::<[&str; 2], u64>::new();
+    let rows = seen.answer.and_then(Answer::chosen).map_or(&[][..], |outcome| &outcome.rows.overlaps);
+    for row in rows {
+        *pairs.entry([&row.later.device, &row.earlier.device]).or_default() += row.overlaps;
+    }
+    let mut pairs: Vec<_> = pairs.into_iter().map(|(pair, overlaps)| (pair.map(str::to_owned), overlaps)).collect();
+    pairs.sort_by(|(a, a_overlaps), (b, b_overlaps)| b_overlaps.cmp(a_overlaps).then_with(|| a.cmp(b)));
+    pairs
+}
+
+/// Which devices' buffers overlap. Whose objects they are, `replay --wide` says.
+fn overlap_pairs(pairs: &[([String; 2], u64)], area: Rect, canvas: &mut Canvas) {
+    let inner = canvas.panel(area, &title("overlaps: buffers in one cache line, the later of the two first"));
+    for (row, ([later, earlier], overlaps)) in pairs.iter().take(usize::from(PAIRS)).enumerate() {
+        let beside = if later == earlier { "itself" } else { earlier };
+        canvas.text(
+            inner,
+            row as u16,
+            &[
+                (Tone::Predicted, format!("{:>8}", count(*overlaps))),
+                plain(format!("  {later} ")),
+                dim("beside "),
+                plain(beside.to_owned()),
+            ],
+        );
     }
 }
 

@@ -126,7 +126,7 @@ impl Seen {
 
 fn pool_sample(kernel: &Kernel, time_ns: u64) -> PoolSample {
     let (used_slots, most) = kernel.pool.counters();
-    PoolSample { time_ns, slots: SLOTS, used_slots, hiwater_slots: Some(most) }
+    PoolSample { time_ns, slots: SLOTS, used_slots, hiwater_slots: Some(most), restricted: Vec::new() }
 }
 
 fn start() -> Start {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tracer::{
     capture::{
-        Reader, Writer,
+        FRAME_EVENTS, Reader, Writer,
         objects::{MAX_OBJECTS, ObjectDecoder, ObjectEncoder, TICK_NS},
     },
     event::{Batch, Event, What},
@@ -31,12 +31,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Events in a block of references
-    #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=MAX_OBJECTS as i64))]
+    #[arg(long, default_value_t = MAX_OBJECTS as u32, value_parser = clap::value_parser!(u32).range(1..=MAX_OBJECTS as i64))]
     block: u32,
 }
 
-/// Events in a frame of version 1.
-const COLUMNS: usize = 1 << 14;
 /// As captures are compressed.
 const LEVEL: i32 = 3;
 /// Events decoded at a time.
@@ -105,7 +103,7 @@ fn objects(capture: &Path) -> Result<Vec<Event>> {
 /// As frames of version 1, header and checksum included.
 fn columns(events: &[Event], cost: &mut Cost) -> Result<()> {
     let batch = |part: &[Event]| Item::Events(Batch { events: part.to_vec(), segments: Vec::new() });
-    let items: Vec<Item> = events.chunks(COLUMNS).map(batch).collect();
+    let items: Vec<Item> = events.chunks(FRAME_EVENTS).map(batch).collect();
     let mut writer = Writer::version_1(Vec::new())?;
     let before = writer.bytes_written();
     let began = thread_cpu_ns();

@@ -1,7 +1,7 @@
 //! `cargo xtask bench overlaps`: what it costs a recorder to look for overlaps while it records, which it does for its last lines. A capture
 //! of every mapping is read with and without that, in turn on one thread, and CPU time is compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tracer::{
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// Reads a capture; how many mappings there are.
-fn read(capture: &std::path::Path, looks: bool) -> Result<u64> {
+fn read(capture: &Path, looks: bool) -> Result<u64> {
     let mut reader = Reader::open(capture)?;
     let (mut overlapping, mut mappings) = (None, 0);
     while let Some(item) = reader.next_item()? {

@@ -13,7 +13,7 @@ use crate::{
     initramfs::Programs,
     judge,
     kernel::Kernel,
-    kernels, maintenance, memory, modules,
+    kernels, maintenance, matrix, memory, modules,
     recording::Job,
     run::Run,
     scenario::Scenario,
@@ -21,31 +21,6 @@ use crate::{
     table::{self, Row},
     test_module, tools, truth,
 };
-
-/// What `--matrix` boots: the kernels that there are in the field, and the scenarios in which they differ; no scenario named is
-/// every one.
-const MATRIX: [(&str, &[&str]); 15] = [
-    ("5.10", &["direct", "force"]),
-    ("5.10-rt", &["direct", "force-four-cpus"]),
-    ("6.1", &["direct", "force", "from-boot"]),
-    ("6.1-rt", &["direct", "force-four-cpus"]),
-    ("6.12", &[]),
-    ("6.12-deb12", &["direct", "kprobes"]),
-    ("6.12-16k", &["direct", "smmu-16k"]),
-    ("6.12-rt", &["smmu", "kprobes", "four-cpus", "race"]),
-    ("6.16", &["direct", "smmu"]),
-    ("6.17", &["direct", "smmu"]),
-    ("6.18", &["direct", "smmu", "kprobes"]),
-    ("7.2", &["direct", "smmu"]),
-    ("7.2-rt", &["four-cpus"]),
-    ("7.3", &[]),
-    ("7.3-rt", &["smmu", "kprobes", "fentry", "four-cpus", "race"]),
-];
-
-/// Where a series stands in the matrix; behind all others when it is not in it.
-pub(crate) fn place_in_matrix(series: &str) -> usize {
-    MATRIX.iter().position(|(name, _)| *name == series).unwrap_or(MATRIX.len())
-}
 
 /// What is booted, and where the results go.
 #[derive(clap::Args)]
@@ -102,7 +77,7 @@ impl Args {
         if !self.matrix {
             return !self.scenario.is_empty() || !scenario.is_matrix_only();
         }
-        let of_matrix = MATRIX.iter().find(|(series, _)| *series == kernel.series).map_or(&[][..], |(_, names)| names);
+        let of_matrix = matrix::scenarios(&kernel.series);
         of_matrix.is_empty() || of_matrix.contains(&scenario.name)
     }
 }
@@ -162,7 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
         let series: Vec<String> = if args.kernel.is_empty() { default } else { args.kernel.clone() };
         series.iter().filter(|_| wanted).map(|series| kernels::newest(&cache, series)).collect()
     };
-    let defaults = if args.matrix { MATRIX.map(|(series, _)| series).to_vec() } else { kernels::DEFAULT.to_vec() };
+    let defaults = if args.matrix { matrix::series().collect() } else { kernels::DEFAULT.to_vec() };
     let mapping = kernels(!scenarios.is_empty() || !truths.is_empty(), &defaults)?;
     let counting = kernels(slab, &slab::KERNELS)?;
     let recording = kernels(!traced.is_empty(), &tools::KERNELS)?;

@@ -42,23 +42,42 @@ pub(super) fn with_cache_lines(source: &str, line: u32) -> (String, usize) {
     (text, cpus)
 }
 
-/// With a pool of 4 MiB that all PCI devices bounce everything through (`restricted-dma-pool`), and whether there was a host
-/// bridge to give it to.
-pub(super) fn with_restricted_pool(source: &str) -> (String, bool) {
-    let (mut text, mut given) = (String::new(), false);
+/// Where the xHCI is that has a pool for itself.
+pub(super) const XHCI_SLOT: u32 = 0x10;
+
+/// With a pool of 4 MiB that PCI devices bounce everything through (`restricted-dma-pool`), and whether there was a host
+/// bridge to give it to. A second pool, of 2 MiB, is the xHCI's own.
+pub(super) fn with_restricted_pools(source: &str, pools: u32) -> (String, bool) {
+    let (second, xhci) = if pools > 1 {
+        let pool = "xhci_pool: xhci-pool@70800000 { compatible = \"restricted-dma-pool\"; reg = <0 0x70800000 0 0x200000>; };\n";
+        // A PCI device's node is found by its device and function (`of_pci_find_child_device()`, `drivers/pci/of.c`).
+        let devfn = XHCI_SLOT << 11;
+        let node = format!("usb@{XHCI_SLOT:x},0 {{ reg = <{devfn:#x} 0 0 0 0>; memory-region = <&xhci_pool>; }};\n");
+        (pool, node)
+    } else {
+        ("", String::new())
+    };
+    let (mut text, mut given, mut in_bridge) = (String::new(), false, false);
     for line in source.lines() {
         let node = line.trim();
+        if in_bridge && node == "};" {
+            text += &xhci;
+            in_bridge = false;
+        }
         let bridge = node.starts_with("pcie@") && node.ends_with('{');
         if bridge && !given {
             // Far from where QEMU puts kernel, initramfs and device tree; before the bridge, since a node's own properties come
             // first in its source.
             text += "reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges;\n\
-                     lab_pool: lab-pool@70000000 { compatible = \"restricted-dma-pool\"; reg = <0 0x70000000 0 0x400000>; };\n};\n";
+                     lab_pool: lab-pool@70000000 { compatible = \"restricted-dma-pool\"; reg = <0 0x70000000 0 0x400000>; };\n";
+            text += second;
+            text += "};\n";
         }
         text += line;
         text.push('\n');
         if bridge {
             text += "memory-region = <&lab_pool>;\n";
+            in_bridge = !given;
             given = true;
         }
     }
@@ -71,12 +90,23 @@ mod tests {
 
     #[test]
     fn the_pool_is_reserved_and_given_to_the_host_bridge() {
-        let (text, given) = with_restricted_pool("/ {\n\tpcie@10000000 {\n\t};\n};\n");
+        let (text, given) = with_restricted_pools("/ {\n\tpcie@10000000 {\n\t};\n};\n", 1);
         assert!(given);
         let bridge = text.split_once("pcie@10000000 {").unwrap().1;
         assert!(bridge.starts_with("\nmemory-region = <&lab_pool>;"), "{text}");
         assert!(text.starts_with("/ {\nreserved-memory {"), "{text}");
-        assert!(!with_restricted_pool("/ {\n};\n").1);
+        assert!(!with_restricted_pools("/ {\n};\n", 1).1);
+    }
+
+    #[test]
+    fn a_second_pool_is_the_xhcis_behind_the_properties_of_its_bridge() {
+        let (text, _) = with_restricted_pools("/ {\n\tpcie@10000000 {\n\t\treg = <1>;\n\t};\n};\n", 2);
+        let bridge = text.split_once("pcie@10000000 {").unwrap().1;
+        assert!(
+            bridge.contains("reg = <1>;\nusb@10,0 { reg = <0x8000 0 0 0 0>; memory-region = <&xhci_pool>; };\n\t};"),
+            "{text}"
+        );
+        assert_eq!(text.matches("restricted-dma-pool").count(), 2);
     }
 
     #[test]

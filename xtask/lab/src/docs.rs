@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use anyhow::{Result, ensure};
 use workspace::written;
 
-use super::{command, cross, kernel::Kernel, maintenance, memory, scenarios, source, table::Row, tools};
+use super::{cross, kernel::Kernel, maintenance, matrix, memory, scenarios, source, table::Row, tools};
 
 const FILE: &str = "docs/fidelity.md";
 const TOOLS_FILE: &str = "docs/import.md";
@@ -193,7 +193,7 @@ fn merged(before: &str, releases: &[(&str, &str)], rows: &[Row]) -> String {
     kept.sort_by_key(|row| {
         let (kernel, scenario) = row.boot();
         let scenario = scenarios::ALL.iter().position(|one| one.name == scenario);
-        (command::place_in_matrix(kernel), kernel.to_owned(), scenario)
+        (matrix::place(kernel), kernel.to_owned(), scenario)
     });
     let release = |series: &str| {
         let booted = releases.iter().find(|(name, _)| *name == series).map(|(_, release)| (*release).to_owned());
@@ -259,7 +259,7 @@ fn sums(rows: &[Kept]) -> String {
 fn runs(rows: &[Kept], failed: &[String]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.is_earlier) {
-        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(|row| row.boot()).collect();
+        let mut boots: Vec<_> = rows.iter().filter(|row| !row.is_earlier).map(Kept::boot).collect();
         boots.dedup();
         let mut by_kernel: Vec<(&str, Vec<&str>)> = Vec::new();
         for (kernel, scenario) in boots {

@@ -8,6 +8,9 @@ use tracer::{
     replay::{Wanted, holders::HolderRow, replay},
 };
 
+/// The fact that says how many slots of the default pool were in use while everything was held.
+pub(super) const USED: &str = "used_while_held";
+
 /// What is off, a line each. `workload` is its name with its arguments, `facts` what it saw.
 pub(super) fn problems(
     product: &Path,
@@ -41,9 +44,10 @@ pub(super) fn problems(
     }
     if workload.starts_with("hold ") && fact("refused") == Some(0) {
         let slots: u64 = held.at_peak.rows.iter().map(|row| row.slots).sum();
-        if fact("used_while_held") != Some(slots) {
-            problems
-                .push(format!("the pool counted {:?} slots in use, the holders have {slots}", fact("used_while_held")));
+        if let Some(used) = fact(USED)
+            && used != slots
+        {
+            problems.push(format!("the pool counted {used} slots in use, the holders have {slots}"));
         }
     }
     Ok(problems)

@@ -15,6 +15,7 @@ use crate::{
     kernel::Kernel,
     losses, mappings, origins, overlaps,
     recording::{self, Job},
+    restricted,
     run::Run,
     scenario::{NO_POOL, Recorder, Recording, Scenario},
     served,
@@ -120,6 +121,10 @@ impl Judge<'_> {
             recorded.without_caller = boot_trace::without_caller(&capture, &counted_ns)?;
         }
         problems.extend(verdict::product_side(expect, &told, &recorded, witness));
+        if scenario.restricted_pools > 0 {
+            let rebinds = recording.workload == "mixed";
+            problems.extend(restricted::problems(&capture, &told, scenario.restricted_pools, rebinds)?);
+        }
         if scenario.recorder == Recorder::BesideServe {
             problems.extend(served::problems(&capture, &counted_ns)?);
         }
@@ -138,7 +143,12 @@ impl Judge<'_> {
         }
         // Where nothing bounces, nobody holds a slot, and none leaks.
         if expect.bounces {
-            problems.extend(holders::problems(product, &capture, recording.workload, &witness.facts)?);
+            let mut facts = witness.facts.clone();
+            if scenario.restricted_pools > 0 {
+                // Counted of the default pool, which nobody uses here.
+                facts.remove(holders::USED);
+            }
+            problems.extend(holders::problems(product, &capture, recording.workload, &facts)?);
         }
         let has_events = kernel.version() >= (6, 12);
         // The kernel's own trace has at most 128 segments of a list.
@@ -155,7 +165,7 @@ impl Judge<'_> {
         if recording.maps_lists() {
             problems.extend(verdict::lists_side(&told, recorded.registers, scenario.smmu));
         }
-        if expect.raced_percent > 0 {
+        if expect.raced_percent > 0 && scenario.restricted_pools == 0 {
             problems.extend(overlaps::problems(&capture, scenario.cpus)?);
         }
         problems.extend(mappings::differences(&recorded.by_buffer, &witness.by_buffer, told.skipped.mappings));

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    device_tree::{with_cache_lines, with_restricted_pool, without_coherence},
+    device_tree::{XHCI_SLOT, with_cache_lines, with_restricted_pools, without_coherence},
     fetch::output,
 };
 
@@ -44,8 +44,8 @@ pub(super) struct Machine<'a> {
     pub(super) counts_instructions: bool,
     /// Cache lines of so many bytes in the device tree; `None` to leave it to `CTR_EL0`. For machines that are not coherent.
     pub(super) cache_line: Option<u32>,
-    /// PCI devices bounce everything through a pool of their own. For machines that are not coherent.
-    pub(super) restricted_pool: bool,
+    /// PCI devices bounce everything through a pool of their own; of two, the xHCI has one for itself. For machines that are not coherent.
+    pub(super) restricted_pools: u32,
     /// Devices.
     pub(super) devices: Devices,
     /// `pci-testdev` beside them.
@@ -100,9 +100,10 @@ impl Machine<'_> {
             self.disk(command, disk)?;
             command.args(["-device", &format!("{device},drive={disk}")]);
         }
+        let xhci_slot = if self.restricted_pools > 1 { format!(",addr={XHCI_SLOT:#x}") } else { String::new() };
         // The disk takes a port as well.
         let ports = (self.tablets + 1).max(4);
-        command.args(["-device", &format!("qemu-xhci,id=xhci,p2={ports},p3={ports}")]);
+        command.args(["-device", &format!("qemu-xhci,id=xhci,p2={ports},p3={ports}{xhci_slot}")]);
         self.disk(command, "usb")?;
         command.args(["-device", "usb-storage,bus=xhci.0,drive=usb"]);
         for _ in 0..self.tablets {
@@ -154,8 +155,8 @@ impl Machine<'_> {
             ensure!(cpus > 0, "QEMU's device tree has no CPU to describe caches of");
             text = with_caches;
         }
-        if self.restricted_pool {
-            let (with_pool, given) = with_restricted_pool(&text);
+        if self.restricted_pools > 0 {
+            let (with_pool, given) = with_restricted_pools(&text, self.restricted_pools);
             ensure!(given, "QEMU's device tree has no PCI host bridge to give a restricted pool to");
             text = with_pool;
         }

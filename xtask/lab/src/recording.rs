@@ -50,7 +50,7 @@ pub(super) fn boot(run: &Run, (kernel, usual, scenario): Job, dir: &Path) -> Res
             tablets: scenario.tablets,
             counts_instructions: scenario.counts_instructions,
             cache_line: scenario.lines_in_tree(),
-            restricted_pool: scenario.restricted_pool,
+            restricted_pools: scenario.restricted_pools,
             devices: Devices::Workloads,
             test_device: scenario.maps_lists(),
             smmu: scenario.smmu,

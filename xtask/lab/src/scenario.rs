@@ -24,8 +24,8 @@ pub(super) struct Scenario {
     pub(super) pool: &'static str,
     /// Added to the kernel's command line as it is, empty for nothing.
     pub(super) parameters: &'static str,
-    /// PCI devices bounce everything through a pool of their own.
-    pub(super) restricted_pool: bool,
+    /// PCI devices bounce everything through a pool of their own; of two, the xHCI has one for itself.
+    pub(super) restricted_pools: u32,
     /// The kernels' pools may grow: those of the kernel that the lab builds itself.
     pub(super) on: On,
     /// The recorder is given the BTF of a kernel that shows none itself.

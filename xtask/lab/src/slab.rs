@@ -119,7 +119,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], dir: &Path) -> Result<Bo
     fs::write(&initramfs, initramfs::build(&contents, kernel)?)?;
     let machine = Machine {
         cpu: "cortex-a72",
-        restricted_pool: false,
+        restricted_pools: 0,
         counts_instructions: false,
         cpus: 2,
         tablets: 0,

@@ -167,7 +167,7 @@ fn boot(run: &Run, kernel: &Kernel, modules: &[Module], traced: &Traced, dir: &P
     let parameters = if forced { format!("swiotlb={POOL},force") } else { String::new() };
     let machine = Machine {
         cpu: kernel.cpu(),
-        restricted_pool: false,
+        restricted_pools: 0,
         counts_instructions: false,
         cpus: 2,
         tablets: 1,

@@ -120,7 +120,7 @@ impl Booted<'_> {
         fs::write(&initramfs, initramfs::build(&contents, self.kernel)?)?;
         let machine = Machine {
             cpu: test.cpu,
-            restricted_pool: false,
+            restricted_pools: 0,
             counts_instructions: test.counts_instructions,
             cpus: test.cpus,
             tablets: 0,

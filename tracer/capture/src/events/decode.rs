@@ -166,7 +166,8 @@ fn memory(cache: u64, size: u64, offset: u64) -> Memory {
     }
 }
 
-/// How many events there are of each kind; `None` when one is a device, which has frames of its own, or a cache, which is a symbol.
+/// How many events there are of each kind; `None` when one is a device or about coherent memory, which have frames of their own, or a cache,
+/// which is a symbol.
 fn count_kinds(kinds: &[u64]) -> Option<[usize; Kind::ALL.len()]> {
     // Neighbours are mostly of one kind: counted in turn in several places, they need not wait for each other.
     let mut counts = [[0_usize; Kind::ALL.len()]; 4];
@@ -176,7 +177,8 @@ fn count_kinds(kinds: &[u64]) -> Option<[usize; Kind::ALL.len()]> {
         }
     }
     let sum = std::array::from_fn(|kind| counts.iter().map(|counts| counts[kind]).sum());
-    (sum[Kind::Device as usize] + sum[Kind::Cache as usize] == 0).then_some(sum)
+    let elsewhere = [Kind::Device, Kind::Cache, Kind::CoherentAlloc, Kind::CoherentFree];
+    elsewhere.iter().all(|kind| sum[*kind as usize] == 0).then_some(sum)
 }
 
 /// What the events at hand have besides what all have, as it is used up. There is as much as they take: `Decoder::chunk` has
@@ -315,8 +317,8 @@ impl Rest<'_> {
                 direction: self.direction(),
                 for_device: self.value(C::ForDevice) != 0,
             },
-            // `count_kinds` has refused devices.
-            Kind::Kfree | Kind::Device | Kind::Cache => {
+            // `count_kinds` has refused the others.
+            Kind::Kfree | Kind::Device | Kind::Cache | Kind::CoherentAlloc | Kind::CoherentFree => {
                 What::Kfree { call_site: self.value(C::FreeSite), ptr: self.value(C::FreedPtr) }
             }
         }

@@ -119,6 +119,8 @@ impl Encoder {
                 self.delta(C::SlotUnmap, slot);
                 self.value(C::Size, size);
             }
+            // These have frames of their own, which the writer makes.
+            What::CoherentAlloc { .. } | What::CoherentFree { .. } => {}
             What::Sync { device, dma_addr, size, direction, for_device } => {
                 self.value(C::Device, device.0);
                 self.value(C::Direction, direction as u8);

@@ -105,6 +105,70 @@ fn what_buffers_lie_in_stands_in_the_last_columns_where_anything_is_known() {
     assert_eq!(of_segments, [before, columns].concat());
 }
 
+/// A mapping, coherent memory taken and given back, and another mapping.
+fn with_coherent_memory() -> Batch {
+    let (device, mut batch) = (DeviceId(1), one_of_each());
+    let what = [
+        What::CoherentAlloc { device, slot: 0x7000_0000, size: 8192, duration_ns: 90 },
+        What::CoherentFree { device, slot: 0x7000_0000, size: 8192 },
+    ];
+    let at = batch.events.iter().position(|event| matches!(event.what, What::Unmap { .. })).unwrap();
+    for (n, what) in what.into_iter().enumerate() {
+        batch.events.insert(at + n, Event { time_ns: 2_000, task: 7, cpu: 1, what });
+    }
+    batch
+}
+
+#[test]
+fn coherent_memory_has_a_frame_of_its_own_at_its_place_among_the_events() {
+    let batch = with_coherent_memory();
+    for in_blocks in [false, true] {
+        let items = [Item::Events(batch.clone())];
+        let bytes = if in_blocks { super::write_in_blocks(&items) } else { write(&items) };
+        let (mut at, mut frames) = (frame::FILE_HEADER, Vec::new());
+        while let Some(header) = bytes.get(at..).and_then(frame::Header::parse) {
+            frames.push((header.kind, &bytes[at + 24..at + header.frame_len()]));
+            at += header.frame_len();
+        }
+        let types: Vec<u8> = frames.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(types, if in_blocks { [12, 13, 12] } else { [3, 13, 3] });
+        let payload = zstd::bulk::decompress(frames[1].1, 1 << 20).unwrap();
+        let text = concat!(
+            r#"[{"time_ns":2000,"task":7,"cpu":1,"device":1,"slot":1879048192,"size":8192,"duration_ns":90,"freed":false},"#,
+            r#"{"time_ns":2000,"task":7,"cpu":1,"device":1,"slot":1879048192,"size":8192,"duration_ns":0,"freed":true}]"#
+        );
+        assert_eq!(String::from_utf8(payload).unwrap(), text);
+        let (items, _) = read(&bytes).unwrap();
+        let mut read = Batch::default();
+        for item in &items {
+            let Item::Events(batch) = item else { panic!("{item:?}") };
+            read.append(batch);
+        }
+        assert_eq!(read, batch);
+    }
+}
+
+#[test]
+fn a_frame_of_coherent_memory_with_a_member_missing_is_damaged() {
+    for (payload, damaged) in [
+        (r#"[{"time_ns":1,"task":7,"cpu":1,"device":1,"slot":2048,"size":4096,"duration_ns":0,"freed":true}]"#, 0),
+        (r#"[{"time_ns":1,"task":7,"cpu":1,"device":1,"slot":2048,"size":4096,"freed":true}]"#, 1),
+        ("[{}]", 1),
+    ] {
+        let file = [&frame::file_header(2)[..], &super::frame(frame::Type::Coherent, 0, payload.as_bytes())].concat();
+        assert_eq!(read(&file).unwrap().1.damaged_frames, damaged, "{payload}");
+    }
+}
+
+#[test]
+fn events_have_no_coherent_memory_among_them() {
+    for kind in [14, 15, 16] {
+        // One event: kind, time, task, cpu, and no other column.
+        let payload = [1, 1, kind, 1, 0, 1, 0, 1, 0];
+        assert_eq!(events::Decoder::default().decode(&payload), None, "{kind}");
+    }
+}
+
 fn without_caller(event: &mut Event) {
     if let What::MapSg { caller, .. } = &mut event.what {
         *caller = 0;

@@ -166,6 +166,7 @@ impl Follower {
                 }
                 Step::Unseen(unseen) => to.unseen(&unseen)?,
                 Step::Buffer { .. }
+                | Step::Coherent { .. }
                 | Step::SlotReleased(_)
                 | Step::Synced(_)
                 | Step::Forgotten { .. }

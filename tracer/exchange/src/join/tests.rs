@@ -142,7 +142,7 @@ fn start() -> Start {
 }
 
 fn begun(events: Vec<Event>) -> Begun {
-    let pool = PoolSample { time_ns: 10 * MS, slots: 512, used_slots: 1, hiwater_slots: None };
+    let pool = PoolSample { time_ns: 10 * MS, slots: 512, used_slots: 1, hiwater_slots: None, restricted: Vec::new() };
     let batch = Batch { events, segments: Vec::new() };
     Begun {
         start: start(),

@@ -172,3 +172,36 @@ fn a_list_is_mapped_by_what_called_the_outermost_mapping_function() {
     assert_eq!(caller(&mappers, 0, &[bpf, 0x9999]), 0, "beyond what is recorded of the stack");
     assert_eq!(caller(&[], 0, &[bpf, inner + 8, driver]), 0, "without kallsyms");
 }
+
+#[test]
+fn devices_of_one_restricted_pool_have_its_name_in_common() {
+    let mut decoder = Decoder::new(4096, Some(0x100), false);
+    for (dev, pool) in [(0xd0, 0x200), (0xd1, 0x300), (0xd2, 0x200), (0xd3, 0x100)] {
+        decoder.record(bytes_of(&record::Device { pool, ..device(dev, 0) }));
+    }
+    let pools: Vec<_> = decoder.new_devices.iter().map(|device| device.restricted_pool.as_deref()).collect();
+    assert_eq!(pools, [Some("restricted pool 1"), Some("restricted pool 2"), Some("restricted pool 1"), None]);
+}
+
+#[test]
+fn coherent_memory_is_taken_and_given_back() {
+    let mut decoder = Decoder::new(4096, None, false);
+    let memory = |kind, entry_ns| record::Coherent {
+        header: header(kind, Direction::Bidirectional),
+        dev: 0xd0,
+        slot: 0x7000_0000,
+        size: 8192,
+        entry_ns,
+    };
+    let time_ns = memory(Kind::CoherentAlloc, 0).header.time_ns;
+    decoder.record(bytes_of(&memory(Kind::CoherentAlloc, time_ns.saturating_sub(5))));
+    decoder.record(bytes_of(&memory(Kind::CoherentFree, time_ns)));
+    let (device, slot, size) = (DeviceId(0), 0x7000_0000, 8192);
+    let whats: Vec<_> = decoder.batch.events.iter().map(|event| event.what).collect();
+    let duration_ns = time_ns.min(5);
+    assert_eq!(
+        whats,
+        [What::CoherentAlloc { device, slot, size, duration_ns }, What::CoherentFree { device, slot, size }]
+    );
+    assert_eq!(decoder.malformed, 0);
+}

@@ -44,6 +44,9 @@ pub enum Places {
 
 /// Copies between buffers and the pool before 5.13, in both directions.
 const POOL_SYNC: &str = "swiotlb_tbl_sync_single";
+/// Where coherent memory comes out of a restricted pool, and goes back to; only with `CONFIG_DMA_RESTRICTED_POOL`.
+const POOL_ALLOC: &str = "swiotlb_alloc";
+const POOL_FREE: &str = "swiotlb_free";
 /// Maps device registers, by itself until the other does that too (6.18).
 pub(super) const MAPS_RESOURCES: &str = "dma_map_resource";
 pub(super) const MAPS_ANYTHING: &str = "dma_map_phys";
@@ -77,6 +80,19 @@ pub(super) const SUBJECTS: &[Recorded] = &[
             &[Traced("slot_unmap_enter", "swiotlb_tbl_unmap_single")],
         ],
         lost_without: "when a slot was given back, and how long that took",
+    },
+    Recorded {
+        subject: Subject::CoherentAlloc,
+        candidates: &[
+            &[Function("coherent_alloc_entry", POOL_ALLOC), Function("coherent_alloc_return", POOL_ALLOC)],
+            &[Traced("coherent_alloc_exit", POOL_ALLOC)],
+        ],
+        lost_without: "coherent memory taken from restricted pools",
+    },
+    Recorded {
+        subject: Subject::CoherentFree,
+        candidates: &[&[Function("coherent_free_entry", POOL_FREE)], &[Traced("coherent_free_enter", POOL_FREE)]],
+        lost_without: "when coherent memory is given back to restricted pools",
     },
     Recorded {
         subject: Subject::PoolSyncForCpu,

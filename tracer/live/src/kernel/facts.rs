@@ -52,12 +52,14 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
                 .to_owned(),
         );
     }
+    let encrypted_guest = machine::encrypted_guest(root, pool::boot_log(root).as_deref());
     let around = Surroundings {
         btf,
         release: Release::of(&release).unwrap_or(Release { major: 0, minor: 0 }),
         parameter: PoolParameter::parse(&cmdline),
         possible_cpus,
         dynamic: config.as_ref().map(|config| is_set(config, "CONFIG_SWIOTLB_DYNAMIC")),
+        encrypted: encrypted_guest.is_some(),
     };
     let pool = pool::read(root, around, &mut notes);
     let caches = KmallocCaches::read(root);
@@ -99,6 +101,7 @@ pub fn read(root: &Root, btf: Option<&Btf>) -> (KernelFacts, Vec<String>) {
         linear_map,
         struct_page_size,
         vmemmap,
+        encrypted_guest,
         config: config.unwrap_or_default(),
         release,
         machine,
@@ -219,6 +222,17 @@ mod tests {
         let (facts, _) = read(&arm64(&[POOL, (CONFIG.0, "CONFIG_SWIOTLB=y\n")]).root(), None);
         assert!(!facts.bounce_unaligned_kmalloc);
         assert_eq!(facts.kmalloc_minalign, 128);
+    }
+
+    #[test]
+    fn everything_bounces_in_a_guest_whose_memory_is_encrypted() {
+        let guest = |more: &[(&str, &str)]| {
+            let (facts, _) = read(&arm64(&[&[("proc/cmdline", "quiet"), POOL], more].concat()).root(), None);
+            (facts.encrypted_guest, facts.pool.force)
+        };
+        assert_eq!(guest(&[]), (None, false));
+        assert_eq!(guest(&[("proc/cpuinfo", "flags\t\t: fpu tdx_guest\n")]), (Some("TDX".to_owned()), true));
+        assert_eq!(guest(&[("sys/devices/system/cpu/sev/vmpl", "0\n")]), (Some("SEV-SNP".to_owned()), true));
     }
 
     #[test]

@@ -15,6 +15,35 @@ pub(super) fn is_xen_guest(root: &Root) -> bool {
     root.text("sys/hypervisor/type").is_ok_and(|name| name.trim() == "xen")
 }
 
+/// What encrypts the memory of this guest, so that it can share none of it with a device but what it marks as shared: `None` where nothing
+/// does.
+///
+/// x86 (`CC_ATTR_GUEST_MEM_ENCRYPT`) and arm64 (`is_realm_world()`) tell it in the boot log alone: `print_mem_encrypt_feature_info()`
+/// in `arch/x86/mm/mem_encrypt.c`, `tdx_early_init()` in `arch/x86/coco/tdx/tdx.c`, `arm64_rsi_init()` in `arch/arm64/kernel/rsi.c`. The log
+/// may have lost its beginning by now: TDX is a CPU's flag too, and a guest of SEV-SNP has its level of privilege in sysfs (6.12 on).
+/// A guest of pKVM is none of these: its devices have restricted pools of the device tree.
+pub(super) fn encrypted_guest(root: &Root, log: Option<&str>) -> Option<String> {
+    let flags = root.text("proc/cpuinfo").unwrap_or_default();
+    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    if flags.split_whitespace().any(|flag| flag == "tdx_guest") {
+        return Some("TDX".to_owned());
+    }
+    if root.path("sys/devices/system/cpu/sev/vmpl").exists() {
+        return Some("SEV-SNP".to_owned());
+    }
+    encrypted_in_log(log?).map(str::to_owned)
+}
+
+fn encrypted_in_log(log: &str) -> Option<&'static str> {
+    let features = log.lines().find_map(|line| line.split_once("Memory Encryption Features active:"));
+    let has = |word: &str| features.is_some_and(|(_, names)| names.split_whitespace().any(|name| name == word));
+    [("SEV-SNP", "SEV-SNP"), ("SEV-ES", "SEV-ES"), ("SEV", "SEV"), ("TDX", "TDX")]
+        .into_iter()
+        .find_map(|(word, name)| has(word).then_some(name))
+        .or_else(|| log.contains("tdx: Guest detected").then_some("TDX"))
+        .or_else(|| log.contains("RME: Using RSI version").then_some("a realm of arm CCA"))
+}
+
 /// `uname -v`.
 pub(super) fn version(root: &Root) -> Option<String> {
     root.text("proc/sys/kernel/version").ok()
@@ -106,6 +135,23 @@ pub(super) fn beyond_dma_zone(root: &Root) -> Option<bool> {
 mod tests {
     use super::super::root::sample::SampleRoot;
     use super::*;
+
+    #[test]
+    fn guests_with_encrypted_memory_are_known_by_the_log() {
+        let line = |text: &str| format!("6,1,0,-;Linux version 6.12\n6,2,0,-;{text}\n");
+        for (text, guest) in [
+            ("Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", Some("SEV-SNP")),
+            ("AMD Memory Encryption Features active: SEV", Some("SEV")),
+            ("Memory Encryption Features active: Intel TDX", Some("TDX")),
+            ("tdx: Guest detected", Some("TDX")),
+            ("RME: Using RSI version 1.0", Some("a realm of arm CCA")),
+            // The host's own memory, which devices reach.
+            ("Memory Encryption Features active: AMD SME", None),
+            ("Booting", None),
+        ] {
+            assert_eq!(encrypted_in_log(&line(text)), guest, "{text}");
+        }
+    }
 
     #[test]
     fn cpu_lists_are_counted() {

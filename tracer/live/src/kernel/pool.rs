@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::btf::Btf;
 
 use super::root::Root;
-use bouncescope_capture::facts::{PoolFacts, PoolSample, RestrictedPool, SlotRule};
+use bouncescope_capture::facts::{PoolFacts, PoolSample, RestrictedPool, RestrictedSample, SlotRule};
 use bouncescope_capture::reach::Span;
 use bouncescope_model::pool::PoolParameter;
 use bouncescope_model::release::Release;
@@ -38,6 +38,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) possible_cpus: u32,
     /// `CONFIG_SWIOTLB_DYNAMIC`, where the configuration is known.
     pub(super) dynamic: Option<bool>,
+    /// The memory of this guest is encrypted.
+    pub(super) encrypted: bool,
 }
 
 /// The pool; what could not be read is said in `notes`.
@@ -51,7 +53,7 @@ pub(super) fn read(root: &Root, around: Surroundings<'_>, notes: &mut Vec<String
         slots,
         start,
         areas: areas(slots, around),
-        force: around.parameter.force && !around.parameter.noforce,
+        force: (around.parameter.force || around.encrypted) && !around.parameter.noforce,
         dynamic: dynamic.unwrap_or_else(|| root.path(DEBUGFS).join("io_tlb_transient_nslabs").exists()),
         used_at_start: root.number(&format!("{DEBUGFS}/io_tlb_used")).unwrap_or(0),
         hiwater_reset: false,
@@ -108,7 +110,7 @@ fn slots(root: &Root, parameter: PoolParameter, notes: &mut Vec<String>) -> u64 
 }
 
 /// The kernel's log as `/dev/kmsg` still has it.
-fn boot_log(root: &Root) -> Option<String> {
+pub(super) fn boot_log(root: &Root) -> Option<String> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     /// `O_NONBLOCK` of `include/uapi/asm-generic/fcntl.h`, which arm64, riscv and x86 use: read what is there.
@@ -220,15 +222,17 @@ impl PoolCounters {
         }
         let sum = |counter: &str| Ok(self.read(counter)?.iter().sum());
         // First, so that it is of that very moment.
-        let used_slots = sum("io_tlb_used")?;
-        let hiwater_slots = if self.keeps_hiwater {
-            let marks = self.read("io_tlb_used_hiwater")?;
-            let in_use: Vec<u64> = marks.into_iter().filter(|mark| *mark > 0).collect();
-            (in_use.len() <= 1).then(|| in_use.iter().sum())
-        } else {
-            None
-        };
-        Ok(Some(PoolSample { time_ns, slots: sum("io_tlb_nslabs")?, used_slots, hiwater_slots }))
+        let used = self.read("io_tlb_used")?;
+        let marks = if self.keeps_hiwater { self.read("io_tlb_used_hiwater")? } else { Vec::new() };
+        let in_use: Vec<u64> = marks.iter().copied().filter(|mark| *mark > 0).collect();
+        let hiwater_slots = (self.keeps_hiwater && in_use.len() <= 1).then(|| in_use.iter().sum());
+        let restricted =
+            self.directories.iter().zip(&used).enumerate().filter(|(_, (directory, _))| *directory != DEBUGFS);
+        let restricted = restricted
+            .map(|(n, (_, used))| RestrictedSample { used_slots: *used, hiwater_slots: marks.get(n).copied() })
+            .collect();
+        let (slots, used_slots) = (sum("io_tlb_nslabs")?, used.iter().sum());
+        Ok(Some(PoolSample { time_ns, slots, used_slots, hiwater_slots, restricted }))
     }
 
     /// Sets the high-water marks to 0, so that they count from now on: the next mapping lifts one to what is in use then.
@@ -268,6 +272,7 @@ mod tests {
         parameter: PoolParameter { slots: None, areas: None, force: false, noforce: false, track_hiwater: false },
         possible_cpus: 6,
         dynamic: None,
+        encrypted: false,
     };
 
     fn with_counters(used: &str, hiwater: &str) -> SampleRoot {
@@ -348,7 +353,11 @@ mod tests {
         let sample = with_counters("3\n", "7\n");
         let counters = PoolCounters::new(&sample.root(), true);
         let before = counters.sample(5).unwrap();
-        assert_eq!(before, Some(PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7) }));
+        let restricted = Vec::new();
+        assert_eq!(
+            before,
+            Some(PoolSample { time_ns: 5, slots: 1024, used_slots: 3, hiwater_slots: Some(7), restricted })
+        );
         assert!(counters.reset_hiwater().unwrap());
         assert_eq!(counters.sample(6).unwrap().and_then(|sample| sample.hiwater_slots), Some(0));
         let without = PoolCounters::new(&sample.root(), false);
@@ -376,6 +385,7 @@ mod tests {
         let counters = PoolCounters::new(&sample.root(), true);
         let now = counters.sample(1).unwrap().unwrap();
         assert_eq!((now.slots, now.used_slots, now.hiwater_slots), (1536, 5, Some(9)));
+        assert_eq!(now.restricted, [RestrictedSample { used_slots: 2, hiwater_slots: Some(9) }]);
         sample.write("sys/kernel/debug/swiotlb/io_tlb_used_hiwater", b"4");
         assert_eq!(counters.sample(2).unwrap().unwrap().hiwater_slots, None, "each pool has its own highest moment");
     }

@@ -133,14 +133,25 @@ fn device(
     };
     let bus_limit =
         windows.iter().map(|window| window.bus.saturating_add(window.memory.size().saturating_sub(1))).max();
-    let handles = own
-        .as_deref()
-        .and_then(|node| property(root, node, "memory-region"))
-        .map(|value| cells(&value))
-        .unwrap_or_default();
-    let pool = restricted.iter().find(|(handle, _)| handles.contains(handle)).map(|(_, pool)| pool.name.clone());
+    let pool = pool_of(root, directory, own.as_deref(), restricted);
     let wanted = bus == "pci" || iommu || !windows.is_empty() || pool.is_some();
     wanted.then_some(ReachingDevice { name, driver, mask, bus_limit, windows, iommu, restricted: pool })
+}
+
+/// The name of the restricted pool that a device gets: the first that its node names, or where that names no memory at all, its host bridge's node
+/// (`of_dma_set_restricted_buffer()`, `drivers/of/device.c`, 6.12).
+fn pool_of(root: &Root, directory: &str, own: Option<&str>, restricted: &[(u32, PoolPlace)]) -> Option<String> {
+    let regions = |node: &str| property(root, node, "memory-region").filter(|value| value.len() >= 4);
+    let handles = own.and_then(regions).or_else(|| regions(&host_bridge(root, directory)?))?;
+    let named = |handle: &u32| restricted.iter().find(|(of, _)| of == handle).map(|(_, pool)| pool.name.clone());
+    cells(&handles).iter().find_map(named)
+}
+
+/// The name of the restricted pool that the device of this name gets, on the buses that firmware describes.
+pub(crate) fn restricted_pool(root: &Root, bus: &str, name: &str) -> Option<String> {
+    let directory = format!("sys/bus/{bus}/devices/{name}");
+    let own = node_of(root, &directory);
+    pool_of(root, &directory, own.as_deref(), &restricted_pools(root))
 }
 
 /// The node of a device, as a path in the device tree.
@@ -360,6 +371,28 @@ mod tests {
         let mmc = device("fe300000.mmc");
         assert_eq!(mmc.windows, [Window { memory: Span { start: 0, end: 1 << 30 }, bus: 0xc000_0000 }]);
         assert_eq!((mmc.restricted.as_deref(), mmc.mask), (Some("pool@20000000"), None));
+    }
+
+    #[test]
+    fn a_pci_device_has_the_pool_of_its_own_node_or_of_its_host_bridge() {
+        let sample = board();
+        let pool = |bus: &str, name: &str| restricted_pool(&sample.root(), bus, name);
+        assert_eq!(pool("pci", "0000:00:00.0"), None);
+        assert_eq!(pool("platform", "fe300000.mmc").as_deref(), Some("pool@20000000"));
+        sample.write("proc/device-tree/scb/pcie@7d500000/memory-region", &be(&[7]));
+        assert_eq!(pool("pci", "0000:00:00.0").as_deref(), Some("pool@20000000"));
+        for (path, cells) in [
+            ("reserved-memory/nvme@30000000/reg", &[0, 0x3000_0000, 0x40_0000][..]),
+            ("reserved-memory/nvme@30000000/phandle", &[9]),
+            ("scb/pcie@7d500000/nvme@0,0/memory-region", &[9]),
+        ] {
+            sample.write(&format!("proc/device-tree/{path}"), &be(cells));
+        }
+        sample.write("proc/device-tree/reserved-memory/nvme@30000000/compatible", b"restricted-dma-pool\0");
+        let at = "sys/devices/platform/scb/fd500000.pcie/pci0000:00/0000:00:00.0/of_node";
+        let node = "../../../../../../firmware/devicetree/base/scb/pcie@7d500000/nvme@0,0";
+        std::os::unix::fs::symlink(node, sample.root().path(at)).unwrap();
+        assert_eq!(pool("pci", "0000:00:00.0").as_deref(), Some("nvme@30000000"));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Which pool a kernel makes of `swiotlb=`, or without it: the one answer that advice, what-ifs, sweeps, plots and screens use.
 //!
 //! Mirrors `setup_io_tlb_npages()`, `swiotlb_adjust_size()`, `swiotlb_adjust_nareas()`, `round_up_default_nslabs()` and
-//! `limit_nareas()` in `kernel/dma/swiotlb.c` (6.1 to 7.3), called as `mem_init()` in `arch/arm64/mm/init.c` calls them. Memory
-//! that is too short at boot, so that the kernel halves the pool until it fits, is left out.
+//! `limit_nareas()` in `kernel/dma/swiotlb.c` (6.1 to 7.3), called as `mem_init()` in `arch/arm64/mm/init.c` calls them, or as x86
+//! does. Memory that is too short at boot, so that the kernel halves the pool until it fits, is left out.
 
 use super::{SEGMENT_SLOTS, SLOT};
 
 /// More slots than any pool has: 32 GiB. What asks for more, such as a damaged capture, gets this many.
 pub const MAX_SLOTS: u64 = 1 << 24;
-/// More CPUs than arm64 has (`NR_CPUS`).
+/// More CPUs than arm64 and x86 have (`NR_CPUS`).
 pub const MAX_CPUS: u32 = 1 << 16;
 /// `IO_TLB_DEFAULT_SIZE` without `CONFIG_SWIOTLB_DEFAULT_SIZE_MB`, slots: 64 MiB.
 pub const DEFAULT_SLOTS: u64 = (64 << 20) / SLOT;
@@ -31,6 +31,9 @@ pub struct Boot {
 pub enum ByDefault {
     /// A pool of the default size.
     Full,
+    /// 6 % of the memory (`memblock_phys_mem_size()`, bytes), at least the default size and at most 1 GiB: x86 in a guest whose memory is
+    /// encrypted (`mem_encrypt_setup_arch()`, `arch/x86/mm/mem_encrypt.c`, 6.12; `sev_setup_arch()` before).
+    Enlarged(u64),
     /// 1/1024 of the memory (`memblock_phys_mem_size()`, bytes), at most the default size: arm64 since 6.7 where every device
     /// reaches all memory.
     Reduced(u64),
@@ -75,8 +78,15 @@ impl Boot {
                 pool.slots = bytes.div_ceil(SLOT).next_multiple_of(SEGMENT);
                 pool.round_up();
             }
+            ByDefault::Enlarged(memory) if is_default => {
+                let bytes = (memory / 100).saturating_mul(6).saturating_add(memory % 100 * 6 / 100);
+                let bytes =
+                    bytes.clamp(self.default_slots.saturating_mul(SLOT).min(LARGEST_ENLARGED), LARGEST_ENLARGED);
+                pool.slots = bytes.div_ceil(SLOT).next_multiple_of(SEGMENT);
+                pool.round_up();
+            }
             ByDefault::None if is_default => return Made { slots: 0, areas: 1, is_default },
-            ByDefault::Full | ByDefault::Reduced(_) | ByDefault::None => {}
+            ByDefault::Full | ByDefault::Enlarged(_) | ByDefault::Reduced(_) | ByDefault::None => {}
         }
         if pool.areas == 0 {
             pool.adjust_areas(u64::from(self.possible_cpus.clamp(1, MAX_CPUS)));
@@ -116,6 +126,8 @@ impl Boot {
     }
 }
 
+/// `SZ_1G`.
+const LARGEST_ENLARGED: u64 = 1 << 30;
 /// `IO_TLB_SEGSIZE`.
 const SEGMENT: u64 = SEGMENT_SLOTS as u64;
 
@@ -215,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_whose_memory_is_encrypted_has_six_percent_of_it() {
+        let mib = |memory_mib: u64, cpus| {
+            let default = ByDefault::Enlarged(memory_mib << 20);
+            (Boot { default, possible_cpus: cpus, ..BOOT }.made(Asked::default()).slots * SLOT) >> 20
+        };
+        assert_eq!(
+            [512, 1024, 2048, 4096].map(|memory| mib(memory, 2)),
+            [64, 64, 128, 256],
+            "rounded up to a power of two"
+        );
+        assert_eq!([16 << 10, 17 << 10, 1 << 20].map(|memory| mib(memory, 8)), [1024, 1024, 1024]);
+        let boot = Boot { default: ByDefault::Enlarged(8 << 30), ..BOOT };
+        assert_eq!(boot.sized(16384).slots, 16384, "what is asked for is kept");
+        assert_eq!(boot.sized(32768).slots, 1 << 18, "512 MiB: the default was not told from it");
+    }
+
+    #[test]
     fn before_areas_a_pool_is_as_large_as_asked_for() {
         let boot = Boot { has_areas: false, ..BOOT };
         assert_eq!(boot.sized(300), Made { slots: 384, areas: 1, is_default: false });
@@ -223,7 +252,9 @@ mod tests {
     #[test]
     fn absurd_numbers_are_answered() {
         for possible_cpus in [0, u32::MAX] {
-            for default in [ByDefault::Full, ByDefault::Reduced(u64::MAX), ByDefault::None] {
+            for default in
+                [ByDefault::Full, ByDefault::Enlarged(u64::MAX), ByDefault::Reduced(u64::MAX), ByDefault::None]
+            {
                 let boot = Boot { possible_cpus, default, ..BOOT };
                 let made = boot.made(Asked { slots: Some(u64::MAX), areas: Some(u64::MAX) });
                 assert_eq!(made.slots, MAX_SLOTS);

@@ -34,6 +34,9 @@ impl Demand {
         if request.size > segment {
             return None;
         }
+        if request.is_memory {
+            return Some(Self::of_memory(request, rule, page_size));
+        }
         let (align_mask, min_align_mask) = (request.align_mask & MASK_BITS, request.min_align_mask & MASK_BITS);
         let align = |bytes: u64| (bytes + align_mask) & !align_mask;
         let preserved = request.phys & min_align_mask;
@@ -65,6 +68,20 @@ impl Demand {
             kept: request.phys & keep_mask,
             stride: stride as u32,
         })
+    }
+
+    /// What `swiotlb_alloc()` looks for: as many slots as the pages have, aligned to the power of two that they fit into
+    /// (`get_order()`, from 6.9 on), or to pages before; from one page on nothing of the address is kept.
+    fn of_memory(request: &Request, rule: SlotRule, page_size: u64) -> Self {
+        let page = page_size.max(SLOT);
+        let aligned = match rule {
+            SlotRule::PoolAligned => request.size.max(page).next_power_of_two(),
+            SlotRule::CallerAligned => page,
+        };
+        let align_mask = SLOT_MASK | (aligned - 1);
+        let stride = align_mask.max(request.min_align_mask & MASK_BITS & !align_mask) / SLOT + 1;
+        let slots = request.size.div_ceil(SLOT).max(1) as u32;
+        Self { slots, offset: 0, align_mask, keep_mask: 0, kept: 0, stride: stride as u32 }
     }
 
     /// Whether the same slots are looked for, as far as finding them goes.
@@ -100,7 +117,7 @@ mod tests {
     use super::*;
 
     fn demand(rule: SlotRule, phys: u64, size: u64, align_mask: u64, min_align_mask: u64) -> Option<(u32, u64, u32)> {
-        let request = Request { cpu: 0, phys, size, align_mask, min_align_mask };
+        let request = Request { cpu: 0, phys, size, align_mask, min_align_mask, is_memory: false };
         Demand::new(&request, rule, 4096).map(|demand| (demand.slots, demand.offset, demand.stride))
     }
 
@@ -141,6 +158,19 @@ mod tests {
         assert_eq!(demand(NEW, 0x1000, 256 * 1024, 0, 0).map(|(slots, ..)| slots), Some(128));
         assert_eq!(demand(NEW, 0x1000, 256 * 1024 + 1, 0, 0), None);
         assert_eq!(demand(NEW, 0x1200, 256 * 1024, 0, 4095), None, "the offset counts too");
+    }
+
+    #[test]
+    fn coherent_memory_takes_its_pages_and_is_aligned_to_a_power_of_two() {
+        let memory = |rule, size| {
+            let request = Request { cpu: 0, phys: 0, size, align_mask: 0, min_align_mask: 4095, is_memory: true };
+            Demand::new(&request, rule, 4096).map(|demand| (demand.slots, demand.align_mask, demand.stride))
+        };
+        assert_eq!(memory(NEW, 4096), Some((2, 4095, 2)));
+        assert_eq!(memory(NEW, 12288), Some((6, 16383, 8)), "it is not rounded up");
+        assert_eq!(memory(OLD, 12288), Some((6, 4095, 2)));
+        assert_eq!(memory(NEW, 256 * 1024), Some((128, 256 * 1024 - 1, 128)));
+        assert_eq!(memory(NEW, 260 * 1024), None);
     }
 
     #[test]

@@ -259,7 +259,7 @@ mod tests {
         Growing::new(PoolConfig { slots: 128, areas: 1, slot_rule, page_size: 4096 }, grows)
     }
 
-    const SMALL: Request = Request { cpu: 0, phys: 8, size: 8, align_mask: 0, min_align_mask: 0 };
+    const SMALL: Request = Request { cpu: 0, phys: 8, size: 8, align_mask: 0, min_align_mask: 0, is_memory: false };
 
     /// As many, one a nanosecond.
     fn hold(pool: &mut Growing, count: u64) -> Vec<Held> {

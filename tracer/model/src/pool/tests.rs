@@ -11,7 +11,7 @@ fn pool(slots: u64, areas: u32) -> Pool {
 }
 
 fn request(cpu: u32, phys: u64, size: u64) -> Request {
-    Request { cpu, phys, size, align_mask: 0, min_align_mask: 0 }
+    Request { cpu, phys, size, align_mask: 0, min_align_mask: 0, is_memory: false }
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ fn requests() -> impl Strategy<Value = Request> {
         size,
         align_mask,
         min_align_mask,
+        is_memory: false,
     })
 }
 
@@ -161,6 +162,7 @@ fn crowding_requests() -> impl Strategy<Value = Request> {
         size,
         align_mask,
         min_align_mask,
+        is_memory: false,
     })
 }
 

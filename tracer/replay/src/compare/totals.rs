@@ -15,9 +15,10 @@ impl Verdict {
         if elsewhere && !doubts.pool {
             self.leave_out(LeftOut::Refusals, "some were for another reason than the pool");
         }
+        let mut problems = std::mem::take(&mut self.problems);
         let mut differs = |what: &str, predicted: u64, kernel: u64| {
             if predicted != kernel {
-                self.problems.push(format!("{what}: predicted {predicted}, the kernel says {kernel}"));
+                problems.push(format!("{what}: predicted {predicted}, the kernel says {kernel}"));
             }
         };
         if self.unknown == 0 && !doubts.pool {
@@ -41,6 +42,18 @@ impl Verdict {
                 }
                 _ => {}
             }
+            for pool in &self.pools {
+                let [least, most] = pool.peak_slots_range;
+                match pool.peak_slots_kernel {
+                    Some(kernel) if pool.peak_is_exact && !(least..=most).contains(&kernel) => {
+                        differs(&format!("peak slots of {}", pool.name), pool.peak_slots_predicted, kernel);
+                    }
+                    Some(kernel) if !pool.peak_is_exact && kernel > most.max(pool.used_at_start) => {
+                        differs(&format!("peak slots of {} (at least)", pool.name), pool.peak_slots_predicted, kernel);
+                    }
+                    _ => {}
+                }
+            }
         }
         // The tracing file system counts within the time of the recording, which may hold a little more.
         if let Some(counted) = self.tracefs_bounced
@@ -52,6 +65,7 @@ impl Verdict {
                 counted,
             );
         }
+        self.problems = problems;
     }
 }
 

@@ -178,6 +178,9 @@ impl Lifetimes {
                     self.hold(slot, || Holder::Unseen(unseen.id));
                 }
             }
+            Step::Coherent { memory, replaces, .. } => {
+                *replaces = self.hold(memory.slot, || Holder::Coherent(memory.id));
+            }
             Step::SlotReleased(release) => release.holder = self.slots.remove(&release.slot),
             Step::Mapped { .. }
             | Step::Synced(_)

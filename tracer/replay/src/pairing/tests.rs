@@ -39,6 +39,7 @@ fn kinds(sample: &mut Sample) -> String {
         Step::Buffer { mapping, .. } => format!("buffer{} ", mapping.id),
         Step::Mapped { mapping, .. } => format!("mapped{} ", mapping.id),
         Step::Unseen(_) => "unseen ".into(),
+        Step::Coherent { memory, .. } => format!("coherent{} ", memory.id),
         Step::SlotReleased(_) => "released ".into(),
         Step::Synced(_) => "synced ".into(),
         Step::Unmapped(_) => "unmapped ".into(),
@@ -446,4 +447,23 @@ fn other_devices_ranges_are_not_unlinked() {
     let other = sample.device(Device { name: "other".into(), iommu_granule: Some(4096), ..Device::default() });
     sample.link(DEVICE, 0x4000_0000, 0x10_0000, 4096).unlink(other, 0x10_0000, 4096).unlink(DEVICE, 0, 0x10_0000);
     assert_eq!(kinds(&mut sample), "buffer0 mapped0 ");
+}
+
+#[test]
+fn coherent_memory_is_found_again_when_it_is_given_back() {
+    let mut sample = Sample::new();
+    sample.coherent(DEVICE, SLOT, 4096).coherent(DEVICE, SLOT, 4096).coherent_free(DEVICE, SLOT, 4096);
+    sample.coherent_free(DEVICE, SLOT, 4096);
+    let mut holders = Vec::new();
+    for step in sample.steps() {
+        match step {
+            Step::Coherent { replaces: Some(Holder::Coherent(id)), .. } => holders.push(format!("replaces {id}")),
+            Step::SlotReleased(release) => holders.push(match release.holder {
+                Some(Holder::Coherent(id)) => format!("gives back {id}"),
+                _ => "gives back older".to_owned(),
+            }),
+            _ => {}
+        }
+    }
+    assert_eq!(holders, ["replaces 0", "gives back 1", "gives back older"]);
 }

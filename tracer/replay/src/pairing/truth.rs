@@ -12,6 +12,7 @@ use bouncescope_capture::limits::{PAGE_OFFSET, SLOT_OFFSET};
 use bouncescope_capture::names::Subject;
 
 /// The hooks that saw what the kernel did.
+#[expect(clippy::struct_excessive_bools, reason = "each hook is there or not, whatever the others are")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Witnesses {
     /// `swiotlb_bounced`: attempts.
@@ -20,6 +21,8 @@ pub struct Witnesses {
     pub searches: bool,
     /// `swiotlb_tbl_unmap_single()`: slots given back.
     pub slot_releases: bool,
+    /// `swiotlb_alloc()` and `swiotlb_free()`: coherent memory out of restricted pools.
+    pub coherent_memory: bool,
 }
 
 impl Witnesses {
@@ -30,6 +33,7 @@ impl Witnesses {
             attempts: attached(Subject::Bounced),
             searches: attached(Subject::SlotMap),
             slot_releases: attached(Subject::SlotMap) && attached(Subject::SlotUnmap),
+            coherent_memory: attached(Subject::CoherentAlloc) && attached(Subject::CoherentFree),
         }
     }
 

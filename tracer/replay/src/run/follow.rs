@@ -16,6 +16,8 @@ pub(super) enum Taker {
     Buffer(u64, u32),
     /// An [`super::Unseen`], by its number.
     Unseen(u64),
+    /// Coherent memory, by its number.
+    Coherent(u64),
 }
 
 /// Slots that the kernel found, and for which the next ones to come free here are meant.
@@ -123,6 +125,7 @@ impl Run {
             match owed.taker {
                 Taker::Buffer(mapping, index) => self.held.entry(mapping).or_default().hold(index, slots),
                 Taker::Unseen(id) => drop(self.unseen.insert(id, slots)),
+                Taker::Coherent(id) => self.coherent.hold(id, slots),
             }
         }
         if self.used_slots() == 0 {

@@ -52,7 +52,7 @@ impl Run {
     /// Who holds how many slots now.
     pub(super) fn holders(&self) -> impl Iterator<Item = (Who, u64)> {
         let unseen = self.unseen.values().map(|slots| (slots.who, slots.held.slots()));
-        self.held.values().flat_map(Held::holders).chain(unseen)
+        self.held.values().flat_map(Held::holders).chain(unseen).chain(self.coherent.holders())
     }
 
     /// Before slots are given back: if the pools have never been fuller, this is who has filled them.

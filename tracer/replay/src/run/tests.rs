@@ -5,8 +5,8 @@ use super::super::{
     sample::{DEVICE, REFUSED, START_NS, Sample},
     settings::{Settings, WhatIf},
 };
-use bouncescope_capture::event::{Direction, Memory, What};
-use bouncescope_capture::facts::Device;
+use bouncescope_capture::event::{DeviceId, Direction, Memory, What};
+use bouncescope_capture::facts::{Device, RestrictedPool};
 use bouncescope_model::policy::{Override, Policy, PoolChoice, WhenFull, builtin};
 
 const SLOT: u64 = 0x8000_0000;
@@ -500,4 +500,81 @@ fn device_registers_never_bounce_and_are_refused_only_where_the_kernel_looks() {
         mainline(sample).total.failed
     };
     assert_eq!([forced("6.12.1", &mut sample), forced("6.18.0", &mut sample)], [0, 1]);
+}
+
+/// Two restricted pools of 128 slots, of which 6 and 0 were in use at the beginning, and a device for each.
+fn two_pools() -> (Sample, [DeviceId; 2]) {
+    let mut sample = Sample::new();
+    let pool = |name: &str, used_at_start| RestrictedPool { name: name.into(), slots: 128, used_at_start };
+    sample.start.kernel.pool.restricted = vec![pool("camera@0", 6), pool("usb@0", 0)];
+    let device = |sample: &mut Sample, name: &str, pool: &str| {
+        let (own_pool, force_bounce) = (true, true);
+        let restricted_pool = Some(pool.to_owned());
+        sample.device(Device { name: name.into(), own_pool, force_bounce, restricted_pool, ..Device::default() })
+    };
+    let devices = [device(&mut sample, "camera", "camera@0"), device(&mut sample, "usb", "usb@0")];
+    (sample, devices)
+}
+
+fn captured(sample: &mut Sample) -> Outcome {
+    let settings = Settings::captured(&sample.start.kernel);
+    sample.run(settings)
+}
+
+/// Of each pool: most slots in use, and those of them that were coherent memory.
+fn peaks(outcome: &Outcome) -> Vec<(&str, u64, u64)> {
+    outcome.pools.iter().map(|pool| (pool.name.as_str(), pool.peak_slots, pool.coherent_at_peak)).collect()
+}
+
+#[test]
+fn coherent_memory_takes_slots_of_the_pool_of_its_device_beside_bounces() {
+    let (mut sample, [camera, usb]) = two_pools();
+    sample.coherent(camera, SLOT, 3 * 4096).coherent(usb, SLOT + 0x10_0000, 4096);
+    sample.attempt(usb, 0x4000_0000, 8).search(usb, 0x4000_0000, 8, SLOT + 0x10_1000);
+    sample.map(usb, 0x4000_0000, SLOT + 0x10_1000, 8);
+    sample.coherent_free(usb, SLOT + 0x10_0000, 4096).coherent_free(camera, SLOT, 3 * 4096);
+    let outcome = captured(&mut sample);
+    assert_eq!(peaks(&outcome), [("default", 0, 0), ("camera@0", 12, 6), ("usb@0", 3, 2)]);
+    assert_eq!(outcome.pools[1].used_at_start, 6);
+    let rows: Vec<_> = outcome
+        .coherent
+        .iter()
+        .map(|row| {
+            (row.device.as_str(), row.pool.as_str(), row.allocated, row.given_back, row.peak_slots, row.slots_at_end)
+        })
+        .collect();
+    assert_eq!(rows, [("camera", "camera@0", 1, 1, 6, 0), ("usb", "usb@0", 1, 1, 2, 0)]);
+}
+
+#[test]
+fn coherent_memory_from_before_the_recording_is_given_back_to_its_own_pool() {
+    let (mut sample, [camera, _]) = two_pools();
+    // The driver's own length, of which the kernel had made whole pages.
+    sample.coherent_free(camera, SLOT + 0x8000, 4096 + 8).coherent(camera, SLOT, 4096);
+    assert_eq!(peaks(&captured(&mut sample)), [("default", 0, 0), ("camera@0", 4, 2)], "6 less 4, and 2 more");
+}
+
+#[test]
+fn coherent_memory_that_the_kernel_refused_takes_nothing_and_is_counted() {
+    let (mut sample, [camera, _]) = two_pools();
+    sample.coherent(camera, REFUSED, 4096).coherent(camera, SLOT, 4096);
+    let outcome = captured(&mut sample);
+    assert_eq!((outcome.coherent_refused, outcome.coherent[0].refused, outcome.coherent[0].allocated), (1, 1, 1));
+    assert_eq!(outcome.pools[1].peak_slots, 8);
+}
+
+#[test]
+fn a_device_without_a_restricted_pool_has_its_coherent_memory_elsewhere() {
+    let mut sample = Sample::new();
+    sample.coherent(DEVICE, SLOT, 4096);
+    let outcome = captured(&mut sample);
+    assert_eq!((outcome.peak_slots, outcome.coherent.len(), outcome.pools.len()), (0, 0, 0));
+}
+
+#[test]
+fn every_policy_has_the_coherent_memory_of_restricted_pools() {
+    let (mut sample, [camera, _]) = two_pools();
+    sample.coherent(camera, SLOT, 4096);
+    let outcome = simulate(&mut sample, "legacy", &WhatIf::default());
+    assert_eq!(peaks(&outcome), [("default", 0, 0), ("camera@0", 8, 2)]);
 }

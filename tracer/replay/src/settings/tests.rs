@@ -88,10 +88,13 @@ fn devices_with_a_pool_of_their_own_share_the_only_restricted_one() {
         Settings::captured(&kernel).device(&device, DeviceTraits::default()).1
     };
     let device = Device { own_pool: true, ..Device::default() };
-    let shared = OwnPool { slots: 512, used_at_start: 3, shared: true };
+    let shared = OwnPool { slots: 512, used_at_start: 3, captured: Some(0) };
     assert_eq!(own_pool(vec![restricted("a")], device.clone()), Some(shared));
     assert_eq!(own_pool(vec![restricted("a")], Device::default()), None);
-    assert_eq!(own_pool(vec![restricted("a"), restricted("b")], device), None);
+    assert_eq!(own_pool(vec![restricted("a"), restricted("b")], device.clone()), None, "nothing tells which");
+    let of_b = Device { restricted_pool: Some("b".into()), ..device };
+    let second = OwnPool { captured: Some(1), ..shared };
+    assert_eq!(own_pool(vec![restricted("a"), restricted("b")], of_b), Some(second));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Advice in words.
 
-use super::{Advice, Change, Cheapest, Cost, DriverAdvice, OwnPool, OwnPools, PoolAdvice, memory};
+use super::{Advice, Change, Cheapest, Cost, DriverAdvice, OwnPool, OwnPoolUse, OwnPools, PoolAdvice, memory};
 use crate::label::module;
 use crate::table::{bytes, slots};
 use bouncescope_model::pool::SLOT;
@@ -125,12 +125,24 @@ fn sized(pool: &PoolAdvice, advice: &Advice, cpus: u32) -> String {
 }
 
 fn own_pools(own: &OwnPools) -> String {
-    let of = |pool: &OwnPool| format!("{} {} ({})", pool.whose, slots(pool.slots), bytes(pool.slots * SLOT));
+    let used = |used: &OwnPoolUse| {
+        format!(
+            ", of which at most {} were in use ({} of them coherent memory, {} in use when the recording began): {} would do",
+            used.peak_slots,
+            used.coherent_at_peak,
+            used.used_at_start,
+            bytes(used.enough_slots * SLOT)
+        )
+    };
+    let of = |pool: &OwnPool| {
+        let used = pool.used.as_ref().map(used).unwrap_or_default();
+        format!("{} {} ({}){used}", pool.whose, slots(pool.slots), bytes(pool.slots * SLOT))
+    };
     let pools: Vec<String> = own.pools.iter().map(of).collect();
     format!(
         "swiotlb= does not set restricted pools (restricted-dma-pool in the device tree): {}; at the fullest moment {} \
          of all pools together were in use",
-        pools.join(", "),
+        pools.join("; "),
         slots(own.peak_slots)
     )
 }

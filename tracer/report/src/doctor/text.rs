@@ -4,10 +4,11 @@ mod today;
 
 use crate::doctor::{Answered, HookState, Page};
 use crate::label;
+use crate::restricted;
 use crate::screen::line;
-use crate::table::{Table, bytes};
+use crate::table::{Table, bytes, slots};
 use crate::wrap::wrapped;
-use bouncescope_capture::facts::Device;
+use bouncescope_capture::facts::{Device, RestrictedPool, RestrictedSample};
 use bouncescope_model::pool::SLOT;
 use bouncescope_model::size::exact;
 
@@ -112,10 +113,10 @@ fn pool(page: &Page) -> String {
     };
     if pool.slots == 0 {
         let size = if asked.contains("noforce") { "no pool" } else { "no pool, or none that is known" };
-        return rows(&[("size", size.to_owned()), ("asked for", asked)]);
+        return rows(&[("size", size.to_owned()), ("asked for", asked)]) + &restricted_pools(page);
     }
-    let hiwater = page.pool.and_then(|sample| sample.hiwater_slots);
-    let in_use = page.pool.map_or_else(
+    let hiwater = page.pool.as_ref().and_then(|sample| sample.hiwater_slots);
+    let in_use = page.pool.as_ref().map_or_else(
         || "not known".to_owned(),
         |sample| {
             let since =
@@ -124,18 +125,41 @@ fn pool(page: &Page) -> String {
             format!("{} slots{peak}", sample.used_slots)
         },
     );
-    let mode = match (pool.force, pool.dynamic) {
-        (true, true) => "everything bounces (force); can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (true, false) => "everything bounces (force); cannot grow",
-        (false, true) => "bounces only what must bounce; can grow (CONFIG_SWIOTLB_DYNAMIC)",
-        (false, false) => "bounces only what must bounce; cannot grow",
+    let bounces = match (pool.force, &page.kernel.encrypted_guest) {
+        (true, Some(guest)) => format!("everything bounces (the memory of this guest is encrypted: {guest})"),
+        (true, None) => "everything bounces (force)".to_owned(),
+        (false, _) => "bounces only what must bounce".to_owned(),
     };
+    let grows = if pool.dynamic { "can grow (CONFIG_SWIOTLB_DYNAMIC)" } else { "cannot grow" };
+    let mode = format!("{bounces}; {grows}");
     rows(&[
         ("size", format!("{} slots of 2 KiB ({}), {} areas", pool.slots, exact(pool.slots * SLOT), pool.areas)),
         ("in use", in_use),
-        ("mode", mode.to_owned()),
+        ("mode", mode),
         ("asked for", asked),
-    ])
+    ]) + &restricted_pools(page)
+}
+
+/// Each restricted pool, how much of it is in use, and who has it, of the devices seen.
+fn restricted_pools(page: &Page) -> String {
+    let samples = page.pool.iter().flat_map(|sample| &sample.restricted).map(Some).chain(std::iter::repeat(None));
+    let row = |(pool, sample): (&RestrictedPool, Option<&RestrictedSample>)| {
+        let used = sample.map_or(pool.used_at_start, |sample| sample.used_slots);
+        let mark = sample.and_then(|sample| sample.hiwater_slots);
+        let most = mark.map_or_else(String::new, |slots| format!(", at most {slots}"));
+        let in_tree = page.here.iter().filter_map(|here| here.reach.as_ref()).flat_map(|reach| &reach.devices);
+        let named = in_tree.filter(|device| device.restricted.as_deref() == Some(&pool.name));
+        let named: Vec<&str> = named.map(|device| device.name.as_str()).collect();
+        let of = match named.as_slice() {
+            [] => restricted::users(pool, &page.devices),
+            [one] => format!("of {one}"),
+            several => format!("shared by {}", several.join(", ")),
+        };
+        let words =
+            format!("{}: {} ({}), {used} in use{most}; {of}", pool.name, slots(pool.slots), exact(pool.slots * SLOT));
+        rows(&[("restricted", words)])
+    };
+    page.kernel.pool.restricted.iter().zip(samples).map(row).collect()
 }
 
 fn answers(page: &Page) -> String {
@@ -240,10 +264,11 @@ fn address_bits(device: &Device) -> String {
     (u64::BITS - limit.leading_zeros()).to_string()
 }
 
-fn peculiar(device: &Device, forced: bool) -> Vec<&'static str> {
+fn peculiar(device: &Device, forced: bool) -> Vec<&str> {
+    let own_pool = device.restricted_pool.as_deref().unwrap_or("pool of its own");
     let traits = [
         (device.untrusted, "untrusted"),
-        (device.own_pool, "pool of its own"),
+        (device.own_pool, own_pool),
         (device.force_bounce && !forced, "everything bounces"),
         (device.min_align_mask > 0, "keeps low address bits"),
     ];
@@ -317,6 +342,19 @@ mod tests {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("no two objects share a line of 64"), "{text}");
         assert!(text.contains("no pool, or none that is known"), "{text}");
+    }
+
+    #[test]
+    fn a_guest_with_encrypted_memory_says_why_everything_bounces() {
+        let mut kernel = arm64(8, 512);
+        kernel.pool.force = true;
+        let mode = |kernel: &KernelFacts| {
+            let text = text(&page(kernel.clone(), vec![], Here::default()));
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(mode(&kernel).contains("everything bounces (force); cannot grow"));
+        kernel.encrypted_guest = Some("TDX".into());
+        assert!(mode(&kernel).contains("everything bounces (the memory of this guest is encrypted: TDX); cannot grow"));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn outcome(settings: &Settings, coherent: bool, iommu_granule: Option<u64>, dire
         Fate::Direct => CaseOutcome::Direct,
         Fate::Refused { reason, .. } => CaseOutcome::Fails { reason },
         Fate::Bounce { reason, align_mask } => {
-            let request = Request { cpu: 0, phys: EXAMPLE_PHYS, size, align_mask, min_align_mask: 0 };
+            let request = Request { cpu: 0, phys: EXAMPLE_PHYS, size, align_mask, min_align_mask: 0, is_memory: false };
             match Pool::new(settings.pool()).map(&request) {
                 Ok(bounce) => CaseOutcome::Bounced { reason, slots: bounce.slots() },
                 Err(_) => CaseOutcome::Fails { reason },

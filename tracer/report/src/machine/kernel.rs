@@ -86,7 +86,7 @@ impl<'a> Doctor<'a> {
             recorder: page.recorder.as_deref(),
             kernel: Kernel(&page.kernel),
             smallest_object: page.smallest_object,
-            pool: page.pool,
+            pool: page.pool.clone(),
             devices: &page.devices,
             hooks: &page.hooks,
             today: &page.today,

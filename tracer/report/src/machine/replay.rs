@@ -18,7 +18,7 @@ use bouncescope_replay::figures::{Figure, Run, Value};
 use bouncescope_replay::lengths::Total;
 use bouncescope_replay::memory::CacheUse;
 use bouncescope_replay::occupancy::Occupancy;
-use bouncescope_replay::outcome::{self, Outcome, Rows, Tally};
+use bouncescope_replay::outcome::{self, CoherentRow, Outcome, PoolRow, Rows, Tally};
 use bouncescope_replay::settings::Settings;
 use bouncescope_replay::slabs::Slabs;
 
@@ -84,6 +84,12 @@ struct Simulated<'a> {
     all_slabs: Option<Slabs>,
     /// Live objects in each cache at the end.
     caches: &'a [CacheUse],
+    /// Each pool that was used, where there are others than the default one.
+    #[serde(skip_serializing_if = "<[PoolRow]>::is_empty")]
+    pools: &'a [PoolRow],
+    /// Coherent memory out of restricted pools, by device.
+    #[serde(skip_serializing_if = "<[CoherentRow]>::is_empty")]
+    coherent_memory: &'a [CoherentRow],
     /// Slots in use over time, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     occupancy: Option<&'a Occupancy>,
@@ -352,6 +358,8 @@ impl<'a> Simulated<'a> {
             failed_by_reason: &outcome.failed_by_reason,
             all_slabs: outcome.all_slabs,
             caches: &outcome.caches,
+            pools: &outcome.pools,
+            coherent_memory: &outcome.coherent,
             occupancy: outcome.occupancy.as_ref(),
             looks_at_unstreamed: outcome.looks_at_unstreamed,
             rows: Breakdown::new(&outcome.rows),

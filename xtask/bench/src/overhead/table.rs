@@ -291,7 +291,7 @@ mod tests {
     fn what_did_not_settle_is_said() {
         let text = circumstances(&all(kept_to), "Linux", "3.1").unwrap();
         assert!(
-            text.contains("load 3.1 before the first of 1 rounds") && text.contains("had 50 % of the CPUs"),
+            text.contains("load 3.1 before the first of 1 rounds") && text.contains("had 25 % of the CPUs"),
             "{text}"
         );
         assert!(text.contains("**Did not settle**:\n\n- an empty program on kmalloc\n"), "{text}");

@@ -169,7 +169,7 @@ fn mapping(is_wild: bool, random: &mut fastrand::Rng) -> Request {
     let within = [0, 511, 4095, u64::MAX][random.usize(..4)];
     let phys = if random.u8(..50) == 0 { 0 } else { random.u64(..1 << 36) & !within };
     let phys = if within == u64::MAX { random.u64(..1 << 36) } else { phys };
-    Request { cpu: random.u32(..CPUS), phys, size: random.u64(1..=most), align_mask, min_align_mask }
+    Request { cpu: random.u32(..CPUS), phys, size: random.u64(1..=most), align_mask, min_align_mask, is_memory: false }
 }
 
 /// The operations of a round, and what the model says of each.
@@ -195,13 +195,13 @@ fn round(shape: &Shape, mistake: Option<Mistake>, random: &mut fastrand::Rng) ->
     (operations, answers)
 }
 
-const EMPTY: Request = Request { cpu: 0, phys: 0, size: 0, align_mask: 0, min_align_mask: 0 };
+const EMPTY: Request = Request { cpu: 0, phys: 0, size: 0, align_mask: 0, min_align_mask: 0, is_memory: false };
 
 /// A round as `pool.c` reads it.
 fn encoded(shape: &Shape, operations: &[Operation]) -> Vec<u8> {
     let header = [u64::from(shape.is_restricted), u64::from(shape.grows), shape.slots, u64::from(shape.areas)];
     let each = |operation: &Operation| {
-        let Request { cpu, phys, size, align_mask, min_align_mask } = operation.request;
+        let Request { cpu, phys, size, align_mask, min_align_mask, .. } = operation.request;
         [operation.unmap, u64::from(cpu), phys, size, align_mask, min_align_mask]
     };
     let numbers = header.into_iter().chain(operations.iter().flat_map(each));

@@ -127,7 +127,7 @@ impl Model {
         pool.occupy_foreign(hold.used[0].max(0) as u64);
         let before = pool.used_slots();
         let min_align_mask = self.device.min_align_mask;
-        let request = Request { cpu: 0, phys, size: hold.len, align_mask, min_align_mask };
+        let request = Request { cpu: 0, phys, size: hold.len, align_mask, min_align_mask, is_memory: false };
         let found = (0..hold.asked).filter(|_| pool.map(&request).is_ok()).count() as u64;
         (found, found, pool.used_slots() - before)
     }
