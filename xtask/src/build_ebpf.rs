@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: compiles the eBPF programs for both architectures and keeps the objects, with the hash of
+//! `cargo xtask build-ebpf`: compiles the eBPF programs for both architectures and keeps the objects, compressed, with the hash of
 //! the sources they came from, where the library embeds them. `--check` compiles nothing and fails when they are stale.
 
 use std::{
@@ -15,6 +15,8 @@ const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
 /// Where the library takes the objects from.
 const OBJECTS: &str = "tracer/live/src/objects";
 const SOURCES_HASH: &str = "sources.sha256";
+/// zstd's level: an object is written once, and is a seventh of its size then.
+const LEVEL: i32 = 19;
 /// What of an object runs. The rest, names among it, depends on the directory that it was built in.
 const CODE: [&str; 6] = [".text", "raw_tp", "kprobe", "kretprobe", ".rodata", "maps"];
 
@@ -42,9 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = if args.compare { fresh } else { args.out.clone().unwrap_or_else(|| root.join(OBJECTS)) };
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     for architecture in ARCHITECTURES {
-        let object = out.join(format!("{architecture}.o"));
-        toolchain.build(root, architecture, &object)?;
-        println!("{}: {} bytes", object.display(), fs::metadata(&object)?.len());
+        let object = toolchain.build(root, architecture)?;
+        let kept = out.join(kept_as(architecture));
+        fs::write(&kept, zstd::bulk::compress(&object, LEVEL)?).with_context(|| kept.display().to_string())?;
+        println!("{}: {} bytes, for {}", kept.display(), fs::metadata(&kept)?.len(), object.len());
     }
     fs::write(out.join(SOURCES_HASH), format!("{}\n{}\n", sources_hash(root)?, toolchain.version()?))?;
     if args.compare { toolchain.compare(&root.join(OBJECTS), &out) } else { Ok(()) }
@@ -56,12 +59,18 @@ fn check(root: &Path) -> Result<()> {
     let built_from = fs::read_to_string(objects.join(SOURCES_HASH))
         .with_context(|| format!("no {OBJECTS}/{SOURCES_HASH}; run `cargo xtask build-ebpf`"))?;
     for architecture in ARCHITECTURES {
-        ensure!(objects.join(format!("{architecture}.o")).is_file(), "no {OBJECTS}/{architecture}.o");
+        let kept = kept_as(architecture);
+        ensure!(objects.join(&kept).is_file(), "no {OBJECTS}/{kept}");
     }
     if built_from.lines().next() != Some(sources_hash(root)?.as_str()) {
         bail!("the BPF objects in {OBJECTS} are stale: run `cargo xtask build-ebpf` and commit them");
     }
     Ok(())
+}
+
+/// Name of the file that has an architecture's object.
+fn kept_as(architecture: &str) -> String {
+    format!("{architecture}.o.zst")
 }
 
 /// SHA-256 over the names and contents of everything that the objects are made from, as lower-case hex.
@@ -124,7 +133,7 @@ impl Toolchain {
             |dir: &Path| fs::read_to_string(dir.join(SOURCES_HASH)).with_context(|| dir.display().to_string());
         let (before, now) = (made_by(committed)?, made_by(fresh)?);
         for architecture in ARCHITECTURES {
-            let object = format!("{architecture}.o");
+            let object = kept_as(architecture);
             if self.code(&committed.join(&object))? == self.code(&fresh.join(&object))? {
                 println!("{object}: the committed one has the same code");
             } else if before == now {
@@ -136,19 +145,22 @@ impl Toolchain {
         Ok(())
     }
 
-    fn code(&self, object: &Path) -> Result<Vec<u8>> {
-        let dump = object.with_extension("section");
+    /// The sections that run, of a compressed object.
+    fn code(&self, kept: &Path) -> Result<Vec<u8>> {
+        let dir = tempfile::tempdir()?;
+        let (object, dump) = (dir.path().join("object"), dir.path().join("section"));
+        let file = fs::File::open(kept).with_context(|| format!("cannot open {}", kept.display()))?;
+        fs::write(&object, zstd::decode_all(file).with_context(|| format!("cannot unpack {}", kept.display()))?)?;
         let mut code = Vec::new();
         for section in CODE {
             let status = Command::new(&self.objcopy)
                 .arg(format!("--dump-section={section}={}", dump.display()))
-                .args([object, Path::new("/dev/null")])
+                .args([&object, Path::new("/dev/null")])
                 .status()
                 .with_context(|| format!("cannot run {}", self.objcopy.display()))?;
-            ensure!(status.success(), "no section {section} in {}", object.display());
+            ensure!(status.success(), "no section {section} in {}", kept.display());
             code.extend(fs::read(&dump)?);
         }
-        fs::remove_file(&dump)?;
         Ok(code)
     }
 
@@ -169,7 +181,8 @@ impl Toolchain {
         Ok(format!("{}, {}", version(&mut rustc)?, version(&mut Command::new(&self.linker))?))
     }
 
-    fn build(&self, root: &Path, architecture: &str, object: &Path) -> Result<()> {
+    /// The object of an architecture.
+    fn build(&self, root: &Path, architecture: &str) -> Result<Vec<u8>> {
         let target_dir = root.join("target-bpf");
         let rustflags = [
             format!("-Clinker={}", self.linker.display()),
@@ -200,15 +213,15 @@ impl Toolchain {
             .context("cannot run cargo")?;
         ensure!(status.success(), "the eBPF programs did not compile for {architecture}");
         let built = target_dir.join("bpfel-unknown-none/release/bouncescope-programs");
+        let object = built.with_extension("o");
         // The loader reads code, maps, relocations and BTF; DWARF and line info are six times as large.
         let status = Command::new(&self.objcopy)
             .args(["--strip-debug", "--remove-section=.BTF.ext", "--remove-section=.rel.BTF.ext"])
-            .arg(&built)
-            .arg(object)
+            .args([&built, &object])
             .status()
             .with_context(|| format!("cannot run {}", self.objcopy.display()))?;
         ensure!(status.success(), "{} failed on {}", self.objcopy.display(), built.display());
-        Ok(())
+        Ok(fs::read(&object)?)
     }
 }
 

@@ -87,6 +87,9 @@ pub enum LiveError {
     /// The second witness was asked for and cannot be had.
     #[error("cannot count with tracefs: {0}")]
     NoTracefs(String),
+    /// The program that runs is damaged.
+    #[error("cannot unpack the BPF programs: {0}")]
+    Unpack(#[source] io::Error),
     /// Loading failed for another reason.
     #[error("cannot load the BPF programs: {0}")]
     Load(#[from] aya::EbpfError),

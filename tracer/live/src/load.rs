@@ -27,16 +27,17 @@ pub(super) fn load<'a>(
     entries: MapEntries,
 ) -> Result<Ebpf, LiveError> {
     #[cfg(target_arch = "aarch64")]
-    let object = aya::include_bytes_aligned!("objects/aarch64.o");
+    let kept = include_bytes!("objects/aarch64.o.zst");
     #[cfg(target_arch = "x86_64")]
-    let object = aya::include_bytes_aligned!("objects/x86_64.o");
+    let kept = include_bytes!("objects/x86_64.o.zst");
+    let object = zstd::decode_all(&kept[..]).map_err(LiveError::Unpack)?;
     raise_memlock_limit();
     loader.override_global("CONFIG", bytes_of(config), true);
     for (map, entries) in entries.by_map().into_iter().chain(rings.by_name()) {
         loader.map_max_entries(map, entries);
     }
     loader
-        .load(object)
+        .load(&object)
         .map_err(|error| if is_not_permitted(&error) { LiveError::NotPermitted(REFUSED) } else { error.into() })
 }
 

@@ -212,7 +212,7 @@ impl Pairing {
     /// Coherent memory was asked for: no mapping comes, and nothing is waited for.
     fn coherent(&mut self, event: &Event, context: Context, device: DeviceId, slot: u64, size: u64, duration_ns: u64) {
         let (time_ns, found) = (event.time_ns, slot != MAPPING_ERROR);
-        let memory = Coherent { id: self.next_coherent, time_ns, cpu: event.cpu, device, size, slot, found };
+        let memory = Box::new(Coherent { id: self.next_coherent, time_ns, cpu: event.cpu, device, size, slot, found });
         self.next_coherent += 1;
         let place = self.queue.push(Step::Coherent { memory, replaces: None, overlap: Overlap::default() });
         let from_ns = time_ns.saturating_sub(duration_ns);

@@ -32,8 +32,8 @@ pub enum Step {
     Unseen(Unseen),
     /// A device asked for coherent memory, which comes out of its restricted pool.
     Coherent {
-        /// The memory.
-        memory: Coherent,
+        /// The memory: apart, since it would make every step longer.
+        memory: Box<Coherent>,
         /// Who held the same slot without its release having been seen.
         replaces: Option<Holder>,
         /// What was under way while its slots were looked for.
