@@ -1,4 +1,5 @@
 //! How many events of a capture are taken in, so that work is bounded by what is read: a few hundred bytes may unpack to events without end.
+//! Also compiled into `bouncescope-fleet`.
 
 use std::num::NonZeroU64;
 use std::time::Duration;

@@ -21,6 +21,8 @@ mod doctor;
 mod duration;
 mod explain;
 mod export;
+#[cfg(feature = "report")]
+mod fleet;
 mod foreign;
 mod import;
 mod input;
@@ -105,6 +107,9 @@ enum Command {
     Convert(convert::Args),
     /// Write a capture as tables (CSV, Parquet, Arrow) or as a timeline for Perfetto.
     Export(export::Args),
+    /// Ask many captures one question: take them into a lake, query it with SQL, replay them all (bouncescope-fleet).
+    #[cfg(feature = "report")]
+    Fleet(fleet::Args),
     /// Print completions for a shell.
     Completions(manual::Completions),
     /// Write man pages for the program and each of its commands.
@@ -126,6 +131,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
+        #[cfg(feature = "report")]
+        Command::Fleet(args) => fleet::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Completions(args) => manual::completions(&args, &mut Cli::command()),

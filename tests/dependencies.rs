@@ -20,12 +20,15 @@ fn texts<'a>(list: &'a toml::Value, key: Option<&str>) -> BTreeSet<&'a str> {
     values.map(|value| key.map_or(value, |key| &value[key]).as_str().unwrap()).collect()
 }
 
-/// All packages that any member of the workspace is built from on one of the systems.
-fn packages() -> Vec<Value> {
+/// The workspace, and the package with an engine for SQL, which has a lock file of its own.
+const WORKSPACES: [&str; 2] = [".", "fleet"];
+
+/// All packages that any member of a workspace is built from on one of the systems.
+fn packages(folder: &str) -> Vec<Value> {
     let targets = &deny()["graph"]["targets"];
     let platforms = texts(targets, None).into_iter().flat_map(|target| ["--filter-platform", target]);
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .args(["metadata", "--locked", "--all-features", "--format-version", "1"])
         .args(platforms)
         .output()
@@ -47,7 +50,7 @@ fn every_dependency_has_a_licence_that_is_allowed() {
     let deny = deny();
     let allowed = texts(&deny["licenses"]["allow"], None);
     let mut used = BTreeSet::new();
-    for package in packages() {
+    for package in WORKSPACES.iter().flat_map(|folder| packages(folder)) {
         let expression = Expression::parse_mode(text(&package, "license"), ParseMode::LAX)
             .unwrap_or_else(|error| panic!("{}: {error}", text(&package, "name")));
         let mut may = |licence: &LicenseReq| {
@@ -67,17 +70,19 @@ fn every_dependency_has_a_licence_that_is_allowed() {
 fn no_crate_has_two_versions_but_those_that_are_listed() {
     let deny = deny();
     let skipped = texts(&deny["bans"]["skip"], Some("crate"));
-    let mut versions = BTreeMap::<String, Vec<String>>::new();
-    for package in packages() {
-        versions.entry(text(&package, "name").into()).or_default().push(text(&package, "version").into());
-    }
-    versions.retain(|_, versions| versions.len() > 1);
     let mut listed = BTreeSet::new();
-    for (name, versions) in &versions {
-        let named: Vec<_> = versions.iter().map(|version| format!("{name}@{version}")).collect();
-        let unlisted: Vec<_> = named.iter().filter(|one| !skipped.contains(one.as_str())).collect();
-        assert_eq!(unlisted.len(), 1, "{named:?}: all but one belong into `skip` of deny.toml");
-        listed.extend(named);
+    for folder in WORKSPACES {
+        let mut versions = BTreeMap::<String, Vec<String>>::new();
+        for package in packages(folder) {
+            versions.entry(text(&package, "name").into()).or_default().push(text(&package, "version").into());
+        }
+        versions.retain(|_, versions| versions.len() > 1);
+        for (name, versions) in &versions {
+            let named: Vec<_> = versions.iter().map(|version| format!("{name}@{version}")).collect();
+            let unlisted: Vec<_> = named.iter().filter(|one| !skipped.contains(one.as_str())).collect();
+            assert_eq!(unlisted.len(), 1, "{folder}: {named:?}: all but one belong into `skip` of deny.toml");
+            listed.extend(named);
+        }
     }
     let gone: Vec<_> = skipped.iter().filter(|one| !listed.contains(**one)).collect();
     assert!(gone.is_empty(), "in `skip` of deny.toml, but no longer beside another version: {gone:?}");
@@ -86,7 +91,7 @@ fn no_crate_has_two_versions_but_those_that_are_listed() {
 #[test]
 #[ignore = "fetches what was never built here"]
 fn every_dependency_is_of_the_registry_or_of_this_workspace() {
-    for package in packages() {
+    for package in WORKSPACES.iter().flat_map(|folder| packages(folder)) {
         let source = package["source"].as_str();
         assert!(source.is_none_or(|source| source.starts_with("registry+")), "{}: {source:?}", text(&package, "name"));
     }
