@@ -140,7 +140,7 @@ mod tests {
         };
         assert_eq!(
             in_use(&pool),
-            "at most 179 of 2048 slots in use, 8 of them coherent memory; 142 when the recording began"
+            "179 of 2048 slots in use at its fullest moment: 8 of coherent memory allocated since the recording began, when 142 were in use"
         );
     }
 

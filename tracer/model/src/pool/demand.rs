@@ -71,7 +71,7 @@ impl Demand {
     }
 
     /// What `swiotlb_alloc()` looks for: as many slots as the pages have, aligned to the power of two that they fit into
-    /// (`get_order()`, from 6.9 on), or to pages before; from one page on nothing of the address is kept.
+    /// (`get_order()`, from 6.9 on, and here from 6.10 on, as the rule changes), or to pages before; from one page on nothing of the address is kept.
     fn of_memory(request: &Request, rule: SlotRule, page_size: u64) -> Self {
         let page = page_size.max(SLOT);
         let aligned = match rule {
