@@ -124,5 +124,7 @@ fn machine() -> Result<String> {
     let model = fs::read_to_string("/proc/cpuinfo")?;
     let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or(String::new(), |(_, model)| format!(" of {}", model.trim()));
-    Ok(format!("Linux {} on {}, {cpus} CPUs{model}", release.trim(), std::env::consts::ARCH))
+    // What a distribution adds says nothing of the costs.
+    let release = release.trim().split(['-', '+']).next().unwrap_or_default();
+    Ok(format!("Linux {release} on {}, {cpus} CPUs{model}", std::env::consts::ARCH))
 }
