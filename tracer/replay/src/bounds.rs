@@ -26,7 +26,7 @@ const MAX_SLOTS: u64 = 1 << 22;
 /// No sample is smaller: one in so many.
 const MAX_SAMPLE: u64 = 1 << 32;
 /// More hooks than there are, or notes about them, or pools.
-const MAX_LIST: usize = MOST_HOOKS;
+pub(super) const MAX_LIST: usize = MOST_HOOKS;
 /// Longer than a name of a device, driver or module, bytes: what is longer is cut.
 const MAX_NAME: usize = 256;
 /// Longer than a line of notes, or a kernel's command line (`COMMAND_LINE_SIZE`, `arch/arm64/include/uapi/asm/setup.h`), bytes.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::Serialize;
 
+use super::bounds;
 use super::breakdown::Breakdown;
 use super::devices::{Devices, Identity};
 use super::list_syncs::{AllListSyncs, ListSyncs};
@@ -146,7 +147,7 @@ impl Observed {
         }
         self.hiwater = sample.hiwater_slots;
         self.restricted
-            .resize(sample.restricted.len().min(MOST_POOLS).max(self.restricted.len()), ObservedPool::default());
+            .resize(sample.restricted.len().min(bounds::MAX_LIST).max(self.restricted.len()), ObservedPool::default());
         for (pool, sample) in self.restricted.iter_mut().zip(&sample.restricted) {
             pool.used_peak = pool.used_peak.max(sample.used_slots);
             if !std::mem::replace(&mut pool.is_sampled, true) {
@@ -192,8 +193,6 @@ impl ObservedPool {
     }
 }
 
-/// Restricted pools that are told apart: as many as a stream's beginning may name.
-const MOST_POOLS: usize = 256;
 /// How many samples of the pool are kept.
 const SAMPLES: usize = 1024;
 /// Call sites and sizes of which totals are kept; the kernel's own map of them is smaller.

@@ -1,7 +1,7 @@
 //! `cargo xtask bench cpu`: CPU time of one thread that reads a capture, replays it, and sweeps it. Others on the machine matter little to that,
 //! and how threads wait for each other not at all. Everything runs in turn, round after round.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tracer::{
@@ -14,24 +14,12 @@ use tracer::{
     stream::{Item, Source as _, Start},
 };
 
-use crate::{generate, holders::cpu_ns, released};
+use crate::{holders::cpu_ns, read::Args};
 
 /// Policies, line sizes and slots of a sweep of 24.
 const POLICIES: [&str; 4] = ["mainline", "legacy", "always-small", "length-multiple"];
 const LINES: [u32; 2] = [64, 128];
 const SLOTS: [u64; 3] = [256, 512, 2048];
-
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Capture to read [default: the one that `generate` makes]
-    capture: Option<PathBuf>,
-    /// Mapping events of the one that is made
-    #[arg(long, default_value_t = 4_000_000)]
-    events: u64,
-    /// How often everything is run, in turn
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-}
 
 /// A name, and what is asked of a replay; nothing where the capture is only read.
 type Kind = (&'static str, Option<fn(&Start) -> Wanted>);
@@ -66,10 +54,7 @@ fn sweep(start: &Start) -> Wanted {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let capture = match &args.capture {
-        Some(capture) => capture.clone(),
-        None => generate::capture(&released::dir(), args.events)?.capture,
-    };
+    let capture = args.capture()?;
     let mut spent_ns = KINDS.map(|_| Vec::new());
     for round in 0..=args.rounds {
         for ((_, wanted), spent_ns) in KINDS.iter().zip(&mut spent_ns) {

@@ -22,6 +22,7 @@ mod objects;
 mod overhead;
 mod overlaps;
 mod random;
+mod read;
 mod released;
 mod replay;
 #[cfg(target_os = "linux")]
@@ -51,9 +52,9 @@ enum Bench {
     /// Measure what it costs a replay to keep who holds slots.
     Holders(holders::Args),
     /// Measure the CPU time of one thread that reads, replays and sweeps a capture.
-    Cpu(cpu::Args),
+    Cpu(read::Args),
     /// Measure what it costs a recorder to look for overlaps.
-    Overlaps(overlaps::Args),
+    Overlaps(read::Args),
     /// Measure what allocations and frees take in a capture: bytes, and CPU time to write and read them.
     Objects(objects::Args),
     /// Time `import` of long texts, beside `wc -l` and `grep -c` of the same files.

@@ -1,7 +1,7 @@
 //! `cargo xtask bench overlaps`: what it costs a recorder to look for overlaps while it records, which it does for its last lines. A capture
 //! of every mapping is read with and without that, in turn on one thread, and CPU time is compared.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use tracer::{
@@ -11,25 +11,10 @@ use tracer::{
     stream::{Item, Source as _},
 };
 
-use crate::{generate, holders::cpu_ns, released};
-
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Capture to read, made with `--mappings all` [default: the one that `generate` makes]
-    capture: Option<PathBuf>,
-    /// Mapping events of the one that is made
-    #[arg(long, default_value_t = 4_000_000)]
-    events: u64,
-    /// How often everything is run, in turn
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-}
+use crate::{holders::cpu_ns, read::Args};
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let capture = match &args.capture {
-        Some(capture) => capture.clone(),
-        None => generate::capture(&released::dir(), args.events)?.capture,
-    };
+    let capture = args.capture()?;
     let mut spent_ns = [Vec::new(), Vec::new()];
     let mut mappings = 0;
     for round in 0..=args.rounds {
